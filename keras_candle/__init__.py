@@ -1,0 +1,61 @@
+"""keras_candle: Keras 3 training on N ranks.
+
+The names below are imported when they are first used: `import keras_candle` itself imports
+neither Keras nor TensorFlow nor MPI.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from keras_candle import engine as engine
+    from keras_candle.decorator import is_root as is_root
+    from keras_candle.decorator import local_rank as local_rank
+    from keras_candle.decorator import rank as rank
+    from keras_candle.decorator import scalable as scalable
+    from keras_candle.decorator import scale as scale
+    from keras_candle.decorator import size as size
+    from keras_candle.errors import CandleError as CandleError
+    from keras_candle.errors import CheckpointError as CheckpointError
+    from keras_candle.errors import DataError as DataError
+    from keras_candle.errors import DivergenceError as DivergenceError
+    from keras_candle.errors import EngineError as EngineError
+    from keras_candle.errors import LaunchError as LaunchError
+    from keras_candle.errors import SearchError as SearchError
+    from keras_candle.training.data import shard as shard
+
+__version__ = "0.1.0"
+
+_ERRORS = (
+    "CandleError",
+    "CheckpointError",
+    "DataError",
+    "DivergenceError",
+    "EngineError",
+    "LaunchError",
+    "SearchError",
+)
+# public name -> the module that has it
+_HOMES = {
+    **dict.fromkeys(
+        ("scalable", "scale", "rank", "size", "local_rank", "is_root"), "keras_candle.decorator"
+    ),
+    **dict.fromkeys(_ERRORS, "keras_candle.errors"),
+    "shard": "keras_candle.training.data",
+}
+
+__all__ = ["__version__", "engine", *_HOMES]  # noqa: PLE0604 - the keys are strings
+
+
+def __getattr__(name: str) -> Any:
+    if name == "engine":
+        return importlib.import_module("keras_candle.engine")
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'keras_candle' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

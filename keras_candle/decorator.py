@@ -1,0 +1,182 @@
+"""The first front door: `@candle.scalable` and `candle.scale(model)`."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar, overload
+
+import keras
+
+from keras_candle import engine as engines
+from keras_candle.engine.devices import pin_gpu
+from keras_candle.errors import CandleError
+from keras_candle.training.learning_rate import Scaling
+from keras_candle.training.options import Options
+from keras_candle.training.precision import precision_scope
+from keras_candle.training.trainer import scale_model
+
+Build = TypeVar("Build", bound=Callable[..., Any])
+
+
+def rank() -> int:
+    """This process's number among the ranks, from 0 to size() - 1."""
+    return engines.current().rank
+
+
+def size() -> int:
+    """The number of ranks."""
+    return engines.current().size
+
+
+def local_rank() -> int:
+    """This process's number among the ranks of its node."""
+    return engines.current().local_rank
+
+
+def is_root() -> bool:
+    """Whether this is rank 0, which alone should write files."""
+    return engines.current().is_root
+
+
+@overload
+def scalable(build: Build) -> Build: ...
+@overload
+def scalable(
+    *,
+    precision: str | None = None,
+    learning_rate_scaling: Scaling = "linear",
+    warmup_epochs: float = 0,
+    batch: str = "replica",
+    sync_batch_norm: bool = False,
+    compression: str | None = None,
+    shard: bool = True,
+    engine: str = "auto",
+) -> Callable[[Build], Build]: ...
+def scalable(  # noqa: PLR0913 - the public contract
+    build: Any = None,
+    *,
+    precision: str | None = None,
+    learning_rate_scaling: Scaling = "linear",
+    warmup_epochs: float = 0,
+    batch: str = "replica",
+    sync_batch_norm: bool = False,
+    compression: str | None = None,
+    shard: bool = True,
+    engine: str = "auto",
+) -> Any:
+    """Make a function that builds a compiled Keras model train correctly on N ranks.
+
+    On one rank and with default arguments nothing changes, to the bit.
+
+    Args:
+        build: the function; it returns a `keras.Model`, compiled there or later.
+        precision: None (leave the dtype policy alone), "float32", "mixed_float16",
+            "mixed_bfloat16", or "auto" for what all ranks' hardware speeds up. The global policy
+            is set while the function runs and restored afterwards.
+        learning_rate_scaling: "linear" or "sqrt" in the growth of the global batch, None, or a
+            function of the number of ranks that returns the factor. With batch="global" the
+            batch does not grow, and the named rules give 1.
+        warmup_epochs: number of epochs in which the learning rate goes linearly from the base
+            to the scaled one.
+        batch: "replica": `fit`'s batch_size is one rank's. "global": all ranks' together.
+        sync_batch_norm: whether batch normalisation in training takes its statistics from the
+            rows of all ranks.
+        compression: None, or "fp16" to send dense gradients in 16 bits.
+        shard: whether `fit` and `evaluate` take the whole data and give each rank its part.
+            False: each rank passes its own part, in equal numbers of steps.
+        engine: "auto", "horovod", "mpi" or "single".
+
+    Returns:
+        The function, or with arguments alone a decorator. Its models are plain Keras models.
+
+    Raises:
+        CandleError: for an unknown value, and on calling, when the function returns
+            no Keras model.
+        EngineError: on calling, when the ranks or the engine can't be found.
+
+    Example:
+        >>> import keras
+        >>> @scalable(precision="float32")
+        ... def build_model(units=4):
+        ...     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(units)])
+        ...     model.compile("sgd", "mse")
+        ...     return model
+        >>> build_model(units=2).output_shape
+        (None, 2)
+    """
+    options = Options(
+        precision,
+        learning_rate_scaling,
+        warmup_epochs,
+        batch,
+        sync_batch_norm,
+        compression,
+        shard,
+        engine,
+    )
+    if build is None:
+        return functools.partial(_decorate, options=options)
+    if not callable(build):
+        raise CandleError(
+            f"candle.scalable got {build!r}, expected a function that builds a model. "
+            "For a model that stands already there is candle.scale(model)."
+        )
+    return _decorate(build, options)
+
+
+def scale(model: Any, **options: Any) -> Any:
+    """Make a Keras model train correctly on N ranks, before or after it is compiled.
+
+    Args:
+        model: a `keras.Model`.
+        **options: the arguments of `scalable`. A precision is refused unless it is the model's
+            own: layers take theirs when they are made.
+
+    Returns:
+        The same model.
+
+    Raises:
+        CandleError: when it is no Keras model, or for an unknown argument or value.
+        EngineError: when the ranks or the engine can't be found.
+    """
+    checked = _options(options)
+    _check_model(model, "candle.scale got")
+    policy = model.dtype_policy.name
+    if checked.precision not in (None, policy):
+        raise CandleError(
+            f"candle.scale got precision={checked.precision!r} for a model of {policy!r}. Layers "
+            "take their precision when they are made: use @candle.scalable on the function that "
+            "makes them, or keras.config.set_dtype_policy before."
+        )
+    engine = engines.start(checked.engine)
+    pin_gpu(engine)
+    return scale_model(model, checked, engine)
+
+
+def _decorate(build: Any, options: Options) -> Any:
+    @functools.wraps(build)
+    def build_scaled(*args: Any, **kwargs: Any) -> Any:
+        engine = engines.start(options.engine)
+        pin_gpu(engine)
+        with precision_scope(options.precision, engine):
+            model = build(*args, **kwargs)
+        _check_model(model, f"{build.__name__}() returned")
+        return scale_model(model, options, engine)
+
+    return build_scaled
+
+
+def _check_model(model: Any, what: str) -> None:
+    if not isinstance(model, keras.Model):
+        raise CandleError(f"{what} {model!r}, expected a keras.Model.")
+
+
+def _options(given: dict[str, Any]) -> Options:
+    unknown = set(given) - set(Options.__dataclass_fields__)
+    if unknown:
+        raise CandleError(
+            f"Unknown argument {', '.join(sorted(unknown))}; there are "
+            f"{', '.join(Options.__dataclass_fields__)}."
+        )
+    return Options(**given)

@@ -1,0 +1,122 @@
+"""Start, find and stop the engine that connects the ranks.
+
+Example:
+    >>> from keras_candle import engine
+    >>> engine.start("single").size
+    1
+    >>> float(engine.current().allreduce(2.0))
+    2.0
+    >>> engine.stop()
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from keras_candle.engine import detection
+from keras_candle.engine.base import Engine
+from keras_candle.errors import EngineError
+
+__all__ = ["Engine", "current", "start", "stop", "use"]
+
+# name -> module and class. Nothing of it is imported before it is asked for.
+ENGINES = {
+    "single": ("keras_candle.engine.single", "SingleEngine"),
+    "mpi": ("keras_candle.engine.mpi", "MpiEngine"),
+    "horovod": ("keras_candle.engine.horovod", "HorovodEngine"),
+}
+# `candle run --engine` sets it; it decides where the program says "auto".
+VARIABLE = "KERAS_CANDLE_ENGINE"
+
+_running: list[Engine] = []
+
+
+def start(name: str = "auto") -> Engine:
+    """Start the engine, or return the one that runs.
+
+    Args:
+        name: "horovod", "mpi", "single", or "auto": single when no launcher started this
+            process, else horovod where it is built, else mpi. The environment variable
+            KERAS_CANDLE_ENGINE (set by `candle run --engine`) decides in the place of "auto".
+
+    Returns:
+        The engine, the same one until `stop()`.
+
+    Raises:
+        EngineError: when the name is unknown, the engine is not installed, another one runs, or
+            the launcher started several ranks that don't find each other.
+    """
+    wanted = os.environ.get(VARIABLE, "auto") if name == "auto" else name
+    if wanted not in ("auto", *ENGINES):
+        raise EngineError(
+            f"engine={wanted!r} is unknown, expected one of 'auto', "
+            f"{', '.join(map(repr, ENGINES))}."
+        )
+    if _running:
+        engine = _running[-1]
+        if wanted in ("auto", engine.name) or engine.size == 1:
+            return engine
+        raise EngineError(
+            f"engine={wanted!r} was asked for, but {engine.name!r} already runs. "
+            "Use one engine in a program, or call candle.engine.stop() first."
+        )
+    engine = _choose() if wanted == "auto" else _make(wanted)
+    _running.append(engine)
+    return engine
+
+
+def current() -> Engine:
+    """The engine that runs; starts one when none does."""
+    return _running[-1] if _running else start()
+
+
+def stop() -> None:
+    """Stop the engine. `start` may be called again."""
+    while _running:
+        _running.pop().stop()
+
+
+@contextmanager
+def use(engine: Engine) -> Iterator[Engine]:
+    """Make another engine, such as a group's, the current one for a while.
+
+    Args:
+        engine: what `current()` shall return inside the `with` block.
+    """
+    _running.append(engine)
+    try:
+        yield engine
+    finally:
+        _running.remove(engine)
+
+
+def _choose() -> Engine:
+    if detection.promised_size() == 1:
+        return _make("single")
+    try:
+        engine = _make("horovod")
+    except EngineError as missing:
+        engine = _make("mpi")
+        reason = f" ({missing})"
+    else:
+        reason = ""
+    engine.say(f"{engine.size} ranks, engine {engine.name}{reason}")
+    return engine
+
+
+def _make(name: str) -> Engine:
+    module, kind = ENGINES[name]
+    made = getattr(importlib.import_module(module), kind)()
+    if not isinstance(made, Engine):
+        raise EngineError(f"{kind} is no Engine.")
+    launcher = detection.detect()
+    promised = detection.promised_size()
+    if launcher and name != "single" and made.size == 1 < promised:
+        raise EngineError(
+            f"{launcher.name} started {promised} ranks, but each finds itself alone: "
+            f"{launcher.remedy}."
+        )
+    return made

@@ -1,0 +1,192 @@
+"""Engine: who am I among the ranks, and how do the ranks talk."""
+
+from __future__ import annotations
+
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from keras_candle.errors import CandleError, EngineError
+
+OPERATIONS = ("sum", "mean", "min", "max")
+
+
+class Engine(ABC):
+    """The ranks that train together, and the collectives between them.
+
+    Every rank must call the same collectives in the same order. An engine notices when
+    they do not and raises `EngineError` on all of them.
+
+    Attributes:
+        name: "single", "mpi" or "horovod".
+        rank: this process's number, from 0 to size - 1. Rank 0 is the root.
+        size: the number of ranks.
+        local_rank: this process's number among the ranks of its node.
+        local_size: the number of ranks on its node.
+    """
+
+    name: ClassVar[str]
+    rank: int
+    size: int
+    local_rank: int
+    local_size: int
+
+    @property
+    def is_root(self) -> bool:
+        """Whether this is rank 0, which alone writes files and talks to trackers."""
+        return self.rank == 0
+
+    # On NumPy arrays and Python objects.
+
+    def allreduce(self, x: ArrayLike, op: str = "sum") -> NDArray[Any]:
+        """Combine one array from each rank, element by element; every rank gets the result.
+
+        Args:
+            x: array of one shape and one numeric dtype on all ranks.
+            op: "sum", "mean", "min" or "max". "mean" of integers is float64.
+
+        Returns:
+            An array of x's shape, with the same bits on every rank.
+
+        Raises:
+            EngineError: when op is unknown, or the ranks' calls differ.
+        """
+        array = np.asarray(x)
+        if op not in OPERATIONS:
+            raise EngineError(
+                f"allreduce got op={op!r}, expected one of {', '.join(map(repr, OPERATIONS))}."
+            )
+        if array.dtype.kind not in "fiub":
+            raise EngineError(
+                f"allreduce got an array of dtype {array.dtype}, expected a numeric one. "
+                "For Python objects there is broadcast()."
+            )
+        if array.dtype.kind == "b":
+            array = array.astype(np.int64)
+        if op == "mean":
+            array = array if array.dtype.kind == "f" else array.astype(np.float64)
+            mean: NDArray[Any] = self._reduce(array, "sum") / array.dtype.type(self.size)
+            return mean
+        return self._reduce(array, op)
+
+    @abstractmethod
+    def _reduce(self, array: NDArray[Any], op: str) -> NDArray[Any]: ...
+
+    @abstractmethod
+    def allgather(self, x: ArrayLike) -> NDArray[Any]:
+        """Collect one array from each rank; every rank gets all of them.
+
+        Args:
+            x: array of one shape and dtype on all ranks.
+
+        Returns:
+            An array of shape [size, *x.shape]; row r came from rank r.
+
+        Raises:
+            EngineError: when the ranks' shapes, dtypes or calls differ.
+        """
+
+    @abstractmethod
+    def gather_objects(self, item: Any) -> list[Any]:
+        """Collect one picklable object from each rank; every rank gets the list, by rank."""
+
+    @abstractmethod
+    def broadcast(self, item: Any, root: int = 0) -> Any:
+        """Hand one rank's picklable object to all ranks.
+
+        Args:
+            item: on `root`, what to hand out; ignored elsewhere.
+            root: the rank that gives.
+
+        Returns:
+            The object of `root`, on every rank.
+        """
+
+    @abstractmethod
+    def barrier(self) -> None:
+        """Wait until every rank is here."""
+
+    @abstractmethod
+    def split(self, color: int, key: int | None = None) -> Engine:
+        """Form groups of ranks: those that give the same color become one engine.
+
+        Args:
+            color: the group that this rank joins, not negative.
+            key: orders the ranks inside a group; by default they keep their order.
+
+        Returns:
+            The engine of this rank's group, with ranks counted from 0.
+        """
+
+    @abstractmethod
+    def after_root(self, action: Callable[[], Any], what: str) -> Any:
+        """Let the root do something that the other ranks must not see half done.
+
+        The root never waits for the others, so a script that comes here on the root alone
+        (`if candle.is_root(): model.save(...)`) goes on.
+
+        Args:
+            action: called on the root only.
+            what: names the action; the other ranks wait for the root's action of that name.
+
+        Returns:
+            What the action returned on the root, None elsewhere.
+        """
+
+    def agree(self, what: str, value: Any, error: type[CandleError] = EngineError) -> Any:
+        """Check that every rank holds the same value.
+
+        Args:
+            what: what the value is, for the message.
+            value: a picklable object; two values are the same when their repr is.
+            error: the class of error to raise.
+
+        Returns:
+            The value.
+
+        Raises:
+            CandleError: of the class `error`, on every rank, listing every rank's value.
+        """
+        values = self.gather_objects(repr(value))
+        if len(set(values)) > 1:
+            listed = "\n".join(f"  rank {rank}: {each}" for rank, each in enumerate(values))
+            raise error(f"The ranks differ in {what}:\n{listed}")
+        return value
+
+    # On tensors, inside a TensorFlow graph or outside. TensorFlow is not imported before.
+
+    @abstractmethod
+    def sum_tensors(self, tensors: Sequence[Any], *, name: str) -> list[Any]:
+        """Sum each tensor over the ranks.
+
+        Args:
+            tensors: dense tensors of floating dtype; same number, shapes and dtypes on all ranks.
+            name: identifies this collective: the same on all ranks, unique in one step.
+
+        Returns:
+            Tensors of the same shapes and dtypes.
+        """
+
+    @abstractmethod
+    def concat_tensors(self, tensors: Sequence[Any], *, name: str) -> list[Any]:
+        """Concatenate each tensor over the ranks, along axis 0 and by rank.
+
+        Args:
+            tensors: dense tensors of rank 1 or more; the first dimension may differ by rank.
+            name: identifies this collective: the same on all ranks, unique in one step.
+
+        Returns:
+            Tensors of the same dtypes, as long as all ranks' together.
+        """
+
+    def say(self, message: str) -> None:
+        """Tell the user something, once: on the root, on stderr."""
+        if self.is_root:
+            print(f"keras_candle: {message}", file=sys.stderr)  # noqa: T201 - the one place
+
+    def stop(self) -> None:  # noqa: B027 - most engines hold nothing that must be given back
+        """Give back what the engine holds. It can't be used afterwards."""

@@ -1,0 +1,184 @@
+"""Horovod behind Engine: the tensors of a step travel through Horovod's own graph operations.
+
+Horovod's Gloo is bootstrapped over MPI, so whatever can start an MPI job can start this engine:
+no ssh, no horovodrun. What the program's own thread exchanges (metrics, weights to begin with)
+goes over MPI as well: Horovod ignores an operation's name outside of a graph, so that two
+different collectives would be summed without an error.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from keras_candle.engine.base import Engine
+from keras_candle.engine.mpi import MpiEngine
+from keras_candle.errors import EngineError
+from keras_candle.optional import load
+
+
+class HorovodEngine(MpiEngine):
+    """The ranks of the MPI job, with Horovod between their TensorFlow graphs."""
+
+    name = "horovod"
+
+    def __init__(self) -> None:
+        self._hvd = load("horovod.tensorflow", "engine='horovod'", EngineError)
+        super().__init__()
+        self._compiled: dict[Any, Callable[..., Any]] = {}
+        self._start_horovod()
+        if (self._hvd.rank(), self._hvd.size()) != (self.rank, self.size):
+            raise EngineError(
+                f"Horovod calls this rank {self._hvd.rank()} of {self._hvd.size()}, MPI calls it "
+                f"{self.rank} of {self.size}: unset the HOROVOD_* variables of another launcher."
+            )
+
+    def split(self, color: int, key: int | None = None) -> Engine:  # noqa: ARG002
+        raise EngineError(
+            "The horovod engine does not split into groups. Start the job with "
+            "`candle run --engine mpi`, or call candle.engine.start('mpi')."
+        )
+
+    def sum_tensors(self, tensors: Sequence[Any], *, name: str) -> list[Any]:
+        def exchange(*parts: Any) -> list[Any]:
+            summed: list[Any] = [None] * len(parts)
+            for dtype in dict.fromkeys(part.dtype for part in parts):
+                places = [i for i, part in enumerate(parts) if part.dtype == dtype]
+                grouped = self._hvd.grouped_allreduce(
+                    [parts[i] for i in places],
+                    op=self._hvd.Sum,
+                    name=f"candle.sum.{name}.{dtype.name}",
+                    ignore_name_scope=True,
+                )
+                for i, each in zip(places, grouped, strict=True):
+                    summed[i] = each
+            return summed
+
+        return self._in_graph(exchange, tensors, f"sum {name}")
+
+    def concat_tensors(self, tensors: Sequence[Any], *, name: str) -> list[Any]:
+        def exchange(*parts: Any) -> list[Any]:
+            return [
+                self._hvd.allgather(part, name=f"candle.concat.{name}.{i}", ignore_name_scope=True)
+                for i, part in enumerate(parts)
+            ]
+
+        return self._in_graph(exchange, tensors, f"concat {name}")
+
+    def stop(self) -> None:
+        self._compiled.clear()
+        self._hvd.shutdown()
+        super().stop()
+
+    def _in_graph(self, exchange: Any, tensors: Sequence[Any], key: str) -> list[Any]:
+        import tensorflow as tf
+
+        function = exchange
+        if tf.executing_eagerly():
+            # Only inside a graph does Horovod go by the operation's name.
+            in_graph = tf.function(exchange, autograph=False, reduce_retracing=True)
+            function = self._compiled.setdefault(key, in_graph)
+        # Horovod knows no bfloat16.
+        travel = [tf.float32 if each.dtype == tf.bfloat16 else each.dtype for each in tensors]
+        sent = [tf.cast(each, dtype) for each, dtype in zip(tensors, travel, strict=True)]
+        received = function(*sent)
+        return [tf.cast(each, own.dtype) for each, own in zip(received, tensors, strict=True)]
+
+    def _start_horovod(self) -> None:
+        hosts = self._host.allgather((socket.gethostname(), self.local_rank, self.local_size))
+        address, interface = "127.0.0.1", "lo"
+        if self.local_size < self.size:
+            address = self._host.bcast(_route_to(_other_host(hosts)) if self.is_root else None)
+            interface = _interface_of(_route_to(address))
+        server = _Rendezvous(address, hosts) if self.is_root else None
+        port = self._host.bcast(server.port if server else None)
+        node_of = _nodes(hosts)
+        same_local_rank = [r for r, (_, local, _) in enumerate(hosts) if local == self.local_rank]
+        os.environ.update(
+            HOROVOD_RANK=str(self.rank),
+            HOROVOD_SIZE=str(self.size),
+            HOROVOD_LOCAL_RANK=str(self.local_rank),
+            HOROVOD_LOCAL_SIZE=str(self.local_size),
+            HOROVOD_CROSS_RANK=str(same_local_rank.index(self.rank)),
+            HOROVOD_CROSS_SIZE=str(len(same_local_rank)),
+            HOROVOD_HOSTNAME=node_of[self.rank],
+            HOROVOD_CONTROLLER="gloo",
+            HOROVOD_CPU_OPERATIONS="gloo",
+            HOROVOD_GLOO_RENDEZVOUS_ADDR=address,
+            HOROVOD_GLOO_RENDEZVOUS_PORT=str(port),
+        )
+        os.environ.setdefault("HOROVOD_GLOO_IFACE", interface)
+        self._hvd.init()
+        self._host.Barrier()
+        if server:
+            server.stop()
+
+
+class _Rendezvous:
+    """Horovod's key-value server, on one address and only until every rank has joined.
+
+    It knows no authentication, hence neither more addresses nor more time.
+    """
+
+    def __init__(self, address: str, hosts: Sequence[tuple[str, int, int]]) -> None:
+        from horovod.runner.common.util.hosts import HostInfo, get_host_assignments
+        from horovod.runner.http.http_server import RendezvousHandler, RendezvousHTTPServer
+
+        self._server = RendezvousHTTPServer((address, 0), RendezvousHandler, 0)
+        self.port = self._server.server_port
+        nodes = [
+            HostInfo(node, size)
+            for node, (_, local, size) in zip(_nodes(hosts), hosts, strict=True)
+            if local == 0
+        ]
+        self._server.init(get_host_assignments(nodes, len(hosts), len(hosts)))
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+def _nodes(hosts: Sequence[tuple[str, int, int]]) -> list[str]:
+    """A name of its own for the node of each rank: several can have one host name (containers)."""
+    names: list[str] = []
+    open_nodes: dict[tuple[str, int], list[str]] = {}
+    counts: dict[str, int] = {}
+    for host, local_rank, _ in hosts:
+        waiting = open_nodes.setdefault((host, local_rank), [])
+        if local_rank == 0:
+            node = f"{host}-{counts.get(host, 0)}"
+            counts[host] = counts.get(host, 0) + 1
+        else:
+            node = waiting.pop(0)
+        open_nodes.setdefault((host, local_rank + 1), []).append(node)
+        names.append(node)
+    return names
+
+
+def _other_host(hosts: Sequence[tuple[str, int, int]]) -> str:
+    return next((host for host, _, _ in hosts if host != hosts[0][0]), hosts[0][0])
+
+
+def _route_to(host: str) -> str:
+    """The address by which this machine reaches `host`. Nothing is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect((host, 9))
+        return str(probe.getsockname()[0])
+
+
+def _interface_of(address: str) -> str:
+    import psutil  # Horovod depends on it
+
+    for interface, addresses in psutil.net_if_addrs().items():
+        if any(each.address == address for each in addresses):
+            return str(interface)
+    raise EngineError(
+        f"No network interface has the address {address}. "
+        "Name the one that reaches the other nodes: export HOROVOD_GLOO_IFACE=..."
+    )

@@ -1,0 +1,188 @@
+"""mpi4py behind Engine: needs no compiler, works wherever an MPI job can be started."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from keras_candle.engine.base import Engine
+from keras_candle.errors import EngineError
+from keras_candle.optional import load
+
+
+class MpiEngine(Engine):
+    """The ranks of an MPI communicator.
+
+    Each collective is preceded by a handshake of 16 bytes in which the ranks compare what they
+    are about to do. Two different collectives can therefore never meet in silence.
+
+    Args:
+        communicator: an mpi4py communicator, of which the engine keeps two duplicates.
+    """
+
+    name = "mpi"
+
+    def __init__(self, communicator: Any = None) -> None:
+        self._mpi = load("mpi4py.MPI", "engine='mpi'", EngineError)
+        world = self._mpi.COMM_WORLD if communicator is None else communicator
+        # Steps run on TensorFlow's threads, everything else on the program's: each has its own
+        # communicator, so that their messages cannot meet.
+        self._host, self._graph = world.Dup(), world.Dup()
+        node = world.Split_type(self._mpi.COMM_TYPE_SHARED, world.rank)
+        self.rank, self.size = world.rank, world.size
+        self.local_rank, self.local_size = node.rank, node.size
+        node.Free()
+        self._notes: list[Any] = []
+        self._half_sum: Any = None
+
+    def _reduce(self, array: NDArray[Any], op: str) -> NDArray[Any]:
+        self._meet(self._host, f"allreduce {op} of {array.dtype} {array.shape}")
+        return self._allreduce(self._host, array, op)
+
+    def allgather(self, x: ArrayLike) -> NDArray[Any]:
+        array = np.ascontiguousarray(x)
+        array = array.reshape(np.shape(x))
+        self._meet(self._host, f"allgather of {array.dtype} {array.shape}")
+        gathered = np.empty((self.size, *array.shape), array.dtype)
+        self._host.Allgather(_bytes(array), _bytes(gathered))
+        return gathered
+
+    def gather_objects(self, item: Any) -> list[Any]:
+        self._meet(self._host, "gather of objects")
+        return list(self._host.allgather(item))
+
+    def broadcast(self, item: Any, root: int = 0) -> Any:
+        if not 0 <= root < self.size:
+            raise EngineError(
+                f"broadcast got root={root}, expected a rank from 0 to {self.size - 1}."
+            )
+        self._meet(self._host, f"broadcast from rank {root}")
+        return self._host.bcast(item, root)
+
+    def barrier(self) -> None:
+        self._meet(self._host, "barrier")
+
+    def split(self, color: int, key: int | None = None) -> Engine:
+        if color < 0:
+            raise EngineError(f"split got color={color}, expected 0 or more.")
+        self._meet(self._host, "split")
+        group = self._host.Split(color, self.rank if key is None else key)
+        try:
+            return MpiEngine(group)
+        finally:
+            group.Free()
+
+    def after_root(self, action: Callable[[], Any], what: str) -> Any:
+        tag = zlib.crc32(what.encode()) % 32768  # the largest tag that every MPI must offer
+        if not self.is_root:
+            self._host.recv(source=0, tag=tag)
+            return None
+        result = action()
+        self._notes = [note for note in self._notes if not note.Test()]
+        self._notes += [self._host.isend(None, rank, tag) for rank in range(1, self.size)]
+        return result
+
+    def sum_tensors(self, tensors: Sequence[Any], *, name: str) -> list[Any]:
+        import tensorflow as tf
+
+        def exchange(flat: NDArray[Any]) -> NDArray[Any]:
+            self._meet(self._graph, f"sum of {name}: {flat.dtype} {flat.shape}")
+            return self._allreduce(self._graph, flat, "sum")
+
+        summed: list[Any] = [None] * len(tensors)
+        for dtype, places in _by_dtype(tensors).items():
+            # numpy has no bfloat16 of its own, so it travels as float32.
+            travel = tf.float32 if dtype == tf.bfloat16 else dtype
+            flat = tf.concat([tf.reshape(tensors[i], [-1]) for i in places], axis=0)
+            flat = tf.numpy_function(exchange, [tf.cast(flat, travel)], travel)
+            parts = tf.split(tf.cast(flat, dtype), [tf.size(tensors[i]) for i in places])
+            for i, part in zip(places, parts, strict=True):
+                summed[i] = tf.reshape(part, tf.shape(tensors[i]))
+                summed[i].set_shape(tensors[i].shape)
+        return summed
+
+    def concat_tensors(self, tensors: Sequence[Any], *, name: str) -> list[Any]:
+        import tensorflow as tf
+
+        def exchange(*arrays: NDArray[Any]) -> list[NDArray[Any]]:
+            rows = ", ".join(f"{array.dtype} {array.shape[1:]}" for array in arrays)
+            self._meet(self._graph, f"concatenation of {name}: {rows}")
+            return [self._allgatherv(array) for array in arrays]
+
+        dtypes = [tensor.dtype for tensor in tensors]
+        travel = [tf.float32 if dtype == tf.bfloat16 else dtype for dtype in dtypes]
+        sent = [tf.cast(tensor, dtype) for tensor, dtype in zip(tensors, travel, strict=True)]
+        # Outside of a graph, TensorFlow unpacks a list of one.
+        received = tf.nest.flatten(tf.numpy_function(exchange, sent, travel))
+        whole = [tf.cast(tensor, dtype) for tensor, dtype in zip(received, dtypes, strict=True)]
+        for tensor, part in zip(whole, tensors, strict=True):
+            tensor.set_shape([None, *part.shape[1:]])
+        return whole
+
+    def stop(self) -> None:
+        for note in self._notes:
+            note.Test()
+        self._host.Free()
+        self._graph.Free()
+
+    def _meet(self, communicator: Any, what: str) -> None:
+        mark = zlib.crc32(what.encode())
+        lowest = np.array([mark, -mark], np.int64)
+        communicator.Allreduce(self._mpi.IN_PLACE, lowest, self._mpi.MIN)
+        if lowest[0] == -lowest[1]:
+            return
+        listed = "\n".join(
+            f"  rank {rank}: {each}" for rank, each in enumerate(communicator.allgather(what))
+        )
+        raise EngineError(
+            f"The ranks are at different places of the program:\n{listed}\n"
+            "Every rank must come to the same collectives in the same order: look for code that "
+            "only some ranks run, like `if candle.is_root(): model.fit(...)`."
+        )
+
+    def _allreduce(self, communicator: Any, array: NDArray[Any], op: str) -> NDArray[Any]:
+        array = np.ascontiguousarray(array).reshape(array.shape)
+        result = np.empty_like(array)
+        if array.dtype == np.float16:
+            # MPI knows no 16-bit floats. Two-byte integers carry them, so that MPI cuts a
+            # message between two numbers and not in the middle of one.
+            halves = [array.reshape(-1).view(np.uint16), result.reshape(-1).view(np.uint16)]
+            communicator.Allreduce(*halves, self._half_operation(op))
+            return result
+        communicator.Allreduce(array, result, getattr(self._mpi, op.upper()))
+        return result
+
+    def _half_operation(self, op: str) -> Any:
+        if op == "sum":
+            self._half_sum = self._half_sum or self._mpi.Op.Create(_add_halves, commute=True)
+            return self._half_sum
+        raise EngineError(f"allreduce got op={op!r} and float16; convert the array to float32.")
+
+    def _allgatherv(self, array: NDArray[Any]) -> NDArray[Any]:
+        array = np.ascontiguousarray(array)
+        row_bytes = int(np.prod(array.shape[1:], dtype=np.int64)) * array.itemsize
+        rows = np.empty(self.size, np.int64)
+        self._graph.Allgather(np.array([len(array)], np.int64), rows)
+        whole = np.empty((int(rows.sum()), *array.shape[1:]), array.dtype)
+        self._graph.Allgatherv(_bytes(array), [_bytes(whole), rows * row_bytes])
+        return whole
+
+
+def _bytes(array: NDArray[Any]) -> NDArray[np.uint8]:
+    return array.reshape(-1).view(np.uint8)
+
+
+def _by_dtype(tensors: Sequence[Any]) -> dict[Any, list[int]]:
+    places: dict[Any, list[int]] = {}
+    for i, tensor in enumerate(tensors):
+        places.setdefault(tensor.dtype, []).append(i)
+    return places
+
+
+def _add_halves(left: Any, right: Any, _: Any) -> None:
+    into = np.frombuffer(right, np.float16)
+    np.add(np.frombuffer(left, np.float16), into, out=into)

@@ -1,0 +1,1 @@
+"""From the shell to the ranks. Nothing here imports Keras, TensorFlow or NumPy."""

@@ -1,0 +1,81 @@
+"""The `candle` command: what it can do, each part loaded only when it is asked for."""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+
+from keras_candle.errors import LaunchError
+
+# name -> (module with add_arguments(parser) and run(options), what the help says)
+COMMANDS = {
+    "run": ("run", "run a Python program on N ranks"),
+    "build-horovod": ("horovod_build", "build Horovod for the TensorFlow at hand"),
+    "doctor": ("doctor", "what is installed, what works, what to do"),
+    "demo": ("demo", "train on real data on 1 and 2 ranks and compare"),
+}
+BAD_USAGE = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The console script `candle`.
+
+    Args:
+        arguments: the command line without the program's name; sys.argv's by default.
+
+    Returns:
+        The exit code: 2 for what cannot be started as it was asked for.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    command = next((word for word in given if not word.startswith("-")), None)
+    parser = _parser(command)
+    options = parser.parse_args(given)
+    if options.version:
+        print(f"candle {_version()}")
+        return 0
+    if options.command is None:
+        parser.print_help(sys.stderr)
+        return BAD_USAGE
+    try:
+        exit_code: int = _module(options.command).run(options)
+    except LaunchError as error:
+        print(f"candle: {error}", file=sys.stderr)
+        return BAD_USAGE
+    except KeyboardInterrupt:
+        print("candle: stopped by SIGINT", file=sys.stderr)
+        return 130
+    return exit_code
+
+
+def _parser(command: str | None) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="candle",
+        description="Data-parallel Keras 3 training: from the shell to the ranks.",
+        epilog="candle COMMAND --help says more about one of them.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="store_true", help="show the version and end")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    for name, (_, what) in COMMANDS.items():
+        one = commands.add_parser(name, help=what, description=what, allow_abbrev=False)
+        if name == command:
+            _module(name).add_arguments(one)
+    return parser
+
+
+def _module(command: str) -> ModuleType:
+    return importlib.import_module(f"keras_candle.launch.{COMMANDS[command][0]}")
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("keras-candle")
+    except PackageNotFoundError:
+        return "(not installed)"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,151 @@
+"""`candle demo`: real models on real data, on 1 rank and on 2, side by side."""
+
+import argparse
+import dataclasses
+import importlib.util
+import json
+import os
+import tempfile
+from pathlib import Path
+
+from keras_candle.errors import LaunchError
+from keras_candle.launch.local import Job, Launcher, write_to_stderr
+
+DATASETS = ("digits", "breast_cancer")
+ENGINES = ("mpi", "horovod")
+PROGRAM = ("-m", "keras_candle.demo")
+_TIMEOUT_S = 600.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """One training of the demo, as its root tells it.
+
+    Args:
+        size: ranks.
+        accuracy: on data held back from training, 0 to 1.
+        samples_per_s: of all ranks together.
+        weights_equal: every rank ended with the same weights, bit for bit.
+    """
+
+    size: int
+    accuracy: float
+    samples_per_s: float
+    weights_equal: bool
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `candle demo`."""
+    parser.add_argument(
+        "--engine", choices=ENGINES, help="only this one; both, where installed, by default"
+    )
+    parser.add_argument("--dataset", choices=DATASETS, help="only this one; both by default")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Trains and prints the comparison.
+
+    Args:
+        options: as `add_arguments` describes them.
+
+    Returns:
+        0 only when every training succeeded and all ranks' weights were equal.
+
+    Raises:
+        LaunchError: something that the demo needs is not installed.
+    """
+    if importlib.util.find_spec("sklearn") is None:
+        raise LaunchError(
+            "The demo trains on scikit-learn's data, and scikit-learn is not installed. "
+            "Install it: pip install 'keras-candle[demo]'"
+        )
+    engines = _engines(options.engine)
+    datasets = (options.dataset,) if options.dataset else DATASETS
+    print(HEAD, flush=True)
+    all_well = True
+    for dataset in datasets:
+        for engine in engines:
+            one, two = (train(dataset, engine, size) for size in (1, 2))
+            print(row(dataset, engine, one, two), flush=True)
+            both = [training for training in (one, two) if training is not None]
+            all_well &= len(both) == 2 and all(training.weights_equal for training in both)
+    print(
+        "\nEvery rank ended with the same weights."
+        if all_well
+        else "\nNot all is well: see the rows above, and `candle doctor`."
+    )
+    return 0 if all_well else 1
+
+
+def _engines(asked: str | None) -> tuple[str, ...]:
+    if importlib.util.find_spec("horovod") is not None:
+        return (asked,) if asked else ENGINES
+    if asked == "horovod":
+        raise LaunchError("--engine horovod needs Horovod. Build it: candle build-horovod")
+    print("Horovod is left out: it is not installed. Build it: candle build-horovod\n", flush=True)
+    return ("mpi",)
+
+
+def train(dataset: str, engine: str, size: int) -> Training | None:
+    """One training on `size` ranks.
+
+    Args:
+        dataset: one of DATASETS.
+        engine: one of ENGINES.
+        size: number of ranks.
+
+    Returns:
+        What root wrote down; None when the training failed, which it has said on stderr.
+    """
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as printed:
+        result = Path(folder) / "result.json"
+        program = (*PROGRAM, "--dataset", dataset, "--engine", engine)
+        calm = {"TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2")}
+        arguments = (*program, "--json", str(result))
+        job = Job(size, arguments, engine=engine, variables=calm)
+        said: list[bytes] = []
+        exit_code = Launcher(job, said.append).run(printed.fileno(), _TIMEOUT_S)
+        if exit_code != 0 or not result.is_file():
+            # Only then: TensorFlow's own remarks would stand between the rows.
+            write_to_stderr(b"".join(said))
+            return None
+        told = json.loads(result.read_text())
+    return Training(
+        size=int(told["size"]),
+        accuracy=float(told["accuracy"]),
+        samples_per_s=float(told["samples_per_s"]),
+        weights_equal=bool(told["weights_equal"]),
+    )
+
+
+HEAD = (
+    f"{'dataset':<14}{'engine':<9}{'accuracy on 1, 2 ranks':<24}"
+    f"{'samples/s on 1, 2 ranks':<30}weights equal"
+)
+
+
+def row(dataset: str, engine: str, one: Training | None, two: Training | None) -> str:
+    """One line of the comparison.
+
+    Args:
+        dataset: its name.
+        engine: its name.
+        one: the training on 1 rank, None if it failed.
+        two: the training on 2 ranks, None if it failed.
+
+    Returns:
+        The line, its columns under those of HEAD.
+
+    Example:
+        >>> t = Training(1, 0.97, 1000.0, True), Training(2, 0.98, 1500.0, True)
+        >>> row("digits", "mpi", *t)
+        'digits        mpi      0.970, 0.980            1000, 1500 (x 1.50)           yes'
+    """
+    if one is None or two is None:
+        failed = "1 rank" if one is None else "2 ranks"
+        return f"{dataset:<14}{engine:<9}failed on {failed}"
+    accuracy = f"{one.accuracy:.3f}, {two.accuracy:.3f}"
+    ratio = two.samples_per_s / one.samples_per_s
+    speed = f"{one.samples_per_s:.0f}, {two.samples_per_s:.0f} (x {ratio:.2f})"
+    equal = "yes" if one.weights_equal and two.weights_equal else "NO"
+    return f"{dataset:<14}{engine:<9}{accuracy:<24}{speed:<30}{equal}"

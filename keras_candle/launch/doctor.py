@@ -1,0 +1,200 @@
+"""`candle doctor`: what is installed, what works on two ranks, and what to do about the rest."""
+
+import argparse
+import dataclasses
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+
+from keras_candle.errors import LaunchError
+from keras_candle.launch.environment import ENGINE, LAUNCHER_VARIABLES, cores_of_this_node
+from keras_candle.launch.horovod_build import cache_folder
+from keras_candle.launch.horovod_key import TENSORFLOW_DISTRIBUTIONS, search_path
+from keras_candle.launch.local import Job, Launcher, find_mpiexec
+
+OK, MISSING, BROKEN, ABSENT = "ok", "missing", "broken", "-"
+_TIMEOUT_S = 120.0
+_MPI_LIBRARY = (
+    "from mpi4py import MPI; print(' '.join(MPI.Get_library_version().split()[:3]).rstrip(','))"
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """One line of the doctor's table.
+
+    Args:
+        name: what was looked at.
+        state: OK, MISSING, BROKEN, or ABSENT for what nobody needs.
+        detail: a version, a path, or what went wrong.
+        remedy: what to do; empty when all is well.
+    """
+
+    name: str
+    state: str
+    detail: str
+    remedy: str = ""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `candle doctor`."""
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        default=_TIMEOUT_S,
+        metavar="SECONDS",
+        help=f"how long each 2-rank test may take (default {_TIMEOUT_S:g})",
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Looks, tries, and prints what it found.
+
+    Args:
+        options: as `add_arguments` describes them.
+
+    Returns:
+        0 if at least one engine works on two ranks, else 1.
+    """
+    findings = [*packages(), *tools(), *surroundings(os.environ)]
+    print(table(findings), flush=True)
+    print("\nTwo ranks add up numbers on each engine ...", flush=True)
+    engines = [try_engine("mpi", options.timeout), try_engine("horovod", options.timeout)]
+    print(table(engines))
+    remedies = [f"{f.name}: {f.remedy}" for f in [*findings, *engines] if f.remedy]
+    if remedies:
+        print("\nWhat to do:\n  " + "\n  ".join(remedies))
+    works = any(finding.state == OK for finding in engines)
+    print("\nReady: candle run -np 2 script.py" if works else "\nNo engine works on 2 ranks yet")
+    return 0 if works else 1
+
+
+def table(findings: list[Finding]) -> str:
+    """The findings in columns."""
+    names = max(len(finding.name) for finding in findings)
+    return "\n".join(f"{f.name:<{names}}  {f.state:<7}  {f.detail}".rstrip() for f in findings)
+
+
+def packages() -> list[Finding]:
+    """The Python side."""
+    install = "pip install 'keras-candle[cpu]' (or 'keras-candle[gpu]')"
+    return [
+        Finding("python", OK, f"{platform.python_version()} ({sys.executable})"),
+        _package("keras", "pip install keras"),
+        _package("tensorflow", install, TENSORFLOW_DISTRIBUTIONS),
+        _package("numpy", "pip install numpy"),
+        _package("mpi4py", "pip install mpi4py"),
+        _package("horovod", "candle build-horovod (only --engine horovod needs it)"),
+    ]
+
+
+def _package(name: str, remedy: str, distributions: tuple[str, ...] = ()) -> Finding:
+    for distribution in distributions or (name,):
+        try:
+            found = version(distribution)
+        except PackageNotFoundError:
+            continue
+        return Finding(name, OK, found if distribution == name else f"{found} ({distribution})")
+    return Finding(name, MISSING, "", remedy)
+
+
+def tools() -> list[Finding]:
+    """The system's side."""
+    build = "apt-get install g++ make (only candle build-horovod needs it)"
+    compiler = os.environ.get("CXX", "").split()[:1] or ["g++", "c++"]
+    cmake = "pip install 'keras-candle[horovod]' (only candle build-horovod needs it)"
+    return [
+        _mpi_library(),
+        _mpiexec(),
+        _tool("C++ compiler", compiler, build),
+        _tool("make", ["make"], build),
+        _tool("cmake", ["cmake"], cmake),
+        _gpus(),
+    ]
+
+
+def _mpi_library() -> Finding:
+    # In a process of its own: a broken MPI ends the process that loads it.
+    done = subprocess.run(
+        [sys.executable, "-c", _MPI_LIBRARY], capture_output=True, text=True, check=False
+    )
+    if done.returncode == 0:
+        return Finding("MPI library", OK, done.stdout.strip())
+    lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+    remedy = "pip install mpich, or load your cluster's MPI module"
+    return Finding("MPI library", BROKEN, lines[-1], remedy)
+
+
+def _mpiexec() -> Finding:
+    try:
+        return Finding("mpiexec", OK, str(find_mpiexec()))
+    except LaunchError as error:
+        return Finding("mpiexec", MISSING, "", str(error))
+
+
+def _tool(name: str, programs: list[str], remedy: str) -> Finding:
+    paths = (shutil.which(program, path=search_path()) for program in programs)
+    found = next(filter(None, paths), None)
+    return Finding(name, OK, found) if found else Finding(name, MISSING, "", remedy)
+
+
+def _gpus() -> Finding:
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return Finding("GPUs", ABSENT, "no nvidia-smi; training runs on CPUs")
+    done = subprocess.run([program, "-L"], capture_output=True, text=True, check=False)
+    gpus = done.stdout.strip().splitlines()
+    if done.returncode != 0 or not gpus:
+        return Finding("GPUs", BROKEN, "nvidia-smi finds none", "check the driver: nvidia-smi")
+    return Finding("GPUs", OK, f"{len(gpus)}: {gpus[0].split(' (UUID')[0]}")
+
+
+def surroundings(environment: Mapping[str, str]) -> list[Finding]:
+    """Where this process stands: cores, a launcher's variables, the cache of built wheels."""
+    names = [name for row in LAUNCHER_VARIABLES for name in row] + [ENGINE, "SLURM_JOB_ID"]
+    seen = [f"{name}={environment[name]}" for name in dict.fromkeys(names) if name in environment]
+    cache = cache_folder(environment) / "horovod"
+    kept = sorted(path.parent.name for path in cache.glob("*/*.whl"))
+    return [
+        Finding("cores", OK, str(cores_of_this_node())),
+        Finding("launcher", OK if seen else ABSENT, " ".join(seen) or "none around this shell"),
+        Finding("Horovod cache", OK if kept else ABSENT, ", ".join(kept) or f"empty ({cache})"),
+    ]
+
+
+def try_engine(name: str, timeout_s: float) -> Finding:
+    """A real allreduce on two ranks.
+
+    Args:
+        name: the engine.
+        timeout_s: when to give up.
+
+    Returns:
+        What came of it.
+    """
+    label = f"engine {name}"
+    needed = "mpi4py" if name == "mpi" else name
+    if _package(needed, "").state != OK:  # its remedy stands beside the package already
+        return Finding(label, MISSING, f"{needed} is not installed")
+    job = Job(2, ("-m", "keras_candle.engine.selftest", "--engine", name), engine=name)
+    said: list[bytes] = []
+    with tempfile.TemporaryFile() as out:
+        try:
+            exit_code = Launcher(job, said.append).run(out.fileno(), timeout_s)
+        except LaunchError as error:
+            return Finding(label, BROKEN, str(error), "run it yourself: " + _by_hand(name))
+        out.seek(0)
+        printed = out.read().decode(errors="replace").strip().splitlines() or [""]
+    if exit_code == 0:
+        return Finding(label, OK, printed[-1])
+    told = b"".join(said).decode(errors="replace").strip().splitlines() or [f"code {exit_code}"]
+    return Finding(label, BROKEN, told[-1].removeprefix("candle: "), "see " + _by_hand(name))
+
+
+def _by_hand(name: str) -> str:
+    return f"candle run -np 2 -m keras_candle.engine.selftest --engine {name}"

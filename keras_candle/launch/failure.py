@@ -1,0 +1,158 @@
+"""A rank's failure: written by the rank, carried inside its stderr, read and told by `candle run`.
+
+The report travels in the rank's stderr because that is the one channel that every launcher
+already carries home from every node.
+"""
+
+import base64
+import binascii
+import dataclasses
+import json
+import re
+import signal
+import zlib
+from collections.abc import Sequence
+
+EXIT_RUN_AGAIN = 75
+"""A program's exit code for "I saved my state, run me again" (sysexits.h calls it EX_TEMPFAIL)."""
+
+_START = b"\x1ecandle "
+_END = b"\x1e\n"
+# hydra's -prepend-rank puts "[1] " before a line, before a report too.
+_FRAME = re.compile(rb"(?:\[\d+\] )?\x1ecandle ([A-Za-z0-9+/=]*)\x1e\n")
+_UNFINISHED = re.compile(rb"\x1ecandle [A-Za-z0-9+/=]*\x1e?\Z")
+# A frame that was cut (its rank died while writing) must not hold back what follows for ever.
+_LONGEST_FRAME_BYTES = 60_000
+_LONGEST_TEXT_BYTES = 16_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Failure:
+    """Why one rank ended badly.
+
+    Args:
+        rank: the rank that failed.
+        size: ranks in its job.
+        host: the node's name.
+        pid: the process that ran the user's program.
+        time_s: when, in seconds since the epoch: the earliest failure is the cause of the others.
+        code: the exit code that the job should end with.
+        reason: one line, for example "ValueError: no such column".
+        signal: the signal that killed the rank, or 0.
+        traceback: as Python prints it, without the frames of the bootstrap.
+        output: the last lines that the rank wrote where nobody saw them.
+    """
+
+    rank: int
+    size: int
+    host: str
+    pid: int
+    time_s: float
+    code: int
+    reason: str = ""
+    signal: int = 0
+    traceback: str = ""
+    output: str = ""
+
+    def frame(self) -> bytes:
+        """This failure as bytes that survive between other bytes in a stream."""
+        short = dataclasses.replace(
+            self,
+            reason=_shorten(self.reason, 1000),
+            traceback=_shorten(self.traceback, _LONGEST_TEXT_BYTES),
+            output=self.output[-_LONGEST_TEXT_BYTES:],
+        )
+        text = json.dumps(dataclasses.asdict(short)).encode()
+        return _START + base64.b64encode(zlib.compress(text)) + _END
+
+    def text(self) -> str:
+        """The whole story, the sentence last."""
+        parts = []
+        if self.output:
+            parts.append(f"--- last output of rank {self.rank} ---\n{self.output}")
+        if self.traceback:
+            parts.append(self.traceback.rstrip("\n"))
+        return "\n".join([*parts, f"candle: {self.sentence()}", ""])
+
+    def sentence(self) -> str:
+        """One line for the end of the screen."""
+        who = f"rank {self.rank} (of {self.size}, host {self.host}"
+        if self.signal:
+            return f"{who}, pid {self.pid}) was killed by {signal_name(self.signal)}"
+        if self.reason:
+            return f"{who}) failed: {self.reason}"
+        return f"{who}) exited with code {self.code}"
+
+
+def signal_name(number: int) -> str:
+    """The signal's name; the number itself where the system has no name for it."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _shorten(text: str, limit: int) -> str:
+    """The beginning and the end: a traceback's last lines say what, its first lines say where."""
+    if len(text) <= limit:
+        return text
+    half = limit // 2
+    return f"{text[:half]}\n  [... {len(text) - 2 * half} characters left out ...]\n{text[-half:]}"
+
+
+class FailureReader:
+    """Takes the failures out of a stream of bytes and lets everything else pass at once."""
+
+    def __init__(self) -> None:
+        self.failures: list[Failure] = []
+        self._held = b""
+
+    def feed(self, data: bytes) -> bytes:
+        """The part of the stream that is for the user.
+
+        Args:
+            data: the next bytes of the stream.
+
+        Returns:
+            What can be shown now. Only the beginning of a report is ever held back, so a
+            progress bar without newlines stays live.
+        """
+        data = _FRAME.sub(self._take, self._held + data)
+        unfinished = _UNFINISHED.search(data)
+        start = unfinished.start() if unfinished else len(data) - _overlap(data, _START)
+        if len(data) - start > _LONGEST_FRAME_BYTES:
+            start = len(data)
+        self._held = data[start:]
+        return data[:start]
+
+    def close(self) -> bytes:
+        """What was still held back when the stream ended."""
+        held, self._held = self._held, b""
+        return held
+
+    def _take(self, match: re.Match[bytes]) -> bytes:
+        try:
+            self.failures.append(Failure(**json.loads(zlib.decompress(base64.b64decode(match[1])))))
+        except (ValueError, TypeError, zlib.error, binascii.Error):
+            return match[0]
+        return b""
+
+
+def _overlap(data: bytes, start: bytes) -> int:
+    """Length of the longest end of `data` that `start` begins with."""
+    for length in range(min(len(start) - 1, len(data)), 0, -1):
+        if data.endswith(start[:length]):
+            return length
+    return 0
+
+
+def first_cause(failures: Sequence[Failure]) -> Failure:
+    """The failure that came first: the others followed from it.
+
+    Args:
+        failures: at least one.
+
+    Returns:
+        The earliest.
+    """
+    return min(failures, key=lambda failure: (failure.time_s, failure.rank))

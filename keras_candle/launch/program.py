@@ -1,0 +1,159 @@
+"""Runs the user's program in a rank as `python script.py` would, and tells how it ended."""
+
+import builtins
+import dataclasses
+import io
+import os
+import runpy
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from types import ModuleType, TracebackType
+
+from keras_candle.launch.failure import EXIT_RUN_AGAIN
+
+_NOT_THE_USERS = (__file__, "<frozen runpy>", "<frozen importlib._bootstrap>")
+
+
+@dataclasses.dataclass(frozen=True)
+class Ending:
+    """How the user's program ended.
+
+    Args:
+        code: its exit code.
+        reason: one line, empty when the program chose its exit code by number.
+        traceback: as Python prints it.
+        by_exit: the program called sys.exit, or came to its last line.
+    """
+
+    code: int
+    reason: str = ""
+    traceback: str = ""
+    by_exit: bool = True
+
+    @property
+    def asks_to_run_again(self) -> bool:
+        """The program saved its state; its other ranks may still be saving theirs."""
+        return self.by_exit and self.code == EXIT_RUN_AGAIN
+
+
+def run_program(arguments: Sequence[str]) -> Ending:
+    """Runs a script, or a module after "-m", as __main__ in this process.
+
+    Args:
+        arguments: ["script.py", ...] or ["-m", "package.module", ...].
+
+    Returns:
+        How it ended; no exception leaves this function.
+    """
+    try:
+        if arguments[0] == "-m":
+            sys.argv[:] = list(arguments[1:])
+            sys.path[0] = os.getcwd()
+            runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
+        else:
+            sys.argv[:] = list(arguments)
+            sys.path[0] = os.path.dirname(os.path.realpath(arguments[0]))
+            _run_script(arguments[0])
+        _flush()
+    except SystemExit as exit_:
+        return _flushed(_ending_of_exit(exit_))
+    except BaseException as error:  # whatever it is, the job must hear of it
+        return _flushed(_ending_of_error(error))
+    return Ending(0)
+
+
+def _run_script(path: str) -> None:
+    if os.path.isdir(path) or path.endswith((".zip", ".pyz")):
+        runpy.run_path(path, run_name="__main__")
+        return
+    # Not by runpy: it would put an absolute path into sys.argv[0] or a relative one into __file__,
+    # and it takes __main__ away again before the atexit functions run.
+    absolute = os.path.abspath(path)
+    main = ModuleType("__main__")
+    main.__dict__.update(__file__=absolute, __cached__=None, __builtins__=builtins)
+    sys.modules["__main__"] = main
+    with open(absolute, "rb") as source:
+        code = compile(source.read(), absolute, "exec")
+    exec(code, main.__dict__)  # noqa: S102 - running the user's program is what we are for
+
+
+def _ending_of_exit(exit_: SystemExit) -> Ending:
+    if exit_.code is None:
+        return Ending(0)
+    if isinstance(exit_.code, int):
+        # What the shell would see: 256 is 0 there too.
+        return Ending(exit_.code & 0xFF)
+    return Ending(1, reason=str(exit_.code))
+
+
+def _ending_of_error(error: BaseException) -> Ending:
+    frames = _without_bootstrap(error.__traceback__)
+    told = traceback.TracebackException(type(error), error, frames, compact=True)
+    lines = list(told.format())
+    summary = "".join(told.format_exception_only()).strip().splitlines()
+    reason = summary[-1] if isinstance(error, SyntaxError) else summary[0]
+    code = 130 if isinstance(error, KeyboardInterrupt) else 1
+    return Ending(code, reason=reason, traceback="".join(lines), by_exit=False)
+
+
+def _without_bootstrap(frames: TracebackType | None) -> TracebackType | None:
+    while frames is not None and frames.tb_frame.f_code.co_filename in _NOT_THE_USERS:
+        frames = frames.tb_next
+    return frames
+
+
+def _flushed(ending: Ending) -> Ending:
+    try:
+        _flush()
+    except (OSError, ValueError):
+        # The program closed its own streams, or nobody reads them: its ending is told anyway.
+        return ending
+    return ending
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None and not stream.closed:
+            stream.flush()
+
+
+class _Terminal(io.TextIOWrapper):
+    """A stream that ends at a terminal although a launcher's pipe lies in between."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def speak_to_terminal(name: str) -> None:
+    """Makes sys.stdout or sys.stderr answer isatty() as the launcher's own stream does.
+
+    Keras's progress bar, among others, asks that before it draws a live bar.
+
+    Args:
+        name: "stdout" or "stderr".
+    """
+    stream = getattr(sys, name)
+    encoding, errors = stream.encoding, stream.errors
+    terminal = _Terminal(stream.detach(), encoding=encoding, errors=errors, line_buffering=True)
+    setattr(sys, name, terminal)
+    setattr(sys, f"__{name}__", terminal)
+
+
+def speak_in_lines() -> None:
+    """Makes sys.stdout and sys.stderr pass on whole lines, for a launcher that labels them.
+
+    hydra puts the rank's number before every piece that it reads, not before every line.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(line_buffering=True, write_through=False)
+
+
+def initialised_mpi_abort() -> Callable[[int], None] | None:
+    """MPI_Abort on all ranks, where this process has begun MPI through mpi4py; otherwise None."""
+    mpi = sys.modules.get("mpi4py.MPI")
+    if mpi is None or not mpi.Is_initialized() or mpi.Is_finalized():
+        return None
+    abort: Callable[[int], None] = mpi.COMM_WORLD.Abort
+    return abort

@@ -1,0 +1,106 @@
+"""`candle run`: one Python program on N ranks."""
+
+import argparse
+import re
+from pathlib import Path
+
+from keras_candle.errors import LaunchError
+from keras_candle.launch.local import Job, Launcher
+
+ENGINES = ("auto", "horovod", "mpi")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `candle run`."""
+    parser.usage = (
+        "candle run -np N [--hosts a:4,b:4] [--engine {auto,horovod,mpi}] [--all-output] "
+        "(script.py | -m package.module) [args...]"
+    )
+    parser.add_argument("-np", "-n", dest="size", type=int, metavar="N", help="number of ranks")
+    parser.add_argument("--hosts", help="nodes and their ranks, for example a:4,b:4")
+    parser.add_argument("--engine", choices=ENGINES, help="what carries the collectives")
+    parser.add_argument(
+        "--all-output",
+        action="store_true",
+        help="show what every rank prints; otherwise root alone speaks",
+    )
+    parser.add_argument(
+        "-m",
+        dest="module",
+        nargs=argparse.REMAINDER,
+        metavar="package.module",
+        help="run a module instead of a script, as python -m does",
+    )
+    parser.add_argument(
+        "script", nargs=argparse.REMAINDER, metavar="script.py", help="the program and its args"
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Runs the program.
+
+    Args:
+        options: as `add_arguments` describes them.
+
+    Returns:
+        0 when every rank succeeded, else the exit code of the rank that failed first.
+
+    Raises:
+        LaunchError: the job cannot be started as it was asked for.
+    """
+    job = Job(
+        size=_size(options.size),
+        program=_program(options.module, options.script),
+        hosts=_hosts(options.hosts, options.size),
+        engine=options.engine,
+        all_output=options.all_output,
+    )
+    return Launcher(job).run()
+
+
+def _size(size: int | None) -> int:
+    if size is None:
+        raise LaunchError(
+            "candle run got no number of ranks. Say how many: candle run -np 2 script.py"
+        )
+    if size < 1:
+        raise LaunchError(f"-np got {size}, but a job has at least one rank. Try -np 1")
+    return size
+
+
+def _program(module: list[str] | None, script: list[str]) -> tuple[str, ...]:
+    if module is not None:
+        if not module:
+            raise LaunchError(
+                "-m got no module. Name one: candle run -np 2 -m package.module args..."
+            )
+        return ("-m", *module)
+    arguments = script[1:] if script[:1] == ["--"] else script
+    if not arguments:
+        raise LaunchError("candle run got no script. Name one: candle run -np 2 script.py args...")
+    if not Path(arguments[0]).exists():
+        raise LaunchError(
+            f"There is no file {arguments[0]!r} in {Path.cwd()}. Expected a Python script; "
+            "for a module say -m package.module"
+        )
+    return tuple(arguments)
+
+
+def _hosts(hosts: str | None, size: int) -> str | None:
+    if hosts is None:
+        return None
+    slots = 0
+    for entry in hosts.split(","):
+        match = re.fullmatch(r"([A-Za-z0-9][A-Za-z0-9._-]*)(?::([1-9][0-9]*))?", entry)
+        if match is None:
+            raise LaunchError(
+                f"--hosts got {hosts!r}; expected names and their ranks with commas between, "
+                "for example a:4,b:4"
+            )
+        slots += int(match[2] or 1)
+    if slots < size:
+        raise LaunchError(
+            f"--hosts {hosts} has room for {slots} ranks, but -np asks for {size}. "
+            "Give the hosts more ranks (a:4 is four), or ask for fewer"
+        )
+    return hosts

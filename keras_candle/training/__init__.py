@@ -1,0 +1,1 @@
+"""What data parallelism adds to Keras."""

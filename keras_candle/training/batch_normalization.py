@@ -1,0 +1,92 @@
+"""Batch normalisation with the statistics of all ranks' rows.
+
+Keras's own `synchronized=True` asks tf.distribute for its replicas, finds one, and stays local.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from keras_candle.engine.base import Engine
+from keras_candle.training.step import Step
+
+
+def synchronize(model: Any, engine: Engine, step: Step, *, every_layer: bool) -> None:
+    """Let batch normalisation use the global batch's mean and variance in training.
+
+    Args:
+        model: the model, built or not.
+        engine: connects the ranks.
+        step: this rank's share of the step that is being traced.
+        every_layer: False for only those layers that ask for it by `synchronized=True`.
+    """
+    for number, layer in enumerate(_batch_normalizations(model)):
+        if not (every_layer or layer.synchronized):
+            continue
+        layer._moments = _Moments(layer, engine, step, f"batch_normalization.{number}")
+
+
+def synchronized_variables(model: Any) -> set[int]:
+    """The ids of the moving statistics that are the same on all ranks at each step."""
+    return {
+        id(variable)
+        for layer in _batch_normalizations(model)
+        if isinstance(layer._moments, _Moments)
+        for variable in layer.non_trainable_variables
+    }
+
+
+def _batch_normalizations(model: Any) -> list[Any]:
+    layers = model._flatten_layers()
+    return [each for each in layers if isinstance(each, keras.layers.BatchNormalization)]
+
+
+class _Moments:
+    """Stands in for `BatchNormalization._moments`."""
+
+    def __init__(self, layer: Any, engine: Engine, step: Step, name: str) -> None:
+        self._layer, self._engine, self._step, self._name = layer, engine, step, name
+
+    def __call__(self, inputs: Any, mask: Any) -> tuple[Any, Any]:
+        import tensorflow as tf
+
+        x = tf.cast(inputs, tf.float32)
+        axes = list(self._layer._reduction_axes)
+        if mask is None:
+            weight = tf.ones_like(x)
+        else:
+            weight = tf.broadcast_to(tf.cast(mask, tf.float32)[..., tf.newaxis], tf.shape(x))
+        if self._step.rows is not None:
+            # The row that keeps an empty rank in step does not count.
+            weight *= tf.cast(self._step.rows > 0, tf.float32)
+        sums = tf.stack(
+            [tf.reduce_sum(each, axes) for each in (weight, weight * x, weight * x * x)]
+        )
+        count, total, squares = tf.unstack(self._sum_over_ranks(sums))
+        mean = total / tf.maximum(count, 1.0)
+        variance = tf.maximum(squares / tf.maximum(count, 1.0) - mean * mean, 0.0)
+        return mean, variance
+
+    def _sum_over_ranks(self, sums: Any) -> Any:
+        import tensorflow as tf
+
+        rows = self._step.rows_expected if self._step.rows is None else self._step.rows
+        own_rows = tf.cast(rows, tf.float32) / self._step.rows_expected
+
+        @tf.custom_gradient  # type: ignore[untyped-decorator]
+        def summed(x: Any) -> Any:
+            (total,) = self._engine.sum_tensors([x], name=self._name)
+
+            def gradient(upstream: Any) -> Any:
+                # The average of gradients weighs a rank by its rows, so what reaches this rank
+                # from another one's loss has to carry the other one's weight.
+                (arrived,) = self._engine.sum_tensors(
+                    [upstream * own_rows], name=f"{self._name}.gradient"
+                )
+                return tf.math.divide_no_nan(arrived, own_rows)
+
+            return total, gradient
+
+        return summed(sums)

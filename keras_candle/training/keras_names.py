@@ -1,0 +1,112 @@
+"""Keras's and TensorFlow's private names that keras_candle leans on: all of them, and why.
+
+A contract test looks each of them up in the oldest and the newest Keras that we support.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from keras_candle.errors import CandleError
+
+
+@dataclass(frozen=True)
+class PrivateName:
+    """A name that its library may change without notice.
+
+    Attributes:
+        module: where it lives.
+        path: dotted path inside the module.
+        purpose: what would no longer work without it.
+    """
+
+    module: str
+    path: str
+    purpose: str
+
+
+_ADAPTERS = "keras.src.trainers.data_adapters"
+_TRAINER = "keras.src.backend.tensorflow.trainer"
+_OPTIMIZER = "keras.src.optimizers.base_optimizer"
+_TF_OPTIMIZER = "keras.src.backend.tensorflow.optimizer"
+
+PRIVATE_NAMES = (
+    PrivateName(f"{_ADAPTERS}.data_adapter", "DataAdapter", "sharded data in fit and evaluate"),
+    PrivateName(f"{_ADAPTERS}.array_data_adapter", "ArrayDataAdapter", "Keras's order of rows"),
+    PrivateName(f"{_ADAPTERS}.tf_dataset_adapter", "TFDatasetAdapter", "class weights"),
+    PrivateName(f"{_ADAPTERS}.array_slicing", "convert_to_sliceable", "arrays of any kind"),
+    PrivateName(f"{_ADAPTERS}.array_slicing", "train_validation_split", "validation_split"),
+    PrivateName(f"{_ADAPTERS}", "get_data_adapter", "sharded data passes through it unchanged"),
+    PrivateName(_TRAINER, "TensorFlowTrainer.make_train_function", "hooks before each training"),
+    PrivateName(_TRAINER, "TensorFlowTrainer._get_metrics_result_or_logs", "global metrics"),
+    PrivateName(_TRAINER, "TensorFlowTrainer._symbolic_build", "weights before the first step"),
+    PrivateName(_OPTIMIZER, "BaseOptimizer._get_current_learning_rate", "learning-rate scaling"),
+    PrivateName(_OPTIMIZER, "BaseOptimizer._track_variable", "the optimizer's own variables"),
+    PrivateName(_TF_OPTIMIZER, "TFOptimizer._backend_update_step", "learning-rate scaling"),
+    PrivateName(_TF_OPTIMIZER, "TFOptimizer._apply_weight_decay", "learning-rate scaling"),
+    PrivateName(
+        "keras.src.layers.normalization.batch_normalization",
+        "BatchNormalization._moments",
+        "sync_batch_norm",
+    ),
+    PrivateName("keras.src.layers.layer", "Layer._flatten_layers", "dropout seeds by rank"),
+    PrivateName(
+        "tensorflow.python.data.ops.dataset_ops", "DatasetV2._inputs", "seeds of tf.data shuffles"
+    ),
+)
+
+
+def missing_names(names: tuple[PrivateName, ...] = PRIVATE_NAMES) -> list[PrivateName]:
+    """Those of the names that the installed libraries don't have."""
+    return [name for name in names if not _exists(name)]
+
+
+def check_private_names(names: tuple[PrivateName, ...] = PRIVATE_NAMES) -> None:
+    """Refuse a Keras that lacks one of the names.
+
+    Raises:
+        CandleError: naming the Keras version, the first name and its purpose.
+    """
+    missing = missing_names(names)
+    if missing:
+        first = missing[0]
+        raise CandleError(
+            f"Keras {keras.__version__} has no {first.module}.{first.path}, which keras_candle "
+            f"needs for: {first.purpose}. Install a Keras that it supports: "
+            "pip install 'keras>=3.8,<=3.15'."
+        )
+
+
+def _exists(name: PrivateName) -> bool:
+    try:
+        found: Any = importlib.import_module(name.module)
+        for part in name.path.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError):
+        return False
+    return True
+
+
+def _load(module: str, name: str) -> Any:
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError):
+        check_private_names()
+        raise
+
+
+DataAdapter: Any = _load(f"{_ADAPTERS}.data_adapter", "DataAdapter")
+ArrayDataAdapter: Any = _load(f"{_ADAPTERS}.array_data_adapter", "ArrayDataAdapter")
+TFDatasetAdapter: Any = _load(f"{_ADAPTERS}.tf_dataset_adapter", "TFDatasetAdapter")
+convert_to_sliceable: Any = _load(f"{_ADAPTERS}.array_slicing", "convert_to_sliceable")
+train_validation_split: Any = _load(f"{_ADAPTERS}.array_slicing", "train_validation_split")
+get_data_adapter: Any = _load(_ADAPTERS, "get_data_adapter")
+
+
+def dataset_inputs(dataset: Any) -> list[Any]:
+    """The datasets that a `tf.data.Dataset` was made from."""
+    return list(dataset._inputs())

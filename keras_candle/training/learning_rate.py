@@ -1,0 +1,138 @@
+"""Learning-rate scaling and warm-up, applied where the optimizer uses the rate.
+
+The optimizer's own rate stays the base rate that the user gave: it is what she sees, schedules
+and saves, and a model that is loaded again does not get scaled twice.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from keras_candle.errors import CandleError
+
+Scaling = str | Callable[[int], float] | None
+
+# name -> factor for a global batch that is `size` times as large
+RULES: dict[str, Callable[[int], float]] = {
+    # Goyal et al. 2017, "Accurate, Large Minibatch SGD", section 2.1
+    "linear": float,
+    # Krizhevsky 2014, "One weird trick for parallelizing convolutional neural networks", section 5
+    "sqrt": math.sqrt,
+}
+
+
+def scaling_factor(scaling: Scaling, size: int) -> float:
+    """By what the base learning rate is multiplied.
+
+    Args:
+        scaling: "linear", "sqrt", None, or a function of `size`.
+        size: by what the global batch has grown.
+
+    Returns:
+        The factor, 1.0 for None.
+
+    Raises:
+        CandleError: when the rule is unknown or its result is no positive number.
+
+    Example:
+        >>> scaling_factor("linear", 8), scaling_factor("sqrt", 4), scaling_factor(None, 8)
+        (8.0, 2.0, 1.0)
+    """
+    if scaling is None:
+        return 1.0
+    rule = scaling if callable(scaling) else RULES.get(scaling)
+    if rule is None:
+        raise CandleError(
+            f"learning_rate_scaling={scaling!r} is unknown, expected 'linear', 'sqrt', None or a "
+            "function of the number of ranks."
+        )
+    factor = rule(size)
+    if not isinstance(factor, int | float) or not 0 < factor < math.inf:
+        raise CandleError(
+            f"learning_rate_scaling gave the factor {factor!r} for {size} ranks, "
+            "expected a positive number."
+        )
+    return float(factor)
+
+
+@dataclass
+class LearningRateScale:
+    """The factor at a step: from 1 at the first one, linearly up to the full factor.
+
+    Attributes:
+        factor: the full factor.
+        warmup_steps: how many steps the way up takes; 0 for none.
+        advance: how many steps of a schedule one step counts for, since an epoch of N ranks has
+            1/N of the steps that the schedule was made for.
+
+    Source: Goyal et al. 2017, section 2.2, "gradual warmup".
+    """
+
+    factor: float = 1.0
+    warmup_steps: int = 0
+    advance: int = 1
+
+    def at(self, iterations: Any) -> Any:
+        """The factor after `iterations` steps, a number or a tensor like `iterations`.
+
+        Example:
+            >>> scale = LearningRateScale(factor=5.0, warmup_steps=4)
+            >>> [float(scale.at(step)) for step in (0, 1, 4, 9)]
+            [1.0, 2.0, 5.0, 5.0]
+        """
+        if self.factor == 1.0 or not self.warmup_steps:
+            return self.factor
+        progress = keras.ops.cast(iterations, "float32") / self.warmup_steps
+        return 1.0 + (self.factor - 1.0) * keras.ops.minimum(progress, 1.0)
+
+
+def scale_learning_rate(optimizer: Any, scale: LearningRateScale) -> None:
+    """Apply a scale wherever a leaf optimizer uses its learning rate.
+
+    The methods are replaced on the instance; a second call replaces the scale of the first.
+
+    Args:
+        optimizer: a keras optimizer that wraps no other.
+        scale: read at each trace; change it and trace again to change the factor.
+    """
+    plain = getattr(optimizer, "_candle_plain_rate", None) or (
+        optimizer._get_current_learning_rate,
+        optimizer._backend_update_step,
+        optimizer._apply_weight_decay,
+    )
+    plain_rate, plain_update, plain_decay = plain
+
+    def base_rate() -> Any:
+        rate = optimizer._learning_rate
+        if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
+            return rate(optimizer._iterations * scale.advance)
+        return plain_rate()
+
+    def scaled(rate: Any) -> Any:
+        factor = scale.at(optimizer._iterations)
+        return rate if isinstance(factor, float) and factor == 1.0 else rate * factor
+
+    def update_step(grads: Any, trainable_variables: Any, learning_rate: Any) -> None:
+        plain_update(grads, trainable_variables, scaled(learning_rate))
+
+    def apply_weight_decay(variables: Any) -> None:
+        optimizer._get_current_learning_rate = lambda: scaled(base_rate())
+        try:
+            plain_decay(variables)
+        finally:
+            optimizer._get_current_learning_rate = base_rate
+
+    object.__setattr__(optimizer, "_candle_plain_rate", plain)
+    optimizer._get_current_learning_rate = base_rate
+    optimizer._backend_update_step = update_step
+    optimizer._apply_weight_decay = apply_weight_decay
+
+
+def effective_learning_rate(optimizer: Any, scale: LearningRateScale) -> float:
+    """The rate that a leaf optimizer would use in its next step."""
+    return float(optimizer.learning_rate) * float(scale.at(int(optimizer._iterations.numpy())))

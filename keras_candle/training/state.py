@@ -1,0 +1,110 @@
+"""The state that the ranks share: weights, optimizer variables, dropout seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_candle.engine.base import Engine
+from keras_candle.errors import DivergenceError
+from keras_candle.training.gradients import leaf_optimizers
+
+# Odd, so that it gives each of 2**32 ranks another seed (the fraction of the golden ratio).
+_SEED_STRIDE = 0x9E3779B1
+
+
+def shared_variables(model: Any, optimizers: Sequence[Any]) -> list[Any]:
+    """What all ranks must hold alike: weights and optimizer variables, not the seeds."""
+    variables = [*model.weights, *(each for opt in optimizers for each in opt.variables)]
+    return list({id(variable): variable for variable in variables}.values())
+
+
+def check_same_model(model: Any, optimizers: Sequence[Any], engine: Engine) -> None:
+    """Refuse to train when the ranks' models or optimizers differ.
+
+    Names may differ: a rank that has built other layers before counts its names from there.
+
+    Raises:
+        DivergenceError: on every rank, naming the first difference.
+    """
+    layers = [type(layer).__name__ for layer in model._flatten_layers()]
+    weights = [f"{weight.name} {weight.dtype} {tuple(weight.shape)}" for weight in model.weights]
+    settings = [
+        {key: value for key, value in leaf.get_config().items() if key != "name"}
+        for optimizer in optimizers
+        for leaf in leaf_optimizers(optimizer)
+    ]
+    kinds = [type(optimizer).__name__ for optimizer in optimizers]
+    facts = [
+        ("number of layers", len(layers)),
+        *((f"layer {number}", layer) for number, layer in enumerate(layers)),
+        ("number of weights", len(weights)),
+        *((f"weight {number}", weight) for number, weight in enumerate(weights)),
+        ("optimizers", kinds),
+        ("optimizer settings", settings),
+    ]
+    everyone = engine.gather_objects(repr(facts))
+    if len(set(everyone)) == 1:
+        return
+    all_facts = engine.gather_objects([(what, repr(value)) for what, value in facts])
+    for row in zip(*all_facts, strict=False):
+        if len({repr(fact) for fact in row}) > 1:
+            listed = "\n".join(
+                f"  rank {rank}: {what} is {value}" for rank, (what, value) in enumerate(row)
+            )
+            raise DivergenceError(
+                f"The ranks built different models:\n{listed}\n"
+                "Build the same model on every rank, whatever the rank is."
+            )
+
+
+def broadcast_state(model: Any, optimizers: Sequence[Any], engine: Engine) -> None:
+    """Give every rank the root's state, and seeds of its own for what it draws at random.
+
+    Args:
+        model: a built model.
+        optimizers: its outermost optimizers; one that is not built yet has nothing to give.
+        engine: connects the ranks.
+    """
+    for variable in shared_variables(model, optimizers):
+        variable.assign(engine.broadcast(keras.ops.convert_to_numpy(variable)))
+    for generator in _seed_generators(model):
+        state = engine.broadcast(keras.ops.convert_to_numpy(generator.state)).copy()
+        state[0] = (int(state[0]) + engine.rank * _SEED_STRIDE) % 2**32
+        generator.state.assign(state)
+
+
+def average_moving_statistics(model: Any, engine: Engine) -> None:
+    """Make the weights that no optimizer updates equal on all ranks: the mean where they differ.
+
+    Batch normalisation's moving mean and variance have seen this rank's rows only.
+    """
+    variables = [each for each in model.non_trainable_weights if _is_float(each)]
+    own = [np.ravel(keras.ops.convert_to_numpy(each)).astype(np.float64) for each in variables]
+    flat = np.concatenate([*own, np.zeros(0)])
+    # Adding up equal numbers and dividing again could change their last bit.
+    lowest, highest = engine.allreduce(flat, "min"), engine.allreduce(flat, "max")
+    if np.array_equal(lowest, highest, equal_nan=True):
+        return
+    mean = np.where(lowest == highest, flat, engine.allreduce(flat, "mean"))
+    start = 0
+    for variable, values in zip(variables, own, strict=True):
+        part = mean[start : start + values.size].reshape(variable.shape)
+        variable.assign(part.astype(keras.backend.standardize_dtype(variable.dtype)))
+        start += values.size
+
+
+def _seed_generators(model: Any) -> list[Any]:
+    found = {
+        id(generator): generator
+        for layer in model._flatten_layers()
+        for generator in layer._seed_generators
+    }
+    return list(found.values())
+
+
+def _is_float(variable: Any) -> bool:
+    return "float" in keras.backend.standardize_dtype(variable.dtype)

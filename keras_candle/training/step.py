@@ -1,0 +1,67 @@
+"""What the collectives of a training step have to know while TensorFlow traces it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import keras
+
+
+class Share(NamedTuple):
+    """One rank's part of a global batch, as the sharded data yields it.
+
+    Attributes:
+        rows: int32 scalar, how many rows of `data` belong to this rank. 0 when the global batch
+            had fewer rows than there are ranks: then `data` is a row of another rank, there only
+            to keep the ranks in step, and nothing of it may count.
+        data: what Keras's own data would have yielded: x, (x, y) or (x, y, sample_weight).
+    """
+
+    rows: Any
+    data: Any
+
+
+@dataclass
+class Step:
+    """A rank's share of the step that is being traced.
+
+    Attributes:
+        rows: int32 scalar tensor, or None outside of a step.
+        rows_expected: about how many rows a rank has in one step.
+        lookups_expected: at most how many embedding rows a rank's batch looks up.
+        may_be_empty: whether `rows` can be 0 in this training.
+    """
+
+    rows: Any = None
+    rows_expected: int = 32
+    lookups_expected: int = 32
+    may_be_empty: bool = False
+
+
+def rows_of(data: Any) -> Any:
+    """The number of rows of a batch, as an int32 tensor."""
+    import tensorflow as tf
+
+    first = next(leaf for leaf in keras.tree.flatten(data) if leaf is not None)
+    return tf.shape(first)[0]
+
+
+def largest_row(spec: Any) -> int:
+    """The number of elements in one row of the largest tensor of a batch.
+
+    Args:
+        spec: structure of tensor specs, batch dimension first; unknown dimensions count as 1.
+
+    Example:
+        >>> import tensorflow as tf
+        >>> largest_row((tf.TensorSpec([None, 200]), tf.TensorSpec([None])))
+        200
+    """
+    sizes = [1]
+    for leaf in keras.tree.flatten(spec):
+        size = 1
+        for dimension in tuple(getattr(leaf, "shape", None) or ())[1:]:
+            size *= dimension or 1
+        sizes.append(size)
+    return max(sizes)

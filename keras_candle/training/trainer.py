@@ -1,0 +1,255 @@
+"""fit, evaluate and their like as N ranks do them.
+
+They stand on one model's instance in the place of its class's methods. The class, and with it
+saving, pickling and everybody else's models, stays as it is.
+"""
+
+from __future__ import annotations
+
+import inspect
+from types import MethodType
+from typing import Any
+
+import keras
+
+from keras_candle.engine.base import Engine
+from keras_candle.errors import CandleError, EngineError
+from keras_candle.training.callbacks import Agreement, rank_safe
+from keras_candle.training.feed import Feed, Source, make_feed
+from keras_candle.training.gradients import leaf_optimizers
+from keras_candle.training.keras_names import check_private_names, train_validation_split
+from keras_candle.training.learning_rate import effective_learning_rate
+from keras_candle.training.metrics import global_result
+from keras_candle.training.options import Options
+from keras_candle.training.replica import Replica
+from keras_candle.training.state import average_moving_statistics
+
+METHODS = (
+    "compile",
+    "evaluate",
+    "export",
+    "fit",
+    "make_train_function",
+    "predict",
+    "save",
+    "save_weights",
+    "train_on_batch",
+    "_get_metrics_result_or_logs",
+)
+
+# The reductions whose gradient, averaged over the ranks by rows, is that of the global batch.
+_MEAN_REDUCTIONS = ("sum_over_batch_size", "mean")
+
+
+def scale_model(model: Any, options: Options, engine: Engine) -> Any:
+    """Make a model train on N ranks. On one rank nothing of it is touched.
+
+    Args:
+        model: a keras model; a second call changes nothing.
+        options: what the user asked for.
+        engine: connects the ranks.
+
+    Returns:
+        The model.
+
+    Raises:
+        CandleError: when the installed Keras is not one that we know.
+        EngineError: when the model is made for another way to divide the work.
+    """
+    if engine.size > 1 and not hasattr(model, "_candle_trainer"):
+        _check_environment(model)
+        Trainer(Replica(model, options, engine))
+    return model
+
+
+class Trainer:
+    """The methods of one model.
+
+    Args:
+        replica: the model, its options and its engine.
+    """
+
+    def __init__(self, replica: Replica) -> None:
+        model = replica.model
+        self._replica, self._model, self._engine = replica, model, replica.engine
+        self._fitting = self._evaluating = self._told_of_xla = False
+        self._plain = {name: MethodType(getattr(type(model), name), model) for name in METHODS}
+        # Past Keras's own bookkeeping of attributes, which looks for layers and variables.
+        object.__setattr__(model, "_candle_trainer", self)
+        for name in METHODS:
+            setattr(model, name, getattr(self, name))
+        model.train_function = model.test_function = None
+        replica.hook()
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        self._plain["compile"](*args, **kwargs)
+        self._replica.hook()
+
+    def make_train_function(self, *args: Any, **kwargs: Any) -> Any:
+        self._replica.hook()
+        asked = self._model.jit_compile
+        if asked and not self._told_of_xla:
+            self._told_of_xla = True
+            self._engine.say(
+                "jit_compile: the training step runs without XLA, which has no collectives; "
+                "evaluate and predict keep it."
+            )
+        self._model.jit_compile = False
+        try:
+            return self._plain["make_train_function"](*args, **kwargs)
+        finally:
+            self._model.jit_compile = asked
+
+    def fit(self, *args: Any, **kwargs: Any) -> Any:
+        _check_trainable(self._model)
+        given = self._arguments("fit", args, kwargs)
+        feed, validation = self._feeds(given)
+        self._replica.expect(feed, validation)
+        self._replica.build(feed.spec())
+        last = Agreement(self._engine, self._replica.take_root_state)
+        given.update(
+            _NO_DATA,
+            x=feed.adapter,
+            class_weight=None,
+            steps_per_epoch=feed.steps,
+            shuffle=False,
+            validation_split=0.0,
+            callbacks=rank_safe(given["callbacks"], self._engine, last),
+        )
+        if validation:
+            given.update(validation_data=(validation.adapter,), validation_steps=None)
+        self._fitting = True
+        try:
+            return self._plain["fit"](**given)
+        finally:
+            self._fitting = False
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
+        if not kwargs.get("_use_cached_eval_dataset"):
+            given = self._arguments("evaluate", args, kwargs)
+            data = (given["x"], given["y"], given["sample_weight"])
+            source = Source(*data, batch_size=given["batch_size"], steps=given["steps"])
+            feed = make_feed(source, self._replica.options, self._engine)
+            self._replica.expect(feed)
+            self._replica.build(feed.spec())
+            args, kwargs = (), {**given, **_NO_DATA, "x": feed.adapter, "steps": feed.steps}
+        before, self._evaluating = self._evaluating, True
+        try:
+            return self._plain["evaluate"](*args, **kwargs)
+        finally:
+            self._evaluating = before
+
+    def predict(self, *args: Any, **kwargs: Any) -> Any:
+        return self._plain["predict"](**self._arguments("predict", args, kwargs))
+
+    def train_on_batch(self, x: Any, y: Any = None, *args: Any, **kwargs: Any) -> Any:
+        _check_trainable(self._model)
+        if not self._replica.has_root_state:
+            self._replica.build((x, y))
+            self._replica.take_root_state()
+        return self._plain["train_on_batch"](x, y, *args, **kwargs)
+
+    def _get_metrics_result_or_logs(self, logs: Any) -> Any:
+        plain = self._plain["_get_metrics_result_or_logs"]
+        if self._evaluating:
+            return global_result(self._model, self._engine, plain, logs)
+        if not self._fitting:
+            return plain(logs)
+        average_moving_statistics(self._model, self._engine)
+        result = global_result(self._model, self._engine, plain, logs)
+        optimizer = self._model.optimizer
+        for leaf in leaf_optimizers(optimizer)[:1] if optimizer else ():
+            rate = effective_learning_rate(leaf, self._replica.scale)
+            result["effective_learning_rate"] = rate
+        return result
+
+    def save(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
+        self._on_root("save", filepath, args, kwargs)
+
+    def save_weights(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
+        self._on_root("save_weights", filepath, args, kwargs)
+
+    def export(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
+        self._on_root("export", filepath, args, kwargs)
+
+    def _on_root(self, name: str, filepath: Any, args: Any, kwargs: Any) -> None:
+        self._engine.after_root(
+            lambda: self._plain[name](filepath, *args, **kwargs), f"{name} {filepath}"
+        )
+
+    def _arguments(self, name: str, args: Any, kwargs: Any) -> dict[str, Any]:
+        """The arguments by name, defaults included; on the root alone they let Keras speak."""
+        bound = inspect.signature(self._plain[name]).bind(*args, **kwargs)
+        bound.apply_defaults()
+        given = dict(bound.arguments)
+        given |= given.pop("kwargs", {})
+        if not self._engine.is_root:
+            given["verbose"] = 0
+        return given
+
+    def _feeds(self, given: dict[str, Any]) -> tuple[Feed, Feed | None]:
+        """The ranks' parts of the data and of the validation data."""
+        options, engine = self._replica.options, self._engine
+        alike = ("epochs", "initial_epoch", "validation_freq")
+        engine.agree("the arguments of fit", {name: given[name] for name in alike})
+        data = (given["x"], given["y"], given["sample_weight"])
+        held_out = given["validation_data"]
+        if given["validation_split"] and held_out is None:
+            # Before the data are divided, or each rank would hold out its own last rows.
+            split = given["validation_split"]
+            data, held_out = train_validation_split(data, validation_split=split)
+        source = Source(
+            *data,
+            given["class_weight"],
+            given["batch_size"],
+            given["shuffle"],
+            given["steps_per_epoch"],
+            for_training=True,
+        )
+        feed = make_feed(source, options, engine)
+        if held_out is None:
+            return feed, None
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(held_out)
+        validation = Source(
+            x,
+            y,
+            sample_weight,
+            batch_size=given["validation_batch_size"] or given["batch_size"],
+            steps=given["validation_steps"],
+        )
+        return feed, make_feed(validation, options, engine)
+
+
+# What belongs to data that a DataAdapter now holds.
+_NO_DATA = {"y": None, "sample_weight": None, "batch_size": None}
+
+
+def _check_trainable(model: Any) -> None:
+    if not model.compiled:
+        raise CandleError(
+            "The model is not compiled: call model.compile(...) in the function that builds it, "
+            "or before fit."
+        )
+    for loss in keras.tree.flatten(model.loss):
+        reduction = getattr(loss, "reduction", _MEAN_REDUCTIONS[0])
+        if reduction not in _MEAN_REDUCTIONS:
+            raise CandleError(
+                f"The loss {loss.name} has reduction={reduction!r}, whose gradient would depend "
+                "on the number of ranks. Use reduction='sum_over_batch_size', and multiply the "
+                "learning rate by the rows of a batch to keep the size of its steps."
+            )
+
+
+def _check_environment(model: Any) -> None:
+    backend = keras.backend.backend()
+    if backend != "tensorflow":
+        raise EngineError(
+            f"Keras runs on {backend}; on several ranks keras_candle trains with TensorFlow. "
+            "Set KERAS_BACKEND=tensorflow."
+        )
+    check_private_names()
+    if model.distribute_strategy.num_replicas_in_sync > 1:
+        raise EngineError(
+            "The model was built inside a tf.distribute strategy, which would divide the work a "
+            "second time. Build it outside: dividing the work is keras_candle's part."
+        )

@@ -1,0 +1,261 @@
+"""The laws of every engine, on 1, 2 and 3 real ranks."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import pytest
+
+from keras_candle import engine as engines
+from keras_candle.engine.base import Engine
+from keras_candle.errors import EngineError
+
+
+def facts():
+    engine = engines.current()
+    return engine.rank, engine.size, engine.local_rank, engine.local_size, engine.is_root
+
+
+def allreduce_all():
+    engine = engines.current()
+    own = np.arange(3.0) + engine.rank
+    return {op: engine.allreduce(own, op).tolist() for op in ("sum", "mean", "min", "max")}
+
+
+def allreduce_dtypes():
+    engine = engines.current()
+    results = {}
+    for dtype in ("float16", "float32", "float64", "int32", "int64", "uint8"):
+        results[dtype] = engine.allreduce(np.full((2, 3), engine.rank + 1, dtype))
+    return {name: (str(x.dtype), x.shape, float(x[1, 2])) for name, x in results.items()}
+
+
+def random_sum_bits():
+    engine = engines.current()
+    own = np.random.default_rng(engine.rank).normal(size=1001).astype(np.float32)
+    return engine.allreduce(own).tobytes()
+
+
+def gather_all():
+    engine = engines.current()
+    flags = engine.allgather(np.array([engine.rank, -engine.rank], np.int16))
+    return flags.tolist(), engine.gather_objects({"rank": engine.rank})
+
+
+def broadcast_from(root):
+    engine = engines.current()
+    return engine.broadcast({"from": engine.rank, "x": np.arange(2)}, root)["from"]
+
+
+def agree_on_rank():
+    engines.current().agree("their rank", engines.current().rank)
+
+
+def agree_on_seven():
+    return engines.current().agree("seven", 7)
+
+
+def bad_operation():
+    engines.current().allreduce(1.0, "product")
+
+
+def bad_array():
+    engines.current().allreduce(np.array(["a"]))
+
+
+def two_different_collectives():
+    engine = engines.current()
+    if engine.rank == 0:
+        engine.allreduce(np.zeros(4))
+    else:
+        engine.allreduce(np.zeros(5))
+
+
+def one_rank_elsewhere():
+    engine = engines.current()
+    if engine.rank == engine.size - 1:
+        engine.barrier()
+    else:
+        engine.broadcast(1)
+
+
+def groups():
+    engine = engines.current()
+    group = engine.split(color=engine.rank % 2)
+    total = float(group.allreduce(engine.rank))
+    with engines.use(group):
+        inside = engines.current().size
+    return group.rank, group.size, total, inside
+
+
+def groups_in_reverse():
+    engine = engines.current()
+    return engine.split(color=0, key=-engine.rank).rank
+
+
+def root_first(path):
+    engine = engines.current()
+
+    def write():
+        with open(path, "w") as file:
+            file.write("whole")
+        return "written"
+
+    result = engine.after_root(write, f"write {path}")
+    with open(path) as file:
+        return result, file.read()
+
+
+def root_alone():
+    """A root that does something alone must not wait for anybody."""
+    engine = engines.current()
+    if engine.is_root:
+        engine.after_root(lambda: None, "alone")
+    return float(engine.allreduce(1.0))
+
+
+def tensors_in_graph(eager):
+    import tensorflow as tf
+
+    engine = engines.current()
+    dense = [tf.fill([2, 2], engine.rank + 1.0), tf.constant([1], tf.int32) * 0 + 1]
+    dense[1] = tf.cast(dense[1], tf.float64)
+    rows = tf.fill([engine.rank + 1, 2], float(engine.rank))
+
+    def exchange(a, b, c):
+        summed = engine.sum_tensors([a, b], name="test")
+        (whole,) = engine.concat_tensors([c], name="test")
+        return *summed, whole
+
+    function = exchange if eager else tf.function(exchange)
+    a, b, c = function(*dense, rows)
+    return float(a[1, 1]), b.dtype.name, float(b[0]), c.numpy()[:, 0].tolist()
+
+
+def half_tensors():
+    import tensorflow as tf
+
+    engine = engines.current()
+    sums = [
+        engine.sum_tensors([tf.constant([1.5, -2.0], dtype)], name=dtype.name)[0]
+        for dtype in (tf.float16, tf.bfloat16)
+    ]
+    return [(each.dtype.name, tf.cast(each, tf.float32).numpy().tolist()) for each in sums]
+
+
+class Job:
+    def __init__(self, pool, engine):
+        self.run = partial(pool.run, engine=engine)
+        self.errors = partial(pool.errors, engine=engine)
+
+
+class EngineContract:
+    engine: str
+    sizes: tuple[int, ...] = (1, 2, 3)
+
+    @pytest.fixture
+    def job(self, ranks, size):
+        return Job(ranks(size), self.engine)
+
+    def test_ranks_know_who_they_are(self, job, size):
+        assert job.run(facts) == [(r, size, r, size, r == 0) for r in range(size)]
+
+    def test_allreduce_combines_elements(self, job, size):
+        stack = np.arange(3.0) + np.arange(size)[:, None]
+        expected = {op: getattr(stack, op)(axis=0).tolist() for op in ("sum", "mean", "min", "max")}
+        assert job.run(allreduce_all) == [expected] * size
+
+    def test_allreduce_keeps_dtype_and_shape(self, job, size):
+        for result in job.run(allreduce_dtypes):
+            for dtype, found in result.items():
+                assert found == (dtype, (2, 3), size * (size + 1) / 2)
+
+    def test_sums_have_the_same_bits_on_all_ranks(self, job):
+        assert len(set(job.run(random_sum_bits))) == 1
+
+    def test_gathers_are_by_rank(self, job, size):
+        flags = [[r, -r] for r in range(size)]
+        assert job.run(gather_all) == [(flags, [{"rank": r} for r in range(size)])] * size
+
+    def test_broadcast_gives_the_roots_object(self, job, size):
+        assert job.run(broadcast_from, root=size - 1) == [size - 1] * size
+
+    def test_broadcast_refuses_a_root_that_is_none(self, job, size):
+        assert all("root=9" in error for error in job.errors(broadcast_from, root=9))
+
+    def test_agreement(self, job, size):
+        assert job.run(agree_on_seven) == [7] * size
+
+    def test_disagreement_lists_every_rank(self, job, size):
+        if size == 1:
+            assert job.run(agree_on_rank) == [None]
+            return
+        for error in job.errors(agree_on_rank):
+            assert error.startswith("EngineError: The ranks differ in their rank:")
+            assert all(f"rank {r}: {r}" in error for r in range(size))
+
+    def test_bad_arguments_say_what_is_expected(self, job):
+        assert all("'sum', 'mean', 'min', 'max'" in error for error in job.errors(bad_operation))
+        assert all("expected a numeric one" in error for error in job.errors(bad_array))
+
+    def test_different_collectives_never_meet_in_silence(self, job, size):
+        if size == 1:
+            return
+        for case, named in ((two_different_collectives, "(5,)"), (one_rank_elsewhere, "barrier")):
+            for error in job.errors(case):
+                assert error.startswith("EngineError: The ranks are at different places")
+                assert named in error
+
+    def test_the_root_goes_first_and_waits_for_nobody(self, job, size, tmp_path):
+        others = [(None, "whole")] * (size - 1)
+        assert job.run(root_first, path=str(tmp_path / "f")) == [("written", "whole"), *others]
+        assert job.run(root_alone) == [float(size)] * size
+
+    @pytest.mark.parametrize("eager", [False, True])
+    def test_tensors(self, job, size, eager):
+        rows = [float(r) for r in range(size) for _ in range(r + 1)]
+        expected = (size * (size + 1) / 2, "float64", float(size), rows)
+        assert job.run(tensors_in_graph, eager=eager) == [expected] * size
+
+    def test_sixteen_bit_tensors(self, job, size):
+        sums = [1.5 * size, -2.0 * size]
+        assert job.run(half_tensors) == [[("float16", sums), ("bfloat16", sums)]] * size
+
+    def test_split_makes_groups(self, job, size):
+        members = [[r for r in range(size) if r % 2 == c] for c in (0, 1)]
+        expected = [
+            (members[r % 2].index(r), len(group := members[r % 2]), float(sum(group)), len(group))
+            for r in range(size)
+        ]
+        assert job.run(groups) == expected
+        assert job.run(groups_in_reverse) == list(reversed(range(size)))
+
+
+@pytest.mark.parametrize("size", [1])
+class TestSingle(EngineContract):
+    engine = "single"
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+class TestMpi(EngineContract):
+    engine = "mpi"
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+class TestHorovod(EngineContract):
+    engine = "horovod"
+
+    def test_split_makes_groups(self, job, size):
+        assert all("candle run --engine mpi" in error for error in job.errors(groups))
+
+
+def test_every_engine_is_under_the_contract():
+    covered = {each.engine for each in EngineContract.__subclasses__()}
+    assert covered == set(engines.ENGINES)
+    assert all(issubclass(type(engines._make("single")), Engine) for _ in covered)
+
+
+def test_unknown_engine_is_named():
+    with pytest.raises(EngineError, match="engine='nccl' is unknown, expected one of 'auto'"):
+        engines.start("nccl")

@@ -1,0 +1,84 @@
+"""What the `candle` command says, and what it must not import to say it."""
+
+import subprocess
+import sys
+
+import pytest
+
+FORBIDDEN = ("keras", "tensorflow", "keras_tuner", "numpy")
+MODULES = (
+    *("cli", "run", "local", "rank", "program", "horovod_build", "horovod_cmake"),
+    *("doctor", "demo"),
+)
+
+
+@pytest.mark.parametrize("command", ["", "run", "build-horovod", "doctor", "demo"])
+def test_help_says_what_it_is(candle, command):
+    done = candle(*filter(None, [command]), "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("usage: candle")
+
+
+def test_version(candle):
+    assert candle("--version").stdout.startswith("candle ")
+
+
+def test_no_part_of_the_launcher_imports_anything_heavy():
+    imports = "; ".join(f"import keras_candle.launch.{name}" for name in MODULES)
+    check = f"{imports}; import sys; print([n for n in {FORBIDDEN} if n in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", check], capture_output=True, text=True, timeout=30, check=True
+    )
+    assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("-np", "2"), "no script"),
+        (("-np", "2", "gone.py"), "no file 'gone.py'"),
+        (("gone.py",), "no number of ranks"),
+        (("-np", "0", "gone.py"), "-np got 0"),
+        (("-np", "-3", "gone.py"), "-np got -3"),
+        (("-np", "2", "-m"), "no module"),
+        (("-np", "2", "--hosts", "a:0", "-m", "x"), "--hosts got 'a:0'"),
+        (("-np", "2", "--hosts", "a b", "-m", "x"), "--hosts got 'a b'"),
+        (("-np", "5", "--hosts", "a:2,b:2", "-m", "x"), "room for 4 ranks"),
+    ],
+)
+def test_bad_usage_is_one_sentence(candle, arguments, words):
+    done = candle("run", *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("candle: ")
+    assert words in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [("-np", "two", "x.py"), ("--engine", "gloo", "x.py")])
+def test_what_argparse_refuses_has_the_same_code(candle, arguments):
+    assert candle("run", *arguments).returncode == 2
+
+
+def test_without_mpiexec_it_says_what_to_install(tmp_path):
+    # An environment's interpreter without that environment's programs beside it.
+    check = (
+        "import sys; sys.prefix = '/nowhere'; from keras_candle.launch.cli import main; "
+        "sys.exit(main(['run', '-np', '1', '-m', 'this']))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", check],
+        env={"PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "pip install mpich" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_host_that_is_not_there_is_no_hang(candle, script):
+    done = candle("run", "-np", "2", "--hosts", "localhost:1,no-such-host.invalid:1", script(""))
+    assert done.returncode != 0
+    assert done.stderr.splitlines()[-1].startswith("candle: ")

@@ -1,0 +1,97 @@
+"""However a rank fails, the job ends with its code and says once, at the end, what happened."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from keras_candle.launch.local import find_mpiexec
+
+MPI = "from mpi4py import MPI; world = MPI.COMM_WORLD; world.barrier()\n"
+BEFORE_MPI = "if rank == 1: FAIL\nfrom mpi4py import MPI; MPI.COMM_WORLD.barrier()\n"
+IN_COLLECTIVE = MPI + "if rank == 1: FAIL\nworld.barrier()\n"
+WITHOUT_MPI = "if rank == 1: FAIL\ntime.sleep(60)\n"
+WHERE = {"before": BEFORE_MPI, "collective": IN_COLLECTIVE, "without": WITHOUT_MPI}
+HOW = {
+    "raise ValueError('no column x')": (1, r"rank 1 \(of 2, host \S+\) failed: ValueError: no"),
+    "sys.exit(3)": (3, r"rank 1 \(of 2, host \S+\) exited with code 3"),
+    "sys.exit('no data')": (1, r"rank 1 \(of 2, host \S+\) failed: no data"),
+    "os._exit(4)": (4, r"rank 1 \(of 2, host \S+\) exited with code 4"),
+    "os.kill(os.getpid(), 9)": (137, r"rank 1 \(of 2, host \S+, pid \d+\) was killed by SIGKILL"),
+    "os.abort()": (134, r"rank 1 \(of 2, host \S+, pid \d+\) was killed by SIGABRT"),
+}
+
+
+@pytest.mark.parametrize("where", WHERE)
+@pytest.mark.parametrize("how", HOW)
+def test_a_failed_rank_ends_the_job_and_is_named_last(candle, script, where, how):
+    code, sentence = HOW[how]
+    done = candle("run", "-np", "2", script(WHERE[where].replace("FAIL", how)))
+    assert done.returncode == code
+    assert re.search(sentence, done.stderr.splitlines()[-1])
+    assert "BAD TERMINATION" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_traceback_stands_once_without_the_bootstrap(candle, script, rank):
+    done = candle("run", "-np", "2", script(f"def f(): return 1 / 0\nif rank == {rank}: f()\n"))
+    assert done.stderr.count("Traceback (most recent call last)") == 1
+    assert done.stderr.count("ZeroDivisionError: division by zero") == 2  # traceback and sentence
+    assert "runpy" not in done.stderr
+    assert "keras_candle" not in done.stderr
+    assert 'program.py", line 3, in f' in done.stderr
+
+
+def test_all_ranks_failing_alike_is_told_once(candle, script):
+    done = candle("run", "-np", "3", script("raise RuntimeError('everywhere')\n"))
+    assert done.stderr.count("Traceback") == 1
+    assert done.stderr.count("candle: ") == 1
+
+
+def test_the_earliest_failure_is_the_cause(candle, script):
+    later = "signal.signal(signal.SIGTERM, lambda *_: None)\ntime.sleep(0.4 * (2 - rank))\n"
+    done = candle("run", "-np", "3", script(later + "raise ValueError(rank)\n"))
+    assert "rank 2 (of 3" in done.stderr.splitlines()[-1]
+
+
+def test_the_last_output_of_a_silent_rank_is_shown(candle, script):
+    body = "print('reading shard', rank, flush=True)\nif rank == 1: os.kill(os.getpid(), 11)\n"
+    done = candle("run", "-np", "2", script(body + "time.sleep(60)\n"))
+    assert "reading shard 1" in done.stderr
+    assert "Segmentation fault" in done.stderr  # and where in Python
+
+
+def test_an_error_in_syntax_is_shown_as_python_shows_it(candle, script):
+    done = candle("run", "-np", "2", script("x = = 3\n"))
+    assert "    x = = 3\n" in done.stderr
+    assert done.stderr.splitlines()[-1].endswith("SyntaxError: invalid syntax")
+
+
+def test_a_second_node_is_no_different(candle, script):
+    program = script(IN_COLLECTIVE.replace("FAIL", "os.kill(os.getpid(), 9)"))
+    done = candle("run", "-np", "2", "--hosts", "localhost:1,127.0.0.1:1", program)
+    assert done.returncode == 137
+    assert "rank 1 (of 2" in done.stderr.splitlines()[-1]
+
+
+def test_a_rank_that_ends_well_first_harms_nobody(candle, script):
+    body = MPI + "if rank == 0:\n    time.sleep(0.5)\n    print('finished')\n"
+    done = candle("run", "-np", "3", script(body))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "finished\n", "")
+
+
+@pytest.mark.parametrize("where", WHERE)
+def test_the_bootstrap_alone_under_a_bare_mpiexec(script, tmp_path, where):
+    program = script(WHERE[where].replace("FAIL", "raise ValueError('no column x')"))
+    done = subprocess.run(
+        [find_mpiexec(), "-n", "2", sys.executable, "-m", "keras_candle.launch.rank", program],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.count("Traceback") == 1
+    assert "rank 1 (of 2" in done.stderr.splitlines()[-1]

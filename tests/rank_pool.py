@@ -1,0 +1,172 @@
+"""Real ranks that stay warm: importing TensorFlow takes seconds, most tests take less.
+
+A test hands a module-level function to all ranks of an MPI job and gets back what each rank
+returned. If the ranks do not answer in time the job is killed and the test fails: a hang is a
+failure.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection, Listener
+from pathlib import Path
+from typing import Any
+
+from keras_candle.launch.process import end_with_parent
+
+ROOT = Path(__file__).parent.parent
+START_TIMEOUT_S = 120
+
+
+class RankError(AssertionError):
+    """A function failed on some rank, or the ranks did not answer."""
+
+
+class RankPool:
+    """N ranks of one MPI job that wait for functions."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._job: subprocess.Popen[bytes] | None = None
+        self._connection: Connection | None = None
+        self._log: Any = None
+
+    def run(
+        self, function: Callable[..., Any], *, timeout_s: float = 120, engine: str = "mpi", **kwargs
+    ) -> list[Any]:
+        """Call function(**kwargs) on every rank under an engine; returns the results by rank."""
+        if self._job is None:
+            self._start()
+        name = f"{function.__module__}:{function.__qualname__}"
+        self._connection.send((name, engine, kwargs))
+        if not self._connection.poll(timeout_s):
+            self.stop()
+            raise RankError(f"{name} did not end in {timeout_s} s.\n{self.log_tail()}")
+        try:
+            results = self._connection.recv()
+        except EOFError:
+            self.stop()
+            raise RankError(f"{name}: the job ended.\n{self.log_tail()}") from None
+        failures = [f"rank {r}: {text}" for r, (ok, text) in enumerate(results) if not ok]
+        if failures:
+            raise RankError("\n".join(failures))
+        return [value for _, value in results]
+
+    def errors(self, function: Callable[..., Any], **kwargs) -> list[str]:
+        """Call a function that has to fail on every rank; returns 'ErrorClass: message' by rank."""
+        return self.run(catch, target=f"{function.__module__}:{function.__qualname__}", **kwargs)
+
+    def log_tail(self) -> str:
+        """What the ranks printed last."""
+        return Path(self._log.name).read_text(errors="replace")[-4000:]
+
+    def _start(self) -> None:
+        key = secrets.token_bytes(16)
+        self._log = tempfile.NamedTemporaryFile(prefix="ranks-", suffix=".log")  # noqa: SIM115
+        with Listener(("127.0.0.1", 0), authkey=key) as listener:
+            environment = {
+                **os.environ,
+                "PYTHONPATH": str(ROOT),
+                "RANK_POOL_PORT": str(listener.address[1]),
+                "RANK_POOL_KEY": key.hex(),
+                "OMP_NUM_THREADS": "1",
+                "TF_NUM_INTRAOP_THREADS": "1",
+                "TF_NUM_INTEROP_THREADS": "2",
+                "TF_CPP_MIN_LOG_LEVEL": "3",
+                # Horovod's own thread of each rank wakes up so often (ms), also between tests.
+                "HOROVOD_CYCLE_TIME": "4",
+            }
+            us = os.getpid()
+            mpiexec = Path(sys.executable).parent / "mpiexec"
+            self._job = subprocess.Popen(
+                [mpiexec, "-n", str(self.size), sys.executable, "-m", "tests.rank_pool"],
+                env=environment,
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=self._log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=lambda: end_with_parent(us),  # noqa: PLW1509 - this process has one thread
+            )
+            listener._listener._socket.settimeout(START_TIMEOUT_S)
+            self._connection = listener.accept()
+
+    def stop(self) -> None:
+        """End the job, whatever its ranks are doing."""
+        if self._job is None:
+            return
+        os.killpg(self._job.pid, signal.SIGKILL)
+        self._job.wait()
+        self._connection.close()
+        self._job = self._connection = None
+
+
+def resolve(name: str) -> Callable[..., Any]:
+    import importlib
+
+    module, _, path = name.partition(":")
+    return getattr(importlib.import_module(module), path)
+
+
+def catch(target: str, **kwargs) -> str:
+    try:
+        resolve(target)(**kwargs)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    raise AssertionError(f"{target} raised nothing")
+
+
+def next_function(world: Any, parent: Connection | None) -> Any:
+    """The next thing to do. A rank that waits in a collective would burn its core meanwhile."""
+    if parent:
+        task = parent.recv()
+        for rank in range(1, world.size):
+            world.send(task, rank)
+        return task
+    while not world.iprobe(source=0):
+        time.sleep(0.002)
+    return world.recv(source=0)
+
+
+def serve() -> None:
+    """What each rank of the job does."""
+    import traceback
+    from multiprocessing.connection import Client
+
+    import keras
+    from mpi4py import MPI
+
+    from keras_candle import engine as engines
+    from keras_candle.engine import _make
+
+    world = MPI.COMM_WORLD
+    parent = None
+    if world.rank == 0:
+        address = ("127.0.0.1", int(os.environ["RANK_POOL_PORT"]))
+        parent = Client(address, authkey=bytes.fromhex(os.environ["RANK_POOL_KEY"]))
+    made: dict[str, Any] = {}
+    while True:
+        name, engine, kwargs = next_function(world, parent)
+        keras.utils.clear_session()
+        try:
+            if engine not in made:
+                made[engine] = _make(engine)
+            with engines.use(made[engine]):
+                result = (True, resolve(name)(**kwargs))
+        except BaseException:
+            result = (False, traceback.format_exc())
+            print(f"rank {world.rank}: {result[1]}", file=sys.stderr, flush=True)
+        results = world.gather(result)
+        if parent:
+            parent.send(results)
+
+
+if __name__ == "__main__":
+    serve()

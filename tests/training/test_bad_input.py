@@ -1,0 +1,44 @@
+"""Bad input: a clear error on every rank, before the first step, and no hang."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.training import bad_input_cases as cases
+
+ERRORS = {
+    cases.not_compiled: "CandleError: The model is not compiled: call model.compile",
+    cases.no_model: "CandleError: <lambda>() returned None, expected a keras.Model",
+    cases.different_data: "DataError: The ranks differ in the data they were given",
+    cases.different_numbers_of_rows: "DataError: The ranks differ in the data they were given",
+    cases.different_models: "DivergenceError: The ranks built different models",
+    cases.different_optimizers: "DivergenceError: The ranks built different models",
+    cases.no_rows: "DataError: The data have no row",
+    cases.no_batches: "DataError: The tf.data.Dataset has no batch",
+    cases.generator: "DataError: fit and evaluate divide arrays and tf.data.Datasets",
+    cases.not_divisible: "DataError: batch='global' divides each batch among the ranks",
+    cases.dataset_not_divisible: "DataError: batch='global' divides each batch among the ranks",
+    cases.ambiguous_rows: "DataError: Data cardinality is ambiguous",
+    cases.summed_loss: "CandleError: The loss sparse_categorical_crossentropy has reduction='sum'",
+    cases.unknown_engine: "CandleError: engine='nccl' is unknown, expected one of 'auto'",
+    cases.other_engine: "EngineError: engine='horovod' was asked for, but 'mpi' already runs",
+    cases.unknown_precision: "CandleError: precision='float8' is unknown, expected one of None",
+    cases.late_precision: "CandleError: candle.scale got precision='mixed_bfloat16'",
+    cases.unknown_argument: "CandleError: Unknown argument learning_rate; there are precision",
+    cases.warmup_of_unknown_length: "CandleError: warmup_epochs needs the number of steps",
+    cases.different_epochs: "EngineError: The ranks differ in the arguments of fit",
+    cases.fit_on_the_root_alone: "EngineError: The ranks are at different places",
+    cases.data_that_only_one_rank_cannot_use: "DataError: Some ranks can't use their data",
+}
+
+
+@pytest.mark.parametrize("case", ERRORS, ids=lambda case: case.__name__)
+def test_every_rank_says_what_is_wrong(ranks, case):
+    errors = ranks(2).errors(case, timeout_s=60)
+    assert [error[: len(ERRORS[case])] for error in errors] == [ERRORS[case]] * 2
+
+
+def test_differences_are_listed_by_rank(ranks):
+    for error in ranks(2).errors(cases.different_models):
+        assert "rank 0: weight 0 is 'kernel float32 (8, 16)'" in error
+        assert "rank 1: weight 0 is 'kernel float32 (8, 17)'" in error

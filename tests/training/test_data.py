@@ -1,0 +1,100 @@
+"""Law 4: every row once an epoch, by exactly one rank; ranks take equal numbers of steps."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.training import data_cases as cases
+
+SIZES = (2, 3)
+
+
+def assert_whole(results, rows):
+    """Each row was seen, and by the metrics counted, once.
+
+    A rank that had no row of a step has run another rank's: the Witness, which is a layer with a
+    state that is no metric, gets its state back as well.
+    """
+    total = np.sum([seen for seen, *_ in results], axis=0)
+    assert total.tolist() == [1] * rows
+    assert len({steps for _, steps, _ in results}) == 1
+    mean = (rows - 1) / 2  # of the absolute errors: the row's number against 0
+    assert all(abs(mae - mean) <= 1e-4 for *_, mae in results)
+
+
+def interesting_rows(size):
+    return [1, size - 1, size + 1, 101]
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("shuffle", [True, False, "batch"])
+def test_arrays(ranks, size, shuffle):
+    for rows in interesting_rows(size):
+        results = ranks(size).run(cases.arrays, rows=rows, batch_size=4, shuffle=shuffle)
+        assert_whole(results, rows)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_arrays_in_global_batches(ranks, size):
+    for rows in interesting_rows(size):
+        results = ranks(size).run(cases.arrays_global, rows=rows, batch_size=6)
+        assert_whole(results, rows)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("kind", ["known", "unknown", "shuffled", "global"])
+def test_datasets(ranks, size, kind):
+    for rows in interesting_rows(size):
+        results = ranks(size).run(cases.dataset, rows=rows, batch_size=6, kind=kind)
+        assert_whole(results, rows)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_shuffled_dataset_is_whole_in_every_epoch(ranks, size):
+    for rows in (13, 101):
+        results = ranks(size).run(cases.shuffled_epochs, rows=rows, batch_size=6)
+        assert np.sum(results, axis=0).tolist() == [3] * rows
+
+
+def test_infinite_datasets_take_the_steps_of_one_rank_together(ranks):
+    results = ranks(2).run(cases.infinite_dataset, rows=12, batch_size=2, steps=6)
+    assert_whole(results, 12)
+    assert [steps for _, steps, _ in results] == [3, 3]
+
+
+@pytest.mark.parametrize("seeded", [True, False])
+def test_ranks_see_the_same_global_order_and_a_new_one_each_epoch(ranks, seeded):
+    first, second = ranks(2).run(cases.orders, seeded=seeded)
+    assert len(first) == 3
+    if not seeded:  # with a seed, Keras itself repeats the order: law 2 wants that of one rank
+        assert len({round(each, 2) for each in first}) == 3
+    assert len(second) == 3
+
+
+def test_a_shuffle_without_a_seed_is_refused(ranks):
+    for error in ranks(2).errors(cases.unseeded_shuffle):
+        assert error.startswith("DataError: The tf.data.Dataset is shuffled without a seed")
+        assert "keras.utils.set_random_seed" in error
+
+
+def test_shard_by_hand(ranks):
+    parts = ranks(3).run(cases.handmade, rows=10)
+    assert sorted(row for rows, _ in parts for row in rows) == list(range(10))
+
+
+def test_own_parts_of_unequal_length_are_refused(ranks):
+    ranks(2).run(cases.own_parts, rows_by_rank=[4, 3])
+    for error in ranks(2).errors(cases.own_parts, rows_by_rank=[4, 9]):
+        assert error.startswith("DataError: The ranks differ in the number of batches")
+        assert "rank 0: ['2 batches']" in error
+        assert "rank 1: ['5 batches']" in error
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("kind", ["arrays", "dataset"])
+def test_evaluate_is_exact(ranks, size, kind):
+    for rows, steps in ((1, None), (size + 1, None), (33, None), (33, 2)):
+        results = ranks(size).run(cases.evaluation, rows=rows, batch_size=5, kind=kind, steps=steps)
+        for plain, scaled in results:
+            assert scaled == pytest.approx(plain, abs=1e-6)
