@@ -84,10 +84,12 @@ class Replica:
 
     def _unless_empty(self, plain: Callable[[Any], Any], share: Share) -> Any:
         """A step that leaves metrics and moving statistics alone when the share has no rows."""
+        import tensorflow as tf
+
         same_on_all = synchronized_variables(self.model)
         state = [*metric_variables(self.model), *self.model.non_trainable_weights]
         state = [variable for variable in state if id(variable) not in same_on_all]
-        before = [keras.ops.convert_to_tensor(variable) for variable in state]
+        before = [tf.identity(variable.value) for variable in state]
         logs = plain(share.data)
         for variable, value in zip(state, before, strict=True):
             variable.assign(keras.ops.where(share.rows > 0, variable, value))

@@ -73,7 +73,8 @@ def seen_rows(data, rows, *, batch="replica", fit=None):
     return seen.astype(int).tolist(), steps.steps, history.history["mae"][0]
 
 
-def arrays(rows, **fit):
+def arrays(rows, seed, **fit):
+    keras.utils.set_random_seed(seed) if seed else unseed()
     x = numbered(rows)
     return seen_rows((x, np.zeros(rows)), rows, fit=fit)
 
@@ -104,12 +105,9 @@ def infinite_dataset(rows, batch_size, steps):
     return seen_rows((data,), rows, fit={"steps_per_epoch": steps})
 
 
-def orders(seeded, epochs=3):
+def orders_without_a_seed(epochs):
     """A number for the order of the rows in each epoch."""
-    if seeded:
-        keras.utils.set_random_seed(5)
-    else:
-        unseed()
+    unseed()
     model = candle.scale(witnesses(50), learning_rate_scaling=None)
     steps = Steps()
     model.fit(numbered(50), np.zeros(50), epochs=epochs, verbose=0, callbacks=[steps], batch_size=4)
@@ -175,7 +173,11 @@ def evaluation(rows, batch_size, kind, steps=None):
     def build():
         keras.utils.set_random_seed(0)
         model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1, activation="sigmoid")])
-        metrics = ["accuracy", keras.metrics.AUC(), keras.metrics.Precision()]
+        metrics = [
+            "accuracy",
+            keras.metrics.AUC(name="auc"),
+            keras.metrics.Precision(name="precision"),
+        ]
         model.compile("sgd", "binary_crossentropy", metrics=metrics, weighted_metrics=["mae"])
         return model
 
