@@ -40,6 +40,11 @@ def test_the_model_is_the_very_same_object():
     assert "apply" not in vars(model.optimizer)
 
 
+def without_addresses(node):
+    """Keras writes the memory addresses of what is shared into its files."""
+    return {key: value for key, value in node.items() if key != "shared_object_id"}
+
+
 def test_saved_files_are_those_of_the_plain_script(tmp_path):
     contents = []
     for number, build in enumerate((plain, candle.scalable(plain))):
@@ -48,7 +53,7 @@ def test_saved_files_are_those_of_the_plain_script(tmp_path):
         path = tmp_path / f"{number}.keras"
         model.save(path)
         with zipfile.ZipFile(path) as archive:
-            config = json.loads(archive.read("config.json"))
+            config = json.loads(archive.read("config.json"), object_hook=without_addresses)
             weights = archive.read("model.weights.h5")
         contents.append((config, weights))
     assert contents[0] == contents[1]
