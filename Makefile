@@ -4,9 +4,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+OLDEST := .venv-oldest
 HAS_COMPILER := $(shell command -v $${CXX:-g++} c++ 2>/dev/null)
 
-.PHONY: env demo test lint clean
+.PHONY: env demo test lint oldest clean
 
 env: $(VENV)/.locked
 	@if [ -n "$(HAS_COMPILER)" ]; then \
@@ -31,9 +32,21 @@ lint: env
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: lint
+test: lint oldest
 	$(BIN)/python -m pytest
 	$(BIN)/python -m pytest keras_candle --doctest-modules
 
+# The oldest Keras that we support: the contract with its private names, and some of the laws.
+oldest: env $(OLDEST)/.made
+	$(OLDEST)/bin/python -m pytest tests/training/test_keras_names.py \
+		tests/training/test_identity.py tests/training/test_equivalence.py \
+		-k "keras_names or identity or (other_pairs and mpi)"
+
+$(OLDEST)/.made: Makefile
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(OLDEST)
+	$(BIN)/uv pip install --quiet --python $(OLDEST)/bin/python keras==3.7.0 \
+		tensorflow-cpu==2.16.2 "numpy<2" mpi4py mpich pytest pytest-timeout
+	touch $@
+
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(OLDEST)

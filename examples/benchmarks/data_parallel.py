@@ -74,23 +74,31 @@ def compiled(name: str) -> tuple[Any, Any, Any]:
     return model, x[:rows], np.arange(rows) % 10
 
 
-def fitting(model: Any, x: Any, y: Any, steps: int) -> Variant:
-    """`steps` steps of fit on one batch that is already in memory."""
+def stepping(model: Any, x: Any, y: Any, steps: int) -> Variant:
+    """`steps` steps of Keras's train function on one batch that is already in memory.
+
+    They are what `fit` calls in each step; `fit` itself runs once, and is not timed.
+    """
     batch = tf.data.Dataset.from_tensors((tf.constant(x), tf.constant(y))).repeat()
-    # Each rank has its own batch: sharding is not what is measured here.
+    # Each rank has its own batch: dividing data is not what is measured here.
     options = tf.data.Options()
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
     batch = batch.with_options(options)
-    return lambda: model.fit(batch, steps_per_epoch=steps, epochs=1, verbose=0)
+    model.fit(batch, steps_per_epoch=2, verbose=0, shuffle=False)
+    iterator = iter(batch)
+
+    def run() -> None:
+        for _ in range(steps):
+            model.train_function(iterator)
+
+    return run
 
 
 def with_engine(name: str, engine: Any, steps: int) -> Variant:
     """keras_candle on an engine."""
     with candle.engine.use(engine):
         model, x, y = compiled(name)
-        run = fitting(candle.scale(model, engine=engine.name), x, y, steps)
-        run()
-    return run
+        return stepping(candle.scale(model, engine=engine.name), x, y, steps)
 
 
 def hand_written(name: str, engine: HorovodEngine, steps: int) -> Variant:
@@ -116,37 +124,64 @@ def hand_written(name: str, engine: HorovodEngine, steps: int) -> Variant:
     return run
 
 
-def variants(name: str, steps: int) -> dict[str, tuple[bool, Variant]]:
-    """Each variant: whether the root runs it alone, and the function that makes `steps` steps."""
-    single, mpi, horovod = SingleEngine(), MpiEngine(), HorovodEngine()
-    plain, unhooked = compiled(name), compiled(name)
-    with candle.engine.use(single):
-        decorated = candle.scalable(lambda: compiled(name)[0])()
-    return {
-        "plain": (True, fitting(*plain, steps)),
-        "decorated": (True, fitting(decorated, *plain[1:], steps)),
-        "unhooked": (False, fitting(*unhooked, steps)),
-        "mpi": (False, with_engine(name, mpi, steps)),
-        "horovod": (False, with_engine(name, horovod, steps)),
-        "hand-written": (False, hand_written(name, horovod, steps)),
-    }
+class Variants:
+    """The variants of one model, each a function that makes `steps` steps.
+
+    Horovod's own thread polls a thousand times a second, on every rank. It is stopped while
+    something else is measured.
+    """
+
+    def __init__(self, name: str, steps: int) -> None:
+        self._horovod = HorovodEngine()
+        plain = compiled(name)
+        with candle.engine.use(SingleEngine()):
+            decorated = candle.scalable(lambda: compiled(name)[0])()
+        self.on_root_alone = {
+            "plain": stepping(*plain, steps),
+            "decorated": stepping(decorated, *plain[1:], steps),
+        }
+        self.on_all_ranks = {
+            "unhooked": stepping(*compiled(name), steps),
+            "mpi": with_engine(name, MpiEngine(), steps),
+        }
+        self.with_horovod = {
+            "horovod": with_engine(name, self._horovod, steps),
+            "hand-written": hand_written(name, self._horovod, steps),
+        }
+        for run in self.with_horovod.values():
+            run()  # traces
+        self._horovod._hvd.shutdown()
+
+    def round(self, measure: Callable[[str, Variant], None], number: int) -> None:
+        """Measure each variant once, in another order each time."""
+        alone = self.on_root_alone if self._horovod.is_root else dict.fromkeys(self.on_root_alone)
+        for group in (alone, self.on_all_ranks):
+            for name, run in rotated(group, number):
+                measure(name, run or (lambda: None))
+        self._horovod._start_horovod()
+        for name, run in rotated(self.with_horovod, number):
+            measure(name, run)
+        self._horovod._hvd.shutdown()
+
+
+def rotated(group: dict[str, Any], number: int) -> list[tuple[str, Any]]:
+    items = list(group.items())
+    return items[number % len(items) :] + items[: number % len(items)]
 
 
 def measure(name: str, steps: int, rounds: int, clock: MpiEngine) -> dict[str, float]:
     """Median milliseconds of a step, for each variant."""
-    each = variants(name, steps)
-    for alone, run in each.values():
-        if clock.is_root or not alone:
-            run()  # trace
-        clock.barrier()
-    times: dict[str, list[float]] = {variant: [] for variant in each}
-    for _ in range(rounds):
-        for variant, (alone, run) in each.items():
-            wait_asleep(clock)
-            begin = time.perf_counter()
-            if clock.is_root or not alone:
-                run()
-            times[variant].append((time.perf_counter() - begin) / steps * 1000)
+    times: dict[str, list[float]] = {}
+
+    def timed(variant: str, run: Variant) -> None:
+        wait_asleep(clock)
+        begin = time.perf_counter()
+        run()
+        times.setdefault(variant, []).append((time.perf_counter() - begin) / steps * 1000)
+
+    variants = Variants(name, steps)
+    for number in range(rounds):
+        variants.round(timed, number)
     return {variant: statistics.median(values) for variant, values in times.items()}
 
 
@@ -183,7 +218,7 @@ def report(medians: dict[str, dict[str, float]]) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     clock = MpiEngine()

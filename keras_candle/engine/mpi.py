@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zlib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -132,7 +133,7 @@ class MpiEngine(Engine):
     def _meet(self, communicator: Any, what: str) -> None:
         mark = zlib.crc32(what.encode())
         lowest = np.array([mark, -mark], np.int64)
-        communicator.Allreduce(self._mpi.IN_PLACE, lowest, self._mpi.MIN)
+        self._wait(communicator.Iallreduce(self._mpi.IN_PLACE, lowest, self._mpi.MIN))
         if lowest[0] == -lowest[1]:
             return
         listed = "\n".join(
@@ -151,10 +152,20 @@ class MpiEngine(Engine):
             # MPI knows no 16-bit floats. Two-byte integers carry them, so that MPI cuts a
             # message between two numbers and not in the middle of one.
             halves = [array.reshape(-1).view(np.uint16), result.reshape(-1).view(np.uint16)]
-            communicator.Allreduce(*halves, self._half_operation(op))
+            self._wait(communicator.Iallreduce(*halves, self._half_operation(op)))
             return result
-        communicator.Allreduce(array, result, getattr(self._mpi, op.upper()))
+        self._wait(communicator.Iallreduce(array, result, getattr(self._mpi, op.upper())))
         return result
+
+    @staticmethod
+    def _wait(request: Any) -> None:
+        """Wait for a collective, and leave the core to whoever else wants it meanwhile.
+
+        MPI would poll without a pause, on a core that another thread of this rank may need
+        before it can take part.
+        """
+        while not request.Test():
+            os.sched_yield()
 
     def _half_operation(self, op: str) -> Any:
         if op == "sum":

@@ -182,7 +182,7 @@ def _stock_adapter(source: Source, options: Options, engine: Engine) -> Any:
         sample_weight=source.sample_weight,
         batch_size=batch_size,
         steps_per_epoch=source.steps,
-        shuffle=source.shuffle,
+        shuffle=source.shuffle and not _is_dataset(source.x),
         class_weight=source.class_weight,
     )
 

@@ -40,7 +40,10 @@ def transform_gradients(optimizer: Any, *transforms: Transform) -> None:
     def apply(grads: Sequence[Any], trainable_variables: Sequence[Any] | None = None) -> Any:
         variables = trainable_variables
         if variables is None:
-            variables = optimizer._trainable_variables
+            # Up to Keras 3.11 a LossScaleOptimizer does not keep them itself.
+            variables = [
+                v for leaf in leaf_optimizers(optimizer) for v in leaf._trainable_variables
+            ]
         gradients = list(grads)
         for transform in transforms:
             gradients = transform(gradients, list(variables))
@@ -87,7 +90,11 @@ def _optimizers_in(attributes: Any) -> Iterator[Any]:
 
 
 def average_over_ranks(
-    engine: Engine, name: str, step: Step, compression: str | None = None
+    engine: Engine,
+    name: str,
+    step: Step,
+    compression: str | None = None,
+    adds_up_rows: bool = False,
 ) -> Transform:
     """The transform that makes data-parallel training equal to training on the whole batch.
 
@@ -101,36 +108,61 @@ def average_over_ranks(
         step: this rank's share of the step that is being traced; without known rows all ranks
             count alike.
         compression: None or "fp16", the dtype in which dense gradients travel.
+        adds_up_rows: whether a sparse gradient may become a dense one, where that is smaller;
+            see `adds_up_rows`.
 
     Returns:
-        The transform. A sparse gradient stays sparse unless the dense one is smaller.
+        The transform.
     """
     import tensorflow as tf
 
     def transform(gradients: list[Any], variables: Sequence[Any]) -> list[Any]:
         weight = _weight(step, engine.size)
-        weighted = [_weigh(gradient, weight, step.may_be_empty) for gradient in gradients]
+        multiply = tf.math.multiply_no_nan if step.may_be_empty else tf.multiply
+        averaged = list(gradients)
         sparse = [
             i
-            for i, (gradient, variable) in enumerate(zip(weighted, variables, strict=True))
+            for i, (gradient, variable) in enumerate(zip(gradients, variables, strict=True))
             if isinstance(gradient, tf.IndexedSlices)
-            and _stays_sparse(gradient, variable, engine.size, step)
+            and not (adds_up_rows and _dense_is_smaller(gradient, variable, engine.size, step))
         ]
-        dense = [i for i, g in enumerate(weighted) if g is not None and i not in sparse]
+        dense = [i for i, each in enumerate(gradients) if each is not None and i not in sparse]
         for i in dense:
-            weighted[i] = tf.convert_to_tensor(weighted[i])
-        sent = [_compress(weighted[i], compression) for i in dense]
+            gradient = tf.convert_to_tensor(gradients[i])
+            averaged[i] = multiply(gradient, tf.cast(weight, gradient.dtype))
+        sent = [_compress(averaged[i], compression) for i in dense]
         *summed, total = engine.sum_tensors([*sent, weight], name=name)
         for i, tensor in zip(dense, summed, strict=True):
-            weighted[i] = tf.cast(tensor, weighted[i].dtype)
-        # values and indices one after the other, for each sparse gradient
-        parts = [part for i in sparse for part in (weighted[i].values, weighted[i].indices)]
+            dtype = averaged[i].dtype
+            averaged[i] = tf.cast(tensor, dtype) / tf.cast(total, dtype)
+        parts = []
+        for i in sparse:
+            values = gradients[i].values
+            parts += [multiply(values, tf.cast(weight / total, values.dtype)), gradients[i].indices]
         whole = iter(engine.concat_tensors(parts, name=name) if parts else ())
         for i in sparse:
-            weighted[i] = tf.IndexedSlices(next(whole), next(whole), weighted[i].dense_shape)
-        return [_on_values(g, lambda x: x / tf.cast(total, x.dtype)) for g in weighted]
+            averaged[i] = tf.IndexedSlices(next(whole), next(whole), gradients[i].dense_shape)
+        return averaged
 
     return transform
+
+
+def adds_up_rows(optimizer: Any) -> bool:
+    """Whether an optimizer treats a row's slices as it treats their sum.
+
+    With TensorFlow, Keras does not add up the slices of a row that a batch looks up twice:
+    Adam, for one, adds up their squares. N ranks equal one rank only if that is kept, and so a
+    sparse gradient may be made dense only where it makes no difference: in plain SGD, and where
+    gradient accumulation makes it dense anyway.
+    """
+    return all(
+        leaf.gradient_accumulation_steps
+        or (
+            isinstance(leaf, keras.optimizers.SGD)
+            and not (leaf.clipnorm or leaf.global_clipnorm or leaf.clipvalue)
+        )
+        for leaf in leaf_optimizers(optimizer)
+    )
 
 
 def _weight(step: Step, size: int) -> Any:
@@ -141,34 +173,17 @@ def _weight(step: Step, size: int) -> Any:
     return tf.cast(rows, tf.float32) / (size * step.rows_expected)
 
 
-def _weigh(gradient: Any, weight: Any, may_be_zero: bool) -> Any:
-    import tensorflow as tf
-
-    multiply = tf.math.multiply_no_nan if may_be_zero else tf.multiply
-    return _on_values(gradient, lambda x: multiply(x, tf.cast(weight, x.dtype)))
-
-
-def _on_values(gradient: Any, function: Callable[[Any], Any]) -> Any:
-    import tensorflow as tf
-
-    if gradient is None:
-        return None
-    if isinstance(gradient, tf.IndexedSlices):
-        return tf.IndexedSlices(function(gradient.values), gradient.indices, gradient.dense_shape)
-    return function(gradient)
-
-
 def _compress(tensor: Any, compression: str | None) -> Any:
     import tensorflow as tf
 
     return tf.cast(tensor, tf.float16) if compression == "fp16" else tensor
 
 
-def _stays_sparse(slices: Any, variable: Any, size: int, step: Step) -> bool:
-    """Whether all ranks' slices together are well below the rows of the dense gradient.
+def _dense_is_smaller(slices: Any, variable: Any, size: int, step: Step) -> bool:
+    """Whether the dense gradient is smaller than about half of all ranks' slices together.
 
     The number of slices may be known only when the step runs, but the ranks have to agree when
     it is traced: then it is taken from the batch's shape.
     """
     slices_of_rank = slices.values.shape[0] or step.lookups_expected
-    return bool(size * slices_of_rank < variable.shape[0] / 2)
+    return bool(size * slices_of_rank >= variable.shape[0] / 2)

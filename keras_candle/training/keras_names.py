@@ -77,7 +77,7 @@ def check_private_names(names: tuple[PrivateName, ...] = PRIVATE_NAMES) -> None:
         raise CandleError(
             f"Keras {keras.__version__} has no {first.module}.{first.path}, which keras_candle "
             f"needs for: {first.purpose}. Install a Keras that it supports: "
-            "pip install 'keras>=3.8,<=3.15'."
+            "pip install 'keras>=3.7,<3.16'."
         )
 
 

@@ -12,6 +12,7 @@ from keras_candle.errors import CandleError
 from keras_candle.training.batch_normalization import synchronize, synchronized_variables
 from keras_candle.training.feed import Feed
 from keras_candle.training.gradients import (
+    adds_up_rows,
     average_over_ranks,
     leaf_optimizers,
     outermost_optimizers,
@@ -55,7 +56,11 @@ class Replica:
         """
         for number, optimizer in enumerate(outermost_optimizers(self.model)):
             average = average_over_ranks(
-                self.engine, f"optimizer.{number}", self.step, self.options.compression
+                self.engine,
+                f"optimizer.{number}",
+                self.step,
+                self.options.compression,
+                adds_up_rows(optimizer),
             )
             transform_gradients(optimizer, average)
             for leaf in leaf_optimizers(optimizer):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -69,8 +70,14 @@ def broadcast_state(model: Any, optimizers: Sequence[Any], engine: Engine) -> No
         optimizers: its outermost optimizers; one that is not built yet has nothing to give.
         engine: connects the ranks.
     """
-    for variable in shared_variables(model, optimizers):
-        variable.assign(engine.broadcast(keras.ops.convert_to_numpy(variable)))
+    variables = shared_variables(model, optimizers)
+    values = [keras.ops.convert_to_numpy(variable) for variable in variables]
+    everyone = engine.gather_objects([zlib.crc32(each.tobytes()) for each in values])
+    for variable, value, checksums in zip(
+        variables, values, zip(*everyone, strict=True), strict=True
+    ):
+        if len(set(checksums)) > 1:  # in a second `fit` the ranks hold the same already
+            variable.assign(engine.broadcast(value))
     for generator in _seed_generators(model):
         state = engine.broadcast(keras.ops.convert_to_numpy(generator.state)).copy()
         state[0] = (int(state[0]) + engine.rank * _SEED_STRIDE) % 2**32

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import keras
 import numpy as np
 from keras import layers, optimizers, regularizers
@@ -135,8 +137,16 @@ def train_both(build, data, fit=None, options=None):
     return difference(scaled, reference), log_difference(history, plain), bits(scaled)
 
 
+KINDS = {
+    "dense": lambda: (dense_model, digits_like()),
+    "text": lambda: (text_model, tokens()),
+    # so few words that a batch looks up most of them, several times
+    "few_words": lambda: (partial(text_model, 12), tokens(vocabulary=12)),
+}
+
+
 def equivalence(optimizer, kind="dense", **arguments):
-    build, data = (dense_model, digits_like()) if kind == "dense" else (text_model, tokens())
+    build, data = KINDS[kind]()
     make = {**OPTIMIZERS, **SETTINGS}[optimizer]
     return train_both(lambda: build(optimizer=make(), **arguments), data)
 

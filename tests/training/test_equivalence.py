@@ -30,8 +30,9 @@ def test_every_optimizer(ranks, engine, size, optimizer):
     "optimizer", ["SGD", "Adam", "Adagrad", "clipnorm", "global_clipnorm", "accumulation"]
 )
 def test_embeddings(ranks, engine, size, optimizer):
-    results = ranks(size).run(cases.equivalence, engine=engine, optimizer=optimizer, kind="text")
-    assert_equal(results)
+    run = ranks(size).run
+    for kind in ("text", "few_words"):
+        assert_equal(run(cases.equivalence, engine=engine, optimizer=optimizer, kind=kind))
 
 
 @pytest.mark.parametrize(("engine", "size"), [("mpi", 2), ("horovod", 3)])

@@ -1,0 +1,71 @@
+"""Launchers: N tasks that each believe to be alone are noticed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from keras_candle.engine import detection
+from keras_candle.engine.devices import own_device
+from keras_candle.engine.horovod import _nodes
+
+MARKS = [(each.name, {each.size: "4", each.rank: "1"}) for each in detection.LAUNCHERS]
+
+
+@pytest.mark.parametrize(("name", "environ"), MARKS)
+def test_each_launcher_is_known_by_its_variables(name, environ):
+    assert detection.detect(environ).name == name
+    assert detection.promised_size(environ) == 4
+
+
+def test_without_a_launcher_there_is_one_rank():
+    assert detection.detect({"SLURM_NTASKS": "8"}) is None  # a batch script outside of srun
+    assert detection.promised_size({}) == 1
+
+
+def test_the_innermost_launcher_decides():
+    environ = {"SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0", "PMI_SIZE": "4"}
+    assert detection.promised_size(environ) == 4
+
+
+ALONE = "from keras_candle import engine; print(engine.start({name!r}).size)"
+
+
+def run_alone(name, **variables):
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PMI", "HYD"))}
+    return subprocess.run(
+        [sys.executable, "-c", ALONE.format(name=name)],
+        env={**environment, "TF_CPP_MIN_LOG_LEVEL": "3", **variables},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("name", ["auto", "mpi"])
+def test_singletons_are_told_the_way_out(name):
+    """What `srun -n 4` without the right --mpi makes of a job."""
+    done = run_alone(name, SLURM_STEP_NUM_TASKS="4", SLURM_PROCID="2")
+    assert done.returncode != 0
+    last = done.stderr.strip().splitlines()[-1]
+    assert "EngineError: srun started 4 ranks, but each finds itself alone" in last
+    assert "--mpi=pmi2" in last
+
+
+def test_one_process_needs_no_mpi():
+    done = run_alone("auto")
+    assert done.stdout == "1\n", done.stderr
+
+
+def test_ranks_of_a_node_take_different_gpus():
+    gpus = ["a", "b", "c", "d"]
+    assert [own_device(gpus, rank) for rank in range(4)] == [["a"], ["b"], ["c"], ["d"]]
+
+
+def test_nodes_with_one_name_are_told_apart():
+    hosts = [("n", 0, 2), ("n", 1, 2), ("n", 0, 2), ("n", 1, 2), ("m", 0, 1)]
+    assert _nodes(hosts) == ["n-0", "n-0", "n-1", "n-1", "m-0"]
