@@ -94,7 +94,9 @@ def use(engine: Engine) -> Iterator[Engine]:
 
 
 def _choose() -> Engine:
-    if detection.promised_size() == 1:
+    if not detection.may_have_launcher():
+        return _make("single")
+    if detection.promised_size() == 1 and _make("mpi").size == 1:
         return _make("single")
     try:
         engine = _make("horovod")

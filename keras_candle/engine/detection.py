@@ -60,10 +60,20 @@ LAUNCHERS = (
     ),
 )
 
+# Set by launchers that tell a process its rank, but not of how many: there MPI is asked.
+RANK_ONLY = ("PMIX_RANK", "PALS_RANKID")
+
 
 def detect(environ: Mapping[str, str] = os.environ) -> Launcher | None:
     """The launcher that started this process, or None when nothing says that one did."""
     return next((each for each in LAUNCHERS if environ.get(each.size, "").isdigit()), None)
+
+
+def may_have_launcher(environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether this process could be one of several ranks."""
+    return promised_size(environ) > 1 or (
+        detect(environ) is None and any(name in environ for name in RANK_ONLY)
+    )
 
 
 def promised_size(environ: Mapping[str, str] = os.environ) -> int:

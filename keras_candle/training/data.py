@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import zlib
 from collections.abc import Iterator
@@ -85,7 +86,11 @@ class ArrayShard(DataAdapter):  # type: ignore[misc]
         self._order = _order(self.rows, batch_size, shuffle, engine)
 
     def get_tf_dataset(self) -> Any:
-        """Dataset of `Share`s."""
+        """Dataset of `Share`s, made once: it holds a copy of the arrays."""
+        return self._dataset
+
+    @functools.cached_property
+    def _dataset(self) -> Any:
         import tensorflow as tf
 
         sliceable = convert_to_sliceable(self._inputs, target_backend="tensorflow")

@@ -13,14 +13,14 @@ from typing import Any
 import keras
 
 from keras_candle.engine.base import Engine
-from keras_candle.errors import CandleError, EngineError
 from keras_candle.training.callbacks import Agreement, rank_safe
 from keras_candle.training.feed import Feed, Source, make_feed
 from keras_candle.training.gradients import leaf_optimizers
-from keras_candle.training.keras_names import check_private_names, train_validation_split
+from keras_candle.training.keras_names import train_validation_split
 from keras_candle.training.learning_rate import effective_learning_rate
 from keras_candle.training.metrics import global_result
 from keras_candle.training.options import Options
+from keras_candle.training.refusals import check_environment, check_trainable
 from keras_candle.training.replica import Replica
 from keras_candle.training.state import average_moving_statistics
 
@@ -36,9 +36,6 @@ METHODS = (
     "train_on_batch",
     "_get_metrics_result_or_logs",
 )
-
-# The reductions whose gradient, averaged over the ranks by rows, is that of the global batch.
-_MEAN_REDUCTIONS = ("sum_over_batch_size", "mean")
 
 
 def scale_model(model: Any, options: Options, engine: Engine) -> Any:
@@ -57,7 +54,7 @@ def scale_model(model: Any, options: Options, engine: Engine) -> Any:
         EngineError: when the model is made for another way to divide the work.
     """
     if engine.size > 1 and not hasattr(model, "_candle_trainer"):
-        _check_environment(model)
+        check_environment(model)
         Trainer(Replica(model, options, engine))
     return model
 
@@ -101,7 +98,7 @@ class Trainer:
             self._model.jit_compile = asked
 
     def fit(self, *args: Any, **kwargs: Any) -> Any:
-        _check_trainable(self._model)
+        check_trainable(self._model)
         given = self._arguments("fit", args, kwargs)
         feed, validation = self._feeds(given)
         self._replica.expect(feed, validation)
@@ -143,7 +140,7 @@ class Trainer:
         return self._plain["predict"](**self._arguments("predict", args, kwargs))
 
     def train_on_batch(self, x: Any, y: Any = None, *args: Any, **kwargs: Any) -> Any:
-        _check_trainable(self._model)
+        check_trainable(self._model)
         if not self._replica.has_root_state:
             self._replica.build((x, y))
             self._replica.take_root_state()
@@ -222,34 +219,3 @@ class Trainer:
 
 # What belongs to data that a DataAdapter now holds.
 _NO_DATA = {"y": None, "sample_weight": None, "batch_size": None}
-
-
-def _check_trainable(model: Any) -> None:
-    if not model.compiled:
-        raise CandleError(
-            "The model is not compiled: call model.compile(...) in the function that builds it, "
-            "or before fit."
-        )
-    for loss in keras.tree.flatten(model.loss):
-        reduction = getattr(loss, "reduction", _MEAN_REDUCTIONS[0])
-        if reduction not in _MEAN_REDUCTIONS:
-            raise CandleError(
-                f"The loss {loss.name} has reduction={reduction!r}, whose gradient would depend "
-                "on the number of ranks. Use reduction='sum_over_batch_size', and multiply the "
-                "learning rate by the rows of a batch to keep the size of its steps."
-            )
-
-
-def _check_environment(model: Any) -> None:
-    backend = keras.backend.backend()
-    if backend != "tensorflow":
-        raise EngineError(
-            f"Keras runs on {backend}; on several ranks keras_candle trains with TensorFlow. "
-            "Set KERAS_BACKEND=tensorflow."
-        )
-    check_private_names()
-    if model.distribute_strategy.num_replicas_in_sync > 1:
-        raise EngineError(
-            "The model was built inside a tf.distribute strategy, which would divide the work a "
-            "second time. Build it outside: dividing the work is keras_candle's part."
-        )

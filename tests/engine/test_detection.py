@@ -26,6 +26,12 @@ def test_without_a_launcher_there_is_one_rank():
     assert detection.promised_size({}) == 1
 
 
+def test_a_launcher_that_tells_only_the_rank_is_noticed():
+    assert detection.may_have_launcher({"PMIX_RANK": "0"})
+    assert not detection.may_have_launcher({"PMIX_RANK": "0", "OMPI_COMM_WORLD_SIZE": "1"})
+    assert not detection.may_have_launcher({})
+
+
 def test_the_innermost_launcher_decides():
     environ = {"SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0", "PMI_SIZE": "4"}
     assert detection.promised_size(environ) == 4

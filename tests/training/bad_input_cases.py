@@ -89,6 +89,17 @@ def summed_loss():
     fit(*digits_like(), build=build)
 
 
+def other_backend():
+    from keras_candle.training import refusals
+
+    backend = refusals.keras.backend.backend
+    refusals.keras.backend.backend = lambda: "jax"
+    try:
+        candle.scale(dense_model(optimizer="sgd"))
+    finally:
+        refusals.keras.backend.backend = backend
+
+
 def unknown_engine():
     candle.scale(dense_model(optimizer="sgd"), engine="nccl")
 

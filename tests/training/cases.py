@@ -151,6 +151,50 @@ def equivalence(optimizer, kind="dense", **arguments):
     return train_both(lambda: build(optimizer=make(), **arguments), data)
 
 
+def _weights(rows):
+    return np.random.default_rng(5).random(rows).astype("float32")
+
+
+FITS = {
+    "sample_weight": {"sample_weight": _weights(101)},
+    "class_weight": {"class_weight": {0: 2.0, 1: 0.5, 2: 1.0}},
+    "validation_split": {"validation_split": 0.3},
+    "validation_data": {"validation_data": (*digits_like(rows=31, seed=0), _weights(31))},
+    "validation_steps": {
+        "validation_data": digits_like(rows=31),
+        "validation_steps": 2,
+        "validation_batch_size": 6,
+    },
+    "shuffle": {"shuffle": False},
+    "shuffle_in_batches": {"shuffle": "batch"},
+    "steps_per_epoch": {"steps_per_epoch": 5, "epochs": 3},
+    "validation_freq": {"validation_split": 0.2, "validation_freq": 2},
+    "dataset": {},
+    "dataset_with_validation": {},
+}
+
+
+def fitted(what):
+    """fit with each of its arguments, on models that also have weighted metrics."""
+    import tensorflow as tf
+
+    def build():
+        model = dense_model(optimizer="sgd")
+        model.compile(
+            optimizers.SGD(0.1), SPARSE_LOSS, metrics=["accuracy"], weighted_metrics=["accuracy"]
+        )
+        return model
+
+    data, fit = digits_like(), dict(FITS[what])
+    if what.startswith("dataset"):
+        whole = tf.data.Dataset.from_tensor_slices(data)
+        data = (whole.shuffle(50, seed=2, reshuffle_each_iteration=False).batch(12),)
+        fit["batch_size"] = None
+        if what.endswith("validation"):
+            fit["validation_data"] = whole.take(40).batch(7)
+    return train_both(build, data, fit)
+
+
 def without_averaging():
     original = gradients.average_over_ranks
     from keras_candle.training import replica

@@ -20,6 +20,7 @@ ERRORS = {
     cases.dataset_not_divisible: "DataError: batch='global' divides each batch among the ranks",
     cases.ambiguous_rows: "DataError: Data cardinality is ambiguous",
     cases.summed_loss: "CandleError: The loss sparse_categorical_crossentropy has reduction='sum'",
+    cases.other_backend: "EngineError: Keras runs on jax; on several ranks keras_candle trains",
     cases.unknown_engine: "CandleError: engine='nccl' is unknown, expected one of 'auto'",
     cases.other_engine: "EngineError: engine='horovod' was asked for, but 'mpi' already runs",
     cases.unknown_precision: "CandleError: precision='float8' is unknown, expected one of None",

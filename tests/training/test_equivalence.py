@@ -73,6 +73,12 @@ def test_several_optimizers(ranks, engine, size):
         assert logs <= TOLERANCE * 10
 
 
+@pytest.mark.parametrize("size", [2, 3])
+@pytest.mark.parametrize("what", cases.FITS)
+def test_every_argument_of_fit(ranks, size, what):
+    assert_equal(ranks(size).run(cases.fitted, what=what))
+
+
 @pytest.mark.parametrize(("engine", "size"), JOBS)
 def test_none_gradients(ranks, engine, size):
     assert_equal(ranks(size).run(cases.none_gradients, engine=engine))
