@@ -110,13 +110,12 @@ def _choose() -> Engine:
 
 
 def _make(name: str) -> Engine:
+    # Before the engine is made: Horovod's has to set variables like those of a launcher.
+    launcher, promised = detection.detect(), detection.promised_size()
     module, kind = ENGINES[name]
-    made = getattr(importlib.import_module(module), kind)()
-    if not isinstance(made, Engine):
-        raise EngineError(f"{kind} is no Engine.")
-    launcher = detection.detect()
-    promised = detection.promised_size()
+    made: Engine = getattr(importlib.import_module(module), kind)()
     if launcher and name != "single" and made.size == 1 < promised:
+        made.stop()
         raise EngineError(
             f"{launcher.name} started {promised} ranks, but each finds itself alone: "
             f"{launcher.remedy}."

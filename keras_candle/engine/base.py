@@ -135,6 +135,9 @@ class Engine(ABC):
 
         Returns:
             What the action returned on the root, None elsewhere.
+
+        Raises:
+            EngineError: on the other ranks, when the action raised on the root.
         """
 
     def agree(self, what: str, value: Any, error: type[CandleError] = EngineError) -> Any:

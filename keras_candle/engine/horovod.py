@@ -71,6 +71,9 @@ class HorovodEngine(MpiEngine):
     def stop(self) -> None:
         self._compiled.clear()
         self._hvd.shutdown()
+        for name in self._variables:
+            # Or they would look like those of a launcher to whoever starts next.
+            os.environ.pop(name, None)
         super().stop()
 
     def _in_graph(self, exchange: Any, tensors: Sequence[Any], key: str) -> list[Any]:
@@ -97,20 +100,22 @@ class HorovodEngine(MpiEngine):
         port = self._host.bcast(server.port if server else None)
         node_of = _nodes(hosts)
         same_local_rank = [r for r, (_, local, _) in enumerate(hosts) if local == self.local_rank]
-        os.environ.update(
-            HOROVOD_RANK=str(self.rank),
-            HOROVOD_SIZE=str(self.size),
-            HOROVOD_LOCAL_RANK=str(self.local_rank),
-            HOROVOD_LOCAL_SIZE=str(self.local_size),
-            HOROVOD_CROSS_RANK=str(same_local_rank.index(self.rank)),
-            HOROVOD_CROSS_SIZE=str(len(same_local_rank)),
-            HOROVOD_HOSTNAME=node_of[self.rank],
-            HOROVOD_CONTROLLER="gloo",
-            HOROVOD_CPU_OPERATIONS="gloo",
-            HOROVOD_GLOO_RENDEZVOUS_ADDR=address,
-            HOROVOD_GLOO_RENDEZVOUS_PORT=str(port),
-        )
-        os.environ.setdefault("HOROVOD_GLOO_IFACE", interface)
+        self._variables = {
+            "HOROVOD_RANK": str(self.rank),
+            "HOROVOD_SIZE": str(self.size),
+            "HOROVOD_LOCAL_RANK": str(self.local_rank),
+            "HOROVOD_LOCAL_SIZE": str(self.local_size),
+            "HOROVOD_CROSS_RANK": str(same_local_rank.index(self.rank)),
+            "HOROVOD_CROSS_SIZE": str(len(same_local_rank)),
+            "HOROVOD_HOSTNAME": node_of[self.rank],
+            "HOROVOD_CONTROLLER": "gloo",
+            "HOROVOD_CPU_OPERATIONS": "gloo",
+            "HOROVOD_GLOO_RENDEZVOUS_ADDR": address,
+            "HOROVOD_GLOO_RENDEZVOUS_PORT": str(port),
+        }
+        if "HOROVOD_GLOO_IFACE" not in os.environ:
+            self._variables["HOROVOD_GLOO_IFACE"] = interface
+        os.environ.update(self._variables)
         self._hvd.init()
         self._host.Barrier()
         if server:

@@ -80,12 +80,19 @@ class MpiEngine(Engine):
     def after_root(self, action: Callable[[], Any], what: str) -> Any:
         tag = zlib.crc32(what.encode()) % 32768  # the largest tag that every MPI must offer
         if not self.is_root:
-            self._host.recv(source=0, tag=tag)
+            problem = self._host.recv(source=0, tag=tag)
+            if problem:
+                raise EngineError(f"{what} failed on the root: {problem}")
             return None
-        result = action()
-        self._notes = [note for note in self._notes if not note.Test()]
-        self._notes += [self._host.isend(None, rank, tag) for rank in range(1, self.size)]
-        return result
+        problem = None
+        try:
+            return action()
+        except BaseException as cause:
+            problem = f"{type(cause).__name__}: {cause}"
+            raise
+        finally:
+            self._notes = [note for note in self._notes if not note.Test()]
+            self._notes += [self._host.isend(problem, rank, tag) for rank in range(1, self.size)]
 
     def sum_tensors(self, tensors: Sequence[Any], *, name: str) -> list[Any]:
         import tensorflow as tf

@@ -10,13 +10,17 @@ import keras
 from keras_candle.engine.base import Engine
 
 # These write files or talk to servers and change nothing in the training: the root's are enough.
-WRITING_CALLBACKS = (
-    keras.callbacks.BackupAndRestore,
-    keras.callbacks.CSVLogger,
-    keras.callbacks.ModelCheckpoint,
-    keras.callbacks.ProgbarLogger,
-    keras.callbacks.RemoteMonitor,
-    keras.callbacks.TensorBoard,
+_WRITING_NAMES = (
+    "BackupAndRestore",
+    "CSVLogger",
+    "ModelCheckpoint",
+    "OrbaxCheckpoint",  # not in every Keras
+    "ProgbarLogger",
+    "RemoteMonitor",
+    "TensorBoard",
+)
+WRITING_CALLBACKS = tuple(
+    getattr(keras.callbacks, name) for name in _WRITING_NAMES if hasattr(keras.callbacks, name)
 )
 
 

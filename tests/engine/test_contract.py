@@ -107,6 +107,13 @@ def root_first(path):
         return result, file.read()
 
 
+def root_fails():
+    def write():
+        raise OSError("the disk is full")
+
+    engines.current().after_root(write, "write")
+
+
 def root_alone():
     """A root that does something alone must not wait for anybody."""
     engine = engines.current()
@@ -211,6 +218,12 @@ class EngineContract:
         others = [(None, "whole")] * (size - 1)
         assert job.run(root_first, path=str(tmp_path / "f")) == [("written", "whole"), *others]
         assert job.run(root_alone) == [float(size)] * size
+
+    def test_what_fails_on_the_root_fails_on_all(self, job, size):
+        first, *others = job.errors(root_fails)
+        assert first == "OSError: the disk is full"
+        told = "EngineError: write failed on the root: OSError: the disk is full"
+        assert others == [told] * (size - 1)
 
     @pytest.mark.parametrize("eager", [False, True])
     def test_tensors(self, job, size, eager):
