@@ -133,7 +133,13 @@ class Replica:
             CandleError: when the model can only be built by a step.
         """
         built = all(layer.built for layer in self.model._flatten_layers())
+        optimizer: Any = getattr(self.model, "optimizer", None)
+        build_later = optimizer is not None and not optimizer.built
         try:
+            if build_later:
+                # On one rank Keras builds the optimizer in its first step, and what an optimizer
+                # (ScheduleFreeAdamW) does then is not what it does here.
+                optimizer.built = True
             self.model._symbolic_build(data_batch=batch)
         except Exception as cause:
             if built:
@@ -142,6 +148,9 @@ class Replica:
                 f"The model cannot be built before its first step ({cause}). Build it in the "
                 "function that makes it: model.build(input_shape), or call it on one batch."
             ) from cause
+        finally:
+            if build_later:
+                optimizer.built = False
 
     def take_root_state(self) -> None:
         """Start this rank from the root's weights, optimizer variables and epoch."""

@@ -158,7 +158,7 @@ def normalized(sync, rows=24, batch_size=12, synchronized=False):
         return model
 
     data = cases.digits_like(rows=rows)
-    fit = {"batch_size": batch_size, "validation_data": data}
+    fit = {"batch_size": batch_size, "epochs": 2, "validation_data": data}
     return cases.train_both(build, data, fit, {"sync_batch_norm": sync})
 
 
@@ -270,7 +270,6 @@ def compressed():
     results = cases.train_both(
         lambda: cases.dense_model(optimizer=optimizers.SGD(0.1)),
         cases.digits_like(),
-        {"epochs": 1},
-        {"compression": "fp16"},
+        options={"compression": "fp16"},
     )
     return results[0], results[2]
