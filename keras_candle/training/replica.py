@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -12,6 +12,7 @@ from keras_candle.errors import CandleError
 from keras_candle.training.batch_normalization import synchronize, synchronized_variables
 from keras_candle.training.feed import Feed
 from keras_candle.training.gradients import (
+    Transform,
     adds_up_rows,
     average_over_ranks,
     leaf_optimizers,
@@ -62,14 +63,28 @@ class Replica:
                 self.options.compression,
                 adds_up_rows(optimizer),
             )
-            transform_gradients(optimizer, average)
-            for leaf in leaf_optimizers(optimizer):
-                scale_learning_rate(leaf, self.scale)
+            transform_gradients(optimizer, self._scaling(optimizer), average)
         synchronize(self.model, self.engine, self.step, every_layer=self.options.sync_batch_norm)
         for name in ("train_step", "test_step"):
             current = getattr(self.model, name)
             if not hasattr(current, "candle_plain"):
                 setattr(self.model, name, self._on_share(current))
+
+    def _scaling(self, optimizer: Any) -> Transform:
+        """The transform that leaves gradients alone, but scales the learning rates around them.
+
+        A MultiOptimizer that chooses by a function consists of no optimizers before it is built,
+        so this waits until then.
+        """
+
+        def scale(gradients: list[Any], variables: Sequence[Any]) -> list[Any]:
+            if not optimizer.built and hasattr(optimizer, "optimizers"):
+                optimizer.build(list(variables))
+            for leaf in leaf_optimizers(optimizer):
+                scale_learning_rate(leaf, self.scale)
+            return gradients
+
+        return scale
 
     def _on_share(self, plain: Callable[[Any], Any]) -> Callable[[Any], Any]:
         """A step on a `Share` of the data, or on plain data, which are a share as a whole."""

@@ -15,6 +15,7 @@ from tests.training import cases
 
 def linear_model(optimizer):
     """Its weight moves by exactly the learning rate in each step."""
+    keras.utils.set_random_seed(0)
     model = keras.Sequential([keras.Input((1,)), layers.Dense(1, use_bias=False)])
     model.compile(optimizer, loss=lambda y_true, y_pred: keras.ops.mean(y_pred))
     return model
@@ -58,6 +59,16 @@ def warmed_up():
 def decaying():
     schedule = optimizers.schedules.PiecewiseConstantDecay([3], [0.5, 0.25])
     return step_sizes(optimizers.SGD(schedule), 6, learning_rate_scaling=None)
+
+
+def chosen_by_function():
+    """A MultiOptimizer without optimizers until it is built."""
+    chosen = optimizers.SGD(0.5)
+    model = linear_model(optimizers.MultiOptimizer(lambda variable: chosen))
+    moves = Moves()
+    x = np.ones((2 * engines.current().size, 1), "float32")
+    candle.scale(model).fit(x, x, batch_size=1, verbose=0, callbacks=[moves])
+    return (-np.diff(moves.positions)).tolist()
 
 
 def square(size):

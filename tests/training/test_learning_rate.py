@@ -30,6 +30,11 @@ def test_a_rule_of_ones_own(ranks):
         assert sizes == pytest.approx([4.5, 4.5], rel=1e-5)
 
 
+def test_optimizers_that_a_function_chooses(ranks):
+    for sizes in ranks(2).run(cases.chosen_by_function):
+        assert sizes == pytest.approx([1.0, 1.0], rel=1e-5)
+
+
 def test_warm_up_goes_from_the_base_to_the_scaled_rate(ranks):
     ramp = [0.5 * (1 + min(step / 8, 1)) for step in range(12)]
     for sizes, seen, effective in ranks(2).run(cases.warmed_up):
