@@ -17,7 +17,7 @@ def candle(tmp_path: Path) -> Candle:
     """Runs `candle ...` in an empty folder; a hang is a failure."""
 
     def run(
-        *arguments: str, timeout_s: float = 30, **variables: str
+        *arguments: str, timeout_s: float = 60, **variables: str
     ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [*CANDLE, *arguments],

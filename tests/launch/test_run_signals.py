@@ -44,7 +44,7 @@ def test_every_rank_finishes_its_own_handler(script, tmp_path, mpi, code):
     job = start(tmp_path, "-np", "2", script(mpi + CODE.replace("EXIT", str(code))))
     wait_for(tmp_path / "up0", tmp_path / "up1")
     job.terminate()
-    job.communicate(timeout=20)
+    job.communicate(timeout=60)
     assert job.returncode == code
     assert {path.name for path in tmp_path.glob("saved*")} == {"saved0-1", "saved1-1"}
 
@@ -59,7 +59,7 @@ def test_ranks_without_a_handler_end_at_once(script, tmp_path):
     job = start(tmp_path, "-np", "2", script("open(f'up{rank}', 'w').close()\ntime.sleep(60)\n"))
     wait_for(tmp_path / "up0", tmp_path / "up1")
     job.terminate()
-    _, stderr = job.communicate(timeout=20)
+    _, stderr = job.communicate(timeout=60)
     assert (job.returncode, stderr) == (143, b"candle: stopped by SIGTERM\n")
 
 
@@ -71,7 +71,7 @@ def test_asked_twice_the_job_ends_although_a_rank_refuses(script, tmp_path):
     job.terminate()
     wait_for(tmp_path / "heard0", tmp_path / "heard1")
     job.terminate()
-    job.communicate(timeout=20)
+    job.communicate(timeout=60)
     assert job.returncode == 143
 
 
@@ -81,7 +81,7 @@ def test_no_rank_outlives_a_launcher_killed_by_hand(script, tmp_path):
     ranks = [tmp_path / "up0", tmp_path / "up1"]
     wait_for(*ranks)
     job.kill()
-    job.communicate(timeout=20)
+    job.communicate(timeout=60)
     deadline = time.monotonic() + 20
     while any(rank.exists() for rank in ranks):  # a link into /proc ends with its process
         assert time.monotonic() < deadline
@@ -106,7 +106,7 @@ def in_terminal(command: list[str], tmp_path: Path, keys: bytes = b"") -> tuple[
             assert piece, seen
             seen += piece
         shell.stdin.write(keys)
-    out, _ = shell.communicate(timeout=30)
+    out, _ = shell.communicate(timeout=60)
     return shell.returncode, seen + out
 
 
@@ -135,6 +135,6 @@ def test_signal_numbers_are_the_shells(script, tmp_path):
     job = start(tmp_path, "-np", "2", script("open(f'up{rank}', 'w').close()\ntime.sleep(60)\n"))
     wait_for(tmp_path / "up0", tmp_path / "up1")
     job.send_signal(signal.SIGINT)
-    _, stderr = job.communicate(timeout=20)
+    _, stderr = job.communicate(timeout=60)
     assert job.returncode == 130
     assert b"KeyboardInterrupt" in stderr

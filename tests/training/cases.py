@@ -212,7 +212,8 @@ def averaging_after_clipping():
 
     original = replica.transform_gradients
 
-    def hook_late(optimizer, average):
+    def hook_late(optimizer, *transforms):
+        average = transforms[-1]
         plain = type(optimizer)._clip_gradients
 
         def clip(grads):
