@@ -1,4 +1,4 @@
-"""`python -m keras_candle.demo`: one training of a real model on real data; `candle demo` runs it.
+"""`python -m keras_candle.demo`: trainings of real models on real data; `candle demo` runs it.
 
 It is a user's script: one decorator, and the rest is plain Keras.
 """
@@ -117,17 +117,17 @@ def train(dataset: str, epochs: int) -> dict[str, Any]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--dataset", choices=DATASETS, default="digits")
+    parser.add_argument("--dataset", nargs="+", choices=DATASETS, default=list(DATASETS))
     parser.add_argument("--engine", default="auto")
     parser.add_argument("--epochs", type=int, default=12)
-    parser.add_argument("--json", type=Path, help="where the root writes the result")
+    parser.add_argument("--json", type=Path, help="where the root writes the results")
     options = parser.parse_args()
     if options.epochs < 2:
         raise CandleError(f"--epochs {options.epochs}, expected 2 or more.")
     engine = candle.engine.start(options.engine)
-    result = train(options.dataset, options.epochs)
+    results = [train(dataset, options.epochs) for dataset in options.dataset]
     if engine.is_root and options.json:
-        options.json.write_text(json.dumps(result))
+        options.json.write_text(json.dumps(results))
     return 0
 
 

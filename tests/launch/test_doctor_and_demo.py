@@ -75,15 +75,16 @@ def test_without_scikit_learn_the_demo_names_its_extra(tmp_path):
     assert done.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize(("code", "told"), [(0, ONE), (3, None)])
+@pytest.mark.parametrize(("code", "told"), [(0, {"digits": ONE}), (3, {})])
 def test_the_demo_reads_what_root_wrote_down(monkeypatch, tmp_path, code, told):
     program = tmp_path / "training.py"
     facts = {"size": 1, "accuracy": 0.97, "samples_per_s": 1000.0, "weights_equal": True}
+    facts = [{"dataset": "digits", **facts}]
     program.write_text(
         f"import json, sys\nopen(sys.argv[-1], 'w').write({json.dumps(facts)!r})\nsys.exit({code})"
     )
     monkeypatch.setattr(demo, "PROGRAM", (str(program),))
-    assert demo.train("digits", "mpi", 1) == told
+    assert demo.train(["digits"], "single", 1) == told
 
 
 @pytest.mark.parametrize(
