@@ -9,6 +9,7 @@ ENGINE = "KERAS_CANDLE_ENGINE"
 LAUNCHER = "KERAS_CANDLE_LAUNCHER"
 ALL_OUTPUT = "KERAS_CANDLE_ALL_OUTPUT"
 TERMINALS = "KERAS_CANDLE_TERMINALS"
+PREPARE = "KERAS_CANDLE_PREPARE"
 
 # (rank, size, local size) of each launcher, the most specific first: a hydra job inside a Slurm
 # allocation sees Slurm's variables too, and there they are the batch script's.

@@ -2,6 +2,7 @@
 
 import builtins
 import dataclasses
+import importlib
 import io
 import os
 import runpy
@@ -10,6 +11,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from types import ModuleType, TracebackType
 
+from keras_candle.launch import environment
 from keras_candle.launch.failure import EXIT_RUN_AGAIN
 
 _NOT_THE_USERS = (__file__, "<frozen runpy>", "<frozen importlib._bootstrap>")
@@ -47,6 +49,7 @@ def run_program(arguments: Sequence[str]) -> Ending:
         How it ended; no exception leaves this function.
     """
     try:
+        _prepare()
         if arguments[0] == "-m":
             sys.argv[:] = list(arguments[1:])
             sys.path[0] = os.getcwd()
@@ -61,6 +64,15 @@ def run_program(arguments: Sequence[str]) -> Ending:
     except BaseException as error:  # whatever it is, the job must hear of it
         return _flushed(_ending_of_error(error))
     return Ending(0)
+
+
+def _prepare() -> None:
+    """What a command of ours changes in a rank before the user's program begins.
+
+    The modules' prepare() is called; they may import what this room may not.
+    """
+    for module in os.environ.get(environment.PREPARE, "").split():
+        importlib.import_module(module).prepare()
 
 
 def _run_script(path: str) -> None:

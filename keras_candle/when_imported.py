@@ -1,0 +1,69 @@
+"""Something to do once the user's program has imported a package, and never before.
+
+A program may set KERAS_BACKEND or TF_CPP_MIN_LOG_LEVEL before it imports Keras, or not import it
+at all: whoever wants to change Keras for it has to wait for its own import.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable, Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+Action = Callable[[ModuleType], None]
+
+
+def when_imported(name: str, action: Action) -> None:
+    """Call action(module) as soon as a module has been imported, at once if it already is.
+
+    Args:
+        name: the module's full name.
+        action: called once, before the import statement returns; what it raises, that raises.
+
+    Example:
+        >>> when_imported("json", lambda module: print(module.__name__))
+        json
+    """
+    if name in sys.modules:
+        action(sys.modules[name])
+        return
+    sys.meta_path.insert(0, _Finder(name, action))
+
+
+class _Finder(MetaPathFinder):
+    def __init__(self, name: str, action: Action) -> None:
+        self._name, self._action = name, action
+
+    def find_spec(
+        self,
+        fullname: str,
+        path: Sequence[str] | None,  # noqa: ARG002 - importlib's signature
+        target: ModuleType | None = None,  # noqa: ARG002
+    ) -> ModuleSpec | None:
+        if fullname != self._name:
+            return None
+        # From here on the others are asked, and those that wait for the same module.
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(fullname)
+        if spec is not None and spec.loader is not None:
+            spec.loader = _Loader(spec.loader, self._action)
+        return spec
+
+
+class _Loader(Loader):
+    def __init__(self, plain: Any, action: Action) -> None:
+        self._plain, self._action = plain, action
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        created: ModuleType | None = self._plain.create_module(spec)
+        return created
+
+    def exec_module(self, module: ModuleType) -> None:
+        # A package's own code asks its spec and its loader for its files.
+        module.__spec__.loader = module.__loader__ = self._plain  # type: ignore[union-attr]
+        self._plain.exec_module(module)
+        self._action(module)

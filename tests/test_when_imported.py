@@ -1,0 +1,40 @@
+"""An action waits for the program's own import."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from keras_candle.when_imported import when_imported
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A package of a submodule, not imported yet."""
+    (tmp_path / "slow_package").mkdir()
+    (tmp_path / "slow_package/__init__.py").write_text("from slow_package.part import value\n")
+    (tmp_path / "slow_package/part.py").write_text("value = 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    yield "slow_package"
+    for name in ("slow_package", "slow_package.part"):
+        sys.modules.pop(name, None)
+
+
+def test_actions_wait_for_the_import_and_see_the_whole_module(package):
+    seen = []
+    before = list(sys.meta_path)
+    when_imported(package, lambda module: seen.append(("first", module.value)))
+    when_imported(package, lambda module: seen.append(("second", module.value)))
+    assert seen == []
+    module = __import__(package)
+    assert sorted(seen) == [("first", 1), ("second", 1)]
+    assert sys.meta_path == before
+    assert module.__spec__.submodule_search_locations == list(module.__path__)
+    assert type(module.__loader__).__name__ == "SourceFileLoader"
+
+
+def test_what_is_imported_already_is_acted_on_at_once():
+    seen = []
+    when_imported("sys", seen.append)
+    assert seen == [sys]
