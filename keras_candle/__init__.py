@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from keras_candle.errors import LaunchError as LaunchError
     from keras_candle.errors import SearchError as SearchError
     from keras_candle.training.data import shard as shard
+    from keras_candle.training.metric_reductions import (
+        register_metric_reduction as register_metric_reduction,
+    )
 
 __version__ = "0.1.0"
 
@@ -44,6 +47,7 @@ _HOMES = {
     ),
     **dict.fromkeys(_ERRORS, "keras_candle.errors"),
     "shard": "keras_candle.training.data",
+    "register_metric_reduction": "keras_candle.training.metric_reductions",
 }
 
 __all__ = ["__version__", "engine", *_HOMES]  # noqa: PLE0604 - the keys are strings

@@ -1,4 +1,4 @@
-"""Exact global metrics: add up the metrics' states over the ranks, then compute."""
+"""Exact global metrics: combine the metrics' states over the ranks, then compute."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from typing import Any
 
 import keras
 import numpy as np
+from numpy.typing import NDArray
 
 from keras_candle.engine.base import Engine
+from keras_candle.training.metric_reductions import REDUCTIONS, reductions_of
 
 
 def metric_variables(model: Any) -> list[Any]:
-    """The state of all metrics of a model: sums and counts, in a fixed order."""
+    """The state of all metrics of a model, in a fixed order."""
     return [variable for metric in model.metrics for variable in metric.variables]
 
 
@@ -22,8 +24,8 @@ def global_result(
     """What the metrics come to over the rows of all ranks.
 
     The mean of the ranks' results would be wrong for nearly every metric, and even for a mean
-    when the ranks hold unequal numbers of rows. All of Keras's own metrics are functions of
-    sums, so the sums are what is added.
+    when the ranks hold unequal numbers of rows. So the states are combined, see
+    `register_metric_reduction`, and the result computed once more.
 
     Args:
         model: the model whose metrics have seen this rank's rows.
@@ -37,31 +39,43 @@ def global_result(
     """
     variables = metric_variables(model)
     own = [keras.ops.convert_to_numpy(variable) for variable in variables]
-    flat = np.concatenate([np.ravel(state).astype(np.float64) for state in own] or [np.zeros(0)])
-    whole = engine.allreduce(flat)
     try:
-        _assign(variables, whole)
+        whole = _combined(model, variables, own, engine)
+        for variable, state in zip(variables, whole, strict=True):
+            variable.assign(state)
         result = compute(logs)
-        values = {name: _plain(value) for name, value in result.items()}
+        # A custom step may return the results of several metrics under one name.
+        values = keras.tree.map_structure(_plain, dict(result))
     finally:
         for variable, state in zip(variables, own, strict=True):
             variable.assign(state)
     if result is logs:
-        names = sorted(values)
+        names = keras.tree.map_structure(lambda _: "", values)
         engine.agree("the names in the logs of the training step", names)
-        return {name: _plain(engine.allreduce(values[name], "mean")) for name in names}
+        return dict(keras.tree.map_structure(lambda x: _plain(engine.allreduce(x, "mean")), values))
     return dict(engine.broadcast(values))
+
+
+def _combined(
+    model: Any, variables: list[Any], own: list[NDArray[Any]], engine: Engine
+) -> list[NDArray[Any]]:
+    """The states of all ranks as one; each kind of reduction takes one collective."""
+    reductions = reductions_of(model.metrics)
+    whole: list[NDArray[Any]] = list(own)
+    for reduction in REDUCTIONS:
+        some = [i for i, each in enumerate(variables) if reductions[id(each)] == reduction]
+        if not some:
+            continue
+        flat = np.concatenate([np.ravel(own[i]).astype(np.float64) for i in some])
+        flat = engine.broadcast(flat) if reduction == "root" else engine.allreduce(flat, reduction)
+        start = 0
+        for i in some:
+            part = flat[start : start + own[i].size].reshape(own[i].shape)
+            whole[i] = part.astype(own[i].dtype)
+            start += own[i].size
+    return whole
 
 
 def _plain(value: Any) -> Any:
     array = keras.ops.convert_to_numpy(value)
     return float(array) if array.ndim == 0 else array
-
-
-def _assign(variables: list[Any], flat: np.ndarray[Any, Any]) -> None:
-    start = 0
-    for variable in variables:
-        size = int(np.prod(variable.shape, dtype=np.int64))
-        part = flat[start : start + size].reshape(variable.shape)
-        variable.assign(part.astype(keras.backend.standardize_dtype(variable.dtype)))
-        start += size

@@ -19,7 +19,7 @@ ERRORS = {
     cases.not_divisible: "DataError: batch='global' divides each batch among the ranks",
     cases.dataset_not_divisible: "DataError: batch='global' divides each batch among the ranks",
     cases.ambiguous_rows: "DataError: Data cardinality is ambiguous",
-    cases.unreduced_loss: "CandleError: The loss sparse_categorical_crossentropy has reduction=None",
+    cases.unreduced_loss: "CandleError: The loss sparse_categorical_crossentropy has reduction=",
     cases.other_backend: "EngineError: Keras runs on jax; on several ranks keras_candle trains",
     cases.unknown_engine: "CandleError: engine='nccl' is unknown, expected one of 'auto'",
     cases.other_engine: "EngineError: engine='horovod' was asked for, but 'mpi' already runs",

@@ -1,0 +1,139 @@
+"""How the states of metrics combine over the ranks."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import keras
+
+from keras_candle.errors import CandleError
+
+# What an engine combines arrays by, and what says that the root's count.
+REDUCTIONS = ("sum", "mean", "min", "max", "root")
+
+# metric class -> {variable name: reduction}, for states that are not sums
+_REGISTERED: dict[type, dict[str, str]] = {}
+
+# In Keras up to 3.8 every variable says "mean" that says nothing.
+_SAID_BY_DEFAULT = inspect.signature(keras.Variable.__init__).parameters["aggregation"].default
+_AGGREGATIONS = {"mean": "mean", "only_first_replica": "root"}
+
+
+def register_metric_reduction(metric: type, reductions: Mapping[str, str]) -> None:
+    """Say how a metric's states combine over the ranks, where they do not add up.
+
+    All of Keras's own metrics are functions of sums. A metric of one's own may keep something
+    else, such as the largest value seen.
+
+    Args:
+        metric: a subclass of `keras.metrics.Metric`; its subclasses are meant too.
+        reductions: from the names of its variables, as in `add_variable(name=...)`, to "sum",
+            "mean", "min", "max" or "root" (the root's counts). Others stay sums.
+
+    Raises:
+        CandleError: when it is no metric, or a reduction is unknown.
+
+    Example:
+        >>> class Largest(keras.metrics.Metric):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.largest = self.add_variable((), "zeros", name="largest")
+        ...
+        ...     def update_state(self, y_true, y_pred, sample_weight=None):
+        ...         self.largest.assign(keras.ops.maximum(self.largest, keras.ops.max(y_pred)))
+        ...
+        ...     def result(self):
+        ...         return self.largest
+        >>> register_metric_reduction(Largest, {"largest": "max"})
+    """
+    if not (isinstance(metric, type) and issubclass(metric, keras.metrics.Metric)):
+        raise CandleError(
+            f"register_metric_reduction got {metric!r}, expected a subclass of "
+            "keras.metrics.Metric."
+        )
+    for name, reduction in reductions.items():
+        if reduction not in REDUCTIONS:
+            raise CandleError(
+                f"register_metric_reduction got {reduction!r} for the variable {name!r}, expected "
+                f"one of {', '.join(map(repr, REDUCTIONS))}."
+            )
+    _REGISTERED[metric] = dict(reductions)
+
+
+def reductions_of(metrics: Any) -> dict[int, str]:
+    """The reduction of each variable of some metrics, by the variable's id."""
+    found: dict[int, str] = {}
+    for metric in _with_parts(metrics):
+        registered = _registered_for(metric)
+        for variable in metric.variables:
+            # A part says more of its variables than the whole does.
+            said = registered.get(variable.name) or _said_by(variable)
+            found[id(variable)] = said if said != "sum" else found.get(id(variable), said)
+    return found
+
+
+def check_metrics(model: Any) -> None:
+    """Refuse metrics whose states nobody knows how to combine.
+
+    Raises:
+        CandleError: naming the metric, its variable and the line to add, when a metric of the
+            user's keeps a running minimum or maximum, or keeps its state in no variable.
+    """
+    for metric in _with_parts(model.metrics):
+        kind = type(metric)
+        by_keras = kind.__module__.partition(".")[0] == "keras"
+        if by_keras or any(each in _REGISTERED for each in kind.mro()):
+            continue
+        if not metric.variables:
+            raise CandleError(
+                f"The metric {metric.name} ({kind.__qualname__}) keeps its state in no variable, "
+                "so the ranks' states can't be combined. Make its state in __init__ with "
+                "self.add_variable(...)."
+            )
+        for attribute, reduction in _extremes(kind):
+            name = getattr(getattr(metric, attribute, None), "name", attribute)
+            raise CandleError(
+                f"The metric {metric.name} ({kind.__qualname__}) keeps a {reduction}imum in "
+                f"{name!r}, and the ranks' states would be added up. Say how they combine: "
+                f"candle.register_metric_reduction({kind.__qualname__}, {{{name!r}: "
+                f"{reduction!r}}})."
+            )
+
+
+def _with_parts(metrics: Any) -> Iterator[Any]:
+    """Metrics, each followed by those that it consists of."""
+    for metric in metrics:
+        yield metric
+        parts = [*getattr(metric, "metrics", ()), *getattr(metric, "_metrics", ())]
+        yield from _with_parts(each for each in parts if each is not metric)
+
+
+def _registered_for(metric: Any) -> dict[str, str]:
+    return next((_REGISTERED[kind] for kind in type(metric).mro() if kind in _REGISTERED), {})
+
+
+def _said_by(variable: Any) -> str:
+    said = getattr(variable, "aggregation", "sum")
+    return "sum" if said == _SAID_BY_DEFAULT else _AGGREGATIONS.get(said, "sum")
+
+
+def _extremes(kind: type) -> Iterator[tuple[str, str]]:
+    """(attribute, "min" or "max") for each `self.a.assign(maximum(self.a, ...))`."""
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(kind)))
+    except (OSError, TypeError, SyntaxError):
+        return  # typed in at a prompt: there is nothing to read
+    for call in ast.walk(tree):
+        match call:
+            case ast.Call(
+                func=ast.Attribute(value=ast.Attribute(attr=attribute), attr="assign"),
+                args=[ast.Call(func=function, args=values), *_],
+            ):
+                name = getattr(function, "attr", getattr(function, "id", ""))
+                reads_itself = any(getattr(value, "attr", None) == attribute for value in values)
+                if reads_itself and name in ("maximum", "minimum", "max", "min"):
+                    yield attribute, name[:3]
