@@ -52,6 +52,22 @@ def average_accumulated(
     return transform
 
 
+def half_accumulated(optimizers: Sequence[Any]) -> list[Any]:
+    """The sums of gradients that are still waiting for their update.
+
+    Each rank has added up its own; the update takes their mean, and so it may as well be taken
+    before.
+    """
+    return [
+        variable
+        for optimizer in optimizers
+        for leaf in leaf_optimizers(optimizer)
+        if leaf.gradient_accumulation_steps and leaf.built
+        if int(leaf._iterations.numpy()) % leaf.gradient_accumulation_steps
+        for variable in leaf._accumulated_gradients
+    ]
+
+
 class _Later:
     """Averages what a leaf optimizer has accumulated, right before it is clipped."""
 

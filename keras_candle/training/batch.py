@@ -64,7 +64,7 @@ def make_batch(given: dict[str, Any], options: Options, engine: Engine) -> Batch
 def _as_tensor(array: Any) -> Any:
     import tensorflow as tf
 
-    return array if array is None else tf.convert_to_tensor(array)
+    return None if array is None else tf.convert_to_tensor(array)
 
 
 def _told(x: Any, y: Any) -> str:

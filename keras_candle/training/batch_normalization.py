@@ -72,18 +72,20 @@ class _Moments:
     def _sum_over_ranks(self, sums: Any) -> Any:
         import tensorflow as tf
 
+        self._step.calls += 1
+        name = f"{self._name}.{self._step.calls}"
         rows = self._step.rows_expected if self._step.rows is None else self._step.rows
         own_rows = tf.cast(rows, tf.float32) / self._step.rows_expected
 
         @tf.custom_gradient  # type: ignore[untyped-decorator]
         def summed(x: Any) -> Any:
-            (total,) = self._engine.sum_tensors([x], name=self._name)
+            (total,) = self._engine.sum_tensors([x], name=name)
 
             def gradient(upstream: Any) -> Any:
                 # The average of gradients weighs a rank by its rows, so what reaches this rank
                 # from another one's loss has to carry the other one's weight.
                 (arrived,) = self._engine.sum_tensors(
-                    [upstream * own_rows], name=f"{self._name}.gradient"
+                    [upstream * own_rows], name=f"{name}.gradient"
                 )
                 return tf.math.divide_no_nan(arrived, own_rows)
 

@@ -48,6 +48,7 @@ PRIVATE_NAMES = (
     ),
     PrivateName(f"{_ADAPTERS}", "get_data_adapter", "sharded data passes through it unchanged"),
     PrivateName(_TRAINER, "TensorFlowTrainer.make_train_function", "hooks before each training"),
+    PrivateName(_TRAINER, "TensorFlowTrainer._compute_loss", "a step that XLA compiles in part"),
     PrivateName(_TRAINER, "TensorFlowTrainer._get_metrics_result_or_logs", "global metrics"),
     PrivateName(_TRAINER, "TensorFlowTrainer._symbolic_build", "weights before the first step"),
     PrivateName(_OPTIMIZER, "BaseOptimizer._get_current_learning_rate", "learning-rate scaling"),
@@ -120,6 +121,7 @@ train_validation_split: Any = _load(f"{_ADAPTERS}.array_slicing", "train_validat
 class_weight_to_sample_weights: Any = _load(
     f"{_ADAPTERS}.data_adapter_utils", "class_weight_to_sample_weights"
 )
+TensorFlowTrainer: Any = _load(_TRAINER, "TensorFlowTrainer")
 get_data_adapter: Any = _load(_ADAPTERS, "get_data_adapter")
 
 

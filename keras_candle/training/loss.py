@@ -78,6 +78,12 @@ class _PartOfTheWhole:
         """The rank's part of the ranks' sum; a constant as far as gradients go."""
         import tensorflow as tf
 
+        if self._step.in_xla:
+            raise CandleError(
+                f"The loss {self.name} divides by a mask or by sample weights, which the ranks "
+                "have to add up in the forward pass, and jit_compile has no collectives there. Use "
+                "jit_compile=False or batch='replica'."
+            )
         # The row that keeps an empty rank in step does not count.
         own = tf.stop_gradient(tf.where(self._step.rows > 0, tf.cast(own, tf.float32), 0.0))
         (whole,) = self._engine.sum_tensors([own], name=self._name)

@@ -7,7 +7,7 @@ from typing import Any
 
 from keras_candle.engine.base import Engine
 from keras_candle.errors import CandleError, DataError
-from keras_candle.training.accumulation import average_accumulated
+from keras_candle.training.accumulation import average_accumulated, half_accumulated
 from keras_candle.training.batch_normalization import synchronize
 from keras_candle.training.building import build_model
 from keras_candle.training.feed import Feed
@@ -29,6 +29,7 @@ from keras_candle.training.loss import weigh_losses
 from keras_candle.training.metric_reductions import check_metrics
 from keras_candle.training.options import Options
 from keras_candle.training.state import (
+    average_moving_statistics,
     broadcast_state,
     build_optimizers,
     check_same_model,
@@ -181,6 +182,11 @@ class Replica:
                 "batches, or repeat its data: dataset.repeat(), with steps_per_epoch."
             )
 
+    def average_local_state(self) -> None:
+        """Make equal on all ranks what each of them has gathered from its own rows."""
+        waiting = half_accumulated(outermost_optimizers(self.model))
+        average_moving_statistics(self.model, self.engine, waiting)
+
     def check_step(self, number: int) -> None:
         """Compare what a step must leave alike on all ranks.
 
@@ -188,6 +194,7 @@ class Replica:
             DivergenceError: naming the first variable that differs.
         """
         local = {id(each) for each in self.model.non_trainable_weights}
+        local |= {id(each) for each in half_accumulated(outermost_optimizers(self.model))}
         variables = [each for each in self._shared() if id(each) not in local]
         self.guard.check(variables, f"after step {number} of this training", NOT_AVERAGED)
 

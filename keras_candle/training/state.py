@@ -116,12 +116,18 @@ def broadcast_state(model: Any, optimizers: Sequence[Any], engine: Engine) -> No
         generator.state.assign(state)
 
 
-def average_moving_statistics(model: Any, engine: Engine) -> None:
+def average_moving_statistics(model: Any, engine: Engine, others: Sequence[Any] = ()) -> None:
     """Make the weights that no optimizer updates equal on all ranks: the mean where they differ.
 
     Batch normalisation's moving mean and variance have seen this rank's rows only.
+
+    Args:
+        model: the model.
+        engine: connects the ranks.
+        others: more variables to treat so.
     """
     variables = [each for each in model.non_trainable_weights if is_float(each)]
+    variables += others
     own = [np.ravel(keras.ops.convert_to_numpy(each)).astype(np.float64) for each in variables]
     flat = np.concatenate([*own, np.zeros(0)])
     # Adding up equal numbers and dividing again could change their last bit.

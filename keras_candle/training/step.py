@@ -39,6 +39,10 @@ class Step:
         is_one_batch: whether the global batch stands for one batch of one rank, and not for a
             batch of each rank: then a loss's reduction goes over all of it.
         training: whether this is a training step.
+        calls: how many collectives of the forward pass the step has so far. A layer that is called
+            twice has two, and Horovod wants two names.
+        split_for_xla: whether the forward and backward pass are compiled by XLA.
+        in_xla: whether they are being traced for it: there are no collectives in there.
         steps_without_rows: int64 tf.Variable that counts them, where they would be an error.
     """
 
@@ -51,6 +55,9 @@ class Step:
     is_one_batch: bool = False
     training: bool = True
     steps_without_rows: Any = None
+    calls: int = 0
+    split_for_xla: bool = False
+    in_xla: bool = False
 
 
 def rows_of(data: Any) -> Any:

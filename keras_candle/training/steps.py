@@ -9,6 +9,7 @@ import keras
 
 from keras_candle.training.batch_normalization import synchronized_variables
 from keras_candle.training.metrics import metric_variables
+from keras_candle.training.split_step import split_step
 from keras_candle.training.step import Share, Step, rows_of
 
 RunStep = Callable[[Any], Any]
@@ -33,10 +34,12 @@ def _on_share(model: Any, step: Step, plain: RunStep, *, training: bool) -> RunS
     def run(data: Any) -> Any:
         share = _share_in(data)
         step.rows, step.total, step.training = share.rows, share.total, training
+        step.calls = 0
+        run_plain = split_step(model, step) if training and step.split_for_xla else plain
         try:
             if step.may_be_empty:
-                return _unless_empty(model, step, plain, share)
-            return plain(share.data)
+                return _unless_empty(model, step, run_plain, share)
+            return run_plain(share.data)
         finally:
             step.rows = step.total = None
 

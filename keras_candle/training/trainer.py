@@ -24,7 +24,7 @@ from keras_candle.training.prediction import predict_together
 from keras_candle.training.refusals import check_environment, check_trainable
 from keras_candle.training.replica import Replica
 from keras_candle.training.source import Source
-from keras_candle.training.state import average_moving_statistics
+from keras_candle.training.split_step import why_not
 
 METHODS = (
     "compile",
@@ -87,12 +87,8 @@ class Trainer:
     def make_train_function(self, *args: Any, **kwargs: Any) -> Any:
         self._replica.hook()
         asked = self._model.jit_compile
-        if asked and not self._told_of_xla:
-            self._told_of_xla = True
-            self._engine.say(
-                "jit_compile: the training step runs without XLA, which has no collectives; "
-                "evaluate and predict keep it."
-            )
+        if asked:
+            self._split_for_xla()
         self._model.jit_compile = False
         try:
             self._plain["make_train_function"](*args, **kwargs)
@@ -100,6 +96,16 @@ class Trainer:
             self._model.jit_compile = asked
         if self._replica.options.guard:
             self._model.train_function = self._watched(self._model.train_function)
+
+    def _split_for_xla(self) -> None:
+        obstacle = why_not(self._model)
+        self._replica.step.split_for_xla = obstacle is None
+        if obstacle and not self._told_of_xla:
+            self._told_of_xla = True
+            self._engine.say(
+                f"jit_compile: the training step runs without XLA, since {obstacle} and XLA has no "
+                "collectives; evaluate and predict keep it."
+            )
 
     def _watched(self, train: Callable[[Any], Any]) -> Callable[[Any], Any]:
         """A train function of which the first steps, and then every so many, are compared."""
@@ -179,10 +185,9 @@ class Trainer:
         if not self._replica.has_root_state:
             self._replica.build(batch.data)
             self._replica.take_root_state()
-        self._plain["train_on_batch"](batch.share)
-        logs = global_result(
-            self._model, self._engine, self._plain["_get_metrics_result_or_logs"], {}
-        )
+        own = self._plain["train_on_batch"](batch.share, return_dict=True)
+        compute = self._plain["_get_metrics_result_or_logs"]
+        logs = global_result(self._model, self._engine, compute, own)
         return logs if given["return_dict"] else self._model._flatten_metrics_in_order(logs)
 
     def _get_metrics_result_or_logs(self, logs: Any) -> Any:
@@ -192,7 +197,7 @@ class Trainer:
         if not self._fitting:
             return plain(logs)
         self._replica.check_supply()
-        average_moving_statistics(self._model, self._engine)
+        self._replica.average_local_state()
         result = global_result(self._model, self._engine, plain, logs)
         optimizer = self._model.optimizer
         for leaf in leaf_optimizers(optimizer)[:1] if optimizer else ():

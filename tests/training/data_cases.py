@@ -58,17 +58,17 @@ def numbered(rows):
 
 def seen_rows(data, rows, *, batch="replica", fit=None):
     """Which rows this rank has seen how often in one epoch, its steps, and the global loss."""
-    from keras_candle.training import trainer
+    from keras_candle.training import replica
 
-    keep = trainer.average_moving_statistics
-    trainer.average_moving_statistics = lambda *_: None
+    keep = replica.average_moving_statistics
+    replica.average_moving_statistics = lambda *_: None
     try:
         model = candle.scale(witnesses(rows), batch=batch, learning_rate_scaling=None, guard=False)
         steps = Steps()
         model.optimizer.learning_rate = 0.0
         history = model.fit(*data, epochs=1, verbose=0, callbacks=[steps], **(fit or {}))
     finally:
-        trainer.average_moving_statistics = keep
+        replica.average_moving_statistics = keep
     seen = keras.ops.convert_to_numpy(model.layers[0].seen)
     return seen.astype(int).tolist(), steps.steps, history.history["mae"][0]
 
@@ -134,17 +134,17 @@ def shuffled_epochs(rows, batch_size):
     """Every row once in each of three epochs of a dataset that is shuffled anew each time."""
     import tensorflow as tf
 
-    from keras_candle.training import trainer
+    from keras_candle.training import replica
 
-    keep = trainer.average_moving_statistics
-    trainer.average_moving_statistics = lambda *_: None
+    keep = replica.average_moving_statistics
+    replica.average_moving_statistics = lambda *_: None
     data = tf.data.Dataset.from_tensor_slices((numbered(rows), np.zeros(rows, "float32")))
     data = data.shuffle(rows, seed=1).batch(batch_size)
     try:
         model = candle.scale(witnesses(rows), guard=False)
         model.fit(data, epochs=3, verbose=0)
     finally:
-        trainer.average_moving_statistics = keep
+        replica.average_moving_statistics = keep
     return keras.ops.convert_to_numpy(model.layers[0].seen).astype(int).tolist()
 
 

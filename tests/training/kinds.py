@@ -10,7 +10,7 @@ import numpy as np
 
 import keras_candle as candle
 from keras_candle import engine as engines
-from keras_candle.training import trainer
+from keras_candle.training import replica
 from tests.training.data_cases import Steps, numbered, seen_rows, unseed, witnesses
 
 
@@ -52,14 +52,14 @@ def pydataset_epochs(rows, batch_size, epochs, **options):
 
 
 def seen_in_epochs(source, rows, **fit):
-    keep = trainer.average_moving_statistics
-    trainer.average_moving_statistics = lambda *_: None
+    keep = replica.average_moving_statistics
+    replica.average_moving_statistics = lambda *_: None
     try:
         model = candle.scale(witnesses(rows), guard=False)
         steps = Steps()
         model.fit(source, verbose=0, callbacks=[steps], **fit)
     finally:
-        trainer.average_moving_statistics = keep
+        replica.average_moving_statistics = keep
     seen = keras.ops.convert_to_numpy(model.layers[0].seen).astype(int).tolist()
     return seen, steps.steps
 

@@ -1,0 +1,67 @@
+"""A training step whose forward and backward pass are compiled by XLA, and nothing else.
+
+XLA has no collectives between processes, so a step that is compiled as a whole cannot average its
+gradients over the ranks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from keras_candle.training.batch_normalization import synchronized_variables
+from keras_candle.training.keras_names import TensorFlowTrainer
+from keras_candle.training.step import Step
+
+
+def why_not(model: Any) -> str | None:
+    """What keeps a model's training step from being compiled in part; None when nothing does."""
+    if type(model).train_step is not TensorFlowTrainer.train_step:
+        return "the model has a training step of its own"
+    if synchronized_variables(model):
+        return "batch normalisation asks the other ranks in the forward pass"
+    return None
+
+
+def split_step(model: Any, step: Step) -> Callable[[Any], Any]:
+    """Keras's own training step in two parts, of which XLA compiles the first.
+
+    Args:
+        model: a model without a training step of its own.
+        step: told while the compiled part is traced.
+
+    Returns:
+        A function from a batch to logs.
+    """
+    import tensorflow as tf
+
+    @tf.function(jit_compile=True, autograph=False)  # type: ignore[untyped-decorator]
+    def forward_and_backward(x: Any, y: Any, sample_weight: Any) -> Any:
+        step.in_xla = True
+        try:
+            with tf.GradientTape() as tape:
+                y_pred = model(x, training=True) if model._call_has_training_arg else model(x)
+                loss = model._compute_loss(
+                    x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=True
+                )
+                scaled = loss if model.optimizer is None else model.optimizer.scale_loss(loss)
+            gradients = tape.gradient(scaled, model.trainable_weights)
+        finally:
+            step.in_xla = False
+        masks = [getattr(each, "_keras_mask", None) for each in keras.tree.flatten(y_pred)]
+        return y_pred, masks, loss, gradients
+
+    def train_step(data: Any) -> Any:
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        y_pred, masks, loss, gradients = forward_and_backward(x, y, sample_weight)
+        for each, mask in zip(keras.tree.flatten(y_pred), masks, strict=True):
+            if mask is not None:
+                each._keras_mask = mask  # the metrics heed it too
+        first = next(each for each in keras.tree.flatten(x) if each is not None)
+        model._loss_tracker.update_state(loss, sample_weight=tf.shape(first)[0])
+        model.optimizer.apply_gradients(zip(gradients, model.trainable_weights, strict=True))
+        return model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+
+    return train_step

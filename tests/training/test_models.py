@@ -1,0 +1,69 @@
+"""Models of every make: N ranks equal one, and each other bit for bit."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.training import model_cases as cases
+
+JOBS = [("mpi", 3), ("horovod", 2)]
+
+
+def only(values):
+    first, *others = values
+    assert all(value == first for value in others)
+    return first
+
+
+def assert_equal(results, tolerance=1e-6):
+    assert max(weights for weights, *_ in results) <= tolerance
+    assert max(logs for _, logs, _ in results) <= tolerance
+    only([bits for *_, bits in results])
+
+
+@pytest.mark.parametrize(("engine", "size"), JOBS)
+@pytest.mark.parametrize("case", [cases.adversaries, cases.several_outputs, cases.masked])
+def test_models(ranks, engine, size, case):
+    assert_equal(ranks(size).run(case, engine=engine))
+
+
+@pytest.mark.parametrize("how", cases.LOSSES)
+def test_losses_that_divide_by_something_else_than_rows(ranks, how):
+    assert_equal(ranks(3).run(cases.reduced, how=how), tolerance=2e-6)
+
+
+@pytest.mark.parametrize(("engine", "size"), JOBS)
+def test_layers_that_are_called_twice(ranks, engine, size):
+    assert_equal(ranks(size).run(cases.shared_layers, engine=engine), tolerance=5e-6)
+
+
+@pytest.mark.parametrize(("engine", "size"), JOBS)
+@pytest.mark.parametrize("how", ["dense", "text"])
+def test_xla_compiles_the_forward_and_backward_pass(ranks, engine, size, how):
+    assert_equal(ranks(size).run(cases.by_xla, engine=engine, how=how), tolerance=2e-6)
+
+
+@pytest.mark.parametrize("by", ["deepcopy", "clone"])
+def test_copies_train_on_all_ranks(ranks, by):
+    is_another, _ = only(ranks(2).run(cases.copied, by=by))
+    assert is_another
+
+
+def test_own_seed_generators_draw_something_else_on_each_rank(ranks):
+    assert len(set(ranks(3).run(cases.own_generators))) == 3
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-6), ("mixed_float16", 5e-5)])
+def test_accumulated_gradients_meet_once_for_each_update(ranks, precision, tolerance):
+    results = ranks(3).run(cases.accumulated, steps=3, precision=precision)
+    # 101 rows in batches of 12 are 9 steps, so 3 updates
+    assert [meetings for _, meetings, _ in results] == [3] * 3
+    assert max(weights for weights, *_ in results) <= tolerance
+    only([bits for *_, bits in results])
+
+
+def test_a_batch_that_all_ranks_have_is_divided(ranks):
+    for weights, logs, iterations in ranks(3).run(cases.batches, own=False):
+        assert weights <= 1e-6
+        assert logs <= 1e-6
+        assert iterations == 6
