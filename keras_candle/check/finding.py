@@ -72,11 +72,13 @@ class Kind:
 
 
 def in_order(findings: Iterable[Finding], main: str) -> list[Finding]:
-    """By line, the script's own first; what was found twice on a line stands once.
+    """By line, the script's own first; of what was found twice on a line the first.
 
     Args:
         findings: in any order.
         main: the script's path.
     """
-    unique = {(each.path, each.line, each.code): each for each in findings}
+    unique: dict[tuple[str, int, str], Finding] = {}
+    for each in findings:
+        unique.setdefault((each.path, each.line, each.code), each)
     return sorted(unique.values(), key=lambda f: (f.path != main, f.path, f.line, f.code))

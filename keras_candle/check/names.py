@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import tokenize
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -47,8 +48,9 @@ class Module:
         SyntaxError: the source is no Python.
     """
 
-    def __init__(self, path: str, source: str | bytes) -> None:
+    def __init__(self, path: str, source: str) -> None:
         self.path = path
+        self.lines = source.splitlines()
         self.tree = ast.parse(source, path)
         self.nodes = list(ast.walk(self.tree))
         self.parents = {child: node for node in self.nodes for child in ast.iter_child_nodes(node)}
@@ -124,8 +126,9 @@ class Module:
         return None
 
     def bound(self, name: ast.Name) -> list[ast.expr]:
-        """What a simple name may stand for: in the innermost scope that assigns it, what was
-        assigned last before the name is read, and in branches since then.
+        """What a simple name may stand for where it is read.
+
+        In the innermost scope that assigns it: what was assigned last, and in branches since then.
         """
         scope = here = self.scope(name)
         while (scope, name.id) not in self._bound:
@@ -223,6 +226,7 @@ def parse(path: Path, shown: str) -> Module:
 
     Raises:
         SyntaxError: it is no Python.
-        OSError: it cannot be read.
+        OSError, UnicodeDecodeError: it cannot be read.
     """
-    return Module(shown, path.read_bytes())
+    with tokenize.open(path) as file:  # in the encoding that the file says it has
+        return Module(shown, file.read())

@@ -98,7 +98,7 @@ class DryRun:
         facts: in the order in which they happened; "kind" says what, "lines" where: pairs of
             path and line, the innermost first.
         reason: why it failed, empty when it did not.
-        where: path and line of the failure.
+        where: path and line of the failure, ("", 0) where nobody knows.
         timeout_s: the time that was not enough; 0 when it was.
     """
 
@@ -125,14 +125,15 @@ def judge(runs: Sequence[DryRun], script: Script) -> Iterator[Finding]:
             words = {"timeout": run.timeout_s, "longer": 4 * run.timeout_s}
             yield TIMED_OUT.at(path, 0, **words)
         elif run.reason and not run.of_kind("refused"):
-            yield FAILED.at(*run.where, reason=run.reason, script=path)
+            where = run.where if run.where[0] else (path, 0)
+            yield FAILED.at(*where, reason=run.reason, script=path)
     first = runs[0]
     whole = not first.reason and not first.timeout_s
     if whole and not any(map(first.of_kind, ("fit", "trained", "applied"))):
         yield NO_TRAINING.at(path, 0, script=path)
     yield from _trainings(first)
     yield from _files(first, script)
-    yield from _loops(first)
+    yield from _loops(first, script)
     for one, other in zip(first.of_kind("fit"), runs[-1].of_kind("fit"), strict=False):
         yield from _differences(one, other)
 
@@ -166,12 +167,11 @@ def _differences(one: Fact, other: Fact) -> Iterator[Finding]:
 
 
 def _files(run: DryRun, script: Script) -> Iterator[Finding]:
-    for kind, fact in [(WRITE, each) for each in run.of_kind("written")] + [
-        (ELSEWHERE, each) for each in run.of_kind("refused")
-    ]:
-        if not any(_on_some_ranks(script, *line) for line in fact["lines"]):
-            file = fact["file"]
-            yield kind.at(*fact["lines"][0], call=f"what writes {file}", file=file)
+    for kind, name in ((WRITE, "written"), (ELSEWHERE, "refused")):
+        for fact in run.of_kind(name):
+            if not any(_on_some_ranks(script, *line) for line in fact["lines"]):
+                where = fact["lines"][0]
+                yield kind.at(*where, call=script.line(*where), file=fact["file"])
 
 
 def _on_some_ranks(script: Script, path: str, line: int) -> bool:
@@ -185,9 +185,9 @@ def _on_some_ranks(script: Script, path: str, line: int) -> bool:
     return False
 
 
-def _loops(run: DryRun) -> Iterator[Finding]:
+def _loops(run: DryRun, script: Script) -> Iterator[Finding]:
     """Gradients that were applied outside of fit."""
     for fact in run.of_kind("applied"):
         kind = MODEL_LOOP if fact["compiled"] else RAW_LOOP
-        call = f"what calls {fact['name']}.apply"
-        yield kind.at(*fact["lines"][0], call=call, optimizer="...")
+        where = fact["lines"][0]
+        yield kind.at(*where, call=script.line(*where), optimizer="...")

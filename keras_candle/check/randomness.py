@@ -86,18 +86,18 @@ def find(script: Script) -> Iterator[Finding]:
                 if draw and id(source) not in reached and not _seeded(draw, owner, source, seeds):
                     reached.add(id(source))
                     words = {"method": method, "there": call.lineno, "remedy": draw.remedy}
-                    yield DATA.at(owner.path, source.lineno, call=_shown(owner, source), **words)
+                    yield DATA.at(owner.path, source.lineno, call=_shown(source), **words)
     for module, call, _ in script.calls():
         draw = _draw(module, call)
         told = draw is None or not draw.splits or id(call) in reached
         if draw and not told and not _seeded(draw, module, call, seeds):
-            shown = _shown(module, call)
+            shown = _shown(call)
             yield ELSEWHERE.at(module.path, call.lineno, call=shown, remedy=draw.remedy)
 
 
-def _shown(module: Module, call: ast.Call) -> str:
-    name = module.dotted(call.func)
-    return f".{name.split('.')[-1]}()" if "()" in name else f"{name}()"
+def _shown(call: ast.Call) -> str:
+    text = ast.unparse(call.func)
+    return f".{text.split('.')[-1]}()" if "(" in text else f"{text}()"
 
 
 def _draw(module: Module, call: ast.Call) -> Draw | None:

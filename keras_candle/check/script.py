@@ -63,6 +63,11 @@ class Script:
                 if named and self.is_model(module, function.value):  # type: ignore[attr-defined]
                     yield module, call, function.value  # type: ignore[attr-defined]
 
+    def line(self, path: str, number: int) -> str:
+        """A line's text, without what leads into a block."""
+        lines = next((each.lines for each in self.modules if each.path == path), [])
+        return lines[number - 1].strip().rstrip(":") if 0 < number <= len(lines) else "the line"
+
     def imports(self, package: str) -> bool:
         """Whether any module imports a package or something of it."""
         return any(
@@ -163,16 +168,23 @@ def load(path: str) -> Script:
         SyntaxError: the script, or such a module, is no Python.
         OSError: it cannot be read.
     """
-    folder = Path(path).parent
-    modules = [parse(Path(path), path)]
-    seen = {Path(path).resolve()}
+    main = Path(os.path.realpath(path))
+    modules = [parse(main, shown(main))]
+    seen = {main}
     for module in modules:  # grows as it goes
         for name in sorted(module.imported_modules()):
-            for file in _files(folder, name):
-                if file.resolve() not in seen and len(modules) < _MOST_MODULES:
-                    seen.add(file.resolve())
-                    modules.append(parse(file, os.path.normpath(file)))
+            for file in _files(main.parent, name):
+                if file not in seen and len(modules) < _MOST_MODULES:
+                    seen.add(file)
+                    modules.append(parse(file, shown(file)))
     return Script(modules)
+
+
+def shown(path: str | Path) -> str:
+    """A path as it is told to the user: below the working directory, or as a whole."""
+    real = os.path.realpath(path)
+    relative = os.path.relpath(real)
+    return real if relative.startswith(os.pardir) else relative
 
 
 def _files(folder: Path, name: str) -> Iterator[Path]:
