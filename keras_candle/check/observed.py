@@ -98,13 +98,13 @@ class DryRun:
         facts: in the order in which they happened; "kind" says what, "lines" where: pairs of
             path and line, the innermost first.
         reason: why it failed, empty when it did not.
-        where: path and line of the failure, ("", 0) where nobody knows.
+        traceback: path and line of each call on the way to the failure, the outermost first.
         timeout_s: the time that was not enough; 0 when it was.
     """
 
     facts: Sequence[Fact]
     reason: str = ""
-    where: tuple[str, int] = ("", 0)
+    traceback: tuple[tuple[str, int], ...] = ()
     timeout_s: float = 0
 
     def of_kind(self, kind: str) -> list[Fact]:
@@ -125,7 +125,8 @@ def judge(runs: Sequence[DryRun], script: Script) -> Iterator[Finding]:
             words = {"timeout": run.timeout_s, "longer": 4 * run.timeout_s}
             yield TIMED_OUT.at(path, 0, **words)
         elif run.reason and not run.of_kind("refused"):
-            where = run.where if run.where[0] else (path, 0)
+            own = {module.path for module in script.modules}
+            where = next((each for each in reversed(run.traceback) if each[0] in own), (path, 0))
             yield FAILED.at(*where, reason=run.reason, script=path)
     first = runs[0]
     whole = not first.reason and not first.timeout_s

@@ -68,14 +68,6 @@ class Script:
         lines = next((each.lines for each in self.modules if each.path == path), [])
         return lines[number - 1].strip().rstrip(":") if 0 < number <= len(lines) else "the line"
 
-    def imports(self, package: str) -> bool:
-        """Whether any module imports a package or something of it."""
-        return any(
-            name.split(".")[0] == package
-            for module in self.modules
-            for name in module.imported_modules()
-        )
-
     def is_model(self, module: Module, node: ast.expr) -> bool:
         """Whether an expression is a Keras model, as far as reading shows."""
         if isinstance(node, ast.Call):

@@ -99,9 +99,9 @@ def _run(program: Sequence[str], place: _Place, hash_seed: str, left_s: float) -
     facts = [_fact(line, place) for line in _lines(own / "facts")]
     if not in_time:
         return DryRun(facts, timeout_s=left_s or 1)
-    return _ending(
-        facts, (own / "stderr").read_bytes(), process.returncode, place.outside(script), place
-    )
+    if process.returncode == 0:
+        return DryRun(facts)
+    return _failed(facts, (own / "stderr").read_bytes(), process.returncode, place)
 
 
 def _failed(facts: list[Fact], errors: bytes, code: int, place: _Place) -> DryRun:
@@ -110,10 +110,8 @@ def _failed(facts: list[Fact], errors: bytes, code: int, place: _Place) -> DryRu
     failure = reader.failures[0] if reader.failures else None
     told = failure.sentence().partition(") ")[2] if failure else f"exited with code {code}"
     frames = _FRAME.findall(failure.traceback) if failure else []
-    lines = [(place.outside(path), int(line)) for path, line in frames]
-    # The last line that is the script's, or of a module beside it.
-    own = [each for each in lines if not os.path.isabs(each[0])]
-    return DryRun(facts, told.removeprefix("failed: "), own[-1] if own else ("", 0))
+    lines = tuple((place.outside(path), int(line)) for path, line in frames)
+    return DryRun(facts, told.removeprefix("failed: "), lines)
 
 
 def _environment(script: str, place: _Place, hash_seed: str) -> dict[str, str]:
