@@ -113,16 +113,37 @@ class Script:
         before = (len(self._model_names), len(self._builders))
         for module in self.modules:
             for node in module.nodes:
-                if isinstance(node, ast.Assign) and self._makes_model(module, node.value):
-                    self._model_names.update(map(ast.unparse, node.targets))
+                if isinstance(node, ast.Assign):
+                    for target in node.targets:
+                        self._model_names.update(self._models_of(module, target, node.value))
                 elif isinstance(node, ast.Call) and self._compiles(module, node):
                     self._model_names.add(ast.unparse(node.func.value))  # type: ignore[attr-defined]
                 elif isinstance(node, ast.Return) and node.value is not None:
-                    function = module.function(node)
-                    if function and self.is_model(module, node.value):
-                        self._builders.add(function.name)
+                    self._builders.update(self._built(module, node))
         self._model_names.discard("self")
         return before != (len(self._model_names), len(self._builders))
+
+    def _models_of(self, module: Module, target: ast.expr, value: ast.expr) -> Iterator[str]:
+        """The models among what is assigned: model, or the first of model, history."""
+        if self._makes_model(module, value):
+            yield ast.unparse(target)
+        elif isinstance(target, ast.Tuple) and isinstance(value, ast.Call):
+            name = module.dotted(value.func).split(".")[-1]
+            for place, each in enumerate(target.elts):
+                if f"{name}[{place}]" in self._builders:
+                    yield ast.unparse(each)
+
+    def _built(self, module: Module, node: ast.Return) -> Iterator[str]:
+        """The function's name where it returns a model, name[place] where that is in a tuple."""
+        function = module.function(node)
+        if function is None or node.value is None:
+            return
+        if self.is_model(module, node.value):
+            yield function.name
+        elif isinstance(node.value, ast.Tuple):
+            for place, each in enumerate(node.value.elts):
+                if self.is_model(module, each):
+                    yield f"{function.name}[{place}]"
 
     def _makes_model(self, module: Module, value: ast.expr) -> bool:
         if not isinstance(value, ast.Call):

@@ -75,7 +75,7 @@ def find(script: Script) -> Iterator[Finding]:
     own_methods = {id(node) for _, owner in script.model_classes() for node in ast.walk(owner)}
     for module, call, _ in script.calls():
         if id(call) not in own_methods and _applies(module, call):
-            yield _loop(script, module, call, compiled)
+            yield from _loop(script, module, call, compiled)
     for module, owner in script.model_classes():
         for function in owner.body:
             if isinstance(function, ast.FunctionDef) and function.name in _STEPS:
@@ -119,12 +119,26 @@ def _compiled_optimizers(script: Script) -> set[str]:
     return {ast.unparse(each) for each in given if each is not None}
 
 
-def _loop(script: Script, module: Module, call: ast.Call, compiled: set[str]) -> Finding:
+def _loop(script: Script, module: Module, call: ast.Call, compiled: set[str]) -> Iterator[Finding]:
+    if any(_is_averaged(module, each) for each in call.args):
+        return
     owner: ast.expr = call.func.value  # type: ignore[attr-defined]
     text = ast.unparse(owner)
-    of_model = isinstance(owner, ast.Attribute) and script.is_model(module, owner.value)
+    values = [owner, *(module.bound(owner) if isinstance(owner, ast.Name) else [])]
+    of_model = any(
+        isinstance(each, ast.Attribute) and script.is_model(module, each.value) for each in values
+    )
     kind = MODEL_LOOP if of_model or text in compiled else RAW_LOOP
-    return kind.at(module.path, call.lineno, call=f"{ast.unparse(call.func)}(...)", optimizer=text)
+    yield kind.at(module.path, call.lineno, call=f"{ast.unparse(call.func)}(...)", optimizer=text)
+
+
+def _is_averaged(module: Module, gradients: ast.expr) -> bool:
+    """Whether the script averages gradients by itself, on whichever ranks."""
+
+    def averages(node: ast.AST) -> bool:
+        return isinstance(node, ast.Attribute) and "allreduce" in node.attr
+
+    return module.find(gradients, averages) is not None
 
 
 def _assignments(module: Module, function: Function) -> Iterator[Finding]:
