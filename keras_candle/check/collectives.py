@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from keras_candle.check.candle_options import candle_options
 from keras_candle.check.finding import ERROR, NOTE, WARNING, Finding, Kind
+from keras_candle.check.flow import Flow, data_of
 from keras_candle.check.names import Module
 from keras_candle.check.script import EVALUATION, TRAINING, Script
 
@@ -125,21 +126,47 @@ def _models(script: Script) -> Iterator[Finding]:
         if not dotted.startswith(_BUILDING) or "()" in dotted:
             continue
         guard = script.ranks.guard(module, call, depth=0)
-        if guard is not None:
+        if guard is not None and not _same_layers(module, guard):
             name = dotted.split(".")[-1]
             yield DIFFERENT_MODEL.at(module.path, call.lineno, name=name, guard=_line(guard))
 
 
+def _same_layers(module: Module, guard: ast.AST) -> bool:
+    """Whether both sides of a test make the same layers, with other values in them."""
+    if not isinstance(guard, ast.If) or not guard.orelse:
+        return False
+    sides = [
+        [
+            module.dotted(node.func)
+            for statement in side
+            for node in ast.walk(statement)
+            if isinstance(node, ast.Call) and module.dotted(node.func).startswith(_BUILDING)
+        ]
+        for side in (guard.body, guard.orelse)
+    ]
+    return sides[0] == sides[1]
+
+
 def _shards(script: Script) -> Iterator[Finding]:
-    for module in script.modules:
-        for node in module.nodes:
-            if isinstance(node, ast.Subscript) and _is_strided_by_rank(script, module, node):
-                yield HAND_SHARD.at(module.path, node.lineno, what=ast.unparse(node))
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-                ours = module.dotted(node.func).startswith(("keras_candle.", "jax."))
-                by_rank = [script.ranks.depends_on_rank(module, each) for each in node.args]
-                if node.func.attr == "shard" and any(by_rank) and not ours:
-                    yield HAND_SHARD.at(module.path, node.lineno, what="." + _tail(node))
+    """This rank's part of something, on its way into a training."""
+    flow = Flow(script)
+    for module, call, _ in script.method_calls(*TRAINING):
+        for expression in data_of(call):
+            for owner, node in flow.nodes(module, expression):
+                what = _part(script, owner, node)
+                if what:
+                    yield HAND_SHARD.at(owner.path, _line(node), what=what)
+
+
+def _part(script: Script, module: Module, node: ast.AST) -> str:
+    """How this rank's part is taken, "" for another expression."""
+    if isinstance(node, ast.Subscript) and _is_strided_by_rank(script, module, node):
+        return ast.unparse(node)
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+        return ""
+    ours = module.dotted(node.func).startswith("keras_candle.")
+    by_rank = [script.ranks.depends_on_rank(module, each) for each in node.args]
+    return "." + _tail(node) if node.func.attr == "shard" and any(by_rank) and not ours else ""
 
 
 def _tail(call: ast.Call) -> str:

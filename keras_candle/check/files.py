@@ -72,7 +72,17 @@ _OPENERS = (
 )
 _MAKERS = ("os.mkdir", "os.makedirs")
 _REMOVERS = ("shutil.rmtree", "os.remove", "os.unlink", "os.rmdir", "tensorflow.io.gfile.rmtree")
-_OWN_PLACES = ("tempfile", "getpid", "uuid", "io.BytesIO", "io.StringIO", "os.devnull", "sys.")
+_OWN_PLACES = (
+    "tempfile",
+    "tempdir",
+    "temp_dir",
+    "getpid",
+    "uuid",
+    "io.BytesIO",
+    "io.StringIO",
+    "os.devnull",
+    "sys.",
+)
 
 
 def find(script: Script) -> Iterator[Finding]:

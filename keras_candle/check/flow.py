@@ -33,13 +33,18 @@ class Flow:
                 self._changed.setdefault(key, []).append(call)
 
     def sources(self, module: Module, expression: ast.AST) -> Iterator[tuple[Module, ast.Call]]:
-        """The calls that an expression's value may come from, each once."""
+        """The calls that an expression's value may come from."""
+        for owner, node in self.nodes(module, expression):
+            if isinstance(node, ast.Call):
+                yield owner, node
+
+    def nodes(self, module: Module, expression: ast.AST) -> Iterator[tuple[Module, ast.AST]]:
+        """The expressions, with their parts, that an expression's value may come from."""
         waiting = [(module, expression)]
         seen = {id(expression)}
         for module_, node in waiting:  # grows as it goes
             for each in ast.walk(node):
-                if isinstance(each, ast.Call):
-                    yield module_, each
+                yield module_, each
                 for further in self._before(module_, each):
                     if id(further[1]) not in seen and len(seen) < _FURTHEST:
                         seen.add(id(further[1]))

@@ -66,7 +66,7 @@ class Module:
             for name in ast.walk(target):
                 if isinstance(name, ast.Name) and isinstance(name.ctx, ast.Store):
                     scope, statement = self.scope(name), self._statement(name)
-                    always = statement in getattr(scope, "body", ())
+                    always = self.parents.get(statement) is scope
                     binding = _Binding(value, statement, always)
                     self._bound.setdefault((scope, name.id), []).append(binding)
 

@@ -65,6 +65,8 @@ _SUMS = (
     "keras.backend.sum",
     "tensorflow.math.reduce_sum",
 )
+# Horovod's wrappers have findings of their own.
+_AVERAGING = ("allreduce", "DistributedGradientTape", "DistributedOptimizer")
 _STEPS = ("train_step", "_train_step")
 
 
@@ -120,9 +122,9 @@ def _compiled_optimizers(script: Script) -> set[str]:
 
 
 def _loop(script: Script, module: Module, call: ast.Call, compiled: set[str]) -> Iterator[Finding]:
-    if any(_is_averaged(module, each) for each in call.args):
-        return
     owner: ast.expr = call.func.value  # type: ignore[attr-defined]
+    if any(_is_averaged(module, each) for each in (owner, *call.args)):
+        return
     text = ast.unparse(owner)
     values = [owner, *(module.bound(owner) if isinstance(owner, ast.Name) else [])]
     of_model = any(
@@ -136,7 +138,8 @@ def _is_averaged(module: Module, gradients: ast.expr) -> bool:
     """Whether the script averages gradients by itself, on whichever ranks."""
 
     def averages(node: ast.AST) -> bool:
-        return isinstance(node, ast.Attribute) and "allreduce" in node.attr
+        named = isinstance(node, ast.Attribute)
+        return named and any(each in node.attr for each in _AVERAGING)  # type: ignore[attr-defined]
 
     return module.find(gradients, averages) is not None
 

@@ -68,6 +68,10 @@ layers = keras.layers
 inputs = keras.Input((3,))
 if candle.is_root():
     outputs = layers.Dense(2)(inputs)  #! model-differs-by-rank
+if candle.is_root():
+    outputs = layers.Dense(2, kernel_initializer="zeros")(inputs)
+else:
+    outputs = layers.Dense(2)(inputs)
 """,
     "data sharded by hand": """
 import tensorflow as tf

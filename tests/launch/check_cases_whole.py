@@ -138,6 +138,12 @@ with tf.GradientTape() as tape:
 gradients = [engine.allreduce(each, "mean") for each in tape.gradient(loss, other.weights)]
 optimizer.apply(gradients, other.weights)
 """,
+    "names that a lambda binds": """
+pick = lambda rows: [row for row in rows if (kept := row)]
+model.fit(pick(x), y)
+part = x[candle.rank() :: candle.size()]
+print(part)
+""",
     "other libraries' fit, shuffle and compile": """
 import re, random
 from sklearn.preprocessing import StandardScaler
