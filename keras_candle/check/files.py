@@ -73,15 +73,8 @@ _OPENERS = (
 _MAKERS = ("os.mkdir", "os.makedirs")
 _REMOVERS = ("shutil.rmtree", "os.remove", "os.unlink", "os.rmdir", "tensorflow.io.gfile.rmtree")
 _OWN_PLACES = (
-    "tempfile",
-    "tempdir",
-    "temp_dir",
-    "getpid",
-    "uuid",
-    "io.BytesIO",
-    "io.StringIO",
-    "os.devnull",
-    "sys.",
+    *("tempfile", "tempdir", "temp_dir", "getpid", "uuid"),
+    *("io.BytesIO", "io.StringIO", "os.devnull", "sys.stdout", "sys.stderr"),
 )
 
 

@@ -61,6 +61,7 @@ class Module:
         ]
         self._imported = dict(self._imports())
         self._roots = {name.partition(".")[0] for name in self._imported.values()}
+        self._names: dict[ast.AST, str] = {}
         self._bound: dict[tuple[Scope, str], list[_Binding]] = {}
         for target, value in self._assignments():
             for name in ast.walk(target):
@@ -149,7 +150,7 @@ class Module:
             node = self.parents[node]
         return node
 
-    def dotted(self, node: ast.AST, depth: int = 4) -> str:
+    def dotted(self, node: ast.AST) -> str:
         r"""The full name of what an expression names, with "()" for each call on the way.
 
         Example:
@@ -157,10 +158,13 @@ class Module:
             >>> module.dotted(module.tree.body[1].value)
             'keras.layers.Dense().build'
         """
-        name = self._dotted(node, depth)
+        if node in self._names:
+            return self._names[node]
+        name = self._dotted(node, depth=4)
         for road, proper in _ROADS:
             if (name + ".").startswith(road):
                 name = proper + name[len(road) :] if name + "." != road else proper[:-1]
+        self._names[node] = name
         return name
 
     def _dotted(self, node: ast.AST, depth: int) -> str:
