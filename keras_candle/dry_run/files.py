@@ -69,7 +69,9 @@ class _Watch:
             self._busy = False
 
     def _judge(self, event: str, path: str) -> None:
-        if path.startswith(_SYSTEM) or path.startswith(self._temporary):
+        # tempfile opens the folder itself where the system has files without names.
+        in_temporary = os.path.join(path, "").startswith(self._temporary)
+        if in_temporary or path.startswith(_SYSTEM):
             return
         if path.startswith(self._scratch):
             if event == "open" and not self._journal.called_by_script(_SAFE_WRITERS):

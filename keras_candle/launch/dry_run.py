@@ -21,6 +21,7 @@ from keras_candle.launch.scratch import copy_of_folder
 # Two processes differ in this on every machine; the ranks of other launchers than ours too.
 _HASH_SEEDS = ("1", "2")
 _FRAME = re.compile(r'File "([^"]+)", line (\d+)')
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _FACTS, _RECORDER = "KERAS_CANDLE_DRY_RUN_", "keras_candle.dry_run"
 
 
@@ -109,9 +110,19 @@ def _failed(facts: list[Fact], errors: bytes, code: int, place: _Place) -> DryRu
     reader.feed(errors)
     failure = reader.failures[0] if reader.failures else None
     told = failure.sentence().partition(") ")[2] if failure else f"exited with code {code}"
+    told = told.removeprefix("failed: ")
+    if failure and told.endswith(":"):
+        told = f"{told} {_last_words(failure.traceback)}"
     frames = _FRAME.findall(failure.traceback) if failure else []
     lines = tuple((place.outside(path), int(line)) for path, line in frames)
-    return DryRun(facts, told.removeprefix("failed: "), lines)
+    return DryRun(facts, told, lines)
+
+
+def _last_words(traceback: str) -> str:
+    """What a message of many lines says at its end, before Keras lists the arguments."""
+    lines = [_COLOURS.sub("", line).strip() for line in traceback.splitlines()]
+    said = [line for line in lines if line and not line.startswith(("Arguments received", "•"))]
+    return said[-1] if said else ""
 
 
 def _environment(script: str, place: _Place, hash_seed: str) -> dict[str, str]:
