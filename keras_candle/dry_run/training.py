@@ -110,10 +110,11 @@ class _Watch:
                 name for name in _BATCH_HOOKS if getattr(owner, name) is not getattr(plain, name)
             ]
             if hooks:
-                code = getattr(owner, hooks[0]).__code__
-                where = [(code.co_filename, code.co_firstlineno)]
-                own = where if self._journal.is_own(code.co_filename) else []
-                self._journal.write("callback", own, name=owner.__name__, hooks=hooks)
+                code = getattr(getattr(owner, hooks[0]), "__code__", None)
+                where = []
+                if code is not None and self._journal.is_own(code.co_filename):
+                    where = [(code.co_filename, code.co_firstlineno)]
+                self._journal.write("callback", where, name=owner.__name__, hooks=hooks)
 
     def _describe(self, given: dict[str, Any]) -> dict[str, Any]:
         """What kind of data fit got, what they contain, and whether their order is drawn anew."""
@@ -154,8 +155,8 @@ def _fingerprint(data: Any) -> list[str]:
         return [line for each in arrays if each is not None for line in _fingerprint(each)]
     try:
         return fingerprint(data)
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
-        return []  # a PyDataset or a data loader: nobody can look at its rows but by taking them
+    except Exception:  # a PyDataset, a data loader, or what else: the script itself goes on
+        return []
 
 
 def _with_inputs(dataset: Any) -> list[Any]:

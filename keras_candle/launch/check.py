@@ -15,6 +15,7 @@ from keras_candle.errors import LaunchError
 from keras_candle.launch.dry_run import dry_runs
 
 _TIMEOUT_S = 120.0
+_LONGEST_S = 1e6
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,6 +49,11 @@ def run(options: argparse.Namespace) -> int:
     """
     program = options.script[1:] if options.script[:1] == ["--"] else options.script
     script = _load(program)
+    if not 0 < options.timeout <= _LONGEST_S:
+        raise LaunchError(
+            f"--timeout got {options.timeout:g}; expected seconds, more than 0 and at most "
+            f"{_LONGEST_S:g}"
+        )
     findings = read(script)
     if not options.no_run:
         findings += _observe(script, program, options.timeout)
@@ -79,7 +85,7 @@ def _load(program: Sequence[str]) -> Script:
 def _observe(script: Script, program: Sequence[str], timeout_s: float) -> list[Finding]:
     try:
         runs = dry_runs(program, timeout_s)
-    except LaunchError as error:
+    except (LaunchError, OSError) as error:
         return [TOO_LARGE.at(script.main.path, 0, why=error)]
     return list(judge(runs, script))
 

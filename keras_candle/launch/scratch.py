@@ -1,5 +1,6 @@
 """A copy of a folder, for a program that may write where it likes."""
 
+import contextlib
 import os
 import shutil
 from pathlib import Path
@@ -36,7 +37,8 @@ def copy_of_folder(folder: Path, scratch: Path) -> Path:
     for source in files:
         target = copy / source.relative_to(folder)
         target.parent.mkdir(parents=True, exist_ok=True)
-        _copy(source, target)
+        with contextlib.suppress(PermissionError):  # what we cannot read, the script cannot either
+            _copy(source, target)
     return copy
 
 

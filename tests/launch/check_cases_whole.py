@@ -138,6 +138,15 @@ with tf.GradientTape() as tape:
 gradients = [engine.allreduce(each, "mean") for each in tape.gradient(loss, other.weights)]
 optimizer.apply(gradients, other.weights)
 """,
+    "a name that stands for something else later": """
+import numpy as np
+rows = np.random.rand(3)
+print(rows)
+rows = np.zeros(3)
+model.fit(rows, rows)
+rows = np.random.rand(3)
+print(rows)
+""",
     "names that a lambda binds": """
 pick = lambda rows: [row for row in rows if (kept := row)]
 model.fit(pick(x), y)

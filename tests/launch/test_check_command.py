@@ -31,6 +31,8 @@ model.fit(np.random.rand(9, 2), np.zeros(9))
         (("bad.py",), b"import keras\nif True\n    pass\n", "bad.py:2 is no Python"),
         (("bad.py",), b"x = 1\0", "is no Python"),
         (("bad.py",), b"x = '\xff'\n", "is no Python"),
+        (("--timeout", "0", "bad.py"), b"", "--timeout got 0"),
+        (("--timeout", "nan", "bad.py"), b"", "--timeout got nan"),
         (("sub",), None, "no file 'sub'"),
     ],
 )

@@ -80,3 +80,23 @@ def test_a_dry_run_drops_what_reading_shows_to_be_the_roots():
     runs = [observed.DryRun(facts, reason="ValueError: x", traceback=(("train.py", 4), ("x", 1)))]
     findings = {(each.line, each.code) for each in observed.judge(runs, script)}
     assert findings == {(4, "write-on-every-rank"), (4, "dry-run-failed")}
+
+
+FIT = {"kind": "fit", "lines": [["train.py", 1]], "method": "fit", "data": "ndarray"}
+FIT |= {"fingerprint": ["a"], "unseeded": False, "model": ["float32 (1,)"]}
+SEEN = [
+    ([FIT], [FIT], set()),
+    ([FIT], [{**FIT, "fingerprint": ["b"]}], {"data-differ-between-runs"}),
+    ([FIT], [{**FIT, "fingerprint": ["a", "b"]}], {"data-differ-between-runs"}),
+    ([FIT], [{**FIT, "model": []}], {"models-differ-between-runs"}),
+    ([{**FIT, "unseeded": True}], [FIT], {"dataset-order-unseeded"}),
+    ([{**FIT, "data": "generator"}], [FIT], {"data-from-generator"}),
+    ([], [], {"nothing-trained"}),
+]
+
+
+@pytest.mark.parametrize(("first", "second", "codes"), SEEN)
+def test_what_two_dry_runs_saw_is_judged(first, second, codes):
+    script = Script([Module("train.py", "model.fit(x)\n")])
+    runs = [observed.DryRun(first), observed.DryRun(second)]
+    assert {each.code for each in observed.judge(runs, script)} == codes
