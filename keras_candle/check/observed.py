@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from keras_candle.check.candle_options import candle_options
 from keras_candle.check.files import WRITE
 from keras_candle.check.finding import ERROR, NOTE, WARNING, Finding, Kind
 from keras_candle.check.script import Script
@@ -132,11 +133,15 @@ def judge(runs: Sequence[DryRun], script: Script) -> Iterator[Finding]:
     whole = not first.reason and not first.timeout_s
     if whole and not any(map(first.of_kind, ("fit", "trained", "applied"))):
         yield NO_TRAINING.at(path, 0, script=path)
-    yield from _trainings(first)
+    divided = not candle_options(script).has("shard", False)
+    found = [*_trainings(first)]
+    for one, other in zip(first.of_kind("fit"), runs[-1].of_kind("fit"), strict=False):
+        found += _differences(one, other)
+    # Without shard, each rank may well have data of its own.
+    of_data = (DIFFERENT_DATA.code, UNSEEDED_ORDER.code)
+    yield from (each for each in found if divided or each.code not in of_data)
     yield from _files(first, script)
     yield from _loops(first, script)
-    for one, other in zip(first.of_kind("fit"), runs[-1].of_kind("fit"), strict=False):
-        yield from _differences(one, other)
 
 
 def _trainings(run: DryRun) -> Iterator[Finding]:

@@ -6,6 +6,7 @@ import ast
 import dataclasses
 from collections.abc import Iterator
 
+from keras_candle.check.candle_options import candle_options
 from keras_candle.check.finding import ERROR, NOTE, WARNING, Finding, Kind
 from keras_candle.check.flow import Flow, data_of
 from keras_candle.check.names import Function, Module, argument, constant
@@ -78,7 +79,9 @@ def find(script: Script) -> Iterator[Finding]:
             yield BY_RANK.at(module.path, call.lineno, call=name)
     reached: set[int] = set()
     flow = Flow(script)
-    for module, call, _ in script.method_calls(*TRAINING):
+    # Without shard, each rank may well have data of its own.
+    divided = not candle_options(script).has("shard", False)
+    for module, call, _ in script.method_calls(*TRAINING) if divided else ():
         method = call.func.attr  # type: ignore[attr-defined]
         for expression in data_of(call):
             for owner, source in flow.sources(module, expression):

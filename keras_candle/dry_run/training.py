@@ -172,9 +172,9 @@ def _is_unseeded(data: Any) -> bool:
     import tensorflow as tf
 
     from keras_candle.errors import DataError
-    from keras_candle.training.dataset import describe_dataset
+    from keras_candle.training.dataset import describe_dataset, is_sharded_by_user
 
-    if not isinstance(data, tf.data.Dataset):
+    if not isinstance(data, tf.data.Dataset) or is_sharded_by_user(data):
         return False
     try:
         describe_dataset(data)

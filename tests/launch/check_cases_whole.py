@@ -164,3 +164,22 @@ rng = random.Random(0)
 rng.shuffle(names)
 """,
 }
+
+CLEAN_WHOLE = {
+    "each rank with data of its own": """
+import keras
+import keras_candle as candle
+import numpy as np
+@candle.scalable(shard=False)
+def build():
+    model = keras.Sequential([keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    return model
+x = np.random.rand(100, 3)
+build().fit(x[candle.rank() :: candle.size()], x[candle.rank() :: candle.size()])
+""",
+    "no Keras": """
+import numpy as np
+print(np.random.rand(3))
+""",
+}

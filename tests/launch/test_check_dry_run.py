@@ -37,6 +37,9 @@ model.compile("sgd", "mse")  #! candle-not-used
 callbacks = [Watching(), keras.callbacks.CSVLogger("history.csv")]
 given = {"epochs": 1000, "callbacks": callbacks}
 model.fit(draw((64, 3)), draw(64), **given)  #! data-differ-between-runs models-differ-between-runs
+rows = getattr(tensorflow.data, "Dataset").from_tensor_slices((draw((64, 3)), draw(64)))
+rows = rows.shuffle(64).batch(2)
+model.fit(rows)  #! data-differ-between-runs models-differ-between-runs dataset-order-unseeded
 mode = "w"
 with open("kept.txt", mode) as file:  #! write-on-every-rank
     json.dump(sys.argv[1:], file)

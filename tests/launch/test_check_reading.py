@@ -11,10 +11,12 @@ from keras_candle.check import KINDS, TOPICS, observed, read
 from keras_candle.check.names import Module
 from keras_candle.check.script import Script, load
 from tests.launch.check_cases import AFTER_BUILDER, BUILDER
-from tests.launch.check_cases_whole import CLEAN_AFTER_BUILDER, WHOLE
+from tests.launch.check_cases_whole import CLEAN_AFTER_BUILDER, CLEAN_WHOLE, WHOLE
 
 ROOT = Path(__file__).parent.parent.parent
 CASES = {**{name: BUILDER + body for name, body in AFTER_BUILDER.items()}, **WHOLE}
+
+CLEAN = {**{name: BUILDER + body for name, body in CLEAN_AFTER_BUILDER.items()}, **CLEAN_WHOLE}
 
 
 def found(source):
@@ -31,9 +33,9 @@ def test_each_script_has_its_findings_and_no_others(name):
     assert found(CASES[name]) == marked(CASES[name])
 
 
-@pytest.mark.parametrize("name", CLEAN_AFTER_BUILDER)
+@pytest.mark.parametrize("name", CLEAN)
 def test_nothing_is_found_where_nothing_is_wrong(name):
-    assert found(BUILDER + CLEAN_AFTER_BUILDER[name]) == set()
+    assert found(CLEAN[name]) == set()
 
 
 def test_every_kind_stands_in_a_case():
@@ -100,3 +102,9 @@ def test_what_two_dry_runs_saw_is_judged(first, second, codes):
     script = Script([Module("train.py", "model.fit(x)\n")])
     runs = [observed.DryRun(first), observed.DryRun(second)]
     assert {each.code for each in observed.judge(runs, script)} == codes
+
+
+def test_without_shard_each_rank_may_have_data_of_its_own():
+    source = "import keras_candle as candle\ncandle.scale(model, shard=False).fit(x)\n"
+    runs = [observed.DryRun([FIT]), observed.DryRun([{**FIT, "fingerprint": ["b"]}])]
+    assert list(observed.judge(runs, Script([Module("train.py", source)]))) == []
