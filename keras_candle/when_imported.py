@@ -37,6 +37,7 @@ def when_imported(name: str, action: Action) -> None:
 class _Finder(MetaPathFinder):
     def __init__(self, name: str, action: Action) -> None:
         self._name, self._action = name, action
+        self._asking_others = False
 
     def find_spec(
         self,
@@ -44,19 +45,28 @@ class _Finder(MetaPathFinder):
         path: Sequence[str] | None,  # noqa: ARG002 - importlib's signature
         target: ModuleType | None = None,  # noqa: ARG002
     ) -> ModuleSpec | None:
-        if fullname != self._name:
+        if fullname != self._name or self._asking_others:
             return None
-        # From here on the others are asked, and those that wait for the same module.
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(fullname)
+        self._asking_others = True
+        try:
+            spec = importlib.util.find_spec(fullname)
+        finally:
+            self._asking_others = False
         if spec is not None and spec.loader is not None:
-            spec.loader = _Loader(spec.loader, self._action)
+            spec.loader = _Loader(spec.loader, self._imported)
         return spec
+
+    def _imported(self, module: ModuleType) -> None:
+        # Not before: an import can fail and be tried again (TensorFlow does so with Keras), and
+        # find_spec alone imports nothing.
+        if self in sys.meta_path:
+            sys.meta_path.remove(self)
+            self._action(module)
 
 
 class _Loader(Loader):
-    def __init__(self, plain: Any, action: Action) -> None:
-        self._plain, self._action = plain, action
+    def __init__(self, plain: Any, imported: Action) -> None:
+        self._plain, self._imported = plain, imported
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         created: ModuleType | None = self._plain.create_module(spec)
@@ -66,4 +76,4 @@ class _Loader(Loader):
         # A package's own code asks its spec and its loader for its files.
         module.__spec__.loader = module.__loader__ = self._plain  # type: ignore[union-attr]
         self._plain.exec_module(module)
-        self._action(module)
+        self._imported(module)

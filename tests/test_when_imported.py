@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import sys
 
 import pytest
@@ -38,3 +40,25 @@ def test_what_is_imported_already_is_acted_on_at_once():
     seen = []
     when_imported("sys", seen.append)
     assert seen == [sys]
+
+
+def test_looking_for_a_module_is_no_import(package):
+    seen = []
+    when_imported(package, lambda module: seen.append(module.value))
+    assert importlib.util.find_spec(package) is not None
+    assert seen == []
+    __import__(package)
+    assert seen == [1]
+
+
+def test_a_failed_import_may_be_tried_again(package, tmp_path):
+    seen = []
+    when_imported(package, lambda module: seen.append(module.value))
+    part = tmp_path / "slow_package/part.py"
+    part.write_text("raise ImportError\n")
+    with pytest.raises(ImportError):
+        __import__(package)
+    part.write_text("value = 1  # now\n")
+    importlib.invalidate_caches()
+    __import__(package)
+    assert seen == [1]

@@ -11,6 +11,7 @@ from keras_candle.errors import LaunchError
 # name -> (module with add_arguments(parser) and run(options), what the help says)
 COMMANDS = {
     "run": ("run", "run a Python program on N ranks"),
+    "check": ("check", "what will go wrong when a script runs on N ranks"),
     "build-horovod": ("horovod_build", "build Horovod for the TensorFlow at hand"),
     "doctor": ("doctor", "what is installed, what works, what to do"),
     "demo": ("demo", "train on real data on 1 and 2 ranks and compare"),

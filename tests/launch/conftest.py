@@ -17,11 +17,11 @@ def candle(tmp_path: Path) -> Candle:
     """Runs `candle ...` in an empty folder; a hang is a failure."""
 
     def run(
-        *arguments: str, timeout_s: float = 60, **variables: str
+        *arguments: str, timeout_s: float = 60, cwd: Path = tmp_path, **variables: str
     ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [*CANDLE, *arguments],
-            cwd=tmp_path,
+            cwd=cwd,
             env={**os.environ, **variables},
             capture_output=True,
             text=True,

@@ -1,0 +1,110 @@
+"""What reading finds, kind by kind, and that it finds nothing where nothing is wrong."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from keras_candle.check import KINDS, TOPICS, observed, read
+from keras_candle.check.names import Module
+from keras_candle.check.script import Script, load
+from tests.launch.check_cases import AFTER_BUILDER, BUILDER
+from tests.launch.check_cases_whole import CLEAN_AFTER_BUILDER, CLEAN_WHOLE, WHOLE
+
+ROOT = Path(__file__).parent.parent.parent
+CASES = {**{name: BUILDER + body for name, body in AFTER_BUILDER.items()}, **WHOLE}
+
+CLEAN = {**{name: BUILDER + body for name, body in CLEAN_AFTER_BUILDER.items()}, **CLEAN_WHOLE}
+
+
+def found(source):
+    return {(each.line, each.code) for each in read(Script([Module("train.py", source)]))}
+
+
+def marked(source):
+    lines = enumerate(source.splitlines(), start=1)
+    return {(number, code) for number, line in lines for code in line.partition("#!")[2].split()}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_each_script_has_its_findings_and_no_others(name):
+    assert found(CASES[name]) == marked(CASES[name])
+
+
+@pytest.mark.parametrize("name", CLEAN)
+def test_nothing_is_found_where_nothing_is_wrong(name):
+    assert found(CLEAN[name]) == set()
+
+
+def test_every_kind_stands_in_a_case():
+    shown = {code for source in CASES.values() for _, code in marked(source)}
+    assert shown == {kind.code for topic in TOPICS for kind in topic.KINDS}
+
+
+def test_codes_are_unique():
+    codes = [kind.code for kind in KINDS]
+    assert len(codes) == len(set(codes))
+
+
+def test_the_readmes_script_is_clean():
+    text = (ROOT / "README.md").read_text()
+    (after,) = re.findall(r"<!-- after -->\n```python\n(.*?)```", text, re.S)
+    assert found(after) == set()
+    (before,) = re.findall(r"<!-- before -->\n```python\n(.*?)```", text, re.S)
+    assert [code for _, code in found(before)] == ["candle-not-used"]
+
+
+def test_examples_have_no_errors():
+    for path in (ROOT / "examples").rglob("*.py"):
+        assert [each for each in read(load(str(path))) if each.severity == "error"] == []
+
+
+def test_modules_beside_the_script_are_read_too(tmp_path):
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models/__init__.py").write_text("")
+    (tmp_path / "models/rows.py").write_text(
+        "import numpy\ndef rows():\n    return numpy.random.rand(3)\n"
+    )
+    script = tmp_path / "train.py"
+    script.write_text(BUILDER + "from models.rows import rows\nmodel.fit(rows())\n")
+    (finding,) = read(load(str(script)))
+    assert finding.code == "unseeded-data"
+    assert Path(finding.path) == (tmp_path / "models/rows.py").resolve()
+    assert finding.line == 3
+
+
+def test_a_dry_run_drops_what_reading_shows_to_be_the_roots():
+    source = "import keras_candle as candle\nif candle.is_root():\n    write()\nwrite()\n"
+    script = Script([Module("train.py", source)])
+    facts = [{"kind": "written", "lines": [["train.py", line]], "file": "x.txt"} for line in (3, 4)]
+    runs = [observed.DryRun(facts, reason="ValueError: x", traceback=(("train.py", 4), ("x", 1)))]
+    findings = {(each.line, each.code) for each in observed.judge(runs, script)}
+    assert findings == {(4, "write-on-every-rank"), (4, "dry-run-failed")}
+
+
+FIT = {"kind": "fit", "lines": [["train.py", 1]], "method": "fit", "data": "ndarray"}
+FIT |= {"fingerprint": ["a"], "unseeded": False, "model": ["float32 (1,)"]}
+SEEN = [
+    ([FIT], [FIT], set()),
+    ([FIT], [{**FIT, "fingerprint": ["b"]}], {"data-differ-between-runs"}),
+    ([FIT], [{**FIT, "fingerprint": ["a", "b"]}], {"data-differ-between-runs"}),
+    ([FIT], [{**FIT, "model": []}], {"models-differ-between-runs"}),
+    ([{**FIT, "unseeded": True}], [FIT], {"dataset-order-unseeded"}),
+    ([{**FIT, "data": "generator"}], [FIT], {"data-from-generator"}),
+    ([], [], {"nothing-trained"}),
+]
+
+
+@pytest.mark.parametrize(("first", "second", "codes"), SEEN)
+def test_what_two_dry_runs_saw_is_judged(first, second, codes):
+    script = Script([Module("train.py", "model.fit(x)\n")])
+    runs = [observed.DryRun(first), observed.DryRun(second)]
+    assert {each.code for each in observed.judge(runs, script)} == codes
+
+
+def test_without_shard_each_rank_may_have_data_of_its_own():
+    source = "import keras_candle as candle\ncandle.scale(model, shard=False).fit(x)\n"
+    runs = [observed.DryRun([FIT]), observed.DryRun([{**FIT, "fingerprint": ["b"]}])]
+    assert list(observed.judge(runs, Script([Module("train.py", source)]))) == []
