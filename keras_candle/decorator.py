@@ -12,7 +12,7 @@ from keras_candle import engine as engines
 from keras_candle.engine.devices import pin_gpu
 from keras_candle.errors import CandleError
 from keras_candle.training.learning_rate import Scaling
-from keras_candle.training.options import Options
+from keras_candle.training.options import Options, with_overrides
 from keras_candle.training.precision import precision_scope
 from keras_candle.training.trainer import scale_model
 
@@ -105,15 +105,17 @@ def scalable(  # noqa: PLR0913 - the public contract
         >>> build_model(units=2).output_shape
         (None, 2)
     """
-    options = Options(
-        precision,
-        learning_rate_scaling,
-        warmup_epochs,
-        batch,
-        sync_batch_norm,
-        compression,
-        shard,
-        engine,
+    options = with_overrides(
+        Options(
+            precision,
+            learning_rate_scaling,
+            warmup_epochs,
+            batch,
+            sync_batch_norm,
+            compression,
+            shard,
+            engine,
+        )
     )
     if build is None:
         return functools.partial(_decorate, options=options)
@@ -179,4 +181,4 @@ def _options(given: dict[str, Any]) -> Options:
             f"Unknown argument {', '.join(sorted(unknown))}; there are "
             f"{', '.join(Options.__dataclass_fields__)}."
         )
-    return Options(**given)
+    return with_overrides(Options(**given))

@@ -21,7 +21,8 @@ class DatasetShard(DataAdapter):  # type: ignore[misc]
         dataset: yields batches.
         batch: "replica": the dataset's batches are dealt to the ranks in turn; a rank that gets
             none in the last round repeats another's batch, which does not count. "global": each
-            batch is divided, and this rank takes its rows r, r + N, r + 2N, ... .
+            batch is divided, and this rank takes its rows r, r + N, r + 2N, ... . "uneven": as
+            "global", where N need not divide the rows.
         engine: connects the ranks.
         class_weight: dict from class index to weight, or None.
         limit: take only so many batches, before they are dealt; None for all.
@@ -41,15 +42,16 @@ class DatasetShard(DataAdapter):  # type: ignore[misc]
         first = keras.tree.flatten(dataset.element_spec)[0]
         rows = first.shape[0] if first.shape.rank else None
         self._batch_size = rows
-        if batch == "global":
-            _check_divisible(rows, engine.size)
-            self._batch_size = rows and rows // engine.size
-            self._dataset = dataset.map(lambda *e: _divide(_element(dataset, e), engine))
-        else:
+        if batch == "replica":
             self._dataset = _deal(dataset, engine)
+        else:
+            if batch == "global":
+                _check_divisible(rows, engine.size)
+            self._batch_size = rows and math.ceil(rows / engine.size)
+            self._dataset = dataset.map(lambda *e: _divide(_element(dataset, e), engine))
         self._dataset = self._dataset.prefetch(2)
         # Batches of unknown size may be ragged anywhere, and a round may end in the middle.
-        self.may_be_empty = not (batch == "global" and rows)
+        self.may_be_empty = batch == "replica" or rows is None or rows < engine.size
 
     def get_tf_dataset(self) -> Any:
         """Dataset of `Share`s."""

@@ -174,7 +174,7 @@ def _stock_arrays(source: Source) -> Any:
 
 def _stock_adapter(source: Source, options: Options, engine: Engine) -> Any:
     batch_size = source.batch_size
-    if options.batch == "global" and batch_size:
+    if options.batch != "replica" and batch_size:
         batch_size = max(batch_size // engine.size, 1)
     return get_data_adapter(
         x=source.x,

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+import os
+from dataclasses import dataclass, fields, replace
 
 from keras_candle.errors import CandleError
 from keras_candle.training.learning_rate import Scaling, scaling_factor
 from keras_candle.training.precision import check_precision
+
+# JSON object of arguments that win over the program's own: how `candle verify` gives N ranks the
+# global batches of one rank.
+VARIABLE = "KERAS_CANDLE_OPTIONS"
+# "uneven" is "global" for batches that the ranks cannot divide evenly. Rows are weighed, so it is
+# as exact, but a user is better off with a batch size that gives every rank the same work.
+_BATCHES = ("replica", "global", "uneven")
 
 
 @dataclass(frozen=True)
@@ -25,7 +34,8 @@ class Options:
     def __post_init__(self) -> None:
         check_precision(self.precision)
         scaling_factor(self.learning_rate_scaling, 2)
-        _check_choice("batch", self.batch, ("replica", "global"))
+        if self.batch not in _BATCHES:
+            _check_choice("batch", self.batch, _BATCHES[:2])
         _check_choice("compression", self.compression, (None, "fp16"))
         _check_choice("engine", self.engine, ("auto", "horovod", "mpi", "single"))
         if not isinstance(self.warmup_epochs, int | float) or self.warmup_epochs < 0:
@@ -36,6 +46,44 @@ class Options:
     def batch_growth(self, size: int) -> int:
         """How many times as large the global batch is on `size` ranks as on one."""
         return size if self.batch == "replica" else 1
+
+
+def with_overrides(options: Options) -> Options:
+    """The options, with what the environment variable KERAS_CANDLE_OPTIONS says in their place.
+
+    Args:
+        options: what the program asked for.
+
+    Returns:
+        Options; the same ones where the variable is not set.
+
+    Raises:
+        CandleError: when the variable is no JSON object of arguments of `candle.scalable`, or a
+            value is unknown.
+    """
+    given = os.environ.get(VARIABLE)
+    if not given:
+        return options
+    names = [field.name for field in fields(Options)]
+    try:
+        overrides = json.loads(given)
+    except ValueError:
+        overrides = None
+    if not isinstance(overrides, dict):
+        raise CandleError(
+            f"{VARIABLE}={given!r} is no JSON object, expected arguments of candle.scalable, for "
+            'example {"batch": "global"}. Correct it, or unset it.'
+        )
+    unknown = sorted(set(overrides) - set(names))
+    if unknown:
+        raise CandleError(
+            f"{VARIABLE} names {', '.join(unknown)}; expected some of {', '.join(names)}. "
+            "Correct it, or unset it."
+        )
+    try:
+        return replace(options, **overrides)
+    except CandleError as cause:
+        raise CandleError(f"{VARIABLE}={given!r}: {cause}") from cause
 
 
 def _check_choice(name: str, value: str | None, choices: tuple[str | None, ...]) -> None:
