@@ -1,0 +1,140 @@
+"""What a rank writes down of each training, and how it is read again."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Arrays = list[np.ndarray[Any, Any]]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A model's weights at one moment.
+
+    Attributes:
+        when: "start", "step 3", "epoch 2" or "end".
+        digests: one for each weight.
+        file: where the weights themselves are; None where they were not kept.
+    """
+
+    when: str
+    digests: list[str]
+    file: str | None = None
+
+
+@dataclass(frozen=True)
+class Fact:
+    """Something about a training that bears on whether N ranks can equal one.
+
+    Attributes:
+        kind: a key of `explanations.EXPLANATIONS` or `explanations.REMARKS`.
+        what: the layers, weights or functions that it is about.
+    """
+
+    kind: str
+    what: str
+
+
+@dataclass
+class Record:
+    """One call of `fit` or `evaluate`, or all calls of `train_on_batch` until one of those.
+
+    Attributes:
+        kind: the method.
+        model: the model's class and name.
+        scaled: whether keras_candle trains it on all ranks together.
+        weights: their paths, in the model's order.
+        trainable: for each weight, whether an optimizer updates it.
+        snapshots: in the order of time.
+        optimizer: paths of the optimizers' variables.
+        optimizer_file: their values at the end.
+        steps: how often the weights were updated.
+        logs: name -> its value in each epoch, or in each call.
+        data: fingerprints of the arrays; empty for what has none.
+        facts: what else is to know.
+    """
+
+    kind: str
+    model: str
+    scaled: bool = False
+    weights: list[str] = field(default_factory=list)
+    trainable: list[bool] = field(default_factory=list)
+    snapshots: list[Snapshot] = field(default_factory=list)
+    optimizer: list[str] = field(default_factory=list)
+    optimizer_file: str | None = None
+    steps: int = 0
+    logs: dict[str, list[Any]] = field(default_factory=dict)
+    data: list[str] = field(default_factory=list)
+    facts: list[Fact] = field(default_factory=list)
+
+    def at(self, when: str) -> Snapshot | None:
+        """The snapshot of that moment."""
+        return next((each for each in self.snapshots if each.when == when), None)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the ranks of one job wrote down.
+
+    Attributes:
+        folder: where they did.
+        ranks: the records of each rank, rank 0 first.
+    """
+
+    folder: Path
+    ranks: list[list[Record]]
+
+    def arrays(self, file: str | None) -> Arrays | None:
+        """The arrays of a file in their order; None where none were kept."""
+        if file is None:
+            return None
+        with np.load(self.folder / file) as stored:
+            return [stored[name] for name in stored.files]
+
+
+def digest(array: np.ndarray[Any, Any]) -> str:
+    """Equal for arrays that are equal to the bit."""
+    return hashlib.blake2b(np.ascontiguousarray(array).tobytes(), digest_size=8).hexdigest()
+
+
+def write_arrays(path: Path, arrays: Sequence[np.ndarray[Any, Any]]) -> None:
+    """Store arrays in their order."""
+    named: dict[str, Any] = {f"{number:05d}": array for number, array in enumerate(arrays)}
+    np.savez(path, **named)
+
+
+def write_manifest(folder: Path, rank: int, records: Sequence[Record]) -> None:
+    """Store a rank's records, whole or not at all. The files that they name are there already."""
+    told = json.dumps([dataclasses.asdict(record) for record in records])
+    partial = folder / f"rank-{rank}.partial"
+    partial.write_text(told)
+    os.replace(partial, folder / f"rank-{rank}.json")
+
+
+def read_run(folder: Path, size: int) -> Run:
+    """What the ranks of a job have written down.
+
+    Args:
+        folder: where.
+        size: number of ranks; one without a manifest has recorded nothing.
+    """
+    manifests = [folder / f"rank-{rank}.json" for rank in range(size)]
+    told = [json.loads(each.read_text()) if each.is_file() else [] for each in manifests]
+    return Run(folder, [[_record(each) for each in records] for records in told])
+
+
+def _record(told: Mapping[str, Any]) -> Record:
+    parts = {
+        "snapshots": [Snapshot(**each) for each in told["snapshots"]],
+        "facts": [Fact(**each) for each in told["facts"]],
+    }
+    return Record(**{**told, **parts})
