@@ -84,6 +84,7 @@ def run(options: argparse.Namespace) -> int:
             variables = {
                 environment.PREPARE: " ".join(rooms),
                 environment.VERIFY: json.dumps(settings),
+                environment.AUTO_SEED: str(SEED),
                 environment.OPTIONS: json.dumps(ONE_RANKS_BATCHES),
                 "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2"),
             }

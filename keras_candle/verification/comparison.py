@@ -110,11 +110,15 @@ def compare_runs(one: Run, many: Run, tolerance: float) -> list[Comparison]:
         if earlier is not None and not earlier.problems:
             # A training that follows starts from other weights, and may learn from them.
             comparison.reasons.append(Fact("earlier", earlier.title))
+        comparisons.append(comparison)
+        problem = _misfit(single, root)
+        if problem:
+            comparison.problems.append(problem)
+            continue
         records = [records[number] for records in many.ranks if len(records) > number]
         _compare(comparison, (one, single), (many, root), tolerance)
         _compare_metrics(comparison, single, records, tolerance)
         _compare_ranks(comparison, records, size=len(many.ranks))
-        comparisons.append(comparison)
     return comparisons
 
 
@@ -122,10 +126,6 @@ def _compare(
     comparison: Comparison, one: tuple[Run, Record], many: tuple[Run, Record], tolerance: float
 ) -> None:
     single, root = one[1], many[1]
-    problem = _misfit(single, root)
-    if problem:
-        comparison.problems.append(problem)
-        return
     if single.data and root.data:
         comparison.same_data = single.data == root.data
         if not comparison.same_data:
@@ -263,7 +263,7 @@ def _gap(when: str, name: str, one: np.ndarray[Any, Any], many: np.ndarray[Any, 
     same = (a == b) | (np.isnan(a) & np.isnan(b))
     with np.errstate(invalid="ignore"):
         apart = np.where(same, 0.0, np.abs(a - b))
-    size = float(np.max(np.nan_to_num(apart, nan=np.inf), initial=0.0))
+    size = float(np.max(np.nan_to_num(apart, nan=np.inf, posinf=np.inf), initial=0.0))
     finite = np.abs(a[np.isfinite(a)])
     return Gap(when, name, size, max(1.0, float(np.max(finite, initial=0.0))))
 

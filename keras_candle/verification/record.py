@@ -112,12 +112,20 @@ def write_arrays(path: Path, arrays: Sequence[np.ndarray[Any, Any]]) -> None:
     np.savez(path, **named)
 
 
-def write_manifest(folder: Path, rank: int, records: Sequence[Record]) -> None:
-    """Store a rank's records, whole or not at all. The files that they name are there already."""
-    told = json.dumps([dataclasses.asdict(record) for record in records])
-    partial = folder / f"rank-{rank}.partial"
-    partial.write_text(told)
-    os.replace(partial, folder / f"rank-{rank}.json")
+def write_manifest(descriptor: int, rank: int, records: Sequence[Record]) -> None:
+    """Store a rank's records. The files that they name are there already.
+
+    Args:
+        descriptor: an open file in the run's folder, named *.json; what it holds is replaced.
+        rank: of this process.
+        records: all of them.
+    """
+    told = {"rank": rank, "records": [dataclasses.asdict(record) for record in records]}
+    data = json.dumps(told).encode()
+    os.ftruncate(descriptor, 0)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    while data:
+        data = data[os.write(descriptor, data) :]
 
 
 def read_run(folder: Path, size: int) -> Run:
@@ -125,11 +133,14 @@ def read_run(folder: Path, size: int) -> Run:
 
     Args:
         folder: where.
-        size: number of ranks; one without a manifest has recorded nothing.
+        size: number of ranks; one whose manifest is empty has recorded nothing.
     """
-    manifests = [folder / f"rank-{rank}.json" for rank in range(size)]
-    told = [json.loads(each.read_text()) if each.is_file() else [] for each in manifests]
-    return Run(folder, [[_record(each) for each in records] for records in told])
+    ranks: list[list[Record]] = [[] for _ in range(size)]
+    for manifest in folder.glob("*.json"):
+        told = json.loads(manifest.read_text() or '{"rank": 0, "records": []}')
+        if told["records"]:
+            ranks[told["rank"]] = [_record(each) for each in told["records"]]
+    return Run(folder, ranks)
 
 
 def _record(told: Mapping[str, Any]) -> Record:

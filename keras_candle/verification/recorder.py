@@ -37,14 +37,16 @@ class Recorder:
     """The records of this process.
 
     Args:
-        folder: where they go, the same one for all ranks.
+        folder: where the weights go, the same one for all ranks.
+        manifest: descriptor of the file for everything else, this rank's own.
         epochs: the largest number of epochs of a fit, None for all.
     """
 
-    def __init__(self, folder: str, epochs: int | None) -> None:
+    def __init__(self, folder: str, manifest: int, epochs: int | None) -> None:
         launcher = detection.detect()
         self._rank = int(os.environ.get(launcher.rank, "0")) if launcher else 0
-        self._folder, self._epochs, self._process = Path(folder), epochs, os.getpid()
+        self._folder, self._manifest = Path(folder), manifest
+        self._epochs, self._process = epochs, os.getpid()
         self._records: list[Record] = []
         self._room_bytes = _ROOM_BYTES
         # A model trained by train_on_batch, which has no end of its own.
@@ -149,7 +151,7 @@ class Recorder:
             self._write()
 
     def _write(self) -> None:
-        write_manifest(self._folder, self._rank, self._records)
+        write_manifest(self._manifest, self._rank, self._records)
 
 
 class _Recording(keras.callbacks.Callback):  # type: ignore[misc]
