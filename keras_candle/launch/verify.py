@@ -27,12 +27,17 @@ ONE_RANKS_BATCHES = {"batch": "uneven", "learning_rate_scaling": None, "warmup_e
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `candle verify`."""
     parser.usage = (
-        "candle verify -np N [--auto] [--engine {auto,horovod,mpi}] [--tolerance T] [--epochs K] "
-        "[--timeout S] [--json FILE] (script.py | -m package.module) [args...]"
+        "candle verify -np N [--auto] [--exact] [--engine {auto,horovod,mpi}] [--tolerance T] "
+        "[--epochs K] [--timeout S] [--json FILE] (script.py | -m package.module) [args...]"
     )
     parser.add_argument("-np", "-n", dest="size", type=int, metavar="N", help="number of ranks")
     parser.add_argument(
         "--auto", action="store_true", help="scale the models of a program that does not do it"
+    )
+    parser.add_argument(
+        "--exact",
+        action="store_true",
+        help="leave dropout and noise out of both runs, and synchronise batch normalisation",
     )
     parser.add_argument("--engine", choices=ENGINES, help="what carries the collectives")
     parser.add_argument(
@@ -75,20 +80,11 @@ def run(options: argparse.Namespace) -> int:
     size = size_of("candle verify", options.size)
     program = program_of("candle verify", options.module, options.script)
     _check(options)
-    rooms = (RECORDING, SCALING) if options.auto else (RECORDING,)
     with tempfile.TemporaryDirectory(prefix="candle-verify-") as place:
         folders = [Path(place) / "one", Path(place) / "many"]
         for ranks, folder in zip((1, size), folders, strict=True):
             folder.mkdir()
-            settings = {"folder": str(folder), "seed": SEED, "epochs": options.epochs}
-            variables = {
-                environment.PREPARE: " ".join(rooms),
-                environment.VERIFY: json.dumps(settings),
-                environment.AUTO_SEED: str(SEED),
-                environment.OPTIONS: json.dumps(ONE_RANKS_BATCHES),
-                "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2"),
-            }
-            job = Job(ranks, program, engine=options.engine, variables=variables)
+            job = Job(ranks, program, engine=options.engine, variables=_variables(options, folder))
             exit_code = _train(job, options.timeout)
             if exit_code:
                 return exit_code
@@ -106,6 +102,24 @@ def _check(options: argparse.Namespace) -> None:
         raise LaunchError(
             f"--json got {options.json}, but its folder does not exist. Make it first"
         )
+
+
+def _variables(options: argparse.Namespace, folder: Path) -> dict[str, str]:
+    """What the ranks of both jobs are told."""
+    scalable = {**ONE_RANKS_BATCHES, **({"sync_batch_norm": True} if options.exact else {})}
+    settings = {
+        "folder": str(folder),
+        "seed": SEED,
+        "epochs": options.epochs,
+        "exact": options.exact,
+    }
+    return {
+        environment.PREPARE: " ".join((RECORDING, SCALING) if options.auto else (RECORDING,)),
+        environment.VERIFY: json.dumps(settings),
+        environment.AUTO_SEED: str(SEED),
+        environment.OPTIONS: json.dumps(scalable),
+        "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2"),
+    }
 
 
 def _train(job: Job, timeout_s: float | None) -> int:

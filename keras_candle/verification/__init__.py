@@ -14,7 +14,8 @@ from typing import Any
 
 from keras_candle.when_imported import when_imported
 
-# JSON object: the folder, the seed, and the largest number of epochs of a fit or None.
+# JSON object: the folder, the seed, the largest number of epochs of a fit or None, and whether
+# dropout and noise are left out.
 VARIABLE = "KERAS_CANDLE_VERIFY"
 
 
@@ -33,7 +34,10 @@ def prepare() -> None:
         from keras_candle.verification.recorder import Recorder
 
         _seed_keras(keras, seed)
-        Recorder(settings["folder"], manifest, settings["epochs"]).install()
+        recorder = Recorder(
+            settings["folder"], manifest, settings["epochs"], exact=settings["exact"]
+        )
+        recorder.install()
 
     random.seed(seed)
     when_imported("numpy", lambda numpy: _seed_numpy(numpy, seed))

@@ -67,6 +67,7 @@ class Comparison:
         ranks_equal: whether all ranks ended with the same weights to the bit.
         same_data: None where that cannot be told.
         within: whether all differences are within the tolerance.
+        finite: whether all weights were, at the end.
     """
 
     title: str
@@ -79,6 +80,7 @@ class Comparison:
     ranks_equal: bool = True
     same_data: bool | None = None
     within: bool = True
+    finite: bool = True
 
     @property
     def verdict(self) -> str:
@@ -147,6 +149,9 @@ def _compare(
             "from no seed, or loads a file that its first run has written"
         )
     comparison.within = all(gap.within(tolerance) for gap in comparison.weights)
+    end = single.at("end")
+    last = one[0].arrays(end.file) if end else None
+    comparison.finite = all(np.isfinite(each).all() for each in last or [])
 
 
 def _compare_metrics(
@@ -156,7 +161,7 @@ def _compare_metrics(
     if root.kind == "train_on_batch" and any(each.logs != root.logs for each in records):
         # The ranks have got batches of their own, and log what these came to.
         return
-    unit = {"fit": "epoch", "train_on_batch": "call"}.get(root.kind, "result")
+    unit = "epoch" if root.kind == "fit" else "call"
     comparison.metrics = list(_metric_gaps(unit, single.logs, root.logs))
     comparison.within &= all(gap.within(tolerance) for gap in comparison.metrics)
 

@@ -6,11 +6,11 @@ from __future__ import annotations
 EXPLANATIONS: dict[str, tuple[str, str]] = {
     "random": (
         "{what} drew at random in training, and each rank draws numbers of its own",
-        "set the rates to 0 for this comparison",
+        "candle verify --exact leaves dropout and noise out",
     ),
     "batch_normalization": (
         "{what} normalised each rank's rows by their own mean and variance",
-        "@candle.scalable(sync_batch_norm=True)",
+        "@candle.scalable(sync_batch_norm=True), or candle verify --exact",
     ),
     "local_state": (
         "{what} changed a state of its own in training, which each rank computes from its rows",
@@ -26,7 +26,7 @@ EXPLANATIONS: dict[str, tuple[str, str]] = {
         "{what}, so that the ranks' batches together need not be those of one rank",
         "let fit divide the data: shard=True and no sharding by hand",
     ),
-    "earlier": ("this training starts where another one ended: {what}", "see there"),
+    "earlier": ("it follows another one: {what}", "see there"),
 }
 
 # kind of fact -> a remark for one who looks for the cause

@@ -8,6 +8,7 @@ way on some rank is recorded, not halted.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import inspect
 import os
@@ -20,6 +21,7 @@ import numpy as np
 
 from keras_candle.engine import detection
 from keras_candle.training.gradients import outermost_optimizers
+from keras_candle.verification.exact import without_noise
 from keras_candle.verification.facts import Watch, describe_data, values_of
 from keras_candle.verification.record import (
     Record,
@@ -40,13 +42,17 @@ class Recorder:
         folder: where the weights go, the same one for all ranks.
         manifest: descriptor of the file for everything else, this rank's own.
         epochs: the largest number of epochs of a fit, None for all.
+        exact: whether dropout and noise are left out.
     """
 
-    def __init__(self, folder: str, manifest: int, epochs: int | None) -> None:
+    def __init__(
+        self, folder: str, manifest: int, epochs: int | None = None, *, exact: bool = False
+    ) -> None:
         launcher = detection.detect()
         self._rank = int(os.environ.get(launcher.rank, "0")) if launcher else 0
         self._folder, self._manifest = Path(folder), manifest
         self._epochs, self._process = epochs, os.getpid()
+        self._noise_of = without_noise if exact else contextlib.nullcontext
         self._records: list[Record] = []
         self._room_bytes = _ROOM_BYTES
         # A model trained by train_on_batch, which has no end of its own.
@@ -69,7 +75,8 @@ class Recorder:
         watch = Watch(model)
         recording = _Recording(lambda when: self._snapshot(record, model, when), watch.begin)
         given["callbacks"] = _with(recording, given["callbacks"])
-        history = plain(**given)
+        with self._noise_of(model):
+            history = plain(**given)
         record.logs = {name: _plain(values) for name, values in history.history.items()}
         self._end(record, model, [*described.facts, *watch.facts()])
         record.steps = watch.steps()
@@ -96,7 +103,8 @@ class Recorder:
                 watch.begin()
             self._open = (model, record, watch)
         record = self._open[1]
-        result = plain(*args, **kwargs)
+        with self._noise_of(model):
+            result = plain(*args, **kwargs)
         for name, values in _logs(model, result).items():
             record.logs.setdefault(name, []).extend(values)
         calls = max(map(len, record.logs.values()), default=0)
@@ -205,7 +213,10 @@ def _logs(model: Any, result: Any) -> dict[str, list[Any]]:
     if isinstance(result, dict):
         return {name: _plain([value]) for name, value in result.items()}
     values = list(result) if isinstance(result, list | tuple) else [result]
-    names = list(model.metrics_names)
+    # The order in which Keras makes a list of them: its metrics', then by name.
+    all_names, first = set(model.get_metrics_result()), [each.name for each in model.metrics]
+    names = [name for name in first if name in all_names]
+    names += sorted(all_names.difference(names))
     if len(names) != len(values):
         names = [f"result {number + 1}" for number in range(len(values))]
     return {name: _plain([value]) for name, value in zip(names, values, strict=True)}

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from keras_candle.verification.comparison import Comparison, Gap
+from keras_candle.verification.comparison import EXPLAINED, Comparison, Gap
 from keras_candle.verification.verdict import Verdict
 
 # More moments than these are told as the first ones and the last.
@@ -31,7 +31,9 @@ def text(comparisons: Sequence[Comparison], verdict: Verdict, size: int) -> str:
 
 
 def _block(comparison: Comparison, size: int) -> list[str]:
-    lines = [comparison.title]
+    follows = any(fact.kind == "earlier" for fact in comparison.reasons)
+    because = " by an earlier training" if comparison.verdict == EXPLAINED and follows else ""
+    lines = [f"{comparison.title}: {comparison.verdict}{because}"]
     if comparison.weights:
         lines.append(_row("weights after", "difference", "of largest", "of change", "largest in"))
         lines += _shortened([_gap_row(gap) for gap in comparison.weights])
@@ -41,7 +43,7 @@ def _block(comparison: Comparison, size: int) -> list[str]:
         lines.append(_row("metrics", "difference", "of largest", "", "largest in"))
         lines += _shortened([_gap_row(gap) for gap in comparison.metrics])
     if comparison.weights:
-        same = {True: "the same", False: "DIFFERENT", None: "not compared (no arrays)"}
+        same = {True: "the same", False: "DIFFERENT", None: "not compared: no arrays"}
         lines.append(f"  {'data':<16}{same[comparison.same_data]}")
         equal = "equal to the bit" if comparison.ranks_equal else "DIFFERENT"
         lines.append(f"  {'ranks':<16}weights of all {size} {equal}")

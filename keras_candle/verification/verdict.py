@@ -76,6 +76,8 @@ def judge(one: Run, many: Run, comparisons: Sequence[Comparison], tolerance: flo
 def _praise(comparisons: Sequence[Comparison], tolerance: float) -> list[str]:
     told = [f"All differences are within the tolerance of {tolerance:g}."]
     changes = [gap.change for each in comparisons for gap in each.weights[-1:]]
+    if not all(each.finite for each in comparisons):
+        told.append("But some weights are not finite, in both runs: both have failed alike.")
     if changes and max(changes) <= tolerance:
         told.append(
             f"But the weights moved by no more than {max(changes):.1e}, so this says little: "
@@ -97,6 +99,8 @@ def _sentences(comparisons: Sequence[Comparison], tolerance: float) -> list[str]
 def _reasons(comparison: Comparison) -> list[str]:
     told = []
     for fact in comparison.reasons:
+        if fact.kind == "earlier":
+            continue  # what is to be said of it stands there
         why, remedy = EXPLANATIONS[fact.kind]
         told.append(f"{why.format(what=fact.what)}; to compare exactly: {remedy}")
     return told

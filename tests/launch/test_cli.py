@@ -8,11 +8,11 @@ import pytest
 FORBIDDEN = ("keras", "tensorflow", "keras_tuner", "numpy")
 MODULES = (
     *("cli", "run", "local", "rank", "program", "horovod_build", "horovod_cmake"),
-    *("doctor", "demo"),
+    *("doctor", "demo", "verify"),
 )
 
 
-@pytest.mark.parametrize("command", ["", "run", "build-horovod", "doctor", "demo"])
+@pytest.mark.parametrize("command", ["", "run", "build-horovod", "doctor", "demo", "verify"])
 def test_help_says_what_it_is(candle, command):
     done = candle(*filter(None, [command]), "--help")
     assert (done.returncode, done.stderr) == (0, "")
