@@ -16,7 +16,6 @@ from keras_candle.launch.run import ENGINES, program_of, size_of
 # The rooms of which the ranks call prepare() before the program begins.
 RECORDING, SCALING = "keras_candle.verification", "keras_candle.auto"
 COMPARING = "keras_candle.verification"
-TOLERANCE = 1e-5
 # For programs that set no seed of their own.
 SEED = 1
 # On N ranks these win over the arguments of @candle.scalable: the batches, and the learning rate,
@@ -43,9 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tolerance",
         type=float,
-        default=TOLERANCE,
         metavar="T",
-        help=f"the largest relative difference that counts as rounding (default {TOLERANCE:g})",
+        help="the largest relative difference that counts as rounding (default 1e-5 in float32)",
     )
     parser.add_argument("--epochs", type=int, metavar="K", help="at most so many in each fit")
     parser.add_argument(
@@ -142,7 +140,8 @@ def _tell(line: str) -> None:
 def _compare(folders: list[Path], options: argparse.Namespace) -> int:
     """In a process of its own: this one imports no NumPy."""
     command = [sys.executable, "-m", COMPARING, *map(str, folders), "--size", str(options.size)]
-    command += ["--tolerance", str(options.tolerance)]
+    if options.tolerance is not None:
+        command += ["--tolerance", str(options.tolerance)]
     if options.json is not None:
         command += ["--json", str(options.json)]
     return subprocess.run(command, check=False).returncode

@@ -17,12 +17,12 @@ def main() -> int:
     parser.add_argument("one", type=Path, help="folder of the job on one rank")
     parser.add_argument("many", type=Path, help="folder of the job on N ranks")
     parser.add_argument("--size", type=int, required=True, help="N")
-    parser.add_argument("--tolerance", type=float, required=True)
+    parser.add_argument("--tolerance", type=float)
     parser.add_argument("--json", type=Path, help="where the comparison goes in full")
     options = parser.parse_args()
     one, many = read_run(options.one, 1), read_run(options.many, options.size)
     comparisons = compare_runs(one, many, options.tolerance)
-    verdict = judge(one, many, comparisons, options.tolerance)
+    verdict = judge(one, many, comparisons)
     if options.json is not None:
         settings = {"ranks": options.size, "tolerance": options.tolerance}
         options.json.write_text(as_json(comparisons, verdict, settings))

@@ -6,7 +6,7 @@ from __future__ import annotations
 EXPLANATIONS: dict[str, tuple[str, str]] = {
     "random": (
         "{what} drew at random in training, and each rank draws numbers of its own",
-        "candle verify --exact leaves dropout and noise out",
+        "set its rate to 0, as candle verify --exact does for dropout and noise",
     ),
     "batch_normalization": (
         "{what} normalised each rank's rows by their own mean and variance",

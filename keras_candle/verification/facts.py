@@ -15,13 +15,18 @@ import numpy as np
 
 from keras_candle.training.batch_normalization import synchronized_variables
 from keras_candle.training.data import fingerprint
-from keras_candle.training.gradients import outermost_optimizers
+from keras_candle.training.gradients import leaf_optimizers, outermost_optimizers
 from keras_candle.training.keras_names import (
     ArrayDataAdapter,
     DataAdapter,
     train_validation_split,
 )
 from keras_candle.verification.record import Fact
+
+# What Adam, RMSprop and Adagrad call their sums of squared gradients.
+_SQUARES = ("_velocity", "_accumulator")
+# A gradient so small beside the model's largest is what float32 leaves of 0.
+_NOISE = 1e-6
 
 
 def values_of(variables: Sequence[Any]) -> list[np.ndarray[Any, Any]]:
@@ -132,6 +137,29 @@ class Watch:
                 for each in layer._non_trainable_variables
             )
         ]
+
+
+def rounding_noise(model: Any) -> list[int]:
+    """Positions of the weights whose gradients were nothing but rounding.
+
+    A bias before batch normalisation, or that of an attention's keys, changes nothing: its
+    gradient is 0 but for rounding. Adam and its like divide by the gradient's size, and so make
+    of it steps of full length, which go another way in each run and do no harm.
+
+    Args:
+        model: a model that has been trained.
+    """
+    sizes: dict[int, float] = {}
+    for leaf in (each for opt in outermost_optimizers(model) for each in leaf_optimizers(opt)):
+        squares = [each for each in leaf.variables if each.path.endswith(_SQUARES)]
+        trained = leaf._trainable_variables
+        if len(squares) == len(trained):
+            for variable, square in zip(trained, squares, strict=True):
+                largest = np.max(keras.ops.convert_to_numpy(square), initial=0.0)
+                sizes[id(variable)] = float(np.sqrt(largest))
+    limit = _NOISE * max(sizes.values(), default=0.0)
+    found = [0 < sizes.get(id(weight), 0.0) < limit for weight in model.weights]
+    return [number for number, is_noise in enumerate(found) if is_noise]
 
 
 def _moved(variable: Any, before: Any) -> bool:

@@ -54,6 +54,7 @@ class Record:
         scaled: whether keras_candle trains it on all ranks together.
         weights: their paths, in the model's order.
         trainable: for each weight, whether an optimizer updates it.
+        noise: positions of the weights whose gradients were nothing but rounding.
         snapshots: in the order of time.
         optimizer: paths of the optimizers' variables.
         optimizer_file: their values at the end.
@@ -68,6 +69,7 @@ class Record:
     scaled: bool = False
     weights: list[str] = field(default_factory=list)
     trainable: list[bool] = field(default_factory=list)
+    noise: list[int] = field(default_factory=list)
     snapshots: list[Snapshot] = field(default_factory=list)
     optimizer: list[str] = field(default_factory=list)
     optimizer_file: str | None = None

@@ -22,7 +22,7 @@ import numpy as np
 from keras_candle.engine import detection
 from keras_candle.training.gradients import outermost_optimizers
 from keras_candle.verification.exact import without_noise
-from keras_candle.verification.facts import Watch, describe_data, values_of
+from keras_candle.verification.facts import Watch, describe_data, rounding_noise, values_of
 from keras_candle.verification.record import (
     Record,
     Snapshot,
@@ -143,7 +143,7 @@ class Recorder:
         record.optimizer = [variable.path for variable in variables]
         if self._rank == 0:
             record.optimizer_file = self._store("optimizer", values_of(variables))
-        record.facts = facts
+        record.facts, record.noise = facts, rounding_noise(model)
 
     def _close_batches(self) -> None:
         if self._open is not None:

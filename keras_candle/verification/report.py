@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from keras_candle.verification.comparison import EXPLAINED, Comparison, Gap
+from keras_candle.verification.comparison import EXPLAINED, Comparison
+from keras_candle.verification.gaps import Gap
 from keras_candle.verification.verdict import Verdict
 
 # More moments than these are told as the first ones and the last.
@@ -47,6 +48,10 @@ def _block(comparison: Comparison, size: int) -> list[str]:
         lines.append(f"  {'data':<16}{same[comparison.same_data]}")
         equal = "equal to the bit" if comparison.ranks_equal else "DIFFERENT"
         lines.append(f"  {'ranks':<16}weights of all {size} {equal}")
+    if comparison.left_out:
+        lines.append(
+            f"  {'left out':<16}{', '.join(comparison.left_out)}: the gradient is rounding alone"
+        )
     return [*lines, ""]
 
 

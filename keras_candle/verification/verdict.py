@@ -5,14 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from keras_candle.verification.comparison import (
-    DIFFERENT,
-    EQUAL,
-    EXPLAINED,
-    Comparison,
-    Gap,
-)
+from keras_candle.verification.comparison import DIFFERENT, EQUAL, EXPLAINED, Comparison
 from keras_candle.verification.explanations import EXPLANATIONS, REMARKS
+from keras_candle.verification.gaps import Gap
 from keras_candle.verification.record import Run
 
 # In these two there was nothing to compare.
@@ -38,14 +33,13 @@ class Verdict:
         return 0 if self.word in (EQUAL, EXPLAINED) else 1
 
 
-def judge(one: Run, many: Run, comparisons: Sequence[Comparison], tolerance: float) -> Verdict:
+def judge(one: Run, many: Run, comparisons: Sequence[Comparison]) -> Verdict:
     """The verdict on a program.
 
     Args:
         one: recorded on one rank.
         many: recorded on N ranks.
         comparisons: of the trainings.
-        tolerance: the largest relative difference that counts as none.
     """
     size, trained = len(many.ranks), [each for each in many.ranks[0] if each.kind in _TRAININGS]
     if not one.ranks[0] and not many.ranks[0]:
@@ -67,18 +61,19 @@ def judge(one: Run, many: Run, comparisons: Sequence[Comparison], tolerance: flo
     counts = len(one.ranks[0]), len(many.ranks[0])
     if counts[0] != counts[1]:
         told = f"One rank came to {counts[0]} trainings and evaluations, N ranks to {counts[1]}."
-        return Verdict(DIFFERENT, [told, *_sentences(comparisons, tolerance)])
+        return Verdict(DIFFERENT, [told, *_sentences(comparisons)])
     verdicts = {each.verdict for each in comparisons}
     word = next(each for each in (DIFFERENT, EXPLAINED, EQUAL) if each in verdicts)
-    return Verdict(word, _sentences(comparisons, tolerance) or _praise(comparisons, tolerance))
+    return Verdict(word, _sentences(comparisons) or _praise(comparisons))
 
 
-def _praise(comparisons: Sequence[Comparison], tolerance: float) -> list[str]:
-    told = [f"All differences are within the tolerance of {tolerance:g}."]
+def _praise(comparisons: Sequence[Comparison]) -> list[str]:
+    tolerances = sorted({f"{each.limits.tolerance:g}" for each in comparisons})
+    told = [f"All differences are within the tolerance of {' and '.join(tolerances)}."]
     changes = [gap.change for each in comparisons for gap in each.weights[-1:]]
     if not all(each.finite for each in comparisons):
         told.append("But some weights are not finite, in both runs: both have failed alike.")
-    if changes and max(changes) <= tolerance:
+    if changes and max(changes) <= comparisons[0].limits.tolerance:
         told.append(
             f"But the weights moved by no more than {max(changes):.1e}, so this says little: "
             "train for longer."
@@ -86,11 +81,11 @@ def _praise(comparisons: Sequence[Comparison], tolerance: float) -> list[str]:
     return told
 
 
-def _sentences(comparisons: Sequence[Comparison], tolerance: float) -> list[str]:
+def _sentences(comparisons: Sequence[Comparison]) -> list[str]:
     told: list[str] = []
     for comparison in comparisons:
         if comparison.verdict == DIFFERENT:
-            told += [f"{comparison.title}: {each}." for each in _causes(comparison, tolerance)]
+            told += [f"{comparison.title}: {each}." for each in _causes(comparison)]
         elif comparison.verdict == EXPLAINED:
             told += [f"{comparison.title}: {each}." for each in _reasons(comparison)]
     return told
@@ -106,7 +101,7 @@ def _reasons(comparison: Comparison) -> list[str]:
     return told
 
 
-def _causes(comparison: Comparison, tolerance: float) -> list[str]:
+def _causes(comparison: Comparison) -> list[str]:
     if comparison.problems:
         return comparison.problems
     remarks = [
@@ -114,14 +109,15 @@ def _causes(comparison: Comparison, tolerance: float) -> list[str]:
         for fact in comparison.facts
         if fact.kind in REMARKS
     ]
-    return [_first(comparison, tolerance), *remarks]
+    return [_first(comparison), *remarks]
 
 
-def _first(comparison: Comparison, tolerance: float) -> str:
+def _first(comparison: Comparison) -> str:
     """Where the difference begins, and what that says."""
-    gaps = [gap for gap in comparison.weights if not gap.within(tolerance)]
+    limits = comparison.limits
+    gaps = [gap for gap in comparison.weights if not gap.within(limits)]
     if not gaps:
-        gap = next(gap for gap in comparison.metrics if not gap.within(tolerance))
+        gap = next(gap for gap in comparison.metrics if not gap.within(limits))
         return (
             f"the weights agree, but {gap.where} in {gap.when} differs by {gap.size:.1e}. The "
             "metric is no sum over rows, or its data differ by rank"
@@ -129,7 +125,7 @@ def _first(comparison: Comparison, tolerance: float) -> str:
     first = gaps[0]
     told = f"nothing explains that {first.where} differs by {_size(first)} after {first.when}"
     before = [gap for gap in comparison.weights if gap.when.startswith("step")]
-    if before and before[0] is not first and before[0].within(tolerance):
+    if before and before[0] is not first and before[0].within(limits):
         return (
             f"{told}, where {before[0].when} agrees to {before[0].size:.1e}. A first step that "
             "agrees speaks for the gradients: if the difference grows slowly from there, it is "

@@ -7,7 +7,8 @@ import json
 import numpy as np
 import pytest
 
-from keras_candle.verification.comparison import Gap, compare_runs, largest_gap
+from keras_candle.verification.comparison import compare_runs
+from keras_candle.verification.gaps import Gap, Limits, largest_gap
 from keras_candle.verification.record import (
     Fact,
     Record,
@@ -19,7 +20,6 @@ from keras_candle.verification.record import (
 from keras_candle.verification.report import as_json, text
 from keras_candle.verification.verdict import judge
 
-TOLERANCE = 1e-5
 MOMENTS = ("start", "step 1", "epoch 1", "end")
 START, TRAINED = [np.zeros(2), np.ones(3)], [np.full(2, 0.5), np.full(3, 2.0)]
 
@@ -51,8 +51,8 @@ def outcome(tmp_path):
         root = fit(tmp_path / "many", **many)
         other = fit(tmp_path / "other", **{**many, **(other_rank or {})})
         runs = Run(tmp_path / "many", [[root], [other]])
-        comparisons = compare_runs(one, runs, TOLERANCE)
-        verdict = judge(one, runs, comparisons, TOLERANCE)
+        comparisons = compare_runs(one, runs)
+        verdict = judge(one, runs, comparisons)
         return verdict, text(comparisons, verdict, 2), as_json(comparisons, verdict, {})
 
     return compare
@@ -99,9 +99,9 @@ def test_verdicts(outcome, many, word, told):
 
 def test_a_difference_that_is_small_only_because_nothing_moves_is_one():
     """A gradient twice as large, at a learning rate of 1e-6."""
-    assert not Gap("end", "kernel", size=3e-6, change=3e-6).within(TOLERANCE)
-    assert Gap("end", "kernel", size=3e-6, change=3e-3).within(TOLERANCE)
-    assert Gap("end", "kernel", size=1e-7, change=1e-7).within(TOLERANCE)
+    assert not Gap("end", "kernel", size=3e-6, change=3e-6).within(Limits())
+    assert Gap("end", "kernel", size=3e-6, change=3e-3).within(Limits())
+    assert Gap("end", "kernel", size=1e-7, change=1e-7).within(Limits())
 
 
 def test_a_difference_is_relative_to_large_weights_only():
@@ -117,16 +117,16 @@ def test_after_an_explained_difference_the_next_fit_is_explained_too(tmp_path):
     for reasons, word in ((RANDOM, "EXPLAINED"), ([], "DIFFERENT")):
         first = fit(tmp_path / "many", off=1e-3, facts=reasons)
         many = Run(tmp_path / "many", [[first, second]] * 2)
-        comparisons = compare_runs(one, many, TOLERANCE)
+        comparisons = compare_runs(one, many)
         assert comparisons[0].verdict == word
-        assert judge(one, many, comparisons, TOLERANCE).word == word
+        assert judge(one, many, comparisons).word == word
 
 
 def test_programs_that_train_nothing_or_not_alike(tmp_path):
     one = Run(tmp_path / "one", [[fit(tmp_path / "one")]])
     nothing, many = Run(tmp_path, [[]]), Run(tmp_path, [[], []])
-    assert judge(nothing, many, [], TOLERANCE).word == "NOTHING RECORDED"
-    verdict = judge(one, many, [], TOLERANCE)
+    assert judge(nothing, many, []).word == "NOTHING RECORDED"
+    verdict = judge(one, many, [])
     assert (verdict.word, verdict.exit_code) == ("DIFFERENT", 1)
     assert "One rank came to 1 trainings and evaluations, N ranks to 0." in verdict.sentences
 
