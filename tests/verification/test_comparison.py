@@ -138,3 +138,26 @@ def test_the_json_holds_every_moment(outcome):
     assert [each["when"] for each in weights] == list(MOMENTS)
     assert weights[-1]["size"] is None
     assert weights[0]["size"] == 0
+
+
+def test_only_a_training_that_starts_otherwise_follows_from_an_earlier_one(tmp_path):
+    one = Run(tmp_path / "one", [[fit(tmp_path / "one") for _ in range(2)]])
+    first = fit(tmp_path / "many", off=1e-3, facts=RANDOM)
+    second = fit(tmp_path / "many", off=1e-3)
+    many = Run(tmp_path / "many", [[first, second]] * 2)
+    assert [each.verdict for each in compare_runs(one, many)] == ["EXPLAINED", "DIFFERENT"]
+
+
+def test_a_weight_whose_gradient_is_rounding_is_left_out(outcome):
+    noise = {"alone": {"noise": [1]}, "noise": [1]}
+    verdict, report, _ = outcome(off=1e-3, **noise)
+    assert verdict.word == "EQUAL"
+    assert "left out        model/kernel" in report
+    assert outcome(off=1e-3, weight=0, **noise)[0].word == "DIFFERENT"
+    assert outcome(off=1e-3, noise=[1])[0].word == "DIFFERENT"
+
+
+@pytest.mark.parametrize(("precision", "word"), [("float16", "EQUAL"), ("float64", "DIFFERENT")])
+def test_16_bits_round_more(outcome, precision, word):
+    facts = [Fact("reduced_precision", precision)]
+    assert outcome(off=5e-4, facts=facts)[0].word == word
