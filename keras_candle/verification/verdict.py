@@ -136,4 +136,5 @@ def _first(comparison: Comparison) -> str:
 
 def _size(gap: Gap) -> str:
     moved = f" where the weights moved by {gap.change:.1e}" if gap.change else ""
-    return f"{gap.size:.1e}{moved}"
+    spread = f" ({gap.alike:,} of its {gap.numbers:,} numbers by more than a tenth of that)"
+    return f"{gap.size:.1e}{moved}{spread if gap.numbers > 1 else ''}"
