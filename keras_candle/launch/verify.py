@@ -86,6 +86,7 @@ def run(options: argparse.Namespace) -> int:
             exit_code = _train(job, options.timeout)
             if exit_code:
                 return exit_code
+        print(f"{' '.join(program)}: {_terms(options)}\n", flush=True)
         return _compare(folders, options)
 
 
@@ -135,6 +136,19 @@ def _train(job: Job, timeout_s: float | None) -> int:
 
 def _tell(line: str) -> None:
     print(f"candle verify: {line}", file=sys.stderr, flush=True)
+
+
+def _terms(options: argparse.Namespace) -> str:
+    """What both runs had in common, for the head of the report."""
+    terms = [
+        f"1 rank and {options.size} ranks, the same global batches and learning rate",
+        f"seed {SEED} for what the program does not seed itself",
+    ]
+    if options.epochs is not None:
+        terms.append(f"at most {options.epochs} epochs a fit")
+    if options.exact:
+        terms.append("without dropout and noise, batch normalisation synchronised")
+    return "; ".join(terms)
 
 
 def _compare(folders: list[Path], options: argparse.Namespace) -> int:

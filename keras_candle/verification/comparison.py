@@ -39,6 +39,7 @@ class Comparison:
         within: whether all differences are within the limits.
         left_out: weights that are not compared, since their gradients are nothing but rounding.
         finite: whether all weights were, at the end.
+        on_the_edge: metrics that differ by one or two rows.
     """
 
     title: str
@@ -54,6 +55,7 @@ class Comparison:
     within: bool = True
     left_out: list[str] = field(default_factory=list)
     finite: bool = True
+    on_the_edge: list[Gap] = field(default_factory=list)
 
     @property
     def verdict(self) -> str:
@@ -145,7 +147,9 @@ def _compare_metrics(comparison: Comparison, single: Record, records: Sequence[R
         # The ranks have got batches of their own, and log what these came to.
         return
     unit = "epoch" if root.kind == "fit" else "call"
-    comparison.metrics = list(metric_gaps(unit, single.logs, root.logs))
+    epochs = list(metric_gaps(unit, single, root))
+    comparison.metrics = [gaps[0] for gaps in epochs]
+    comparison.on_the_edge = [gap for gaps in epochs for gap in gaps if gap.rows_apart]
     comparison.within &= all(gap.within(comparison.limits) for gap in comparison.metrics)
 
 

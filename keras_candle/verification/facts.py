@@ -42,10 +42,12 @@ class Data:
 
     Attributes:
         fingerprints: a line for each array; empty where the data are no arrays.
+        rows: of the data ("") and of the validation data ("val_"); 0 where nobody knows.
         facts: how the data reach the ranks, where that bears on the comparison.
     """
 
     fingerprints: list[str] = field(default_factory=list)
+    rows: dict[str, int] = field(default_factory=dict)
     facts: list[Fact] = field(default_factory=list)
 
 
@@ -61,10 +63,13 @@ def describe_data(given: dict[str, Any]) -> Data:
             return Data(facts=[Fact("own_part", "the program divides the data itself")])
         inputs = getattr(x, "_inputs", None)
         return Data() if inputs is None else Data(fingerprint(inputs))
+    held_out = given["validation_data"]
     data = (x, given["y"], given["sample_weight"])
     try:
-        if given["validation_split"] and given["validation_data"] is None:
-            data, _ = train_validation_split(data, validation_split=given["validation_split"])
+        if given["validation_split"] and held_out is None:
+            data, held_out = train_validation_split(
+                data, validation_split=given["validation_split"]
+            )
         adapter = ArrayDataAdapter(
             data[0],
             data[1],
@@ -73,9 +78,17 @@ def describe_data(given: dict[str, Any]) -> Data:
             batch_size=given["batch_size"],
             steps=given["steps_per_epoch"],
         )
-        return Data(fingerprint(adapter._inputs))
+        rows = {"": rows_of(data[0]), "val_": rows_of(held_out)}
+        return Data(fingerprint(adapter._inputs), rows)
     except (AttributeError, KeyError, TypeError, ValueError):
         return Data()  # no arrays: a tf.data.Dataset, a generator
+
+
+def rows_of(data: Any) -> int:
+    """The number of rows of arrays, 0 where it does not show."""
+    first = next(iter(keras.tree.flatten(data)), None)
+    shape = getattr(first, "shape", None)
+    return int(shape[0]) if shape is not None and len(shape) and shape[0] else 0
 
 
 class Watch:

@@ -60,6 +60,7 @@ class Record:
         optimizer_file: their values at the end.
         steps: how often the weights were updated.
         logs: name -> its value in each epoch, or in each call.
+        rows: of the data ("") and of the validation data ("val_"), where they are known.
         data: fingerprints of the arrays; empty for what has none.
         facts: what else is to know.
     """
@@ -75,6 +76,7 @@ class Record:
     optimizer_file: str | None = None
     steps: int = 0
     logs: dict[str, list[Any]] = field(default_factory=dict)
+    rows: dict[str, int] = field(default_factory=dict)
     data: list[str] = field(default_factory=list)
     facts: list[Fact] = field(default_factory=list)
 

@@ -22,7 +22,7 @@ import numpy as np
 from keras_candle.engine import detection
 from keras_candle.training.gradients import outermost_optimizers
 from keras_candle.verification.exact import without_noise
-from keras_candle.verification.facts import Watch, describe_data, rounding_noise, values_of
+from keras_candle.verification.facts import Watch, describe_data, rounding_noise, rows_of, values_of
 from keras_candle.verification.record import (
     Record,
     Snapshot,
@@ -71,7 +71,7 @@ class Recorder:
             given["epochs"] = min(given["epochs"], given["initial_epoch"] + self._epochs)
         record = self._begin("fit", model)
         described = describe_data(given)
-        record.data = described.fingerprints
+        record.data, record.rows = described.fingerprints, described.rows
         watch = Watch(model)
         recording = _Recording(lambda when: self._snapshot(record, model, when), watch.begin)
         given["callbacks"] = _with(recording, given["callbacks"])
@@ -88,6 +88,8 @@ class Recorder:
         if kwargs.get("_use_cached_eval_dataset"):
             return plain(*args, **kwargs)
         record = self._begin("evaluate", model)
+        x = kwargs.get("x", args[0] if args else None)
+        record.rows = {"": rows_of(x)}
         result = plain(*args, **kwargs)
         record.logs = _logs(model, result)
         self._write()

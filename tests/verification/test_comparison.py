@@ -161,3 +161,14 @@ def test_a_weight_whose_gradient_is_rounding_is_left_out(outcome):
 def test_16_bits_round_more(outcome, precision, word):
     facts = [Fact("reduced_precision", precision)]
     assert outcome(off=5e-4, facts=facts)[0].word == word
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "loss", "word"),
+    [(0.51, 0.5, "EQUAL"), (0.515, 0.5, "DIFFERENT"), (0.53, 0.5, "DIFFERENT"), (0.51, 0.51, "DI")],
+)
+def test_a_row_on_the_edge_is_no_difference(outcome, accuracy, loss, word):
+    alone = {"rows": {"": 100}, "logs": {"loss": [0.5], "accuracy": [0.5]}}
+    verdict, *_ = outcome(alone=alone, logs={"loss": [loss], "accuracy": [accuracy]})
+    assert verdict.word.startswith(word)
+    assert ("1 of 100 rows" in " ".join(verdict.sentences)) == (word == "EQUAL")
