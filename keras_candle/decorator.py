@@ -52,6 +52,8 @@ def scalable(
     compression: str | None = None,
     shard: bool = True,
     engine: str = "auto",
+    shard_predict: bool = False,
+    guard: bool | int = True,
 ) -> Callable[[Build], Build]: ...
 def scalable(  # noqa: PLR0913 - the public contract
     build: Any = None,
@@ -64,6 +66,8 @@ def scalable(  # noqa: PLR0913 - the public contract
     compression: str | None = None,
     shard: bool = True,
     engine: str = "auto",
+    shard_predict: bool = False,
+    guard: bool | int = True,
 ) -> Any:
     """Make a function that builds a compiled Keras model train correctly on N ranks.
 
@@ -86,6 +90,11 @@ def scalable(  # noqa: PLR0913 - the public contract
         shard: whether `fit` and `evaluate` take the whole data and give each rank its part.
             False: each rank passes its own part, in equal numbers of steps.
         engine: "auto", "horovod", "mpi" or "single".
+        shard_predict: whether the ranks divide the rows of arrays in `predict` too; every rank
+            gets all predictions either way. Then `predict` must be called on all ranks.
+        guard: whether the ranks' weights, optimizer variables, learning rate and loss scale are
+            compared after the first steps and after each epoch. A number: after so many steps,
+            too.
 
     Returns:
         The function, or with arguments alone a decorator. Its models are plain Keras models.
@@ -115,6 +124,8 @@ def scalable(  # noqa: PLR0913 - the public contract
             compression,
             shard,
             engine,
+            shard_predict,
+            guard,
         )
     )
     if build is None:

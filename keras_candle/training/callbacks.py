@@ -22,6 +22,12 @@ _WRITING_NAMES = (
 WRITING_CALLBACKS = tuple(
     getattr(keras.callbacks, name) for name in _WRITING_NAMES if hasattr(keras.callbacks, name)
 )
+# Packages whose callbacks all report to somewhere.
+_REPORTING_PACKAGES = ("aim", "clearml", "comet_ml", "dvclive", "mlflow", "neptune", "wandb")
+
+_BATCH_HOOKS = ("on_batch_begin", "on_batch_end", "on_train_batch_begin", "on_train_batch_end")
+# What has such hooks and never stops a training there.
+_NEVER_STOPS = (*WRITING_CALLBACKS, keras.callbacks.History, keras.callbacks.SwapEMAWeights)
 
 
 class Agreement(keras.callbacks.Callback):  # type: ignore[misc]
@@ -31,30 +37,59 @@ class Agreement(keras.callbacks.Callback):  # type: ignore[misc]
         engine: connects the ranks.
         synchronize: called when the other callbacks' `on_train_begin` is over, since a callback
             may have restored the root's state there.
+        compare: called with the epoch at its end.
     """
 
-    def __init__(self, engine: Engine, synchronize: Callable[[], None]) -> None:
+    def __init__(
+        self, engine: Engine, synchronize: Callable[[], None], compare: Callable[[int], None]
+    ) -> None:
         super().__init__()
-        self._engine, self._synchronize = engine, synchronize
+        self._engine, self._synchronize, self._compare = engine, synchronize, compare
 
     def on_train_begin(self, logs: Any = None) -> None:  # noqa: ARG002 - Keras's signature
         """Give every rank the root's state."""
         self._synchronize()
+        self._stop_together()
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002
+        """Stop on all ranks when one wants to."""
+        self._stop_together()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002
-        """Stop on all ranks when one wants to."""
-        self.model.stop_training = bool(
-            self._engine.allreduce(bool(self.model.stop_training), "max")
-        )
+        """Stop on all ranks when one wants to; compare what they hold."""
+        self._stop_together()
+        self._compare(epoch)
+
+    def _stop_together(self) -> None:
+        wanted = bool(self.model.stop_training)
+        self.model.stop_training = bool(self._engine.allreduce(wanted, "max"))
 
 
-def rank_safe(callbacks: Any, engine: Engine, last: keras.callbacks.Callback) -> Any:
+class BatchAgreement(Agreement):
+    """The same after each batch.
+
+    Keras waits for the batch when a callback asks for it, so this is for trainings whose own
+    callbacks do.
+    """
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002
+        """Stop on all ranks after the batch in which one wants to."""
+        self._stop_together()
+
+
+def rank_safe(
+    callbacks: Any,
+    engine: Engine,
+    synchronize: Callable[[], None],
+    compare: Callable[[int], None],
+) -> Any:
     """The callbacks that this rank runs.
 
     Args:
         callbacks: what the user gave to `fit`: None, a callback, a list, or a CallbackList.
         engine: connects the ranks.
-        last: put at the end of the list.
+        synchronize: gives every rank the root's state, at train begin.
+        compare: compares the ranks' states, at the end of an epoch.
 
     Returns:
         The same kind of thing, without the callbacks that write files unless this is the root.
@@ -62,10 +97,30 @@ def rank_safe(callbacks: Any, engine: Engine, last: keras.callbacks.Callback) ->
     kept = getattr(callbacks, "callbacks", None)
     if kept is None:
         kept = keras.tree.flatten(callbacks) if callbacks else []
-    kept = [each for each in kept if engine.is_root or not isinstance(each, WRITING_CALLBACKS)]
-    kept = [each for each in kept if not isinstance(each, Agreement)] + [last]
+    kept = [each for each in kept if engine.is_root or not _only_writes(each)]
+    kept = [each for each in kept if not isinstance(each, Agreement)]
+    # Decided together: the ranks' callbacks may differ, and what follows is collective.
+    on_batches = engine.allreduce(any(_may_stop_at_a_batch(each) for each in kept), "max")
+    kind = BatchAgreement if on_batches else Agreement
+    kept.append(kind(engine, synchronize, compare))
     if isinstance(callbacks, keras.callbacks.CallbackList):
         callbacks.callbacks[:] = kept
-        last.set_model(callbacks.model)
+        kept[-1].set_model(callbacks.model)
         return callbacks
     return kept
+
+
+def _only_writes(callback: Any) -> bool:
+    package = type(callback).__module__.partition(".")[0]
+    return isinstance(callback, WRITING_CALLBACKS) or package in _REPORTING_PACKAGES
+
+
+def _may_stop_at_a_batch(callback: Any) -> bool:
+    if type(callback) in _NEVER_STOPS:
+        return False
+    base = keras.callbacks.Callback
+    # LambdaCallback sets its hooks on the instance.
+    return any(
+        getattr(getattr(callback, hook), "__func__", None) is not getattr(base, hook)
+        for hook in _BATCH_HOOKS
+    )

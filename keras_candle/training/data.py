@@ -14,11 +14,9 @@ import numpy as np
 from keras_candle import engine as engines
 from keras_candle.engine.base import Engine
 from keras_candle.errors import DataError
-from keras_candle.training.keras_names import ArrayDataAdapter, DataAdapter, convert_to_sliceable
+from keras_candle.training.keras_names import DataAdapter, convert_to_sliceable
+from keras_candle.training.order import order_of_batches
 from keras_candle.training.step import Share
-
-# What tf.compat.v1.random.get_seed returns in the place of a global seed that nobody set.
-_NO_SEED = 87654321
 
 
 def shard(data: Any) -> Any:
@@ -60,15 +58,14 @@ def shard(data: Any) -> Any:
 class ArrayShard(DataAdapter):  # type: ignore[misc]
     """A rank's rows of arrays that every rank holds as a whole.
 
-    A step's global batch is the batch that one rank would take with a batch size N times as
-    large; this rank takes its rows r, r + N, r + 2N, ... .
-
     Args:
         inputs: x, (x, y) or (x, y, sample_weight) as Keras packs them.
-        batch_size: rows of a global batch.
+        batch_size: rows of a batch.
         shuffle: True, False or "batch", as in `fit`.
         engine: connects the ranks.
         limit: use only the first rows; None for all.
+        divided: True: the ranks take a batch together, this one its rows r, r + N, r + 2N, ... .
+            False: they take whole batches in turn.
     """
 
     def __init__(
@@ -78,12 +75,14 @@ class ArrayShard(DataAdapter):  # type: ignore[misc]
         shuffle: bool | str,
         engine: Engine,
         limit: int | None = None,
+        *,
+        divided: bool = True,
     ) -> None:
-        self._inputs, self._global_batch_size = inputs, batch_size
+        self._inputs, self._whole_batch_size, self.knows_total = inputs, batch_size, divided
         self._rank, self._size = engine.rank, engine.size
         rows = int(keras.tree.flatten(inputs)[0].shape[0])
         self.rows = rows if limit is None else min(rows, limit)
-        self._order = _order(self.rows, batch_size, shuffle, engine)
+        self._order = order_of_batches(self.rows, batch_size, shuffle, engine)
 
     def get_tf_dataset(self) -> Any:
         """Dataset of `Share`s, made once: it holds a copy of the arrays."""
@@ -97,36 +96,58 @@ class ArrayShard(DataAdapter):  # type: ignore[misc]
         # As tensors the arrays are shared by reference; as arrays they'd be copied into the graph.
         arrays = keras.tree.map_structure(_dense, keras.tree.lists_to_tuples(sliceable))
 
-        def take(indices: Any) -> Share:
+        def take(rows: Any, total: Any, indices: Any) -> Share:
+            return Share(
+                rows, total, keras.tree.map_structure(lambda x: _gather(x, indices), arrays)
+            )
+
+        own = self._own_rows() if self.knows_total else self._own_batches()
+        return own.map(take, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+    def _own_rows(self) -> Any:
+        """Dataset of (rows, total, row numbers): a part of each batch."""
+        import tensorflow as tf
+
+        def divide(indices: Any) -> tuple[Any, Any, Any]:
             own = indices[self._rank :: self._size]
             rows = tf.size(own)
             # A rank without rows stays in step with a row of another one, which does not count.
-            own = tf.concat([own, indices[: 1 - tf.minimum(rows, 1)]], axis=0)
-            return Share(rows, keras.tree.map_structure(lambda x: _gather(x, own), arrays))
+            return rows, tf.size(indices), tf.concat([own, indices[: 1 - tf.minimum(rows, 1)]], 0)
 
-        shares = self._order.map(take, num_parallel_calls=tf.data.AUTOTUNE)
-        return shares.prefetch(tf.data.AUTOTUNE)
+        return self._order.map(divide)
+
+    def _own_batches(self) -> Any:
+        """The same for whole batches, as many on every rank."""
+        import tensorflow as tf
+
+        nothing = tf.constant(0)
+        own = self._order.shard(self._size, self._rank).map(lambda i: (tf.size(i), nothing, i))
+        spare = tf.data.Dataset.from_tensors((nothing, nothing, np.zeros(1, np.int64)))
+        return own.concatenate(spare).take(self.num_batches)
 
     @property
     def num_batches(self) -> int:
         """Steps of an epoch, the same on all ranks."""
-        return math.ceil(self.rows / self._global_batch_size)
+        batches = math.ceil(self.rows / self._whole_batch_size)
+        return batches if self.knows_total else math.ceil(batches / self._size)
 
     @property
     def batch_size(self) -> int:
         """Rows of this rank in a full step, rounded up."""
-        return math.ceil(self._global_batch_size / self._size)
+        return math.ceil(self._whole_batch_size / (self._size if self.knows_total else 1))
 
     @property
     def may_be_empty(self) -> bool:
         """Whether a rank has no row in the last step."""
-        last = self.rows % self._global_batch_size
-        return 0 < last < self._size or self._global_batch_size < self._size
+        if not self.knows_total:
+            return math.ceil(self.rows / self._whole_batch_size) % self._size > 0
+        last = self.rows % self._whole_batch_size
+        return 0 < last < self._size or self._whole_batch_size < self._size
 
     @property
     def has_partial_batch(self) -> bool:
         """Whether the last step has fewer rows than the others."""
-        return self.rows % self._global_batch_size > 0
+        return self.rows % self._whole_batch_size > 0
 
     @property
     def partial_batch_size(self) -> int | None:
@@ -152,36 +173,6 @@ def _gather(array: Any, rows: Any) -> Any:
     import tensorflow as tf
 
     return None if array is None else tf.gather(array, rows)
-
-
-def _order(rows: int, batch_size: int, shuffle: bool | str, engine: Engine) -> Any:
-    """Dataset of the row numbers of each global batch, the same on all ranks."""
-    import tensorflow as tf
-
-    seeds = engine.gather_objects(tf.compat.v1.random.get_seed(1)[0])
-    if not shuffle or (len(set(seeds)) == 1 and seeds[0] != _NO_SEED):
-        # Keras's own order: with one seed on all ranks, they go through the rows as one rank
-        # with that seed would.
-        indices = np.arange(rows)
-        return ArrayDataAdapter(indices, batch_size=batch_size, shuffle=shuffle).get_tf_dataset()
-    seed = int(engine.broadcast(int(np.random.default_rng().integers(2**31))))
-    steps = math.ceil(rows / batch_size)
-
-    def batches(epoch_seed: Any) -> Any:
-        draw = tf.random.experimental.stateless_shuffle
-        order = tf.range(rows, dtype=tf.int64)
-        if shuffle != "batch":
-            order = draw(order, [epoch_seed, 0])
-
-        def batch(step: Any) -> Any:
-            own = order[step * batch_size : (step + 1) * batch_size]
-            return draw(own, [epoch_seed, step + 1]) if shuffle == "batch" else own
-
-        return tf.data.Dataset.range(steps).map(batch)
-
-    # Each iterator, that is each epoch, draws the next seed.
-    epoch_seeds = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True)
-    return epoch_seeds.take(1).flat_map(batches)
 
 
 def fingerprint(inputs: Any) -> list[str]:

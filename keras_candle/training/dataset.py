@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Any
 
-import keras
-
 from keras_candle.engine.base import Engine
 from keras_candle.errors import DataError
+from keras_candle.training.deal import Deal
 from keras_candle.training.keras_names import DataAdapter, TFDatasetAdapter, dataset_inputs
-from keras_candle.training.step import Share, rows_of
+from keras_candle.training.rounds import (
+    deal_rounds,
+    divide,
+    element_of,
+    empty_share,
+    known_rows,
+    own_share,
+    shared_part,
+)
 
 
 class DatasetShard(DataAdapter):  # type: ignore[misc]
@@ -25,7 +31,7 @@ class DatasetShard(DataAdapter):  # type: ignore[misc]
             "global", where N need not divide the rows.
         engine: connects the ranks.
         class_weight: dict from class index to weight, or None.
-        limit: take only so many batches, before they are dealt; None for all.
+        steps: batches of the whole dataset in an epoch, None for all.
     """
 
     def __init__(
@@ -34,24 +40,26 @@ class DatasetShard(DataAdapter):  # type: ignore[misc]
         batch: str,
         engine: Engine,
         class_weight: dict[int, float] | None = None,
-        limit: int | None = None,
+        steps: int | None = None,
     ) -> None:
         dataset = TFDatasetAdapter(dataset, class_weight=class_weight).get_tf_dataset()
-        if limit is not None:
-            dataset = dataset.take(limit)
-        first = keras.tree.flatten(dataset.element_spec)[0]
-        rows = first.shape[0] if first.shape.rank else None
+        rows = known_rows(dataset.element_spec)
         self._batch_size = rows
+        # Batches of unknown size may be ragged anywhere, and a round may end in the middle.
+        self.knows_total = batch != "replica"
+        self.may_be_empty = batch == "replica" or rows is None or rows < engine.size
         if batch == "replica":
-            self._dataset = _deal(dataset, engine)
+            cardinality = int(dataset.cardinality())
+            batches = cardinality if cardinality >= 0 else None
+            self.deal = Deal(engine.rank, engine.size, batches, steps)
+            self._dataset = deal_rounds(dataset, self.deal)
         else:
             if batch == "global":
                 _check_divisible(rows, engine.size)
-            self._batch_size = rows and math.ceil(rows / engine.size)
-            self._dataset = dataset.map(lambda *e: _divide(_element(dataset, e), engine))
+            self.deal = Deal(0, 1, None, steps)
+            self._batch_size = shared_part(rows, engine.size)
+            self._dataset = dataset.map(lambda *e: divide(element_of(dataset, e), engine))
         self._dataset = self._dataset.prefetch(2)
-        # Batches of unknown size may be ragged anywhere, and a round may end in the middle.
-        self.may_be_empty = batch == "replica" or rows is None or rows < engine.size
 
     def get_tf_dataset(self) -> Any:
         """Dataset of `Share`s."""
@@ -79,6 +87,50 @@ class DatasetShard(DataAdapter):  # type: ignore[misc]
         return None
 
 
+class OwnDataset(DataAdapter):  # type: ignore[misc]
+    """Batches that are this rank's already, of which nobody knows how many they are.
+
+    After the last one come shares that count nothing, so that the other ranks need not wait in
+    vain; that they came is an error at the epoch's end.
+
+    Args:
+        stock: Keras's own adapter of the data.
+    """
+
+    may_be_empty = True
+
+    def __init__(self, stock: Any) -> None:
+        import tensorflow as tf
+
+        self._stock = stock
+        dataset = stock.get_tf_dataset()
+        own = dataset.map(lambda *e: own_share(element_of(dataset, e)))
+        nothing = tf.data.Dataset.from_tensors(empty_share(dataset.element_spec))
+        self._dataset = own.concatenate(nothing.repeat()).prefetch(2)
+
+    def get_tf_dataset(self) -> Any:
+        """Dataset of `Share`s, without an end."""
+        return self._dataset
+
+    @property
+    def num_batches(self) -> None:
+        """Not known."""
+        return None
+
+    @property
+    def batch_size(self) -> int | None:
+        """Rows of this rank in a step, None when unknown."""
+        return known_rows(self._dataset.element_spec.data)
+
+    def on_epoch_begin(self) -> None:
+        """Keras's hook."""
+        self._stock.on_epoch_begin()
+
+    def on_epoch_end(self) -> None:
+        """Keras's hook."""
+        self._stock.on_epoch_end()
+
+
 def is_sharded_by_user(dataset: Any) -> bool:
     """Whether the dataset says, by AutoShardPolicy.OFF, that it is already one rank's part."""
     import tensorflow as tf
@@ -91,9 +143,11 @@ def describe_dataset(dataset: Any) -> list[str]:
     """What must be the same on all ranks for a dataset's batches to be dealt to them.
 
     Raises:
-        DataError: when a `shuffle` of the dataset has no seed: its order would differ on each
-            rank, and some rows would go to two ranks and others to none.
+        DataError: when there is no batch, or a `shuffle` of the dataset has no seed: its order
+            would differ on each rank, and some rows would go to two ranks and others to none.
     """
+    if int(dataset.cardinality()) == 0:
+        raise DataError("The tf.data.Dataset has no batch; expected at least one.")
     seeds = [_seeds_of(each) for each in _ancestors(dataset) if "Shuffle" in type(each).__name__]
     if any(seed == (0, 0) for seed in seeds):
         raise DataError(
@@ -122,67 +176,3 @@ def _check_divisible(rows: int | None, size: int) -> None:
             f"divided by {size} ranks. Use a batch size that is a multiple of {size}, "
             "or batch='replica'."
         )
-
-
-def _element(dataset: Any, arguments: tuple[Any, ...]) -> Any:
-    """The element that `map` has spread over its function's arguments."""
-    return arguments if isinstance(dataset.element_spec, tuple) else arguments[0]
-
-
-def _divide(element: Any, engine: Engine) -> Share:
-    import tensorflow as tf
-
-    total = rows_of(element)
-    # With fewer rows than ranks, a rank without one takes the first, which does not count.
-    rows = tf.maximum((total - engine.rank + engine.size - 1) // engine.size, 0)
-    start = tf.where(rows > 0, engine.rank, 0)
-    end = tf.where(rows > 0, total, 1)
-    return Share(rows, keras.tree.map_structure(lambda x: x[start : end : engine.size], element))
-
-
-def _deal(dataset: Any, engine: Engine) -> Any:
-    """Batch r, r + N, r + 2N, ... for rank r, and as many batches on every rank."""
-    import tensorflow as tf
-
-    def real(*arguments: Any) -> Share:
-        element = _element(dataset, arguments)
-        return Share(rows_of(element), element)
-
-    def spare(*arguments: Any) -> Share:
-        return Share(tf.constant(0), _element(dataset, arguments))
-
-    def pick(*windows: Any) -> Any:
-        batches = tf.data.Dataset.zip(_element(dataset, windows))
-        mine = batches.skip(engine.rank).take(1).map(real)
-        return mine.concatenate(batches.take(1).map(spare)).take(1)
-
-    cardinality = int(dataset.cardinality())
-    own = dataset.shard(engine.size, engine.rank).map(real)
-    if cardinality == tf.data.INFINITE_CARDINALITY:
-        return own
-    if cardinality >= 0 and all(map(_has_fixed_rows, keras.tree.flatten(dataset.element_spec))):
-        steps = math.ceil(cardinality / engine.size)
-        zeros = keras.tree.map_structure(_one_row, dataset.element_spec)
-        # Not a batch of the dataset: a second iterator would advance the seeds of its shuffle on
-        # the ranks that need one, and so change their order for the epochs to come.
-        last = tf.data.Dataset.from_tensors(Share(tf.constant(0), zeros))
-        return own.concatenate(last).take(steps)
-    # How the last round ends shows only when it comes. This takes about 0.2 ms more a step.
-    dealt = dataset.window(engine.size).flat_map(pick)
-    if cardinality >= 0:
-        steps = math.ceil(cardinality / engine.size)
-        dealt = dealt.apply(tf.data.experimental.assert_cardinality(steps))
-    return dealt
-
-
-def _has_fixed_rows(spec: Any) -> bool:
-    import tensorflow as tf
-
-    known = isinstance(spec, tf.TensorSpec) and spec.shape.rank
-    return bool(known and spec.shape[1:].is_fully_defined())
-
-
-def _one_row(spec: Any) -> Any:
-    import tensorflow as tf
-
-    return tf.zeros([spec.shape[0] or 1, *spec.shape[1:]], spec.dtype)

@@ -130,11 +130,11 @@ def average_over_ranks(
         for i in dense:
             gradient = tf.convert_to_tensor(gradients[i])
             averaged[i] = multiply(gradient, tf.cast(weight, gradient.dtype))
-        sent = [_compress(averaged[i], compression) for i in dense]
-        *summed, total = engine.sum_tensors([*sent, weight], name=name)
+        *summed, total = send_dense(
+            engine, [*(averaged[i] for i in dense), weight], name, compression
+        )
         for i, tensor in zip(dense, summed, strict=True):
-            dtype = averaged[i].dtype
-            averaged[i] = tf.cast(tensor, dtype) / tf.cast(total, dtype)
+            averaged[i] = tensor / tf.cast(total, tensor.dtype)
         parts = []
         for i in sparse:
             values = gradients[i].values
@@ -173,10 +173,17 @@ def _weight(step: Step, size: int) -> Any:
     return tf.cast(rows, tf.float32) / (size * step.rows_expected)
 
 
-def _compress(tensor: Any, compression: str | None) -> Any:
+def send_dense(
+    engine: Engine, tensors: Sequence[Any], name: str, compression: str | None
+) -> list[Any]:
+    """The sums of dense tensors over the ranks, in one collective; scalars travel as they are."""
     import tensorflow as tf
 
-    return tf.cast(tensor, tf.float16) if compression == "fp16" else tensor
+    dense = [tf.convert_to_tensor(each) for each in tensors]
+    small = compression == "fp16"
+    sent = [tf.cast(each, tf.float16) if small and each.shape.rank else each for each in dense]
+    summed = engine.sum_tensors(sent, name=name)
+    return [tf.cast(total, each.dtype) for total, each in zip(summed, dense, strict=True)]
 
 
 def _dense_is_smaller(slices: Any, variable: Any, size: int, step: Step) -> bool:

@@ -38,13 +38,25 @@ PRIVATE_NAMES = (
     PrivateName(f"{_ADAPTERS}.data_adapter", "DataAdapter", "sharded data in fit and evaluate"),
     PrivateName(f"{_ADAPTERS}.array_data_adapter", "ArrayDataAdapter", "Keras's order of rows"),
     PrivateName(f"{_ADAPTERS}.tf_dataset_adapter", "TFDatasetAdapter", "class weights"),
+    PrivateName(
+        f"{_ADAPTERS}.py_dataset_adapter", "PyDatasetAdapter._get_iterator", "PyDatasets by rank"
+    ),
     PrivateName(f"{_ADAPTERS}.array_slicing", "convert_to_sliceable", "arrays of any kind"),
     PrivateName(f"{_ADAPTERS}.array_slicing", "train_validation_split", "validation_split"),
+    PrivateName(
+        f"{_ADAPTERS}.data_adapter_utils", "class_weight_to_sample_weights", "train_on_batch"
+    ),
     PrivateName(f"{_ADAPTERS}", "get_data_adapter", "sharded data passes through it unchanged"),
     PrivateName(_TRAINER, "TensorFlowTrainer.make_train_function", "hooks before each training"),
     PrivateName(_TRAINER, "TensorFlowTrainer._get_metrics_result_or_logs", "global metrics"),
     PrivateName(_TRAINER, "TensorFlowTrainer._symbolic_build", "weights before the first step"),
     PrivateName(_OPTIMIZER, "BaseOptimizer._get_current_learning_rate", "learning-rate scaling"),
+    PrivateName(_OPTIMIZER, "BaseOptimizer._clip_gradients", "accumulation without traffic"),
+    PrivateName(
+        "keras.src.trainers.compile_utils",
+        "CompileLoss._build_nested",
+        "losses of divided batches",
+    ),
     PrivateName(_OPTIMIZER, "BaseOptimizer._track_variable", "the optimizer's own variables"),
     PrivateName(_TF_OPTIMIZER, "TFOptimizer._backend_update_step", "learning-rate scaling"),
     PrivateName(_TF_OPTIMIZER, "TFOptimizer._apply_weight_decay", "learning-rate scaling"),
@@ -102,8 +114,12 @@ def _load(module: str, name: str) -> Any:
 DataAdapter: Any = _load(f"{_ADAPTERS}.data_adapter", "DataAdapter")
 ArrayDataAdapter: Any = _load(f"{_ADAPTERS}.array_data_adapter", "ArrayDataAdapter")
 TFDatasetAdapter: Any = _load(f"{_ADAPTERS}.tf_dataset_adapter", "TFDatasetAdapter")
+PyDatasetAdapter: Any = _load(f"{_ADAPTERS}.py_dataset_adapter", "PyDatasetAdapter")
 convert_to_sliceable: Any = _load(f"{_ADAPTERS}.array_slicing", "convert_to_sliceable")
 train_validation_split: Any = _load(f"{_ADAPTERS}.array_slicing", "train_validation_split")
+class_weight_to_sample_weights: Any = _load(
+    f"{_ADAPTERS}.data_adapter_utils", "class_weight_to_sample_weights"
+)
 get_data_adapter: Any = _load(_ADAPTERS, "get_data_adapter")
 
 

@@ -30,6 +30,8 @@ class Options:
     compression: str | None = None
     shard: bool = True
     engine: str = "auto"
+    shard_predict: bool = False
+    guard: bool | int = True
 
     def __post_init__(self) -> None:
         check_precision(self.precision)
@@ -41,6 +43,11 @@ class Options:
         if not isinstance(self.warmup_epochs, int | float) or self.warmup_epochs < 0:
             raise CandleError(
                 f"warmup_epochs={self.warmup_epochs!r}, expected a number of epochs, 0 or more."
+            )
+
+        if not isinstance(self.guard, int) or self.guard < 0:
+            raise CandleError(
+                f"guard={self.guard!r}, expected True, False or a number of steps, 1 or more."
             )
 
     def batch_growth(self, size: int) -> int:

@@ -8,9 +8,7 @@ import keras
 
 from keras_candle.errors import CandleError, EngineError
 from keras_candle.training.keras_names import check_private_names
-
-# The reductions whose gradient, averaged over the ranks by rows, is that of the global batch.
-_MEAN_REDUCTIONS = ("sum_over_batch_size", "mean")
+from keras_candle.training.loss import check_reductions
 
 
 def check_trainable(model: Any) -> None:
@@ -24,14 +22,7 @@ def check_trainable(model: Any) -> None:
             "The model is not compiled: call model.compile(...) in the function that builds it, "
             "or before fit."
         )
-    for loss in keras.tree.flatten(model.loss):
-        reduction = getattr(loss, "reduction", _MEAN_REDUCTIONS[0])
-        if reduction not in _MEAN_REDUCTIONS:
-            raise CandleError(
-                f"The loss {loss.name} has reduction={reduction!r}, whose gradient would depend "
-                "on the number of ranks. Use reduction='sum_over_batch_size', and multiply the "
-                "learning rate by the rows of a batch to keep the size of its steps."
-            )
+    check_reductions(model)
 
 
 def check_environment(model: Any) -> None:

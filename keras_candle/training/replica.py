@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import keras
-
 from keras_candle.engine.base import Engine
-from keras_candle.errors import CandleError
-from keras_candle.training.batch_normalization import synchronize, synchronized_variables
+from keras_candle.errors import CandleError, DataError
+from keras_candle.training.accumulation import average_accumulated
+from keras_candle.training.batch_normalization import synchronize
+from keras_candle.training.building import build_model
 from keras_candle.training.feed import Feed
 from keras_candle.training.gradients import (
     Transform,
@@ -19,15 +19,22 @@ from keras_candle.training.gradients import (
     outermost_optimizers,
     transform_gradients,
 )
+from keras_candle.training.guard import CHANGED_ON_SOME, NOT_AVERAGED, Guard
 from keras_candle.training.learning_rate import (
     LearningRateScale,
     scale_learning_rate,
     scaling_factor,
 )
-from keras_candle.training.metrics import metric_variables
+from keras_candle.training.loss import weigh_losses
 from keras_candle.training.options import Options
-from keras_candle.training.state import broadcast_state, check_same_model
-from keras_candle.training.step import Share, Step, rows_of
+from keras_candle.training.state import (
+    broadcast_state,
+    build_optimizers,
+    check_same_model,
+    compared_variables,
+)
+from keras_candle.training.step import Step
+from keras_candle.training.steps import run_on_shares
 
 
 class Replica:
@@ -41,13 +48,17 @@ class Replica:
 
     def __init__(self, model: Any, options: Options, engine: Engine) -> None:
         self.model, self.options, self.engine = model, options, engine
-        self.step = Step()
-        growth = options.batch_growth(engine.size)
-        by_name = isinstance(options.learning_rate_scaling, str)
-        factor = scaling_factor(options.learning_rate_scaling, growth if by_name else engine.size)
-        self.scale = LearningRateScale(factor, advance=growth)
+        self.step, self.scale, self.guard = Step(), LearningRateScale(), Guard(engine)
+        self._grow(options.batch_growth(engine.size))
         self.has_root_state = False
         self._traced_for: Any = None
+
+    def _grow(self, growth: int) -> None:
+        """Scale learning rates for a global batch that is so many times as large as one rank's."""
+        rule = self.options.learning_rate_scaling
+        by_name = isinstance(rule, str)
+        self.scale.factor = scaling_factor(rule, growth if by_name else self.engine.size)
+        self.scale.advance = growth
 
     def hook(self) -> None:
         """Hook what a step calls.
@@ -56,19 +67,21 @@ class Replica:
         optimizer is a plain one. What is hooked already is hooked anew, not twice.
         """
         for number, optimizer in enumerate(outermost_optimizers(self.model)):
+            name = f"optimizer.{number}"
             average = average_over_ranks(
                 self.engine,
-                f"optimizer.{number}",
+                name,
                 self.step,
                 self.options.compression,
                 adds_up_rows(optimizer),
             )
+            average = average_accumulated(
+                optimizer, average, self.engine, name, self.step, self.options.compression
+            )
             transform_gradients(optimizer, self._scaling(optimizer), average)
         synchronize(self.model, self.engine, self.step, every_layer=self.options.sync_batch_norm)
-        for name in ("train_step", "test_step"):
-            current = getattr(self.model, name)
-            if not hasattr(current, "candle_plain"):
-                setattr(self.model, name, self._on_share(current))
+        run_on_shares(self.model, self.step)
+        weigh_losses(self.model, self.engine, self.step)
 
     def _scaling(self, optimizer: Any) -> Transform:
         """The transform that leaves gradients alone, but scales the learning rates around them.
@@ -86,37 +99,8 @@ class Replica:
 
         return scale
 
-    def _on_share(self, plain: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        """A step on a `Share` of the data, or on plain data, which are a share as a whole."""
-
-        def step(data: Any) -> Any:
-            share = data if isinstance(data, Share) else Share(rows_of(data), data)
-            self.step.rows = share.rows
-            try:
-                if self.step.may_be_empty:
-                    return self._unless_empty(plain, share)
-                return plain(share.data)
-            finally:
-                self.step.rows = None
-
-        step.candle_plain = plain  # type: ignore[attr-defined]
-        return step
-
-    def _unless_empty(self, plain: Callable[[Any], Any], share: Share) -> Any:
-        """A step that leaves metrics and moving statistics alone when the share has no rows."""
-        import tensorflow as tf
-
-        same_on_all = synchronized_variables(self.model)
-        state = [*metric_variables(self.model), *self.model.non_trainable_weights]
-        state = [variable for variable in state if id(variable) not in same_on_all]
-        before = [tf.identity(variable.value) for variable in state]
-        logs = plain(share.data)
-        for variable, value in zip(state, before, strict=True):
-            variable.assign(keras.ops.where(share.rows > 0, variable, value))
-        return logs
-
     def expect(self, feed: Feed, *others: Feed | None) -> None:
-        """Take note of the data to come; trace again when the traced steps took them for others.
+        """Take note of the data to come.
 
         Raises:
             CandleError: when the warm-up has no number of steps to count by.
@@ -126,52 +110,113 @@ class Replica:
                 "warmup_epochs needs the number of steps of an epoch, and the data do not know "
                 "it: give fit the argument steps_per_epoch."
             )
-        feeds = [feed, *(other for other in others if other)]
-        self.step.rows_expected = feed.rows_expected
-        self.step.lookups_expected = feed.lookups_expected()
-        self.step.may_be_empty |= any(each.may_be_empty for each in feeds)
+        step, feeds = self.step, [feed, *(other for other in others if other)]
+        step.may_be_empty |= any(each.may_be_empty for each in feeds)
         if feed.for_training:
-            steps = self.options.warmup_epochs * (feed.steps_per_epoch or 0)
-            self.scale.warmup_steps = round(steps)
-        facts = (self.step.may_be_empty, self.scale.warmup_steps)
+            step.rows_expected = feed.rows_expected
+            step.lookups_expected = feed.lookups_expected
+            step.knows_total = feed.knows_total
+            step.is_one_batch = feed.knows_total and feed.growth == 1
+            step.steps_without_rows = _counter() if feed.must_not_run_out else None
+            self._grow(feed.growth)
+            self.scale.warmup_steps = round(
+                self.options.warmup_epochs * (feed.steps_per_epoch or 0)
+            )
+        self.retrace()
+
+    def expect_batch(self, *, divided: bool) -> None:
+        """Take note of a batch to come outside of `fit`: all ranks' together, or one of each."""
+        step = self.step
+        step.may_be_empty |= divided
+        step.knows_total = step.is_one_batch = divided
+        step.steps_without_rows = None
+        self._grow(1 if divided else self.options.batch_growth(self.engine.size))
+        self.retrace()
+
+    def retrace(self) -> None:
+        """Trace the steps again when the traced ones took the data for others."""
+        step, scale = self.step, self.scale
+        facts = (
+            (step.may_be_empty, step.knows_total, step.is_one_batch, id(step.steps_without_rows)),
+            (scale.factor, scale.advance, scale.warmup_steps),
+        )
         if facts != self._traced_for:
             self.model.train_function = self.model.test_function = None
             self._traced_for = facts
 
     def build(self, batch: Any) -> None:
-        """Make the model's and its metrics' variables before the first step.
-
-        Args:
-            batch: arrays or tensor specs like those of a step.
-
-        Raises:
-            CandleError: when the model can only be built by a step.
-        """
-        built = all(layer.built for layer in self.model._flatten_layers())
-        optimizer: Any = getattr(self.model, "optimizer", None)
-        build_later = optimizer is not None and not optimizer.built
-        try:
-            if build_later:
-                # On one rank Keras builds the optimizer in its first step, and what an optimizer
-                # (ScheduleFreeAdamW) does then is not what it does here.
-                optimizer.built = True
-            self.model._symbolic_build(data_batch=batch)
-        except Exception as cause:
-            if built:
-                return  # the metrics of a custom training step come with its first call
-            raise CandleError(
-                f"The model cannot be built before its first step ({cause}). Build it in the "
-                "function that makes it: model.build(input_shape), or call it on one batch."
-            ) from cause
-        finally:
-            if build_later:
-                optimizer.built = False
+        """Make the model's and its metrics' variables before the first step, see `build_model`."""
+        build_model(self.model, batch)
+        weigh_losses(self.model, self.engine, self.step)
 
     def take_root_state(self) -> None:
         """Start this rank from the root's weights, optimizer variables and epoch."""
         optimizers = outermost_optimizers(self.model)
+        build_optimizers(self.model, optimizers, self.engine)
         check_same_model(self.model, optimizers, self.engine)
         broadcast_state(self.model, optimizers, self.engine)
         # A callback such as BackupAndRestore may have set it, on the root.
         self.model._initial_epoch = self.engine.broadcast(self.model._initial_epoch)
         self.has_root_state = True
+
+    def check_supply(self) -> None:
+        """Refuse to go on when a rank's own data ended before the others'.
+
+        Raises:
+            DataError: on every rank, with every rank's number of batches.
+        """
+        counter = self.step.steps_without_rows
+        if counter is None:
+            return
+        missing = self.engine.allgather(int(counter.numpy()))
+        if missing.any():
+            listed = "\n".join(
+                f"  rank {rank}: {f'ran out of data {each} steps early' if each else 'had enough'}"
+                for rank, each in enumerate(missing.tolist())
+            )
+            raise DataError(
+                f"The ranks' own data are not equally long:\n{listed}\nGive each rank as many "
+                "batches, or repeat its data: dataset.repeat(), with steps_per_epoch."
+            )
+
+    def check_step(self, number: int) -> None:
+        """Compare what a step must leave alike on all ranks.
+
+        Raises:
+            DivergenceError: naming the first variable that differs.
+        """
+        local = {id(each) for each in self.model.non_trainable_weights}
+        variables = [each for each in self._shared() if id(each) not in local]
+        self.guard.check(variables, f"after step {number} of this training", NOT_AVERAGED)
+
+    def check_epoch(self, epoch: int) -> None:
+        """Compare what all ranks must hold alike at the end of an epoch.
+
+        Raises:
+            DivergenceError: naming the first variable that differs.
+        """
+        leaves = [leaf_optimizers(each)[0] for each in outermost_optimizers(self.model)]
+        steps = max((int(leaf.iterations.numpy()) for leaf in leaves), default=0)
+        when = f"at the end of epoch {epoch + 1}, after {steps} steps"
+        self.guard.check(self._shared(), when, CHANGED_ON_SOME)
+
+    def _shared(self) -> list[Any]:
+        return compared_variables(self.model, outermost_optimizers(self.model))
+
+    def agree_before(self, what: str) -> None:
+        """Take the root's state, if the ranks' differ, before they evaluate something together."""
+        if not self.has_root_state:
+            self.take_root_state()
+        elif self.guard.differing(self._shared()) is not None:
+            self.engine.say(
+                f"The ranks' weights differed before {what}; all ranks go on with the root's. "
+                "If a hand-written loop has trained them, its gradients were not averaged: use "
+                "the model's own optimizer, model.optimizer, there."
+            )
+            self.take_root_state()
+
+
+def _counter() -> Any:
+    import tensorflow as tf
+
+    return tf.Variable(0, dtype=tf.int64, trainable=False)

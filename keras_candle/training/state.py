@@ -24,6 +24,15 @@ def shared_variables(model: Any, optimizers: Sequence[Any]) -> list[Any]:
     return list({id(variable): variable for variable in variables}.values())
 
 
+def compared_variables(model: Any, optimizers: Sequence[Any]) -> list[Any]:
+    """The same without whole numbers that no optimizer updates, such as rows that a layer counts.
+
+    Each rank has its own, and there is no mean of them.
+    """
+    counted = {id(each) for each in model.non_trainable_weights if not is_float(each)}
+    return [each for each in shared_variables(model, optimizers) if id(each) not in counted]
+
+
 def check_same_model(model: Any, optimizers: Sequence[Any], engine: Engine) -> None:
     """Refuse to train when the ranks' models or optimizers differ.
 
@@ -65,6 +74,26 @@ def check_same_model(model: Any, optimizers: Sequence[Any], engine: Engine) -> N
             )
 
 
+def build_optimizers(model: Any, optimizers: Sequence[Any], engine: Engine) -> None:
+    """Make the variables of an optimizer on all ranks when one rank has made them.
+
+    A callback that restores a backup on the root makes them there.
+    """
+    places = {id(variable): place for place, variable in enumerate(model.trainable_variables)}
+    own = [
+        [places[id(each)] for each in optimizer._trainable_variables if id(each) in places]
+        if optimizer.built
+        else None
+        for optimizer in optimizers
+    ]
+    for optimizer, everyones in zip(
+        optimizers, zip(*engine.gather_objects(own), strict=False), strict=False
+    ):
+        built = [each for each in everyones if each is not None]
+        if built and not optimizer.built:
+            optimizer.build([model.trainable_variables[place] for place in built[0]])
+
+
 def broadcast_state(model: Any, optimizers: Sequence[Any], engine: Engine) -> None:
     """Give every rank the root's state, and seeds of its own for what it draws at random.
 
@@ -92,7 +121,7 @@ def average_moving_statistics(model: Any, engine: Engine) -> None:
 
     Batch normalisation's moving mean and variance have seen this rank's rows only.
     """
-    variables = [each for each in model.non_trainable_weights if _is_float(each)]
+    variables = [each for each in model.non_trainable_weights if is_float(each)]
     own = [np.ravel(keras.ops.convert_to_numpy(each)).astype(np.float64) for each in variables]
     flat = np.concatenate([*own, np.zeros(0)])
     # Adding up equal numbers and dividing again could change their last bit.
@@ -116,5 +145,5 @@ def _seed_generators(model: Any) -> list[Any]:
     return list(found.values())
 
 
-def _is_float(variable: Any) -> bool:
+def is_float(variable: Any) -> bool:
     return "float" in keras.backend.standardize_dtype(variable.dtype)

@@ -13,12 +13,15 @@ class Share(NamedTuple):
 
     Attributes:
         rows: int32 scalar, how many rows of `data` belong to this rank. 0 when the global batch
-            had fewer rows than there are ranks: then `data` is a row of another rank, there only
-            to keep the ranks in step, and nothing of it may count.
+            had fewer rows than there are ranks: then `data` is there only to keep the ranks in
+            step, and nothing of it may count.
+        total: int32 scalar, the rows of the global batch where it was divided; 0 where each rank
+            has a batch of its own, and nobody knows the others' rows.
         data: what Keras's own data would have yielded: x, (x, y) or (x, y, sample_weight).
     """
 
     rows: Any
+    total: Any
     data: Any
 
 
@@ -28,15 +31,26 @@ class Step:
 
     Attributes:
         rows: int32 scalar tensor, or None outside of a step.
+        total: int32 scalar tensor, rows of the global batch; None outside of a step.
         rows_expected: about how many rows a rank has in one step.
         lookups_expected: at most how many embedding rows a rank's batch looks up.
         may_be_empty: whether `rows` can be 0 in this training.
+        knows_total: whether `total` is known in this training.
+        is_one_batch: whether the global batch stands for one batch of one rank, and not for a
+            batch of each rank: then a loss's reduction goes over all of it.
+        training: whether this is a training step.
+        steps_without_rows: int64 tf.Variable that counts them, where they would be an error.
     """
 
     rows: Any = None
+    total: Any = None
     rows_expected: int = 32
     lookups_expected: int = 32
     may_be_empty: bool = False
+    knows_total: bool = False
+    is_one_batch: bool = False
+    training: bool = True
+    steps_without_rows: Any = None
 
 
 def rows_of(data: Any) -> Any:

@@ -7,21 +7,23 @@ saving, pickling and everybody else's models, stays as it is.
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from types import MethodType
 from typing import Any
 
-import keras
-
 from keras_candle.engine.base import Engine
-from keras_candle.training.callbacks import Agreement, rank_safe
-from keras_candle.training.feed import Feed, Source, make_feed
+from keras_candle.training.batch import make_batch
+from keras_candle.training.callbacks import rank_safe
+from keras_candle.training.feed import make_feed, make_feeds
 from keras_candle.training.gradients import leaf_optimizers
-from keras_candle.training.keras_names import train_validation_split
+from keras_candle.training.guard import FIRST_STEPS
 from keras_candle.training.learning_rate import effective_learning_rate
 from keras_candle.training.metrics import global_result
 from keras_candle.training.options import Options
+from keras_candle.training.prediction import predict_together
 from keras_candle.training.refusals import check_environment, check_trainable
 from keras_candle.training.replica import Replica
+from keras_candle.training.source import Source
 from keras_candle.training.state import average_moving_statistics
 
 METHODS = (
@@ -93,17 +95,36 @@ class Trainer:
             )
         self._model.jit_compile = False
         try:
-            return self._plain["make_train_function"](*args, **kwargs)
+            self._plain["make_train_function"](*args, **kwargs)
         finally:
             self._model.jit_compile = asked
+        if self._replica.options.guard:
+            self._model.train_function = self._watched(self._model.train_function)
+
+    def _watched(self, train: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        """A train function of which the first steps, and then every so many, are compared."""
+        train = getattr(train, "candle_plain", train)
+        guard, done = self._replica.options.guard, 0
+
+        def watched(iterator: Any) -> Any:
+            nonlocal done
+            logs = train(iterator)
+            done += 1
+            if done <= FIRST_STEPS or (guard is not True and done % guard == 0):
+                self._replica.check_step(done)
+            elif guard is True:
+                self._model.train_function = train
+            return logs
+
+        watched.candle_plain = train  # type: ignore[attr-defined]
+        return watched
 
     def fit(self, *args: Any, **kwargs: Any) -> Any:
         check_trainable(self._model)
         given = self._arguments("fit", args, kwargs)
-        feed, validation = self._feeds(given)
+        feed, validation = make_feeds(given, self._replica.options, self._engine)
         self._replica.expect(feed, validation)
         self._replica.build(feed.spec())
-        last = Agreement(self._engine, self._replica.take_root_state)
         given.update(
             _NO_DATA,
             x=feed.adapter,
@@ -111,15 +132,21 @@ class Trainer:
             steps_per_epoch=feed.steps,
             shuffle=False,
             validation_split=0.0,
-            callbacks=rank_safe(given["callbacks"], self._engine, last),
+            callbacks=rank_safe(
+                given["callbacks"], self._engine, self._replica.take_root_state, self._compare
+            ),
         )
         if validation:
-            given.update(validation_data=(validation.adapter,), validation_steps=None)
+            given.update(validation_data=(validation.adapter,), validation_steps=validation.steps)
         self._fitting = True
         try:
             return self._plain["fit"](**given)
         finally:
             self._fitting = False
+
+    def _compare(self, epoch: int) -> None:
+        if self._replica.options.guard:
+            self._replica.check_epoch(epoch)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
         if not kwargs.get("_use_cached_eval_dataset"):
@@ -129,6 +156,7 @@ class Trainer:
             feed = make_feed(source, self._replica.options, self._engine)
             self._replica.expect(feed)
             self._replica.build(feed.spec())
+            self._replica.agree_before("evaluate")
             args, kwargs = (), {**given, **_NO_DATA, "x": feed.adapter, "steps": feed.steps}
         before, self._evaluating = self._evaluating, True
         try:
@@ -137,14 +165,25 @@ class Trainer:
             self._evaluating = before
 
     def predict(self, *args: Any, **kwargs: Any) -> Any:
-        return self._plain["predict"](**self._arguments("predict", args, kwargs))
+        given = self._arguments("predict", args, kwargs)
+        if self._replica.options.shard_predict and self._model.built:
+            self._replica.agree_before("predict")
+            return predict_together(self._plain["predict"], given, self._engine)
+        return self._plain["predict"](**given)
 
-    def train_on_batch(self, x: Any, y: Any = None, *args: Any, **kwargs: Any) -> Any:
+    def train_on_batch(self, *args: Any, **kwargs: Any) -> Any:
         check_trainable(self._model)
+        given = self._arguments("train_on_batch", args, kwargs)
+        batch = make_batch(given, self._replica.options, self._engine)
+        self._replica.expect_batch(divided=batch.divided)
         if not self._replica.has_root_state:
-            self._replica.build((x, y))
+            self._replica.build(batch.data)
             self._replica.take_root_state()
-        return self._plain["train_on_batch"](x, y, *args, **kwargs)
+        self._plain["train_on_batch"](batch.share)
+        logs = global_result(
+            self._model, self._engine, self._plain["_get_metrics_result_or_logs"], {}
+        )
+        return logs if given["return_dict"] else self._model._flatten_metrics_in_order(logs)
 
     def _get_metrics_result_or_logs(self, logs: Any) -> Any:
         plain = self._plain["_get_metrics_result_or_logs"]
@@ -152,6 +191,7 @@ class Trainer:
             return global_result(self._model, self._engine, plain, logs)
         if not self._fitting:
             return plain(logs)
+        self._replica.check_supply()
         average_moving_statistics(self._model, self._engine)
         result = global_result(self._model, self._engine, plain, logs)
         optimizer = self._model.optimizer
@@ -180,41 +220,9 @@ class Trainer:
         bound.apply_defaults()
         given = dict(bound.arguments)
         given |= given.pop("kwargs", {})
-        if not self._engine.is_root:
+        if not self._engine.is_root and "verbose" in given:
             given["verbose"] = 0
         return given
-
-    def _feeds(self, given: dict[str, Any]) -> tuple[Feed, Feed | None]:
-        """The ranks' parts of the data and of the validation data."""
-        options, engine = self._replica.options, self._engine
-        alike = ("epochs", "initial_epoch", "validation_freq")
-        engine.agree("the arguments of fit", {name: given[name] for name in alike})
-        data = (given["x"], given["y"], given["sample_weight"])
-        held_out = given["validation_data"]
-        if given["validation_split"] and held_out is None:
-            # Before the data are divided, or each rank would hold out its own last rows.
-            split = given["validation_split"]
-            data, held_out = train_validation_split(data, validation_split=split)
-        source = Source(
-            *data,
-            given["class_weight"],
-            given["batch_size"],
-            given["shuffle"],
-            given["steps_per_epoch"],
-            for_training=True,
-        )
-        feed = make_feed(source, options, engine)
-        if held_out is None:
-            return feed, None
-        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(held_out)
-        validation = Source(
-            x,
-            y,
-            sample_weight,
-            batch_size=given["validation_batch_size"] or given["batch_size"],
-            steps=given["validation_steps"],
-        )
-        return feed, make_feed(validation, options, engine)
 
 
 # What belongs to data that a DataAdapter now holds.

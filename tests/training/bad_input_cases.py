@@ -60,8 +60,8 @@ def no_batches():
     fit(tf.data.Dataset.from_tensor_slices((x, y)).batch(4).take(0), None)
 
 
-def generator():
-    fit((each for each in [digits_like()]), None)
+def unknown_kind():
+    fit({"a", "b"}, None)
 
 
 def not_divisible():
@@ -80,10 +80,10 @@ def ambiguous_rows():
     fit(x, y[:-1])
 
 
-def summed_loss():
+def unreduced_loss():
     def build(optimizer):
         model = dense_model(optimizer=optimizer)
-        model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(reduction="sum"))
+        model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(reduction=None))
         return model
 
     fit(*digits_like(), build=build)

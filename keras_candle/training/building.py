@@ -1,0 +1,49 @@
+"""A model's variables before its first step, since the ranks have to begin with the same."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keras_candle.errors import CandleError
+
+
+def build_model(model: Any, batch: Any) -> None:
+    """Make a model's and its metrics' variables without running a step.
+
+    Args:
+        model: a compiled keras model.
+        batch: arrays or tensor specs like those of a step.
+
+    Raises:
+        CandleError: when the model can only be built by a step that runs.
+    """
+    optimizer: Any = getattr(model, "optimizer", None)
+    build_later = optimizer is not None and not optimizer.built
+    problem: Exception | None = None
+    try:
+        if build_later:
+            # On one rank Keras builds the optimizer in its first step, and what an optimizer
+            # (ScheduleFreeAdamW) does then is not what it does here.
+            optimizer.built = True
+        model._symbolic_build(data_batch=batch)
+    except Exception as caught:
+        problem = caught
+    finally:
+        if build_later:
+            optimizer.built = False
+    # What is a model for its training step alone (a GAN) need not be built itself.
+    parts = model._flatten_layers(include_self=False)
+    if problem is not None and not all(layer.built for layer in parts):
+        _build_by_tracing(model, batch, problem)
+
+
+def _build_by_tracing(model: Any, batch: Any, cause: Exception) -> None:
+    import tensorflow as tf
+
+    try:
+        tf.function(model.train_step, autograph=False).get_concrete_function(batch)
+    except Exception as also:
+        raise CandleError(
+            f"The model cannot be built before its first step ({cause}; {also}). Build it in the "
+            "function that makes it: model.build(input_shape), or call it on one batch."
+        ) from cause

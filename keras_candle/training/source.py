@@ -1,0 +1,164 @@
+"""The user's data as she gave them to `fit` or `evaluate`, and what of them all ranks share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import keras
+
+from keras_candle.errors import DataError
+from keras_candle.training.data import fingerprint
+from keras_candle.training.dataset import describe_dataset, is_sharded_by_user
+from keras_candle.training.keras_names import ArrayDataAdapter, get_data_adapter
+from keras_candle.training.options import Options
+from keras_candle.training.randomness import SharedRandomness
+
+ARRAYS, DATASET, PYDATASET, STREAM = "arrays", "tf.data.Dataset", "PyDataset", "stream"
+
+
+@dataclass(frozen=True)
+class Source:
+    """The fields are the arguments of `fit` and `evaluate`.
+
+    Attributes:
+        steps: steps_per_epoch, or `evaluate`'s steps.
+        for_training: False for evaluation, which may stop at any row and needs no equal batches.
+    """
+
+    x: Any
+    y: Any = None
+    sample_weight: Any = None
+    class_weight: Any = None
+    batch_size: int | None = None
+    shuffle: bool | str = False
+    steps: int | None = None
+    for_training: bool = False
+
+    @cached_property
+    def kind(self) -> str:
+        """ARRAYS, DATASET, PYDATASET, or STREAM for what can only be read from its beginning."""
+        import tensorflow as tf
+
+        if isinstance(self.x, tf.data.Dataset):
+            return DATASET
+        if isinstance(self.x, keras.utils.PyDataset):
+            return PYDATASET
+        return ARRAYS if isinstance(self.stock, ArrayDataAdapter) else STREAM
+
+    @cached_property
+    def stock(self) -> Any:
+        """Keras's own adapter of the data. Made once: it takes a generator's first batches.
+
+        Raises:
+            DataError: when Keras does not know this kind of data.
+        """
+        kind = type(self.x)
+        try:
+            return self._stock(self.batch_size)
+        except (AttributeError, KeyError, TypeError, ValueError) as cause:
+            if keras.tree.is_nested(self.x) or "Unrecognized data type" not in str(cause):
+                raise
+            raise DataError(
+                f"{kind.__module__}.{kind.__qualname__} is no kind of data that Keras trains on. "
+                "Convert it to arrays, a tf.data.Dataset or a keras.utils.PyDataset."
+            ) from cause
+
+    def own_part(self, options: Options, size: int) -> Any:
+        """Keras's own adapter, where each rank has data of its own."""
+        if options.batch != "replica" and self.batch_size:
+            return self._stock(max(self.batch_size // size, 1))
+        return self.stock
+
+    def _stock(self, batch_size: int | None) -> Any:
+        import tensorflow as tf
+
+        orders = not isinstance(self.x, tf.data.Dataset) and self.shuffle
+        return get_data_adapter(
+            x=self.x,
+            y=self.y,
+            sample_weight=self.sample_weight,
+            class_weight=self.class_weight,
+            batch_size=batch_size,
+            steps_per_epoch=self.steps,
+            shuffle=orders if _can_shuffle(self.x) else False,
+        )
+
+    def is_one_ranks(self, options: Options) -> bool:
+        """Whether the user has divided the data already."""
+        import tensorflow as tf
+
+        if not options.shard:
+            return True
+        return isinstance(self.x, tf.data.Dataset) and is_sharded_by_user(self.x)
+
+    def describe(self, options: Options, size: int, randomness: SharedRandomness) -> list[str]:
+        """What must be the same on all ranks.
+
+        Raises:
+            DataError: when there is no row, or the ranks cannot share the data.
+        """
+        if self.is_one_ranks(options):
+            return self._describe_own_part(options, size)
+        settings = f"steps {self.steps}, batch size {self.batch_size}, shuffle {self.shuffle}"
+        if self.kind == ARRAYS:
+            return [settings, *self._describe_arrays(options, size)]
+        if self.kind == DATASET:
+            return [settings, *describe_dataset(self.x)]
+        return [settings, *self._describe_batches(randomness)]
+
+    def _describe_arrays(self, options: Options, size: int) -> list[str]:
+        if self.rows == 0:
+            raise DataError("The data have no row; expected at least one.")
+        batch_size = self.stock.batch_size
+        if self.for_training and options.batch == "global" and batch_size % size:
+            raise DataError(
+                f"batch='global' divides each batch among the ranks, but batch_size={batch_size} "
+                f"cannot be divided by {size} ranks. Give fit a batch_size that is a multiple "
+                f"of {size}, or use batch='replica'."
+            )
+        return fingerprint(self.stock._inputs)
+
+    @property
+    def rows(self) -> int:
+        """The number of rows of arrays."""
+        return int(keras.tree.flatten(self.stock._inputs)[0].shape[0])
+
+    def _describe_batches(self, randomness: SharedRandomness) -> list[str]:
+        batches = self.x.num_batches if self.kind == PYDATASET else self.stock.num_batches
+        if batches == 0:
+            raise DataError(f"The {type(self.x).__name__} has no batch; expected at least one.")
+        with randomness.tried():
+            first = self._first_batch()
+        # Not x where there are targets: it may be augmented, on each rank in another way.
+        several = isinstance(first, tuple | list) and len(first) > 1
+        seen = fingerprint(first[1] if several else first)
+        return [f"{batches} batches", *(f"the first batch: {each}" for each in seen)]
+
+    def _first_batch(self) -> Any:
+        if self.kind == PYDATASET:
+            return self.x[0]
+        taken = getattr(self.stock, "_first_batches", None)
+        return taken[0] if taken else next(iter(self.stock.get_numpy_iterator()))
+
+    def _describe_own_part(self, options: Options, size: int) -> list[str]:
+        batches = self.own_part(options, size).num_batches
+        if batches == 0:
+            raise DataError("The data have no row; expected at least one.")
+        if not self.for_training:
+            return []
+        if batches is None and self.steps is None:
+            raise DataError(
+                "Each rank passes its own data, and how many batches they are is unknown: "
+                "give fit the argument steps_per_epoch, the same on all ranks."
+            )
+        of_epoch = f", {self.steps} in an epoch" if self.steps else ""
+        return [f"{'unknown' if batches is None else batches} batches{of_epoch}"]
+
+
+def _can_shuffle(x: Any) -> bool:
+    """Whether Keras takes `fit`'s shuffle for such data, and does not warn that it does not."""
+    if isinstance(x, keras.utils.PyDataset):
+        return x.num_batches is not None
+    return keras.tree.is_nested(x) or hasattr(x, "shape")

@@ -1,0 +1,70 @@
+"""A model's steps on shares of the data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from keras_candle.training.batch_normalization import synchronized_variables
+from keras_candle.training.metrics import metric_variables
+from keras_candle.training.step import Share, Step, rows_of
+
+RunStep = Callable[[Any], Any]
+
+
+def run_on_shares(model: Any, step: Step) -> None:
+    """Let a model's training and test step take a `Share`, or plain data as a share of their own.
+
+    The methods are replaced on the instance; a second call changes nothing.
+
+    Args:
+        model: the model.
+        step: what the collectives of a step learn of the share while the step is traced.
+    """
+    for name in ("train_step", "test_step"):
+        current = getattr(model, name)
+        if not hasattr(current, "candle_plain"):
+            setattr(model, name, _on_share(model, step, current, training=name == "train_step"))
+
+
+def _on_share(model: Any, step: Step, plain: RunStep, *, training: bool) -> RunStep:
+    def run(data: Any) -> Any:
+        share = _share_in(data)
+        step.rows, step.total, step.training = share.rows, share.total, training
+        try:
+            if step.may_be_empty:
+                return _unless_empty(model, step, plain, share)
+            return plain(share.data)
+        finally:
+            step.rows = step.total = None
+
+    run.candle_plain = plain  # type: ignore[attr-defined]
+    return run
+
+
+def _share_in(data: Any) -> Share:
+    import tensorflow as tf
+
+    if isinstance(data, Share):
+        return data
+    if isinstance(data, tuple) and isinstance(data[0], Share):
+        return data[0]  # as train_on_batch packs x
+    return Share(rows_of(data), tf.constant(0), data)
+
+
+def _unless_empty(model: Any, step: Step, plain: RunStep, share: Share) -> Any:
+    """A step that leaves metrics and moving statistics alone when the share has no rows."""
+    import tensorflow as tf
+
+    same_on_all = synchronized_variables(model)
+    state = [*metric_variables(model), *model.non_trainable_weights]
+    state = [variable for variable in state if id(variable) not in same_on_all]
+    before = [tf.identity(variable.value) for variable in state]
+    logs = plain(share.data)
+    for variable, value in zip(state, before, strict=True):
+        variable.assign(keras.ops.where(share.rows > 0, variable, value))
+    if step.training and step.steps_without_rows is not None:
+        step.steps_without_rows.assign_add(tf.cast(tf.equal(share.rows, 0), tf.int64))
+    return logs
