@@ -44,8 +44,8 @@ def divide(element: Any, engine: Engine) -> Share:
 def _take_rows(batch: Any, indices: Any) -> Any:
     import tensorflow as tf
 
-    if isinstance(batch, tf.experimental.Optional):
-        return batch  # Keras's word for None
+    if batch is None or isinstance(batch, tf.experimental.Optional):
+        return batch  # the second is tf.data's word for the first
     if isinstance(batch, tf.SparseTensor):
         raise DataError(
             "A batch of sparse tensors cannot be divided by rows. Use batch='replica', or "
