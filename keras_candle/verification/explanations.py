@@ -16,11 +16,6 @@ EXPLANATIONS: dict[str, tuple[str, str]] = {
         "{what} changed a state of its own in training, which each rank computes from its rows",
         "make these weights constant for this comparison",
     ),
-    "mask": (
-        "a mask reaches the loss at {what}: Keras divides by the unmasked values, and each rank "
-        "has another number of them",
-        "set mask_zero=False, or give every row as many unmasked values",
-    ),
     "compression": ("the gradients were rounded to 16 bits: {what}", "leave compression out"),
     "own_part": (
         "{what}, so that the ranks' batches together need not be those of one rank",
@@ -32,5 +27,6 @@ EXPLANATIONS: dict[str, tuple[str, str]] = {
 # kind of fact -> a remark for one who looks for the cause
 REMARKS: dict[str, str] = {
     "train_step": "{what} is not Keras's own: look there first for what depends on the batch",
+    "mask": "a mask reaches the loss at {what}: a loss of the model's own has to count the values",
     "reduced_precision": "the model computes in {what}, which rounds more: see --tolerance",
 }

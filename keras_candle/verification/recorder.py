@@ -12,6 +12,7 @@ import contextlib
 import functools
 import inspect
 import os
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -187,7 +188,13 @@ class _Recording(keras.callbacks.Callback):  # type: ignore[misc]
 def _around(plain: Callable[..., Any], record: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(plain)
     def recorded(model: Any, *args: Any, **kwargs: Any) -> Any:
-        return record(functools.partial(plain, model), model, args, kwargs)
+        # What reads data ahead may draw more on N ranks, and the next model would start elsewhere.
+        python, numpy = random.getstate(), np.random.get_state()
+        try:
+            return record(functools.partial(plain, model), model, args, kwargs)
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)
 
     return recorded
 
