@@ -15,6 +15,7 @@ COMMANDS = {
     "build-horovod": ("horovod_build", "build Horovod for the TensorFlow at hand"),
     "doctor": ("doctor", "what is installed, what works, what to do"),
     "demo": ("demo", "train on real data on 1 and 2 ranks and compare"),
+    "verify": ("verify", "run a program on 1 rank and on N and compare what they trained"),
 }
 BAD_USAGE = 2
 

@@ -49,8 +49,8 @@ def run(options: argparse.Namespace) -> int:
         LaunchError: the job cannot be started as it was asked for.
     """
     job = Job(
-        size=_size(options.size),
-        program=_program(options.module, options.script),
+        size=size_of("candle run", options.size),
+        program=program_of("candle run", options.module, options.script),
         hosts=_hosts(options.hosts, options.size),
         engine=options.engine,
         all_output=options.all_output,
@@ -58,26 +58,45 @@ def run(options: argparse.Namespace) -> int:
     return Launcher(job).run()
 
 
-def _size(size: int | None) -> int:
+def size_of(command: str, size: int | None) -> int:
+    """The number of ranks, checked.
+
+    Args:
+        command: "candle run" or the like, for the message.
+        size: what was asked for.
+
+    Raises:
+        LaunchError: none was given, or less than one.
+    """
     if size is None:
         raise LaunchError(
-            "candle run got no number of ranks. Say how many: candle run -np 2 script.py"
+            f"{command} got no number of ranks. Say how many: {command} -np 2 script.py"
         )
     if size < 1:
         raise LaunchError(f"-np got {size}, but a job has at least one rank. Try -np 1")
     return size
 
 
-def _program(module: list[str] | None, script: list[str]) -> tuple[str, ...]:
+def program_of(command: str, module: list[str] | None, script: list[str]) -> tuple[str, ...]:
+    """The program and its arguments, as a job takes them.
+
+    Args:
+        command: "candle run" or the like, for the message.
+        module: what stands after -m, None without it.
+        script: what stands there otherwise.
+
+    Raises:
+        LaunchError: there is no program, or no such file.
+    """
     if module is not None:
         if not module:
             raise LaunchError(
-                "-m got no module. Name one: candle run -np 2 -m package.module args..."
+                f"-m got no module. Name one: {command} -np 2 -m package.module args..."
             )
         return ("-m", *module)
     arguments = script[1:] if script[:1] == ["--"] else script
     if not arguments:
-        raise LaunchError("candle run got no script. Name one: candle run -np 2 script.py args...")
+        raise LaunchError(f"{command} got no script. Name one: {command} -np 2 script.py args...")
     if not Path(arguments[0]).exists():
         raise LaunchError(
             f"There is no file {arguments[0]!r} in {Path.cwd()}. Expected a Python script; "

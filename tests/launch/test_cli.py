@@ -8,11 +8,13 @@ import pytest
 FORBIDDEN = ("keras", "tensorflow", "keras_tuner", "numpy")
 MODULES = (
     *("cli", "run", "local", "rank", "program", "horovod_build", "horovod_cmake"),
-    *("doctor", "demo", "check", "dry_run", "scratch"),
+    *("doctor", "demo", "check", "dry_run", "scratch", "verify"),
 )
 
 
-@pytest.mark.parametrize("command", ["", "run", "check", "build-horovod", "doctor", "demo"])
+@pytest.mark.parametrize(
+    "command", ["", "run", "check", "verify", "build-horovod", "doctor", "demo"]
+)
 def test_help_says_what_it_is(candle, command):
     done = candle(*filter(None, [command]), "--help")
     assert (done.returncode, done.stderr) == (0, "")

@@ -1,0 +1,198 @@
+"""Compares what one rank and N ranks recorded, training by training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from keras_candle.verification.explanations import EXPLANATIONS
+from keras_candle.verification.gaps import (
+    Gap,
+    Limits,
+    limits_for,
+    metric_gaps,
+    optimizer_gap,
+    weight_gaps,
+)
+from keras_candle.verification.record import Fact, Record, Run, Snapshot
+
+EQUAL, EXPLAINED, DIFFERENT = "EQUAL", "EXPLAINED", "DIFFERENT"
+
+
+@dataclass
+class Comparison:
+    """One training on one rank and on N.
+
+    Attributes:
+        title: which one.
+        weights: the largest difference at each moment of which the weights were kept.
+        optimizer: the largest difference of the optimizers' variables.
+        metrics: the largest difference in each epoch.
+        problems: what no rounding and no random draw explains, a sentence each.
+        reasons: what can explain a difference.
+        facts: all that is known about the training.
+        ranks_equal: whether all ranks ended with the same weights to the bit.
+        same_data: None where that cannot be told.
+        limits: what counts as rounding in it.
+        within: whether all differences are within the limits.
+        left_out: weights that are not compared, since their gradients are nothing but rounding.
+        finite: whether all weights were, at the end.
+        on_the_edge: metrics that differ by one or two rows.
+    """
+
+    title: str
+    weights: list[Gap] = field(default_factory=list)
+    optimizer: Gap | None = None
+    metrics: list[Gap] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    reasons: list[Fact] = field(default_factory=list)
+    facts: list[Fact] = field(default_factory=list)
+    ranks_equal: bool = True
+    same_data: bool | None = None
+    limits: Limits = field(default_factory=Limits)
+    within: bool = True
+    left_out: list[str] = field(default_factory=list)
+    finite: bool = True
+    on_the_edge: list[Gap] = field(default_factory=list)
+
+    @property
+    def verdict(self) -> str:
+        """EQUAL, EXPLAINED or DIFFERENT."""
+        if self.problems:
+            return DIFFERENT
+        if self.within:
+            return EQUAL
+        return EXPLAINED if self.reasons else DIFFERENT
+
+
+def compare_runs(one: Run, many: Run, tolerance: float | None = None) -> list[Comparison]:
+    """Compare training by training, in the order in which the program came to them.
+
+    Args:
+        one: recorded on one rank.
+        many: recorded on N ranks.
+        tolerance: the largest relative difference that counts as none; None for one that fits
+            the precision of each model.
+
+    Returns:
+        A comparison for each training that both have.
+    """
+    comparisons: list[Comparison] = []
+    for number, (single, root) in enumerate(zip(one.ranks[0], many.ranks[0], strict=False)):
+        title = f"{single.kind} {number + 1}: {single.model}"
+        comparison = Comparison(title, facts=root.facts, limits=limits_for(root, tolerance))
+        comparison.reasons = [fact for fact in root.facts if fact.kind in EXPLANATIONS]
+        earlier = next((each for each in comparisons if each.verdict == EXPLAINED), None)
+        comparisons.append(comparison)
+        problem = _misfit(single, root)
+        if problem:
+            comparison.problems.append(problem)
+            continue
+        records = [records[number] for records in many.ranks if len(records) > number]
+        _compare(comparison, (one, single), (many, root), earlier)
+        _compare_metrics(comparison, single, records)
+        _compare_ranks(comparison, records, size=len(many.ranks))
+    return comparisons
+
+
+def _compare(
+    comparison: Comparison,
+    one: tuple[Run, Record],
+    many: tuple[Run, Record],
+    earlier: Comparison | None,
+) -> None:
+    single, root = one[1], many[1]
+    noise = sorted(set(single.noise) & set(root.noise))
+    comparison.left_out = [single.weights[number] for number in noise]
+    comparison.weights = list(weight_gaps(one, many, noise))
+    comparison.optimizer = optimizer_gap(one, many)
+    if single.data and root.data:
+        comparison.same_data = single.data == root.data
+    start = next((gap for gap in comparison.weights if gap.when == "start"), Gap("start", "", 0))
+    if earlier and (start.size or comparison.same_data is False or not comparison.weights):
+        comparison.reasons.append(Fact("earlier", earlier.title))
+    else:
+        comparison.problems += _other_beginnings(comparison, start, single, root)
+    own_part = any(fact.kind == "own_part" for fact in root.facts)
+    if single.steps != root.steps and not own_part:
+        comparison.problems.append(
+            f"the weights were updated {single.steps} times on one rank and {root.steps} on N"
+        )
+    comparison.within = all(gap.within(comparison.limits) for gap in comparison.weights)
+    end = single.at("end")
+    last = one[0].arrays(end.file) if end else None
+    comparison.finite = all(np.isfinite(each).all() for each in last or [])
+
+
+def _other_beginnings(
+    comparison: Comparison, start: Gap, single: Record, root: Record
+) -> Iterator[str]:
+    if comparison.same_data is False:
+        yield (
+            f"the data differ: {'; '.join(single.data)} on one rank, {'; '.join(root.data)} on N. "
+            "Draw them from a seed of the program's own, whatever the rank"
+        )
+    if not start.within(comparison.limits):
+        yield (
+            f"the trainings start from different weights ({start.where}): the program draws them "
+            "from no seed, or loads a file that its first run has written"
+        )
+
+
+def _compare_metrics(comparison: Comparison, single: Record, records: Sequence[Record]) -> None:
+    root = records[0]
+    if root.kind == "train_on_batch" and any(each.logs != root.logs for each in records):
+        # The ranks have got batches of their own, and log what these came to.
+        return
+    unit = "epoch" if root.kind == "fit" else "call"
+    epochs = list(metric_gaps(unit, single, root))
+    comparison.metrics = [gaps[0] for gaps in epochs]
+    comparison.on_the_edge = [gap for gaps in epochs for gap in gaps if gap.rows_apart]
+    comparison.within &= all(gap.within(comparison.limits) for gap in comparison.metrics)
+
+
+def _misfit(single: Record, root: Record) -> str | None:
+    """Why two records are not of the same training."""
+    if single.kind != root.kind:
+        return f"one rank called {single.kind} where N ranks called {root.kind}"
+    if len(single.weights) != len(root.weights):
+        return f"the models differ: {len(single.weights)} weights and {len(root.weights)}"
+    return None
+
+
+def _compare_ranks(comparison: Comparison, records: Sequence[Record], size: int) -> None:
+    """Whether the ranks held the same weights after each epoch and at the end."""
+    root = records[0]
+    if len(records) < size:
+        comparison.problems.append(f"only {len(records)} of {size} ranks came to this training")
+        comparison.ranks_equal = False
+        return
+    if root.kind != "evaluate" and not root.scaled:
+        comparison.problems.append(
+            "the model was not scaled: each rank trained it alone, on all of its data"
+        )
+    for snapshot in root.snapshots:
+        if snapshot.when.startswith("step"):
+            continue  # moving statistics are made equal when an epoch ends
+        for rank, own in enumerate(records):
+            weight = _first_different(root, snapshot, own.at(snapshot.when))
+            if weight is not None:
+                comparison.ranks_equal = False
+                comparison.problems.append(
+                    f"the ranks do not agree: at {_moment(snapshot.when)} rank {rank} holds "
+                    f"another {weight} than rank 0"
+                )
+                return
+
+
+def _moment(when: str) -> str:
+    return f"the end of {when}" if when.startswith("epoch") else f"the {when}"
+
+
+def _first_different(root: Record, snapshot: Snapshot, other: Snapshot | None) -> str | None:
+    if other is None or len(other.digests) != len(snapshot.digests):
+        return "model"
+    pairs = zip(root.weights, snapshot.digests, other.digests, strict=True)
+    return next((path for path, mine, its in pairs if mine != its), None)

@@ -1,0 +1,240 @@
+"""What explains that N ranks do not equal one: found in the training itself, not guessed.
+
+A layer draws at random when its seed generator has moved; it has a state of its rank's rows when
+a weight that no optimizer updates has moved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_candle.training.batch_normalization import synchronized_variables
+from keras_candle.training.data import fingerprint
+from keras_candle.training.gradients import leaf_optimizers, outermost_optimizers
+from keras_candle.training.keras_names import (
+    ArrayDataAdapter,
+    DataAdapter,
+    train_validation_split,
+)
+from keras_candle.verification.record import Fact
+
+# What Adam, RMSprop and Adagrad call their sums of squared gradients.
+_SQUARES = ("_velocity", "_accumulator")
+# A gradient so small beside the model's largest is what float32 leaves of 0.
+_NOISE = 1e-6
+
+
+def values_of(variables: Sequence[Any]) -> list[np.ndarray[Any, Any]]:
+    """The values as NumPy can store them: 16-bit floats as float32, which holds them exactly."""
+    values = [keras.ops.convert_to_numpy(each) for each in variables]
+    short = ("bfloat16", "float16")
+    return [each.astype("float32") if str(each.dtype) in short else each for each in values]
+
+
+@dataclass(frozen=True)
+class Data:
+    """What is known of a fit's data.
+
+    Attributes:
+        fingerprints: a line for each array; empty where the data are no arrays.
+        rows: of the data ("") and of the validation data ("val_"); 0 where nobody knows.
+        facts: how the data reach the ranks, where that bears on the comparison.
+    """
+
+    fingerprints: list[str] = field(default_factory=list)
+    rows: dict[str, int] = field(default_factory=dict)
+    facts: list[Fact] = field(default_factory=list)
+
+
+def describe_data(given: dict[str, Any]) -> Data:
+    """What is known of the data that Keras's own `fit` gets.
+
+    Args:
+        given: its arguments. On N ranks x is the DataAdapter that divides the data.
+    """
+    x = given["x"]
+    if isinstance(x, DataAdapter):
+        if not type(x).__module__.startswith("keras_candle."):
+            return Data(facts=[Fact("own_part", "the program divides the data itself")])
+        inputs = getattr(x, "_inputs", None)
+        return Data() if inputs is None else Data(fingerprint(inputs))
+    held_out = given["validation_data"]
+    data = (x, given["y"], given["sample_weight"])
+    try:
+        if given["validation_split"] and held_out is None:
+            data, held_out = train_validation_split(
+                data, validation_split=given["validation_split"]
+            )
+        adapter = ArrayDataAdapter(
+            data[0],
+            data[1],
+            sample_weight=data[2],
+            class_weight=given["class_weight"],
+            batch_size=given["batch_size"],
+            steps=given["steps_per_epoch"],
+        )
+        rows = {"": rows_of(data[0]), "val_": rows_of(held_out)}
+        return Data(fingerprint(adapter._inputs), rows)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return Data()  # no arrays: a tf.data.Dataset, a generator
+
+
+def rows_of(data: Any) -> int:
+    """The number of rows of arrays, 0 where it does not show."""
+    first = next(iter(keras.tree.flatten(data)), None)
+    shape = getattr(first, "shape", None)
+    return int(shape[0]) if shape is not None and len(shape) and shape[0] else 0
+
+
+class Watch:
+    """What moves in a model while it trains.
+
+    Args:
+        model: the model.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._seeds: dict[int, Any] = {}
+        self._state: dict[int, Any] = {}
+        self._steps = 0
+
+    def begin(self) -> None:
+        """Training begins."""
+        generators = [each for _, each in _generators(self._model)]
+        self._seeds = {id(each): keras.ops.convert_to_numpy(each.state) for each in generators}
+        state = self._model.non_trainable_weights
+        self._state = {id(each): keras.ops.convert_to_numpy(each) for each in state}
+        self._steps = _updates(self._model)
+
+    def steps(self) -> int:
+        """How often the weights were updated since then."""
+        return _updates(self._model) - self._steps
+
+    def facts(self) -> list[Fact]:
+        """What explains a difference, and where to look for one; when training has ended."""
+        found = [
+            ("random", self._random_layers()),
+            ("batch_normalization", self._layers_with_local_state(batch_normalization=True)),
+            ("local_state", self._layers_with_local_state(batch_normalization=False)),
+            ("mask", _masked_outputs(self._model)),
+            ("compression", _compression(self._model)),
+            ("reduced_precision", _reduced_precision(self._model)),
+            ("train_step", _custom_steps(self._model)),
+        ]
+        return [Fact(kind, _listed(names)) for kind, names in found if names]
+
+    def _random_layers(self) -> list[str]:
+        return [
+            _name(layer)
+            for layer, generator in _generators(self._model)
+            if _moved(generator.state, self._seeds.get(id(generator)))
+        ]
+
+    def _layers_with_local_state(self, *, batch_normalization: bool) -> list[str]:
+        same_on_all = synchronized_variables(self._model)
+        kind = keras.layers.BatchNormalization
+        return [
+            _name(layer)
+            for layer in self._model._flatten_layers()
+            if isinstance(layer, kind) == batch_normalization
+            and any(
+                id(each) not in same_on_all
+                and "float" in str(each.dtype)
+                and _moved(each, self._state.get(id(each)))
+                for each in layer._non_trainable_variables
+            )
+        ]
+
+
+def rounding_noise(model: Any) -> list[int]:
+    """Positions of the weights whose gradients were nothing but rounding.
+
+    A bias before batch normalisation, or that of an attention's keys, changes nothing: its
+    gradient is 0 but for rounding. Adam and its like divide by the gradient's size, and so make
+    of it steps of full length, which go another way in each run and do no harm. The moving mean
+    of the normalisation goes with them.
+
+    Args:
+        model: a model that has been trained.
+    """
+    sizes: dict[int, float] = {}
+    for leaf in (each for opt in outermost_optimizers(model) for each in leaf_optimizers(opt)):
+        squares = [each for each in leaf.variables if each.path.endswith(_SQUARES)]
+        trained = leaf._trainable_variables
+        if len(squares) == len(trained):
+            for variable, square in zip(trained, squares, strict=True):
+                largest = np.max(keras.ops.convert_to_numpy(square), initial=0.0)
+                sizes[id(variable)] = float(np.sqrt(largest))
+    limit = _NOISE * max(sizes.values(), default=0.0)
+    weights = list(enumerate(model.weights))
+    noise = [number for number, each in weights if 0 < sizes.get(id(each), 0.0) < limit]
+    shapes = {tuple(model.weights[number].shape) for number in noise}
+    means = [each for each in weights if each[1].path.endswith("/moving_mean")]
+    return sorted(noise + [number for number, mean in means if tuple(mean.shape) in shapes])
+
+
+def _moved(variable: Any, before: Any) -> bool:
+    if before is None:
+        return True
+    return not np.array_equal(keras.ops.convert_to_numpy(variable), before, equal_nan=True)
+
+
+def _updates(model: Any) -> int:
+    return sum(int(each.iterations) for each in outermost_optimizers(model))
+
+
+def _generators(model: Any) -> list[tuple[Any, Any]]:
+    return [
+        (layer, generator)
+        for layer in model._flatten_layers()
+        for generator in layer._seed_generators
+    ]
+
+
+def _name(layer: Any) -> str:
+    return f"{type(layer).__name__} {layer.name!r}"
+
+
+def _listed(names: Sequence[str], most: int = 4) -> str:
+    names = list(dict.fromkeys(names))
+    rest = len(names) - most
+    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _masked_outputs(model: Any) -> list[str]:
+    """The outputs of which Keras's loss counts the unmasked values only."""
+    try:
+        outputs = keras.tree.flatten(model.outputs)
+    except (AttributeError, ValueError):  # a subclassed model: what its masks do shows in no graph
+        kinds = (keras.layers.Masking, keras.layers.Embedding)
+        layers = [each for each in model._flatten_layers() if isinstance(each, kinds)]
+        return [_name(each) for each in layers if getattr(each, "mask_zero", True)]
+    masked = [getattr(each, "_keras_mask", None) is not None for each in outputs]
+    return [f"output {number + 1}" for number, has_mask in enumerate(masked) if has_mask]
+
+
+def _compression(model: Any) -> list[str]:
+    trainer = getattr(model, "_candle_trainer", None)
+    asked = trainer and trainer._replica.options.compression
+    return [f"compression={asked!r}"] if asked else []
+
+
+def _reduced_precision(model: Any) -> list[str]:
+    layers = model._flatten_layers()
+    return sorted({each.compute_dtype for each in layers} & {"float16", "bfloat16"})
+
+
+def _custom_steps(model: Any) -> list[str]:
+    kind = type(model)
+    names = ("train_step", "compute_loss")
+    return [
+        f"{kind.__name__}.{name}"
+        for name in names
+        if getattr(kind, name) is not getattr(keras.Model, name)
+    ]

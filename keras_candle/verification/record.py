@@ -1,0 +1,155 @@
+"""What a rank writes down of each training, and how it is read again."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Arrays = list[np.ndarray[Any, Any]]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A model's weights at one moment.
+
+    Attributes:
+        when: "start", "step 3", "epoch 2" or "end".
+        digests: one for each weight.
+        file: where the weights themselves are; None where they were not kept.
+    """
+
+    when: str
+    digests: list[str]
+    file: str | None = None
+
+
+@dataclass(frozen=True)
+class Fact:
+    """Something about a training that bears on whether N ranks can equal one.
+
+    Attributes:
+        kind: a key of `explanations.EXPLANATIONS` or `explanations.REMARKS`.
+        what: the layers, weights or functions that it is about.
+    """
+
+    kind: str
+    what: str
+
+
+@dataclass
+class Record:
+    """One call of `fit` or `evaluate`, or all calls of `train_on_batch` until one of those.
+
+    Attributes:
+        kind: the method.
+        model: the model's class and name.
+        scaled: whether keras_candle trains it on all ranks together.
+        weights: their paths, in the model's order.
+        trainable: for each weight, whether an optimizer updates it.
+        noise: positions of the weights whose gradients were nothing but rounding.
+        snapshots: in the order of time.
+        optimizer: paths of the optimizers' variables.
+        optimizer_file: their values at the end.
+        steps: how often the weights were updated.
+        logs: name -> its value in each epoch, or in each call.
+        rows: of the data ("") and of the validation data ("val_"), where they are known.
+        data: fingerprints of the arrays; empty for what has none.
+        facts: what else is to know.
+    """
+
+    kind: str
+    model: str
+    scaled: bool = False
+    weights: list[str] = field(default_factory=list)
+    trainable: list[bool] = field(default_factory=list)
+    noise: list[int] = field(default_factory=list)
+    snapshots: list[Snapshot] = field(default_factory=list)
+    optimizer: list[str] = field(default_factory=list)
+    optimizer_file: str | None = None
+    steps: int = 0
+    logs: dict[str, list[Any]] = field(default_factory=dict)
+    rows: dict[str, int] = field(default_factory=dict)
+    data: list[str] = field(default_factory=list)
+    facts: list[Fact] = field(default_factory=list)
+
+    def at(self, when: str) -> Snapshot | None:
+        """The snapshot of that moment."""
+        return next((each for each in self.snapshots if each.when == when), None)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the ranks of one job wrote down.
+
+    Attributes:
+        folder: where they did.
+        ranks: the records of each rank, rank 0 first.
+    """
+
+    folder: Path
+    ranks: list[list[Record]]
+
+    def arrays(self, file: str | None) -> Arrays | None:
+        """The arrays of a file in their order; None where none were kept."""
+        if file is None:
+            return None
+        with np.load(self.folder / file) as stored:
+            return [stored[name] for name in stored.files]
+
+
+def digest(array: np.ndarray[Any, Any]) -> str:
+    """Equal for arrays that are equal to the bit."""
+    return hashlib.blake2b(np.ascontiguousarray(array).tobytes(), digest_size=8).hexdigest()
+
+
+def write_arrays(path: Path, arrays: Sequence[np.ndarray[Any, Any]]) -> None:
+    """Store arrays in their order."""
+    named: dict[str, Any] = {f"{number:05d}": array for number, array in enumerate(arrays)}
+    np.savez(path, **named)
+
+
+def write_manifest(descriptor: int, rank: int, records: Sequence[Record]) -> None:
+    """Store a rank's records. The files that they name are there already.
+
+    Args:
+        descriptor: an open file in the run's folder, named *.json; what it holds is replaced.
+        rank: of this process.
+        records: all of them.
+    """
+    told = {"rank": rank, "records": [dataclasses.asdict(record) for record in records]}
+    data = json.dumps(told).encode()
+    os.ftruncate(descriptor, 0)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    while data:
+        data = data[os.write(descriptor, data) :]
+
+
+def read_run(folder: Path, size: int) -> Run:
+    """What the ranks of a job have written down.
+
+    Args:
+        folder: where.
+        size: number of ranks; one whose manifest is empty has recorded nothing.
+    """
+    ranks: list[list[Record]] = [[] for _ in range(size)]
+    for manifest in folder.glob("*.json"):
+        told = json.loads(manifest.read_text() or '{"rank": 0, "records": []}')
+        if told["records"]:
+            ranks[told["rank"]] = [_record(each) for each in told["records"]]
+    return Run(folder, ranks)
+
+
+def _record(told: Mapping[str, Any]) -> Record:
+    parts = {
+        "snapshots": [Snapshot(**each) for each in told["snapshots"]],
+        "facts": [Fact(**each) for each in told["facts"]],
+    }
+    return Record(**{**told, **parts})

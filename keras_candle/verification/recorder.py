@@ -1,0 +1,238 @@
+"""Writes down each training of a rank's program while it runs.
+
+The methods are replaced on keras.Model itself, so that a scaled model, which calls its class's
+methods, and a plain one pass here once each. There are no collectives: a program that goes another
+way on some rank is recorded, not halted.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import functools
+import inspect
+import os
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_candle.engine import detection
+from keras_candle.training.gradients import outermost_optimizers
+from keras_candle.verification.exact import without_noise
+from keras_candle.verification.facts import Watch, describe_data, rounding_noise, rows_of, values_of
+from keras_candle.verification.record import (
+    Record,
+    Snapshot,
+    digest,
+    write_arrays,
+    write_manifest,
+)
+
+# Of the weights after each epoch so many bytes are kept; those at the start and the end always.
+_ROOM_BYTES = 2**30
+
+
+class Recorder:
+    """The records of this process.
+
+    Args:
+        folder: where the weights go, the same one for all ranks.
+        manifest: descriptor of the file for everything else, this rank's own.
+        epochs: the largest number of epochs of a fit, None for all.
+        exact: whether dropout and noise are left out.
+    """
+
+    def __init__(
+        self, folder: str, manifest: int, epochs: int | None = None, *, exact: bool = False
+    ) -> None:
+        launcher = detection.detect()
+        self._rank = int(os.environ.get(launcher.rank, "0")) if launcher else 0
+        self._folder, self._manifest = Path(folder), manifest
+        self._epochs, self._process = epochs, os.getpid()
+        self._noise_of = without_noise if exact else contextlib.nullcontext
+        self._records: list[Record] = []
+        self._room_bytes = _ROOM_BYTES
+        # A model trained by train_on_batch, which has no end of its own.
+        self._open: tuple[Any, Record, Watch] | None = None
+
+    def install(self) -> None:
+        """From now on every model is recorded."""
+        for name in ("fit", "evaluate", "train_on_batch"):
+            setattr(keras.Model, name, _around(getattr(keras.Model, name), getattr(self, name)))
+        atexit.register(self._close)
+
+    def fit(self, plain: Callable[..., Any], model: Any, args: Any, kwargs: Any) -> Any:
+        """Record one call of `fit`."""
+        given = _arguments(plain, args, kwargs)
+        if self._epochs is not None:
+            given["epochs"] = min(given["epochs"], given["initial_epoch"] + self._epochs)
+        record = self._begin("fit", model)
+        described = describe_data(given)
+        record.data, record.rows = described.fingerprints, described.rows
+        watch = Watch(model)
+        recording = _Recording(lambda when: self._snapshot(record, model, when), watch.begin)
+        given["callbacks"] = _with(recording, given["callbacks"])
+        with self._noise_of(model):
+            history = plain(**given)
+        record.logs = {name: _plain(values) for name, values in history.history.items()}
+        self._end(record, model, [*described.facts, *watch.facts()])
+        record.steps = watch.steps()
+        self._write()
+        return history
+
+    def evaluate(self, plain: Callable[..., Any], model: Any, args: Any, kwargs: Any) -> Any:
+        """Record one call of `evaluate`, unless it belongs to a `fit`."""
+        if kwargs.get("_use_cached_eval_dataset"):
+            return plain(*args, **kwargs)
+        record = self._begin("evaluate", model)
+        x = kwargs.get("x", args[0] if args else None)
+        record.rows = {"": rows_of(x)}
+        result = plain(*args, **kwargs)
+        record.logs = _logs(model, result)
+        self._write()
+        return result
+
+    def train_on_batch(self, plain: Callable[..., Any], model: Any, args: Any, kwargs: Any) -> Any:
+        """Record the calls of `train_on_batch` together, until another method is called."""
+        if self._open is None or self._open[0] is not model:
+            record = self._begin("train_on_batch", model)
+            watch = Watch(model)
+            if model.built:
+                self._snapshot(record, model, "start")
+                watch.begin()
+            self._open = (model, record, watch)
+        record = self._open[1]
+        with self._noise_of(model):
+            result = plain(*args, **kwargs)
+        for name, values in _logs(model, result).items():
+            record.logs.setdefault(name, []).extend(values)
+        calls = max(map(len, record.logs.values()), default=0)
+        if calls == 1:
+            self._snapshot(record, model, "step 1")
+        return result
+
+    def _begin(self, kind: str, model: Any) -> Record:
+        self._close_batches()
+        name = f"{type(model).__name__} {model.name!r}"
+        record = Record(kind, name, scaled=hasattr(model, "_candle_trainer"))
+        self._records.append(record)
+        return record
+
+    def _snapshot(self, record: Record, model: Any, when: str) -> None:
+        record.weights = [weight.path for weight in model.weights]
+        trainable = {id(weight) for weight in model.trainable_weights}
+        record.trainable = [id(weight) in trainable for weight in model.weights]
+        values = values_of(model.weights)
+        file = None
+        if self._rank == 0:
+            needed = sum(value.nbytes for value in values)
+            if when in ("start", "end") or needed <= self._room_bytes:
+                self._room_bytes -= needed
+                file = self._store(when, values)
+        record.snapshots.append(Snapshot(when, [digest(value) for value in values], file))
+
+    def _store(self, what: str, values: list[np.ndarray[Any, Any]]) -> str:
+        file = f"record-{len(self._records)}.{what.replace(' ', '-')}.npz"
+        write_arrays(self._folder / file, values)
+        return file
+
+    def _end(self, record: Record, model: Any, facts: list[Any]) -> None:
+        self._snapshot(record, model, "end")
+        variables = [each for opt in outermost_optimizers(model) for each in opt.variables]
+        record.optimizer = [variable.path for variable in variables]
+        if self._rank == 0:
+            record.optimizer_file = self._store("optimizer", values_of(variables))
+        record.facts, record.noise = facts, rounding_noise(model)
+
+    def _close_batches(self) -> None:
+        if self._open is not None:
+            model, record, watch = self._open
+            self._open = None
+            self._end(record, model, watch.facts())
+            record.steps = watch.steps()
+
+    def _close(self) -> None:
+        # A process that the program forked inherits this, but has nothing to tell.
+        if os.getpid() == self._process:
+            self._close_batches()
+            self._write()
+
+    def _write(self) -> None:
+        write_manifest(self._manifest, self._rank, self._records)
+
+
+class _Recording(keras.callbacks.Callback):  # type: ignore[misc]
+    """Takes the snapshots of a `fit`: at its start, after its first batch and after each epoch."""
+
+    def __init__(self, snapshot: Callable[[str], None], begin: Callable[[], None]) -> None:
+        super().__init__()
+        self._snapshot, self._begin, self._is_first = snapshot, begin, True
+
+    def on_train_begin(self, logs: Any = None) -> None:  # noqa: ARG002 - Keras's signature
+        self._snapshot("start")
+        self._begin()
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002
+        if self._is_first:
+            self._is_first = False
+            self._snapshot(f"step {batch + 1}")
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002
+        self._snapshot(f"epoch {epoch + 1}")
+
+
+def _around(plain: Callable[..., Any], record: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(plain)
+    def recorded(model: Any, *args: Any, **kwargs: Any) -> Any:
+        # What reads data ahead may draw more on N ranks, and the next model would start elsewhere.
+        python, numpy = random.getstate(), np.random.get_state()
+        try:
+            return record(functools.partial(plain, model), model, args, kwargs)
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)
+
+    return recorded
+
+
+def _arguments(plain: Callable[..., Any], args: Any, kwargs: Any) -> dict[str, Any]:
+    bound = inspect.signature(plain).bind(*args, **kwargs)
+    bound.apply_defaults()
+    return dict(bound.arguments)
+
+
+def _with(last: keras.callbacks.Callback, callbacks: Any) -> Any:
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        callbacks.append(last)
+        last.set_model(callbacks.model)
+        return callbacks
+    return [*(keras.tree.flatten(callbacks) if callbacks else []), last]
+
+
+def _plain(values: Any) -> list[Any]:
+    """What JSON can hold of numbers of any kind."""
+    return [np.asarray(value, dtype=np.float64).tolist() for value in values]
+
+
+def _logs(model: Any, result: Any) -> dict[str, list[Any]]:
+    if isinstance(result, dict):
+        return {name: _plain([value]) for name, value in result.items()}
+    values = list(result) if isinstance(result, list | tuple) else [result]
+    names = _metric_names(model)
+    if len(names) != len(values):
+        names = [f"result {number + 1}" for number in range(len(values))]
+    return {name: _plain([value]) for name, value in zip(names, values, strict=True)}
+
+
+def _metric_names(model: Any) -> list[str]:
+    """In the order in which Keras makes a list of their results: its metrics', then by name."""
+    try:
+        known = set(model.get_metrics_result())
+    except ValueError:  # a step of the model's own that leaves some of its metrics alone
+        return []
+    first = [each.name for each in model.metrics if each.name in known]
+    return [*first, *sorted(known.difference(first))]
