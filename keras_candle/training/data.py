@@ -15,7 +15,7 @@ from keras_candle import engine as engines
 from keras_candle.engine.base import Engine
 from keras_candle.errors import DataError
 from keras_candle.training.keras_names import DataAdapter, convert_to_sliceable
-from keras_candle.training.order import order_of_batches
+from keras_candle.training.order import order_of_rows
 from keras_candle.training.step import Share
 
 
@@ -82,7 +82,7 @@ class ArrayShard(DataAdapter):  # type: ignore[misc]
         self._rank, self._size = engine.rank, engine.size
         rows = int(keras.tree.flatten(inputs)[0].shape[0])
         self.rows = rows if limit is None else min(rows, limit)
-        self._order = order_of_batches(self.rows, batch_size, shuffle, engine)
+        self._order = order_of_rows(self.rows, batch_size, shuffle, engine)
 
     def get_tf_dataset(self) -> Any:
         """Dataset of `Share`s, made once: it holds a copy of the arrays."""
@@ -101,27 +101,47 @@ class ArrayShard(DataAdapter):  # type: ignore[misc]
                 rows, total, keras.tree.map_structure(lambda x: _gather(x, indices), arrays)
             )
 
-        own = self._own_rows() if self.knows_total else self._own_batches()
-        return own.map(take, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+        options = tf.data.Options()
+        # As Keras does: they take longer than what they save.
+        options.experimental_optimization.apply_default_optimizations = False
+        own = self._order.flat_map(self._own_rows if self.knows_total else self._own_batches)
+        shares = own.map(take, num_parallel_calls=tf.data.AUTOTUNE)
+        return shares.prefetch(tf.data.AUTOTUNE).with_options(options)
 
-    def _own_rows(self) -> Any:
-        """Dataset of (rows, total, row numbers): a part of each batch."""
+    def _own_rows(self, order: Any) -> Any:
+        """Dataset of (rows, total, row numbers) for an epoch: a part of each batch.
+
+        Cut out for the whole epoch at once: a step then costs what one of Keras's costs.
+        """
         import tensorflow as tf
 
-        def divide(indices: Any) -> tuple[Any, Any, Any]:
-            own = indices[self._rank :: self._size]
-            rows = tf.size(own)
-            # A rank without rows stays in step with a row of another one, which does not count.
-            return rows, tf.size(indices), tf.concat([own, indices[: 1 - tf.minimum(rows, 1)]], 0)
+        whole, rest = divmod(self.rows, self._whole_batch_size)
+        parts = tf.data.Dataset.from_tensor_slices(
+            self._part(tf.reshape(order[: self.rows - rest], [whole, self._whole_batch_size]))
+        )
+        if rest:
+            last = self._part(tf.reshape(order[self.rows - rest :], [1, rest]))
+            parts = parts.concatenate(tf.data.Dataset.from_tensor_slices(last))
+        return parts
 
-        return self._order.map(divide)
+    def _part(self, batches: Any) -> tuple[Any, Any, Any]:
+        """(rows, total, row numbers) of the rank's columns, each with a first dimension."""
+        import tensorflow as tf
 
-    def _own_batches(self) -> Any:
+        steps, total = batches.shape
+        own = batches[:, self._rank :: self._size]
+        rows = own.shape[1]
+        # A rank without rows stays in step with a row of another one, which does not count.
+        own = own if rows else batches[:, :1]
+        return tf.fill([steps], rows), tf.fill([steps], total), own
+
+    def _own_batches(self, order: Any) -> Any:
         """The same for whole batches, as many on every rank."""
         import tensorflow as tf
 
         nothing = tf.constant(0)
-        own = self._order.shard(self._size, self._rank).map(lambda i: (tf.size(i), nothing, i))
+        batches = tf.data.Dataset.from_tensor_slices(order).batch(self._whole_batch_size)
+        own = batches.shard(self._size, self._rank).map(lambda i: (tf.size(i), nothing, i))
         spare = tf.data.Dataset.from_tensors((nothing, nothing, np.zeros(1, np.int64)))
         return own.concatenate(spare).take(self.num_batches)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -14,31 +13,38 @@ from keras_candle.training.keras_names import ArrayDataAdapter
 _NO_SEED = 87654321
 
 
-def order_of_batches(rows: int, batch_size: int, shuffle: bool | str, engine: Engine) -> Any:
-    """Dataset of the row numbers of each global batch, the same on all ranks."""
+def order_of_rows(rows: int, batch_size: int, shuffle: bool | str, engine: Engine) -> Any:
+    """Dataset of one int64 vector: the numbers of all rows, in the order of an epoch.
+
+    With one seed on all ranks it is the order of Keras, so that they go through the rows as one
+    rank with that seed would. Without, the root draws one, anew for each epoch.
+
+    Args:
+        rows: how many rows there are.
+        batch_size: rows of a batch, within which shuffle="batch" stays.
+        shuffle: True, False or "batch", as in `fit`.
+        engine: connects the ranks.
+    """
     import tensorflow as tf
 
+    if not shuffle:
+        return tf.data.Dataset.from_tensors(np.arange(rows))
     seeds = engine.gather_objects(tf.compat.v1.random.get_seed(1)[0])
-    if not shuffle or (len(set(seeds)) == 1 and seeds[0] != _NO_SEED):
-        # Keras's own order: with one seed on all ranks, they go through the rows as one rank
-        # with that seed would.
-        indices = np.arange(rows)
-        return ArrayDataAdapter(indices, batch_size=batch_size, shuffle=shuffle).get_tf_dataset()
+    if len(set(seeds)) == 1 and seeds[0] != _NO_SEED:
+        at_once = batch_size if shuffle == "batch" else rows
+        stock = ArrayDataAdapter(np.arange(rows), batch_size=at_once, shuffle=shuffle)
+        parts = stock.get_tf_dataset()
+        return parts.unbatch().batch(rows) if shuffle == "batch" else parts
     seed = int(engine.broadcast(int(np.random.default_rng().integers(2**31))))
-    steps = math.ceil(rows / batch_size)
 
-    def batches(epoch_seed: Any) -> Any:
-        draw = tf.random.experimental.stateless_shuffle
+    def draw(epoch_seed: Any) -> Any:
         order = tf.range(rows, dtype=tf.int64)
         if shuffle != "batch":
-            order = draw(order, [epoch_seed, 0])
-
-        def batch(step: Any) -> Any:
-            own = order[step * batch_size : (step + 1) * batch_size]
-            return draw(own, [epoch_seed, step + 1]) if shuffle == "batch" else own
-
-        return tf.data.Dataset.range(steps).map(batch)
+            return tf.random.experimental.stateless_shuffle(order, [epoch_seed, 0])
+        # Batches stay where they are: sort by the batch's number, and by chance within.
+        chance = tf.random.stateless_uniform([rows], [epoch_seed, 0], dtype=tf.float64)
+        return tf.argsort(tf.cast(order // batch_size, tf.float64) + chance)
 
     # Each iterator, that is each epoch, draws the next seed.
     epoch_seeds = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True)
-    return epoch_seeds.take(1).flat_map(batches)
+    return epoch_seeds.take(1).map(draw)

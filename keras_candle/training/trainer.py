@@ -6,6 +6,7 @@ saving, pickling and everybody else's models, stays as it is.
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable
 from types import MethodType
@@ -75,10 +76,20 @@ class Trainer:
         self._plain = {name: MethodType(getattr(type(model), name), model) for name in METHODS}
         # Past Keras's own bookkeeping of attributes, which looks for layers and variables.
         object.__setattr__(model, "_candle_trainer", self)
+        object.__setattr__(model, "__deepcopy__", self._copy)
         for name in METHODS:
             setattr(model, name, getattr(self, name))
         model.train_function = model.test_function = None
         replica.hook()
+
+    def _copy(self, memo: dict[int, Any]) -> Any:
+        """What copy.deepcopy makes: Keras's plain copy, scaled as this model is."""
+        object.__delattr__(self._model, "__deepcopy__")
+        try:
+            plain = copy.deepcopy(self._model, memo)
+        finally:
+            object.__setattr__(self._model, "__deepcopy__", self._copy)
+        return scale_model(plain, self._replica.options, self._engine)
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         self._plain["compile"](*args, **kwargs)

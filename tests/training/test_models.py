@@ -45,8 +45,9 @@ def test_xla_compiles_the_forward_and_backward_pass(ranks, engine, size, how):
 
 @pytest.mark.parametrize("by", ["deepcopy", "clone"])
 def test_copies_train_on_all_ranks(ranks, by):
-    is_another, _ = only(ranks(2).run(cases.copied, by=by))
+    is_another, steps, _ = only(ranks(2).run(cases.copied, by=by))
     assert is_another
+    assert steps == 5  # of 101 rows, 12 a rank and step
 
 
 def test_own_seed_generators_draw_something_else_on_each_rank(ranks):

@@ -1,0 +1,77 @@
+"""What dividing arrays among the ranks costs for each batch, against Keras's own adapter.
+
+    candle run -np 2 -m examples.benchmarks.data_pipeline
+
+Both sides make the same number of batches of the same size on every rank, interleaved. Printed is
+the slowest rank's median over the rounds, in microseconds for each batch, and the ratio.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from typing import Any
+
+import numpy as np
+
+import keras_candle as candle
+from keras_candle.training.data import ArrayShard
+from keras_candle.training.keras_names import ArrayDataAdapter
+
+# name -> (rows, the shape of a row)
+DATA = {
+    "numbers": (20_000, (64,)),
+    "images": (4_000, (32, 32, 3)),
+    "tokens": (8_000, (200,)),
+}
+BATCH_SIZE = 32
+
+
+def seconds_of_epoch(dataset: Any, batches: int) -> float:
+    """Time to read so many batches."""
+    began = time.perf_counter()
+    read = sum(1 for _ in dataset.take(batches))
+    seconds = time.perf_counter() - began
+    if read != batches:
+        raise RuntimeError(f"read {read} batches of {batches}")
+    return seconds
+
+
+def measure(name: str, rounds: int) -> tuple[float, float]:
+    """Microseconds for each batch: Keras's adapter, and a rank's part of the same arrays."""
+    engine = candle.engine.current()
+    rows, shape = DATA[name]
+    random = np.random.default_rng(0)
+    inputs = (random.normal(size=(rows, *shape)).astype("float32"), random.integers(0, 9, rows))
+    stock = ArrayDataAdapter(*inputs, batch_size=BATCH_SIZE, shuffle=True).get_tf_dataset()
+    ours = ArrayShard(inputs, BATCH_SIZE * engine.size, True, engine).get_tf_dataset()
+    batches = rows // (BATCH_SIZE * engine.size)
+    times: dict[str, list[float]] = {"stock": [], "ours": []}
+    for number in range(rounds + 1):
+        for side, dataset in (("stock", stock), ("ours", ours)):
+            engine.barrier()
+            seconds = seconds_of_epoch(dataset, batches)
+            if number:  # the first round builds the pipelines
+                times[side].append(1e6 * seconds / batches)
+    both = [statistics.median(times["stock"]), statistics.median(times["ours"])]
+    slowest = engine.allreduce(both, "max")
+    return float(slowest[0]), float(slowest[1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=15)
+    options = parser.parse_args()
+    engine = candle.engine.start()
+    if engine.is_root:
+        print(f"{engine.size} ranks, batches of {BATCH_SIZE} rows, us a batch")
+        print(f"{'data':10} {'Keras':>8} {'divided':>8} {'ratio':>6}")
+    for name in DATA:
+        stock, ours = measure(name, options.rounds)
+        if engine.is_root:
+            print(f"{name:10} {stock:8.0f} {ours:8.0f} {ours / stock:6.2f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
