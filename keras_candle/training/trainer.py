@@ -24,6 +24,7 @@ from keras_candle.training.options import Options
 from keras_candle.training.prediction import predict_together
 from keras_candle.training.refusals import check_environment, check_trainable
 from keras_candle.training.replica import Replica
+from keras_candle.training.saving import save_whole
 from keras_candle.training.source import Source
 from keras_candle.training.split_step import why_not
 
@@ -227,7 +228,7 @@ class Trainer:
 
     def _on_root(self, name: str, filepath: Any, args: Any, kwargs: Any) -> None:
         self._engine.after_root(
-            lambda: self._plain[name](filepath, *args, **kwargs), f"{name} {filepath}"
+            lambda: save_whole(self._plain[name], filepath, *args, **kwargs), f"{name} {filepath}"
         )
 
     def _arguments(self, name: str, args: Any, kwargs: Any) -> dict[str, Any]:
