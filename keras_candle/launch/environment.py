@@ -11,10 +11,11 @@ ALL_OUTPUT = "KERAS_CANDLE_ALL_OUTPUT"
 TERMINALS = "KERAS_CANDLE_TERMINALS"
 PREPARE = "KERAS_CANDLE_PREPARE"
 # The training room reads this one, the recording part of `candle verify` the next,
-# and the preparation of `candle run --auto` the last.
+# and the preparation of `candle run --auto` the last two.
 OPTIONS = "KERAS_CANDLE_OPTIONS"
 VERIFY = "KERAS_CANDLE_VERIFY"
 AUTO_SEED = "KERAS_CANDLE_AUTO_SEED"
+AUTO_STARTED_S = "KERAS_CANDLE_AUTO_STARTED_S"
 
 # (rank, size, local size) of each launcher, the most specific first: a hydra job inside a Slurm
 # allocation sees Slurm's variables too, and there they are the batch script's.

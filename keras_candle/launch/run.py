@@ -1,10 +1,15 @@
 """`candle run`: one Python program on N ranks."""
 
 import argparse
+import os
 import re
+import secrets
+import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from keras_candle.errors import LaunchError
+from keras_candle.launch import environment
 from keras_candle.launch.local import Job, Launcher
 
 ENGINES = ("auto", "horovod", "mpi")
@@ -14,6 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `candle run`."""
     parser.usage = (
         "candle run -np N [--hosts a:4,b:4] [--engine {auto,horovod,mpi}] [--all-output] "
+        "[--auto] "
         "(script.py | -m package.module) [args...]"
     )
     parser.add_argument("-np", "-n", dest="size", type=int, metavar="N", help="number of ranks")
@@ -23,6 +29,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--all-output",
         action="store_true",
         help="show what every rank prints; otherwise root alone speaks",
+    )
+    parser.add_argument(
+        "--auto",
+        action="store_true",
+        help="train the script's Keras models on all ranks, the script being as it is",
     )
     parser.add_argument(
         "-m",
@@ -54,8 +65,25 @@ def run(options: argparse.Namespace) -> int:
         hosts=_hosts(options.hosts, options.size),
         engine=options.engine,
         all_output=options.all_output,
+        variables=auto_variables(os.environ) if options.auto and options.size > 1 else {},
     )
     return Launcher(job).run()
+
+
+def auto_variables(inherited: Mapping[str, str]) -> dict[str, str]:
+    """What tells the ranks to make an unedited script theirs, see keras_candle.auto.
+
+    Args:
+        inherited: variables that are set already; their modules to prepare, and their seed, stay.
+    """
+    modules = [*inherited.get(environment.PREPARE, "").split(), "keras_candle.auto"]
+    # Drawn once for the job: the ranks of an unseeded script must not draw different data.
+    seed = inherited.get(environment.AUTO_SEED) or str(secrets.randbelow(2**31))
+    return {
+        environment.PREPARE: " ".join(dict.fromkeys(modules)),
+        environment.AUTO_SEED: seed,
+        environment.AUTO_STARTED_S: str(time.time()),
+    }
 
 
 def size_of(command: str, size: int | None) -> int:

@@ -11,11 +11,10 @@ from pathlib import Path
 from keras_candle.errors import LaunchError
 from keras_candle.launch import environment
 from keras_candle.launch.local import Job, Launcher, write_to_stderr
-from keras_candle.launch.run import ENGINES, program_of, size_of
+from keras_candle.launch.run import ENGINES, auto_variables, program_of, size_of
 
-# The rooms of which the ranks call prepare() before the program begins.
-RECORDING, SCALING = "keras_candle.verification", "keras_candle.auto"
-COMPARING = "keras_candle.verification"
+# The room of which the ranks call prepare() before the program begins, and which compares.
+RECORDING = "keras_candle.verification"
 # For programs that set no seed of their own.
 SEED = 1
 # On N ranks these win over the arguments of @candle.scalable: the batches, and the learning rate,
@@ -112,10 +111,10 @@ def _variables(options: argparse.Namespace, folder: Path) -> dict[str, str]:
         "epochs": options.epochs,
         "exact": options.exact,
     }
+    prepare = {environment.PREPARE: RECORDING, environment.AUTO_SEED: str(SEED)}
     return {
-        environment.PREPARE: " ".join((RECORDING, SCALING) if options.auto else (RECORDING,)),
+        **(auto_variables(prepare) if options.auto else prepare),
         environment.VERIFY: json.dumps(settings),
-        environment.AUTO_SEED: str(SEED),
         environment.OPTIONS: json.dumps(scalable),
         "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2"),
     }
@@ -153,7 +152,7 @@ def _terms(options: argparse.Namespace) -> str:
 
 def _compare(folders: list[Path], options: argparse.Namespace) -> int:
     """In a process of its own: this one imports no NumPy."""
-    command = [sys.executable, "-m", COMPARING, *map(str, folders), "--size", str(options.size)]
+    command = [sys.executable, "-m", RECORDING, *map(str, folders), "--size", str(options.size)]
     if options.tolerance is not None:
         command += ["--tolerance", str(options.tolerance)]
     if options.json is not None:

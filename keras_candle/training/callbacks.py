@@ -97,7 +97,7 @@ def rank_safe(
     kept = getattr(callbacks, "callbacks", None)
     if kept is None:
         kept = keras.tree.flatten(callbacks) if callbacks else []
-    kept = [each for each in kept if engine.is_root or not _only_writes(each)]
+    kept = [each for each in kept if engine.is_root or not only_writes(each)]
     kept = [each for each in kept if not isinstance(each, Agreement)]
     # Decided together: the ranks' callbacks may differ, and what follows is collective.
     on_batches = engine.allreduce(any(_may_stop_at_a_batch(each) for each in kept), "max")
@@ -110,7 +110,8 @@ def rank_safe(
     return kept
 
 
-def _only_writes(callback: Any) -> bool:
+def only_writes(callback: Any) -> bool:
+    """Whether a callback writes files or reports, and runs on the root alone."""
     package = type(callback).__module__.partition(".")[0]
     return isinstance(callback, WRITING_CALLBACKS) or package in _REPORTING_PACKAGES
 

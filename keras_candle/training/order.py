@@ -11,6 +11,8 @@ from keras_candle.training.keras_names import ArrayDataAdapter
 
 # What tf.compat.v1.random.get_seed returns in the place of a global seed that nobody set.
 _NO_SEED = 87654321
+# Global seeds that the user has not set either.
+SEEDS_OF_OURS: set[int] = set()
 
 
 def order_of_rows(rows: int, batch_size: int, shuffle: bool | str, engine: Engine) -> Any:
@@ -30,7 +32,7 @@ def order_of_rows(rows: int, batch_size: int, shuffle: bool | str, engine: Engin
     if not shuffle:
         return tf.data.Dataset.from_tensors(np.arange(rows))
     seeds = engine.gather_objects(tf.compat.v1.random.get_seed(1)[0])
-    if len(set(seeds)) == 1 and seeds[0] != _NO_SEED:
+    if len(set(seeds)) == 1 and seeds[0] not in (_NO_SEED, *SEEDS_OF_OURS):
         at_once = batch_size if shuffle == "batch" else rows
         stock = ArrayDataAdapter(np.arange(rows), batch_size=at_once, shuffle=shuffle)
         parts = stock.get_tf_dataset()

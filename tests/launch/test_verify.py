@@ -47,6 +47,14 @@ x[3:] += candle.size()
 fit(candle.scalable(dense)("wrong_data"))
 fit(dense("alone"))
 """
+UNEDITED = """
+model = dense("unedited", keras.layers.BatchNormalization(), keras.layers.Dropout(0.5))
+fit(model)
+with open("score.txt", "w") as file:
+    file.write(str(model.evaluate(x, y, verbose=0)))
+model.save("model.keras")
+fit(keras.models.load_model("model.keras"))
+"""
 
 
 @pytest.fixture
@@ -95,6 +103,13 @@ def test_a_wrong_gradient_wrong_data_and_a_model_that_is_not_scaled_are_found(ve
     assert any("Wrong.train_step is not Keras's own" in each for each in others)
     assert any("'alone'" in each and "the model was not scaled" in each for each in others)
     assert any("wrong_data" in each and "the data differ" in each for each in others)
+
+
+def test_an_unedited_program_with_dropout_can_be_compared_exactly(verify):
+    done, told = verify(UNEDITED, "--auto", "--exact", "--epochs", "2")
+    assert (done.returncode, told["verdict"]) == (0, "EQUAL")
+    assert [each["title"].split()[0] for each in told["trainings"]] == ["fit", "evaluate", "fit"]
+    assert all(each["ranks_equal"] for each in told["trainings"])
 
 
 def test_a_program_without_keras(candle, script):

@@ -1,0 +1,155 @@
+"""Training loops that a script writes by hand: `optimizer.apply` outside of a model's `fit`."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import threading
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
+
+from keras_candle import engine as engines
+from keras_candle.auto.account import note
+from keras_candle.auto.models import defining_class
+from keras_candle.training.gradients import Transform, average_over_ranks, leaf_optimizers
+from keras_candle.training.step import Step
+
+_numbers = itertools.count()
+_inside = threading.local()
+_trainers: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def remember(trainer: Any) -> None:
+    """Take note of a scaled model: what its own steps apply is averaged there."""
+    _trainers.add(trainer)
+
+
+def average_hand_loops(keras: ModuleType) -> None:
+    """Average the gradients that a script applies by itself, eagerly or in a tf.function.
+
+    Each rank works on all of the loop's data, as one process would; so the learning rate stays
+    what it is, and the average differs from a rank's own gradient only where the ranks draw
+    different random numbers, or the script divides the data with `candle.shard`.
+    """
+    optimizers = keras.optimizers
+    kinds = [optimizers.Optimizer, optimizers.LossScaleOptimizer]
+    kinds += [getattr(optimizers, "MultiOptimizer", optimizers.Optimizer)]
+    for kind in {defining_class(kind, "apply") for kind in kinds}:
+        kind.apply = _averaging(kind.apply)  # type: ignore[attr-defined]
+
+
+def _averaging(plain: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(plain)
+    def apply(self: Any, grads: Any, trainable_variables: Any = None) -> Any:
+        step = _traced_step()
+        averaged = hasattr(self.apply, "candle_plain")
+        if getattr(_inside, "an_optimizer", False) or (averaged and step):
+            return plain(self, grads, trainable_variables)
+        gradients, variables = list(grads), _variables(self, trainable_variables)
+        if not averaged:
+            gradients = _average_of(self, step)(gradients, variables)
+        if step:  # of a model whose fit has given all ranks the root's weights
+            with _inner_optimizers():
+                return plain(self, gradients, trainable_variables)
+        _start_from_root(self, variables)
+        with _inner_optimizers(), _plain_learning_rates(self):
+            return plain(self, gradients, trainable_variables)
+
+    return apply
+
+
+def _traced_step() -> Step | None:
+    """The share of the scaled model whose own step is being traced."""
+    steps = (trainer._replica.step for trainer in _trainers)
+    return next((step for step in steps if step.rows is not None), None)
+
+
+def _variables(optimizer: Any, given: Sequence[Any] | None) -> list[Any]:
+    if given is not None:
+        return list(given)
+    return [each for leaf in leaf_optimizers(optimizer) for each in leaf._trainable_variables]
+
+
+def _average_of(optimizer: Any, step: Step | None) -> Transform:
+    if not hasattr(optimizer, "_candle_number"):
+        object.__setattr__(optimizer, "_candle_number", next(_numbers))
+        if step is None:
+            note(
+                "optimizers of loops written by hand",
+                "a loop written by hand applies gradients: they are averaged, but each rank works "
+                "on all of its data. Divide them with candle.shard(data) to gain speed",
+            )
+    name = f"hand_loop.{optimizer._candle_number}"
+    return average_over_ranks(engines.current(), name, step or Step(), adds_up_rows=False)
+
+
+def _start_from_root(optimizer: Any, variables: Sequence[Any]) -> None:
+    """Give every rank the root's weights before the optimizer's first update."""
+    import keras
+    import tensorflow as tf
+
+    if hasattr(optimizer, "_candle_has_root_state"):
+        return
+    with tf.init_scope():  # out of the tf.function that is being traced
+        own = [keras.ops.convert_to_numpy(variable) for variable in variables]
+        if any(
+            value.shape != tuple(variable.shape)
+            for value, variable in zip(own, variables, strict=True)
+        ):
+            return  # made by this trace, and without a value until the next one
+        for variable, value in zip(variables, engines.current().broadcast(own), strict=True):
+            variable.assign(value)
+    object.__setattr__(optimizer, "_candle_has_root_state", True)
+
+
+@contextmanager
+def _inner_optimizers() -> Iterator[None]:
+    _inside.an_optimizer = True
+    try:
+        yield
+    finally:
+        _inside.an_optimizer = False
+
+
+@contextmanager
+def _plain_learning_rates(optimizer: Any) -> Iterator[None]:
+    """Without the scaling of a compiled model's optimizer: here the global batch has not grown."""
+    scaled = {}
+    names = ("_get_current_learning_rate", "_backend_update_step", "_apply_weight_decay")
+    for leaf in leaf_optimizers(optimizer):
+        if hasattr(leaf, "_candle_plain_rate"):
+            scaled[leaf] = [getattr(leaf, name) for name in names]
+            for name, plain in zip(names, leaf._candle_plain_rate, strict=True):
+                setattr(leaf, name, plain)
+    try:
+        yield
+    finally:
+        for leaf, methods in scaled.items():
+            for name, method in zip(names, methods, strict=True):
+                setattr(leaf, name, method)
+
+
+def leave_xla_out(tensorflow: ModuleType) -> None:
+    """Let `tf.function(jit_compile=True)` of the script be a plain one: XLA has no collectives."""
+    plain = tensorflow.function
+
+    @functools.wraps(plain)
+    def function(func: Any = None, *args: Any, jit_compile: Any = None, **kwargs: Any) -> Any:
+        if not jit_compile:
+            return plain(func, *args, jit_compile=jit_compile, **kwargs)
+        if func is None:
+            return functools.partial(function, *args, jit_compile=True, **kwargs)
+        # Keras compiles its own steps where it can, and knows where it cannot.
+        if not str(getattr(func, "__module__", "")).startswith(("keras.", "tensorflow.")):
+            jit_compile = None
+            note(
+                "tf.functions without XLA",
+                f"tf.function {getattr(func, '__name__', func)!s} runs without XLA, which has no "
+                "collectives",
+            )
+        return plain(func, *args, jit_compile=jit_compile, **kwargs)
+
+    tensorflow.function = function  # type: ignore[attr-defined]

@@ -1,0 +1,132 @@
+"""Models that a script saves, and files that Keras downloads: written once, then there for all."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+import threading
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+from keras_candle import engine as engines
+from keras_candle.auto.files import find_elsewhere, is_private
+from keras_candle.auto.models import defining_class, is_scaled
+from keras_candle.errors import EngineError
+
+_METHODS = ("save", "save_weights", "export")
+_FUNCTIONS = ("save_model", "save_weights")
+
+_writing = threading.local()
+
+
+def on_root(plain: Callable[[], Any], what: str, path: Any = None) -> Any:
+    """Let the root do something while the others wait; every rank returns what it returned.
+
+    Args:
+        plain: what to do.
+        what: names it for the others, should it fail.
+        path: where it writes. A rank that calls the place otherwise than the root (after the
+            time of day, say) finds it under its own name as well.
+
+    Returns:
+        plain()'s value, the root's; it must be picklable.
+
+    Raises:
+        EngineError: on the other ranks, when it failed on the root.
+    """
+    if getattr(_writing, "now", False) or _root_is_alone():
+        return plain()
+    engine = engines.current()
+    root_path = engine.broadcast(None if path is None else os.path.abspath(os.fspath(path)))
+    problem, result = None, None
+    if engine.is_root:
+        _writing.now = True
+        try:
+            result = plain()
+        except Exception as cause:
+            problem = cause
+        finally:
+            _writing.now = False
+    told, result = engine.broadcast((problem and f"{type(problem).__name__}: {problem}", result))
+    if problem is not None:
+        raise problem
+    if told:
+        raise EngineError(f"{what} failed on the root: {told}")
+    if path is not None and os.path.abspath(os.fspath(path)) != root_path:
+        find_elsewhere(path, root_path)
+    return result
+
+
+def _root_is_alone() -> bool:
+    """Whether a callback calls that writes files: the others do not run it."""
+    if "keras" not in sys.modules:
+        return False
+    import keras
+
+    from keras_candle.training.callbacks import only_writes
+
+    frame = sys._getframe()
+    while frame.f_back is not None:
+        frame = frame.f_back
+        caller = frame.f_locals.get("self")
+        if isinstance(caller, keras.callbacks.Callback) and only_writes(caller):
+            return True
+    return False
+
+
+def save_on_root(keras: ModuleType) -> None:
+    """Look after models that are not scaled, the functions that save, and downloads."""
+    for name in _METHODS:
+        owner = defining_class(keras.Model, name)
+        setattr(owner, name, _method(getattr(owner, name)))
+    for module in (keras.saving, keras.models):
+        for name in _FUNCTIONS:
+            if hasattr(module, name):
+                setattr(module, name, _function(getattr(module, name)))
+    _download_once(keras)
+
+
+def save_private_files_alone(model: Any) -> None:
+    """Let a scaled model's own methods agree on the path, which may differ by rank."""
+    for name in _METHODS:
+        setattr(model, name, functools.partial(_save, getattr(type(model), name).__get__(model)))
+
+
+def _method(plain: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(plain)
+    def method(self: Any, filepath: Any, *args: Any, **kwargs: Any) -> Any:
+        if is_scaled(self):  # its instance has come here by way of the other ranks
+            return plain(self, filepath, *args, **kwargs)
+        return _save(functools.partial(plain, self), filepath, *args, **kwargs)
+
+    return method
+
+
+def _function(plain: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(plain)
+    def function(model: Any, filepath: Any, *args: Any, **kwargs: Any) -> Any:
+        return _save(functools.partial(plain, model), filepath, *args, **kwargs)
+
+    return function
+
+
+def _save(plain: Callable[..., Any], filepath: Any, *args: Any, **kwargs: Any) -> Any:
+    if not isinstance(filepath, str | os.PathLike) or is_private(filepath):
+        return plain(filepath, *args, **kwargs)
+    return on_root(lambda: plain(filepath, *args, **kwargs), f"saving {filepath}", filepath)
+
+
+def _download_once(keras: ModuleType) -> None:
+    """Let the root fetch what keras.utils.get_file fetches; the others find it then."""
+    plain = keras.utils.get_file
+
+    @functools.wraps(plain)
+    def get_file(*args: Any, **kwargs: Any) -> Any:
+        on_root(lambda: plain(*args, **kwargs), "keras.utils.get_file")
+        return plain(*args, **kwargs)
+
+    for name, module in list(sys.modules.items()):
+        if name.startswith("keras.") and getattr(module, "get_file", None) is plain:
+            module.get_file = get_file  # type: ignore[attr-defined]
