@@ -16,8 +16,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 SCRIPTS = sorted(path.stem for path in (ROOT / "tests/corpus").glob("*.py"))
 SCRIPTS.remove("conftest")
-# N ranks take 1/N of the steps at N times the rate. What that moves, in a score between 0 and 1
-# of so short a training, was at most half of this on 1, 2 and 3 ranks with five seeds.
+# N ranks take 1/N of the steps at N times the rate, which moves the score, between 0 and 1, of so
+# short a training.
 TOLERANCE = 0.1
 # Where it makes a difference that the ranks are three: data that they do not divide evenly.
 UNEVEN = (

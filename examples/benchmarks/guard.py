@@ -54,11 +54,11 @@ def main() -> None:
             if number:
                 epochs[guard].append(time.perf_counter() - began)
     comparisons = []
-    replica = models[True]._candle_trainer._replica
+    watch = models[True]._candle_trainer._watch
     for _ in range(10):
         engine.barrier()
         began = time.perf_counter()
-        replica.check_epoch(0)
+        watch.check_epoch(0)
         comparisons.append(time.perf_counter() - began)
     if engine.is_root:
         with_it, without = (statistics.median(epochs[guard]) for guard in (True, False))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from keras_candle.engine.base import Engine
-from keras_candle.errors import CandleError, DataError
+from keras_candle.errors import CandleError
 from keras_candle.training.accumulation import average_accumulated, half_accumulated
 from keras_candle.training.batch_normalization import synchronize
 from keras_candle.training.building import build_model
@@ -19,7 +19,6 @@ from keras_candle.training.gradients import (
     outermost_optimizers,
     transform_gradients,
 )
-from keras_candle.training.guard import CHANGED_ON_SOME, NOT_AVERAGED, Guard
 from keras_candle.training.learning_rate import (
     LearningRateScale,
     scale_learning_rate,
@@ -33,7 +32,6 @@ from keras_candle.training.state import (
     broadcast_state,
     build_optimizers,
     check_same_model,
-    compared_variables,
 )
 from keras_candle.training.step import Step
 from keras_candle.training.steps import run_on_shares
@@ -50,7 +48,7 @@ class Replica:
 
     def __init__(self, model: Any, options: Options, engine: Engine) -> None:
         self.model, self.options, self.engine = model, options, engine
-        self.step, self.scale, self.guard = Step(), LearningRateScale(), Guard(engine)
+        self.step, self.scale = Step(), LearningRateScale()
         self._grow(options.batch_growth(engine.size))
         self.has_root_state = False
         self._traced_for: Any = None
@@ -162,67 +160,10 @@ class Replica:
         self.model._initial_epoch = self.engine.broadcast(self.model._initial_epoch)
         self.has_root_state = True
 
-    def check_supply(self) -> None:
-        """Refuse to go on when a rank's own data ended before the others'.
-
-        Raises:
-            DataError: on every rank, with every rank's number of batches.
-        """
-        counter = self.step.steps_without_rows
-        if counter is None:
-            return
-        missing = self.engine.allgather(int(counter.numpy()))
-        if missing.any():
-            listed = "\n".join(
-                f"  rank {rank}: {f'ran out of data {each} steps early' if each else 'had enough'}"
-                for rank, each in enumerate(missing.tolist())
-            )
-            raise DataError(
-                f"The ranks' own data are not equally long:\n{listed}\nGive each rank as many "
-                "batches, or repeat its data: dataset.repeat(), with steps_per_epoch."
-            )
-
     def average_local_state(self) -> None:
         """Make equal on all ranks what each of them has gathered from its own rows."""
         waiting = half_accumulated(outermost_optimizers(self.model))
         average_moving_statistics(self.model, self.engine, waiting)
-
-    def check_step(self, number: int) -> None:
-        """Compare what a step must leave alike on all ranks.
-
-        Raises:
-            DivergenceError: naming the first variable that differs.
-        """
-        local = {id(each) for each in self.model.non_trainable_weights}
-        local |= {id(each) for each in half_accumulated(outermost_optimizers(self.model))}
-        variables = [each for each in self._shared() if id(each) not in local]
-        self.guard.check(variables, f"after step {number} of this training", NOT_AVERAGED)
-
-    def check_epoch(self, epoch: int) -> None:
-        """Compare what all ranks must hold alike at the end of an epoch.
-
-        Raises:
-            DivergenceError: naming the first variable that differs.
-        """
-        leaves = [leaf_optimizers(each)[0] for each in outermost_optimizers(self.model)]
-        steps = max((int(leaf.iterations.numpy()) for leaf in leaves), default=0)
-        when = f"at the end of epoch {epoch + 1}, after {steps} steps"
-        self.guard.check(self._shared(), when, CHANGED_ON_SOME)
-
-    def _shared(self) -> list[Any]:
-        return compared_variables(self.model, outermost_optimizers(self.model))
-
-    def agree_before(self, what: str) -> None:
-        """Take the root's state, if the ranks' differ, before they evaluate something together."""
-        if not self.has_root_state:
-            self.take_root_state()
-        elif self.guard.differing(self._shared()) is not None:
-            self.engine.say(
-                f"The ranks' weights differed before {what}; all ranks go on with the root's. "
-                "If a hand-written loop has trained them, its gradients were not averaged: use "
-                "the model's own optimizer, model.optimizer, there."
-            )
-            self.take_root_state()
 
 
 def _counter() -> Any:

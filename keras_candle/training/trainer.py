@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable
+from functools import partial
 from types import MethodType
 from typing import Any
 
@@ -17,7 +17,6 @@ from keras_candle.training.batch import make_batch
 from keras_candle.training.callbacks import rank_safe
 from keras_candle.training.feed import make_feed, make_feeds
 from keras_candle.training.gradients import leaf_optimizers
-from keras_candle.training.guard import FIRST_STEPS
 from keras_candle.training.learning_rate import effective_learning_rate
 from keras_candle.training.metrics import global_result
 from keras_candle.training.options import Options
@@ -27,6 +26,7 @@ from keras_candle.training.replica import Replica
 from keras_candle.training.saving import save_whole
 from keras_candle.training.source import Source
 from keras_candle.training.split_step import why_not
+from keras_candle.training.watch import Watch
 
 METHODS = (
     "compile",
@@ -73,6 +73,7 @@ class Trainer:
     def __init__(self, replica: Replica) -> None:
         model = replica.model
         self._replica, self._model, self._engine = replica, model, replica.engine
+        self._watch = Watch(replica)
         self._fitting = self._evaluating = self._told_of_xla = False
         self._plain = {name: MethodType(getattr(type(model), name), model) for name in METHODS}
         # Past Keras's own bookkeeping of attributes, which looks for layers and variables.
@@ -106,8 +107,7 @@ class Trainer:
             self._plain["make_train_function"](*args, **kwargs)
         finally:
             self._model.jit_compile = asked
-        if self._replica.options.guard:
-            self._model.train_function = self._watched(self._model.train_function)
+        self._model.train_function = self._watch.watched(self._model.train_function)
 
     def _split_for_xla(self) -> None:
         obstacle = why_not(self._model)
@@ -118,24 +118,6 @@ class Trainer:
                 f"jit_compile: the training step runs without XLA, since {obstacle} and XLA has no "
                 "collectives; evaluate and predict keep it."
             )
-
-    def _watched(self, train: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        """A train function of which the first steps, and then every so many, are compared."""
-        train = getattr(train, "candle_plain", train)
-        guard, done = self._replica.options.guard, 0
-
-        def watched(iterator: Any) -> Any:
-            nonlocal done
-            logs = train(iterator)
-            done += 1
-            if done <= FIRST_STEPS or (guard is not True and done % guard == 0):
-                self._replica.check_step(done)
-            elif guard is True:
-                self._model.train_function = train
-            return logs
-
-        watched.candle_plain = train  # type: ignore[attr-defined]
-        return watched
 
     def fit(self, *args: Any, **kwargs: Any) -> Any:
         check_trainable(self._model)
@@ -151,7 +133,10 @@ class Trainer:
             shuffle=False,
             validation_split=0.0,
             callbacks=rank_safe(
-                given["callbacks"], self._engine, self._replica.take_root_state, self._compare
+                given["callbacks"],
+                self._engine,
+                self._replica.take_root_state,
+                self._watch.check_epoch,
             ),
         )
         if validation:
@@ -162,10 +147,6 @@ class Trainer:
         finally:
             self._fitting = False
 
-    def _compare(self, epoch: int) -> None:
-        if self._replica.options.guard:
-            self._replica.check_epoch(epoch)
-
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
         if not kwargs.get("_use_cached_eval_dataset"):
             given = self._arguments("evaluate", args, kwargs)
@@ -174,18 +155,18 @@ class Trainer:
             feed = make_feed(source, self._replica.options, self._engine)
             self._replica.expect(feed)
             self._replica.build(feed.spec())
-            self._replica.agree_before("evaluate")
+            self._watch.agree_before("evaluate")
             args, kwargs = (), {**given, **_NO_DATA, "x": feed.adapter, "steps": feed.steps}
-        before, self._evaluating = self._evaluating, True
+        self._evaluating = True
         try:
             return self._plain["evaluate"](*args, **kwargs)
         finally:
-            self._evaluating = before
+            self._evaluating = False
 
     def predict(self, *args: Any, **kwargs: Any) -> Any:
         given = self._arguments("predict", args, kwargs)
         if self._replica.options.shard_predict and self._model.built:
-            self._replica.agree_before("predict")
+            self._watch.agree_before("predict")
             return predict_together(self._plain["predict"], given, self._engine)
         return self._plain["predict"](**given)
 
@@ -208,7 +189,7 @@ class Trainer:
             return global_result(self._model, self._engine, plain, logs)
         if not self._fitting:
             return plain(logs)
-        self._replica.check_supply()
+        self._watch.check_supply()
         self._replica.average_local_state()
         result = global_result(self._model, self._engine, plain, logs)
         optimizer = self._model.optimizer
@@ -218,18 +199,17 @@ class Trainer:
         return result
 
     def save(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
-        self._on_root("save", filepath, args, kwargs)
+        self._on_root("save", filepath, *args, **kwargs)
 
     def save_weights(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
-        self._on_root("save_weights", filepath, args, kwargs)
+        self._on_root("save_weights", filepath, *args, **kwargs)
 
     def export(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
-        self._on_root("export", filepath, args, kwargs)
+        self._on_root("export", filepath, *args, **kwargs)
 
-    def _on_root(self, name: str, filepath: Any, args: Any, kwargs: Any) -> None:
-        self._engine.after_root(
-            lambda: save_whole(self._plain[name], filepath, *args, **kwargs), f"{name} {filepath}"
-        )
+    def _on_root(self, name: str, filepath: Any, *args: Any, **kwargs: Any) -> None:
+        save = partial(save_whole, self._plain[name], filepath, *args, **kwargs)
+        self._engine.after_root(save, f"{name} {filepath}")
 
     def _arguments(self, name: str, args: Any, kwargs: Any) -> dict[str, Any]:
         """The arguments by name, defaults included; on the root alone they let Keras speak."""
