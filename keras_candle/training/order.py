@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from keras_candle.engine.base import Engine
 from keras_candle.training.keras_names import ArrayDataAdapter
@@ -40,13 +41,20 @@ def order_of_rows(rows: int, batch_size: int, shuffle: bool | str, engine: Engin
     seed = int(engine.broadcast(int(np.random.default_rng().integers(2**31))))
 
     def draw(epoch_seed: Any) -> Any:
-        order = tf.range(rows, dtype=tf.int64)
-        if shuffle != "batch":
-            return tf.random.experimental.stateless_shuffle(order, [epoch_seed, 0])
-        # Batches stay where they are: sort by the batch's number, and by chance within.
-        chance = tf.random.stateless_uniform([rows], [epoch_seed, 0], dtype=tf.float64)
-        return tf.argsort(tf.cast(order // batch_size, tf.float64) + chance)
+        order = tf.numpy_function(
+            lambda number: _drawn(rows, batch_size, shuffle, int(number)), [epoch_seed], tf.int64
+        )
+        return tf.ensure_shape(order, [rows])
 
     # Each iterator, that is each epoch, draws the next seed.
     epoch_seeds = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True)
     return epoch_seeds.take(1).map(draw)
+
+
+def _drawn(rows: int, batch_size: int, shuffle: bool | str, seed: int) -> NDArray[np.int64]:
+    """An order of rows; with "batch" each row stays in its batch."""
+    random = np.random.default_rng(seed)
+    if shuffle != "batch":
+        return random.permutation(rows)
+    batches = np.arange(rows) // batch_size
+    return np.lexsort((random.random(rows), batches))
