@@ -3,8 +3,8 @@
     candle run -np 2 -m examples.benchmarks.data_pipeline
 
 Both sides make the same number of batches of the same size on every rank, in turns: Keras's
-adapter from as many rows as a rank has, ours from all rows. Printed is the slowest rank's median over
-the rounds, in microseconds for each batch, and the ratio.
+adapter from as many rows as a rank has, ours from all of them. Printed is the slowest rank's median
+over the rounds, in microseconds for each batch, and the ratio.
 """
 
 from __future__ import annotations

@@ -143,7 +143,9 @@ def leave_xla_out(tensorflow: ModuleType) -> None:
         if func is None:
             return functools.partial(function, *args, jit_compile=True, **kwargs)
         # Keras compiles its own steps where it can, and knows where it cannot.
-        if not str(getattr(func, "__module__", "")).startswith(("keras.", "tensorflow.")):
+        if not str(getattr(func, "__module__", "")).startswith(
+            ("keras.", "keras_candle.", "tensorflow.")
+        ):
             jit_compile = None
             note(
                 "tf.functions without XLA",
