@@ -49,14 +49,14 @@ SUMMED = Kind(
     "rank's, not as the whole batch's",
     "{mean}",
 )
-REDUCTION = Kind(
-    "loss-reduction-sum",
+NOT_REDUCED = Kind(
+    "loss-not-reduced",
     ERROR,
-    "{call} adds its loss up over the batch",
-    "its gradient would depend on the number of ranks, so keras_candle refuses it",
-    "reduction='sum_over_batch_size', and a learning rate times the rows of a batch",
+    "{call} stays a vector, one loss for each row",
+    "what its gradient means depends on how the ranks divide a batch, so keras_candle refuses it",
+    "reduction='sum_over_batch_size', or 'sum'",
 )
-KINDS = (RAW_LOOP, MODEL_LOOP, OTHER_BACKEND, ASSIGNED, SUMMED, REDUCTION)
+KINDS = (RAW_LOOP, MODEL_LOOP, OTHER_BACKEND, ASSIGNED, SUMMED, NOT_REDUCED)
 
 _APPLY = ("apply_gradients", "apply", "stateless_apply")
 _SUMS = (
@@ -207,16 +207,16 @@ def _reductions(script: Script) -> Iterator[Finding]:
         if loss is None:
             continue
 
-        def is_summed(node: ast.AST, module: Module = module) -> bool:
-            return (
-                isinstance(node, ast.Call)
-                and module.dotted(node.func).startswith("keras.losses.")
-                and constant(argument(node, "reduction")) == "sum"
-            )
+        def is_vector(node: ast.AST, module: Module = module) -> bool:
+            if not isinstance(node, ast.Call):
+                return False
+            given = argument(node, "reduction")
+            is_loss = module.dotted(node.func).startswith("keras.losses.")
+            return is_loss and isinstance(given, ast.Constant) and given.value in (None, "none")
 
-        found = module.find(loss, is_summed)
+        found = module.find(loss, is_vector)
         if isinstance(found, ast.Call):
-            yield REDUCTION.at(module.path, found.lineno, call=ast.unparse(found))
+            yield NOT_REDUCED.at(module.path, found.lineno, call=ast.unparse(found))
 
 
 def _calls_in(node: ast.AST) -> list[ast.Call]:

@@ -13,6 +13,7 @@ from keras_candle.check.observed import TOO_LARGE, judge
 from keras_candle.check.script import Script, load
 from keras_candle.errors import LaunchError
 from keras_candle.launch.dry_run import dry_runs
+from keras_candle.launch.run import add_program
 
 _TIMEOUT_S = 120.0
 _LONGEST_S = 1e6
@@ -30,9 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help=f"how long both dry runs together may take (default {_TIMEOUT_S:g})",
     )
-    parser.add_argument(
-        "script", nargs=argparse.REMAINDER, metavar="script.py", help="the program and its args"
-    )
+    add_program(parser, modules=False)
 
 
 def run(options: argparse.Namespace) -> int:

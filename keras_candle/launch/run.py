@@ -18,8 +18,7 @@ ENGINES = ("auto", "horovod", "mpi")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `candle run`."""
     parser.usage = (
-        "candle run -np N [--hosts a:4,b:4] [--engine {auto,horovod,mpi}] [--all-output] "
-        "[--auto] "
+        "candle run -np N [--hosts a:4,b:4] [--engine {auto,horovod,mpi}] [--all-output] [--auto] "
         "(script.py | -m package.module) [args...]"
     )
     parser.add_argument("-np", "-n", dest="size", type=int, metavar="N", help="number of ranks")
@@ -35,13 +34,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="train the script's Keras models on all ranks, the script being as it is",
     )
-    parser.add_argument(
-        "-m",
-        dest="module",
-        nargs=argparse.REMAINDER,
-        metavar="package.module",
-        help="run a module instead of a script, as python -m does",
-    )
+    add_program(parser)
+
+
+def add_program(parser: argparse.ArgumentParser, *, modules: bool = True) -> None:
+    """The user's program and its arguments, the last on the command line.
+
+    Args:
+        parser: of a command that runs programs.
+        modules: whether it takes `-m package.module` too.
+    """
+    if modules:
+        parser.add_argument(
+            "-m",
+            dest="module",
+            nargs=argparse.REMAINDER,
+            metavar="package.module",
+            help="run a module instead of a script, as python -m does",
+        )
     parser.add_argument(
         "script", nargs=argparse.REMAINDER, metavar="script.py", help="the program and its args"
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 from keras_candle.errors import LaunchError
 from keras_candle.launch import environment
 from keras_candle.launch.local import Job, Launcher, write_to_stderr
-from keras_candle.launch.run import ENGINES, auto_variables, program_of, size_of
+from keras_candle.launch.run import ENGINES, add_program, auto_variables, program_of, size_of
 
 # The room of which the ranks call prepare() before the program begins, and which compares.
 RECORDING = "keras_candle.verification"
@@ -49,16 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--timeout", type=float, metavar="S", help="seconds after which a run is stopped"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the whole comparison here")
-    parser.add_argument(
-        "-m",
-        dest="module",
-        nargs=argparse.REMAINDER,
-        metavar="package.module",
-        help="run a module instead of a script, as python -m does",
-    )
-    parser.add_argument(
-        "script", nargs=argparse.REMAINDER, metavar="script.py", help="the program and its args"
-    )
+    add_program(parser)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -183,7 +183,7 @@ keras.layers.BatchNormalization()  #! batch-norm-local
 keras.layers.BatchNormalization()
 keras.layers.BatchNormalization(synchronized=True)  #! batch-norm-synchronized
 model.compile("sgd", "mse", jit_compile=True)  #! jit-compile
-loss = keras.losses.MeanSquaredError(reduction="sum")  #! loss-reduction-sum
+loss = keras.losses.MeanSquaredError(reduction=None)  #! loss-not-reduced
 model.compile("sgd", loss)
 """,
     "a raw loop": """

@@ -227,7 +227,7 @@ def accumulated(steps, precision="float32", batch="uneven"):
     return weights, len(meetings), bits
 
 
-def batches(own):
+def batches():
     """A loop over train_on_batch by a script that knows no ranks."""
     x, y = cases.digits_like(rows=60)
     keras.utils.set_random_seed(1)

@@ -5,14 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.training import callback_cases as cases
-
-JOBS = [("mpi", 3), ("horovod", 2)]
-
-
-def only(values):
-    first, *others = values
-    assert all(value == first for value in others)
-    return first
+from tests.training.jobs import JOBS, only
 
 
 @pytest.mark.parametrize(("engine", "size"), JOBS)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import pytest
 
 from tests.training import cases
+from tests.training.jobs import JOBS
 
 TOLERANCE = 1e-6
 TOLERANCE_MIXED = 5e-5
-
-JOBS = [("mpi", 3), ("horovod", 2)]
 
 
 def assert_equal(results, tolerance=TOLERANCE):

@@ -5,14 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.training import model_cases as cases
-
-JOBS = [("mpi", 3), ("horovod", 2)]
-
-
-def only(values):
-    first, *others = values
-    assert all(value == first for value in others)
-    return first
+from tests.training.jobs import JOBS, only
 
 
 def assert_equal(results, tolerance=1e-6):
@@ -64,7 +57,7 @@ def test_accumulated_gradients_meet_once_for_each_update(ranks, precision, toler
 
 
 def test_a_batch_that_all_ranks_have_is_divided(ranks):
-    for weights, logs, iterations in ranks(3).run(cases.batches, own=False):
+    for weights, logs, iterations in ranks(3).run(cases.batches):
         assert weights <= 1e-6
         assert logs <= 1e-6
         assert iterations == 6

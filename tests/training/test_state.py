@@ -9,15 +9,7 @@ import sys
 import pytest
 
 from tests.training import state_cases as cases
-
-JOBS = [("mpi", 3), ("horovod", 2)]
-
-
-def only(results):
-    """The one value that all ranks have."""
-    first, *others = results
-    assert all(other == first for other in others)
-    return first
+from tests.training.jobs import JOBS, only
 
 
 @pytest.mark.parametrize(("engine", "size"), JOBS)
