@@ -146,7 +146,7 @@ def _fingerprint(data: Any) -> list[str]:
     """Checksums of arrays, also of those that a tf.data.Dataset was made from."""
     import tensorflow as tf
 
-    from keras_candle.training.data import fingerprint
+    from keras_candle.training.fingerprint import fingerprint
 
     if data is None or inspect.isgenerator(data):
         return []

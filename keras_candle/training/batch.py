@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from keras_candle.engine.base import Engine
-from keras_candle.training.data import fingerprint
+from keras_candle.training.fingerprint import fingerprint
 from keras_candle.training.keras_names import class_weight_to_sample_weights
 from keras_candle.training.options import Options
 from keras_candle.training.rounds import divide

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-import zlib
-from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -85,7 +83,11 @@ class ArrayShard(DataAdapter):  # type: ignore[misc]
         self._order = order_of_rows(self.rows, batch_size, shuffle, engine)
 
     def get_tf_dataset(self) -> Any:
-        """Dataset of `Share`s, made once: it holds a copy of the arrays."""
+        """Dataset of the rank's part of each batch, made once: it holds a copy of the arrays.
+
+        A part is a `Share`, or plain data where the number of their rows says all that a `Share`
+        would: two tensors more cost 4 % of a small batch's time.
+        """
         return self._dataset
 
     @functools.cached_property
@@ -96,10 +98,13 @@ class ArrayShard(DataAdapter):  # type: ignore[misc]
         # As tensors the arrays are shared by reference; as arrays they'd be copied into the graph.
         arrays = keras.tree.map_structure(_dense, keras.tree.lists_to_tuples(sliceable))
 
-        def take(rows: Any, total: Any, indices: Any) -> Share:
-            return Share(
-                rows, total, keras.tree.map_structure(lambda x: _gather(x, indices), arrays)
-            )
+        def take(*share: Any) -> Any:
+            *counts, indices = share
+            data = keras.tree.map_structure(lambda x: _gather(x, indices), arrays)
+            if not counts:
+                return data
+            rows, total = counts
+            return Share(rows, total, data)
 
         options = tf.data.Options()
         # As Keras does: they take longer than what they save.
@@ -109,7 +114,7 @@ class ArrayShard(DataAdapter):  # type: ignore[misc]
         return shares.prefetch(tf.data.AUTOTUNE).with_options(options)
 
     def _own_rows(self, order: Any) -> Any:
-        """Dataset of (rows, total, row numbers) for an epoch: a part of each batch.
+        """Dataset of the parts of an epoch's batches, as row numbers; with counts where needed.
 
         Cut out for the whole epoch at once: a step then costs what one of Keras's costs.
         """
@@ -124,12 +129,14 @@ class ArrayShard(DataAdapter):  # type: ignore[misc]
             parts = parts.concatenate(tf.data.Dataset.from_tensor_slices(last))
         return parts
 
-    def _part(self, batches: Any) -> tuple[Any, Any, Any]:
-        """(rows, total, row numbers) of the rank's columns, each with a first dimension."""
+    def _part(self, batches: Any) -> Any:
+        """Row numbers of the rank's columns, or (rows, total, row numbers) of each batch."""
         import tensorflow as tf
 
         steps, total = batches.shape
         own = batches[:, self._rank :: self._size]
+        if self._needs_no_counts:
+            return own
         rows = own.shape[1]
         # A rank without rows stays in step with a row of another one, which does not count.
         own = own if rows else batches[:, :1]
@@ -141,9 +148,28 @@ class ArrayShard(DataAdapter):  # type: ignore[misc]
 
         nothing = tf.constant(0)
         batches = tf.data.Dataset.from_tensor_slices(order).batch(self._whole_batch_size)
-        own = batches.shard(self._size, self._rank).map(lambda i: (tf.size(i), nothing, i))
+        own = batches.shard(self._size, self._rank)
+        if self._needs_no_counts:
+            return own
         spare = tf.data.Dataset.from_tensors((nothing, nothing, np.zeros(1, np.int64)))
-        return own.concatenate(spare).take(self.num_batches)
+        return own.map(lambda i: (tf.size(i), nothing, i)).concatenate(spare).take(self.num_batches)
+
+    @property
+    def _needs_no_counts(self) -> bool:
+        """Whether the rows of every part tell how many rows its global batch has."""
+        if self.may_be_empty:
+            return False
+        rest = self.rows % self._whole_batch_size
+        return not (self.knows_total and rest) or self._whole_batch_size - rest >= self._size
+
+    @property
+    def totals(self) -> dict[int, int]:
+        """The rows of a global batch by those of this rank's part, where these tell; or empty."""
+        if not (self.knows_total and self._needs_no_counts):
+            return {}
+        totals = {self._whole_batch_size} if self.rows >= self._whole_batch_size else set()
+        totals |= {self.rows % self._whole_batch_size} - {0}
+        return {len(range(self._rank, total, self._size)): total for total in totals}
 
     @property
     def num_batches(self) -> int:
@@ -193,39 +219,3 @@ def _gather(array: Any, rows: Any) -> Any:
     import tensorflow as tf
 
     return None if array is None else tf.gather(array, rows)
-
-
-def fingerprint(inputs: Any) -> list[str]:
-    """What each array of a structure is, briefly: shape, dtype and a checksum of some rows.
-
-    Args:
-        inputs: structure of arrays of shape [rows, ...].
-
-    Returns:
-        A line for each array, equal for equal arrays.
-
-    Example:
-        >>> fingerprint(np.zeros((3, 2))) == fingerprint(np.zeros((3, 2)))
-        True
-        >>> fingerprint(np.zeros((3, 2))) == fingerprint(np.ones((3, 2)))
-        False
-    """
-    return [_fingerprint_of_array(leaf) for leaf in keras.tree.flatten(inputs) if leaf is not None]
-
-
-def _fingerprint_of_array(array: Any) -> str:
-    rows = int(array.shape[0])
-    some = np.unique(np.linspace(0, max(rows - 1, 0), num=min(rows, 64)).astype(int))
-    checksum = 0
-    for content in _contents(array, some):
-        checksum = zlib.crc32(content, checksum)
-    dtype = getattr(array, "dtype", type(array).__name__)
-    return f"shape {tuple(array.shape)}, {dtype}, checksum {checksum:08x}"
-
-
-def _contents(array: Any, rows: np.ndarray[Any, Any]) -> Iterator[bytes]:
-    at = array.iloc if hasattr(array, "iloc") else array
-    for row in rows:
-        part = at[int(row)]
-        part = part.toarray() if hasattr(part, "toarray") else np.asarray(part)
-        yield repr(part.tolist()).encode() if part.dtype == object else part.tobytes()

@@ -31,6 +31,7 @@ class Feed:
         steps_per_epoch: the same number of steps on all ranks; None when nobody knows.
         may_be_empty: whether a rank can be without rows in a step.
         knows_total: whether each share knows the rows of its global batch.
+        totals: see `ArrayShard.totals`; empty where a share says it, or nobody knows.
         rows_expected: about how many rows a rank has in one step; the same on all ranks.
         lookups_expected: at most how many embedding rows a batch looks up; the same on all ranks.
         growth: how many times as large the global batch is as one rank's would be.
@@ -42,6 +43,7 @@ class Feed:
     steps_per_epoch: int | None
     may_be_empty: bool
     knows_total: bool
+    totals: dict[int, int]
     rows_expected: int
     lookups_expected: int
     growth: int
@@ -182,6 +184,7 @@ def _feed(
         steps or adapter.num_batches,
         getattr(adapter, "may_be_empty", False),
         getattr(adapter, "knows_total", False),
+        getattr(adapter, "totals", {}),
         rows_expected=int(expected[0]),
         lookups_expected=int(expected[1]),
         growth=options.batch_growth(engine.size),

@@ -36,7 +36,7 @@ _TF_OPTIMIZER = "keras.src.backend.tensorflow.optimizer"
 
 PRIVATE_NAMES = (
     PrivateName(f"{_ADAPTERS}.data_adapter", "DataAdapter", "sharded data in fit and evaluate"),
-    PrivateName(f"{_ADAPTERS}.array_data_adapter", "ArrayDataAdapter", "Keras's order of rows"),
+    PrivateName(f"{_ADAPTERS}.array_data_adapter", "ArrayDataAdapter", "arrays of rows"),
     PrivateName(f"{_ADAPTERS}.tf_dataset_adapter", "TFDatasetAdapter", "class weights"),
     PrivateName(
         f"{_ADAPTERS}.py_dataset_adapter", "PyDatasetAdapter._get_iterator", "PyDatasets by rank"

@@ -115,7 +115,7 @@ class Replica:
         if feed.for_training:
             step.rows_expected = feed.rows_expected
             step.lookups_expected = feed.lookups_expected
-            step.knows_total = feed.knows_total
+            step.knows_total, step.totals = feed.knows_total, feed.totals
             step.is_one_batch = feed.knows_total and feed.growth == 1
             step.steps_without_rows = _counter() if feed.must_not_run_out else None
             self._grow(feed.growth)
@@ -129,7 +129,7 @@ class Replica:
         step = self.step
         step.may_be_empty |= divided
         step.knows_total = step.is_one_batch = divided
-        step.steps_without_rows = None
+        step.steps_without_rows, step.totals = None, {}
         self._grow(1 if divided else self.options.batch_growth(self.engine.size))
         self.retrace()
 
@@ -138,6 +138,7 @@ class Replica:
         step, scale = self.step, self.scale
         facts = (
             (step.may_be_empty, step.knows_total, step.is_one_batch, id(step.steps_without_rows)),
+            tuple(step.totals.items()),
             (scale.factor, scale.advance, scale.warmup_steps),
         )
         if facts != self._traced_for:

@@ -9,8 +9,8 @@ from typing import Any
 import keras
 
 from keras_candle.errors import DataError
-from keras_candle.training.data import fingerprint
 from keras_candle.training.dataset import describe_dataset, is_sharded_by_user
+from keras_candle.training.fingerprint import fingerprint
 from keras_candle.training.keras_names import ArrayDataAdapter, get_data_adapter
 from keras_candle.training.options import Options
 from keras_candle.training.randomness import SharedRandomness

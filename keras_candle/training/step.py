@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import keras
@@ -36,6 +36,8 @@ class Step:
         lookups_expected: at most how many embedding rows a rank's batch looks up.
         may_be_empty: whether `rows` can be 0 in this training.
         knows_total: whether `total` is known in this training.
+        totals: rows of the global batch by those of this rank's part, for parts that are no
+            `Share`.
         is_one_batch: whether the global batch stands for one batch of one rank, and not for a
             batch of each rank: then a loss's reduction goes over all of it.
         training: whether this is a training step.
@@ -52,6 +54,7 @@ class Step:
     lookups_expected: int = 32
     may_be_empty: bool = False
     knows_total: bool = False
+    totals: dict[int, int] = field(default_factory=dict)
     is_one_batch: bool = False
     training: bool = True
     steps_without_rows: Any = None

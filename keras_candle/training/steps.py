@@ -32,8 +32,9 @@ def run_on_shares(model: Any, step: Step) -> None:
 
 def _on_share(model: Any, step: Step, plain: RunStep, *, training: bool) -> RunStep:
     def run(data: Any) -> Any:
-        share = _share_in(data)
-        step.rows, step.total, step.training = share.rows, share.total, training
+        step.training = training
+        share = _share_in(data, step)
+        step.rows, step.total = share.rows, share.total
         step.calls = 0
         run_plain = split_step(model, step) if training and step.split_for_xla else plain
         try:
@@ -47,14 +48,23 @@ def _on_share(model: Any, step: Step, plain: RunStep, *, training: bool) -> RunS
     return run
 
 
-def _share_in(data: Any) -> Share:
-    import tensorflow as tf
-
+def _share_in(data: Any, step: Step) -> Share:
     if isinstance(data, Share):
         return data
     if isinstance(data, tuple) and isinstance(data[0], Share):
         return data[0]  # as train_on_batch packs x
-    return Share(rows_of(data), tf.constant(0), data)
+    rows = rows_of(data)
+    return Share(rows, _total_of(rows, step), data)
+
+
+def _total_of(rows: Any, step: Step) -> Any:
+    """The rows of the global batch of a part that does not say it."""
+    import tensorflow as tf
+
+    total = tf.constant(0)
+    for own, of_all in step.totals.items() if step.training else ():
+        total = tf.where(rows == own, of_all, total)
+    return total
 
 
 def _unless_empty(model: Any, step: Step, plain: RunStep, share: Share) -> Any:

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 from keras_candle.training.batch_normalization import synchronized_variables
-from keras_candle.training.data import fingerprint
+from keras_candle.training.fingerprint import fingerprint
 from keras_candle.training.gradients import leaf_optimizers, outermost_optimizers
 from keras_candle.training.keras_names import (
     ArrayDataAdapter,

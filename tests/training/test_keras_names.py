@@ -10,8 +10,10 @@ import keras
 import numpy as np
 import pytest
 
+from keras_candle.engine.single import SingleEngine
 from keras_candle.errors import CandleError
 from keras_candle.training import keras_names
+from keras_candle.training.order import order_of_rows
 
 
 def test_every_name_is_there():
@@ -71,16 +73,19 @@ def test_a_data_adapter_passes_through_fit_and_validation():
     assert (x.shape, y.shape, data.batch_size, data.num_batches) == ((6, 2), (6,), 2, 3)
 
 
-def test_the_order_of_rows_does_not_depend_on_the_rows():
+@pytest.mark.parametrize("shuffle", [True, "batch"])
+@pytest.mark.parametrize("rows", [9, 11])
+def test_the_order_of_rows_is_that_of_keras(shuffle, rows):
+    """In each of three epochs, and where one iterator reads them all."""
     keras.utils.set_random_seed(1)
-    adapters = [keras_names.ArrayDataAdapter(x, batch_size=3, shuffle=True) for x in _two_arrays()]
-    first, second = ([b.numpy().ravel() for b in a.get_tf_dataset()] for a in adapters)
-    assert all((10 * a == b[::2]).all() for a, b in zip(first, second, strict=True))
-
-
-def _two_arrays():
-    rows = np.arange(7, dtype="float32")
-    return rows, np.stack([10 * rows, rows], axis=1)
+    numbers = np.arange(rows)
+    stock = keras_names.ArrayDataAdapter(numbers, batch_size=3, shuffle=shuffle).get_tf_dataset()
+    stock = stock.unbatch().batch(rows)
+    ours = order_of_rows(rows, 3, shuffle, SingleEngine())
+    for epochs in (1, 1, 3):
+        expected = [order.tolist() for order in stock.repeat(epochs).as_numpy_iterator()]
+        assert [order.tolist() for order in ours.repeat(epochs).as_numpy_iterator()] == expected
+        assert all(sorted(order) == list(range(rows)) for order in expected)
 
 
 def test_a_model_is_built_from_tensor_specs():
