@@ -13,9 +13,9 @@ import time
 from types import ModuleType
 
 from keras_candle import engine as engines
+from keras_candle.auto.draws import draw_alike
 from keras_candle.auto.files import write_on_root_alone
 from keras_candle.auto.horovod_lines import refuse_horovod_lines
-from keras_candle.auto.seeds import seed_alike
 from keras_candle.engine import detection
 from keras_candle.engine.devices import pin_gpu
 from keras_candle.when_imported import when_imported
@@ -33,7 +33,7 @@ def prepare() -> None:
     is_root = os.environ[launcher.rank] == "0"
     started_s = float(os.environ.get(STARTED_S) or time.time())
     write_on_root_alone(is_root=is_root, started_s=started_s)
-    seed_alike(int(os.environ.get(SEED, "0")))
+    draw_alike(int(os.environ.get(SEED, "0")))
     refuse_horovod_lines()
     when_imported("tensorflow", functools.partial(_prepare_tensorflow, is_root=is_root))
     when_imported("keras", _prepare_keras)

@@ -63,7 +63,7 @@ def _averaging(plain: Callable[..., Any]) -> Callable[..., Any]:
 
 def _traced_step() -> Step | None:
     """The share of the scaled model whose own step is being traced."""
-    steps = (trainer._replica.step for trainer in _trainers)
+    steps = (trainer.replica.step for trainer in _trainers)
     return next((step for step in steps if step.rows is not None), None)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from keras_candle import engine as engines
 from keras_candle.auto.account import note
-from keras_candle.auto.seeds import draw_on_alike
+from keras_candle.auto.draws import draw_on_alike
 from keras_candle.training.gradients import leaf_optimizers
 
 
@@ -57,7 +57,7 @@ def _scale(model: Any) -> None:
     save_private_files_alone(model)
     for name in ("fit", "evaluate"):
         setattr(model, name, _with_draws_alike(getattr(model, name)))
-    replica = trainer._replica
+    replica = trainer.replica
     optimizer = getattr(model, "optimizer", None)
     rates = ", ".join(type(leaf).__name__ for leaf in leaf_optimizers(optimizer)) or "no optimizer"
     note(

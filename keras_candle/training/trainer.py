@@ -66,13 +66,13 @@ def scale_model(model: Any, options: Options, engine: Engine) -> Any:
 class Trainer:
     """The methods of one model.
 
-    Args:
+    Attributes:
         replica: the model, its options and its engine.
     """
 
     def __init__(self, replica: Replica) -> None:
         model = replica.model
-        self._replica, self._model, self._engine = replica, model, replica.engine
+        self.replica, self._model, self._engine = replica, model, replica.engine
         self._watch = Watch(replica)
         self._fitting = self._evaluating = self._told_of_xla = False
         self._plain = {name: MethodType(getattr(type(model), name), model) for name in METHODS}
@@ -91,14 +91,14 @@ class Trainer:
             plain = copy.deepcopy(self._model, memo)
         finally:
             object.__setattr__(self._model, "__deepcopy__", self._copy)
-        return scale_model(plain, self._replica.options, self._engine)
+        return scale_model(plain, self.replica.options, self._engine)
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         self._plain["compile"](*args, **kwargs)
-        self._replica.hook()
+        self.replica.hook()
 
     def make_train_function(self, *args: Any, **kwargs: Any) -> Any:
-        self._replica.hook()
+        self.replica.hook()
         asked = self._model.jit_compile
         if asked:
             self._split_for_xla()
@@ -111,7 +111,7 @@ class Trainer:
 
     def _split_for_xla(self) -> None:
         obstacle = why_not(self._model)
-        self._replica.step.split_for_xla = obstacle is None
+        self.replica.step.split_for_xla = obstacle is None
         if obstacle and not self._told_of_xla:
             self._told_of_xla = True
             self._engine.say(
@@ -122,9 +122,9 @@ class Trainer:
     def fit(self, *args: Any, **kwargs: Any) -> Any:
         check_trainable(self._model)
         given = self._arguments("fit", args, kwargs)
-        feed, validation = make_feeds(given, self._replica.options, self._engine)
-        self._replica.expect(feed, validation)
-        self._replica.build(feed.spec())
+        feed, validation = make_feeds(given, self.replica.options, self._engine)
+        self.replica.expect(feed, validation)
+        self.replica.build(feed.spec())
         given.update(
             _NO_DATA,
             x=feed.adapter,
@@ -135,7 +135,7 @@ class Trainer:
             callbacks=rank_safe(
                 given["callbacks"],
                 self._engine,
-                self._replica.take_root_state,
+                self.replica.take_root_state,
                 self._watch.check_epoch,
             ),
         )
@@ -152,9 +152,9 @@ class Trainer:
             given = self._arguments("evaluate", args, kwargs)
             data = (given["x"], given["y"], given["sample_weight"])
             source = Source(*data, batch_size=given["batch_size"], steps=given["steps"])
-            feed = make_feed(source, self._replica.options, self._engine)
-            self._replica.expect(feed)
-            self._replica.build(feed.spec())
+            feed = make_feed(source, self.replica.options, self._engine)
+            self.replica.expect(feed)
+            self.replica.build(feed.spec())
             self._watch.agree_before("evaluate")
             args, kwargs = (), {**given, **_NO_DATA, "x": feed.adapter, "steps": feed.steps}
         self._evaluating = True
@@ -165,7 +165,7 @@ class Trainer:
 
     def predict(self, *args: Any, **kwargs: Any) -> Any:
         given = self._arguments("predict", args, kwargs)
-        if self._replica.options.shard_predict and self._model.built:
+        if self.replica.options.shard_predict and self._model.built:
             self._watch.agree_before("predict")
             return predict_together(self._plain["predict"], given, self._engine)
         return self._plain["predict"](**given)
@@ -173,11 +173,11 @@ class Trainer:
     def train_on_batch(self, *args: Any, **kwargs: Any) -> Any:
         check_trainable(self._model)
         given = self._arguments("train_on_batch", args, kwargs)
-        batch = make_batch(given, self._replica.options, self._engine)
-        self._replica.expect_batch(divided=batch.divided)
-        if not self._replica.has_root_state:
-            self._replica.build(batch.data)
-            self._replica.take_root_state()
+        batch = make_batch(given, self.replica.options, self._engine)
+        self.replica.expect_batch(divided=batch.divided)
+        if not self.replica.has_root_state:
+            self.replica.build(batch.data)
+            self.replica.take_root_state()
         own = self._plain["train_on_batch"](batch.share, return_dict=True)
         compute = self._plain["_get_metrics_result_or_logs"]
         logs = global_result(self._model, self._engine, compute, own)
@@ -190,11 +190,11 @@ class Trainer:
         if not self._fitting:
             return plain(logs)
         self._watch.check_supply()
-        self._replica.average_local_state()
+        self.replica.average_local_state()
         result = global_result(self._model, self._engine, plain, logs)
         optimizer = self._model.optimizer
         for leaf in leaf_optimizers(optimizer)[:1] if optimizer else ():
-            rate = effective_learning_rate(leaf, self._replica.scale)
+            rate = effective_learning_rate(leaf, self.replica.scale)
             result["effective_learning_rate"] = rate
         return result
 

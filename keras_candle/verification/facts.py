@@ -221,7 +221,7 @@ def _masked_outputs(model: Any) -> list[str]:
 
 def _compression(model: Any) -> list[str]:
     trainer = getattr(model, "_candle_trainer", None)
-    asked = trainer and trainer._replica.options.compression
+    asked = trainer and trainer.replica.options.compression
     return [f"compression={asked!r}"] if asked else []
 
 

@@ -1,16 +1,13 @@
-"""One seed for all ranks, so that a script without a seed draws the same data on each of them.
+"""One seed for the random numbers of a script that sets none.
 
-The ranks divide data that each of them holds as a whole: rows that each rank draws for itself
-cannot be divided. A seed that the script sets wins, before or after its imports.
+A seed that the script sets wins, before or after its imports.
 """
 
 from __future__ import annotations
 
-import os
 import random
 from types import ModuleType
 
-from keras_candle import engine as engines
 from keras_candle.when_imported import when_imported
 
 
@@ -26,18 +23,6 @@ def seed_alike(seed: int) -> None:
     when_imported("keras", lambda keras: _seed_keras(keras, seed))
 
 
-def draw_on_alike() -> None:
-    """Go on from the root's place in Python's and NumPy's random numbers.
-
-    A generator that Keras reads ahead has drawn more on one rank than on another.
-    """
-    import numpy as np
-
-    python, numpy = engines.current().broadcast((random.getstate(), np.random.get_state()))
-    random.setstate(python)
-    np.random.set_state(numpy)
-
-
 def _seed_numpy(numpy: ModuleType, seed: int) -> None:
     numpy.random.seed(seed)
     # Where default_rng(), RandomState() and the like take their seed when they are given none.
@@ -51,14 +36,9 @@ def _seed_keras(keras: ModuleType, seed: int) -> None:
     import numpy as np
     import tensorflow as tf
 
-    from keras_candle.training import order
-
     python, numpy = random.getstate(), np.random.get_state()
     tensorflow, _ = tf.compat.v1.random.get_seed(0)
     keras.utils.set_random_seed(seed)
     random.setstate(python)
     np.random.set_state(numpy)
     tf.random.set_seed(tensorflow)
-    if "KERAS_CANDLE_VERIFY" not in os.environ:
-        # A script that sets no seed gets a new order of rows in each epoch.
-        order.SEEDS_OF_OURS.add(seed)
