@@ -99,8 +99,12 @@ def optimizer_state(model):
 
 
 def difference(model, reference):
-    """The largest difference of any weight, and of any logged number."""
-    pairs = zip(weights_of(model), weights_of(reference), strict=True)
+    """The largest difference of any weight."""
+    return weight_difference(model, weights_of(reference))
+
+
+def weight_difference(model, reference):
+    pairs = zip(weights_of(model), reference, strict=True)
     return float(max(np.abs(a.astype("float64") - b).max() for a, b in pairs))
 
 
@@ -119,7 +123,7 @@ def bits(model):
 def log_difference(history, reference):
     return max(
         abs(a - b)
-        for name, values in reference.history.items()
+        for name, values in reference.items()
         for a, b in zip(history.history[name], values, strict=True)
     )
 
@@ -128,13 +132,17 @@ def train_both(build, data, fit=None, options=None):
     """Plain Keras on the whole batch and N ranks: the differences, and this rank's bits."""
     fit = {"batch_size": 12, "epochs": 1, "verbose": 0, **(fit or {})}
     options = {"batch": "global", "learning_rate_scaling": None, **(options or {})}
-    keras.utils.set_random_seed(7)
-    reference = build()
-    plain = reference.fit(*data, **fit)
+    engine, plain = engines.current(), None
+    if engine.is_root:  # one copy is enough, and the others begin to build meanwhile
+        keras.utils.set_random_seed(7)
+        reference = build()
+        plain = reference.fit(*data, **fit).history, weights_of(reference)
+        keras.utils.clear_session()
     keras.utils.set_random_seed(7)
     scaled = candle.scalable(**options)(build)()
     history = scaled.fit(*data, **fit)
-    return difference(scaled, reference), log_difference(history, plain), bits(scaled)
+    logs, weights = engine.broadcast(plain)
+    return weight_difference(scaled, weights), log_difference(history, logs), bits(scaled)
 
 
 KINDS = {

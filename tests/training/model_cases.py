@@ -63,18 +63,7 @@ def adversaries():
 
 
 def _both(build, data, fit=None, options=None):
-    fit = {"batch_size": 12, "epochs": 2, "verbose": 0, **(fit or {})}
-    keras.utils.set_random_seed(7)
-    reference = build()
-    plain = reference.fit(*data, **fit)
-    keras.utils.set_random_seed(7)
-    scaled = candle.scale(build(), **{**EXACT, **(options or {})})
-    history = scaled.fit(*data, **fit)
-    return (
-        cases.difference(scaled, reference),
-        cases.log_difference(history, plain),
-        [each.tobytes() for each in scaled.get_weights()],
-    )
+    return cases.train_both(build, data, {"epochs": 2, **(fit or {})}, {**EXACT, **(options or {})})
 
 
 def several_outputs():
