@@ -39,13 +39,13 @@ test: lint oldest
 # The oldest Keras that we support: the contract with its private names, and some of the laws.
 oldest: env $(OLDEST)/.made
 	$(OLDEST)/bin/python -m pytest tests/training/test_keras_names.py \
-		tests/training/test_identity.py tests/training/test_equivalence.py \
-		-k "keras_names or identity or (other_pairs and mpi)"
+		tests/training/test_identity.py tests/training/test_equivalence.py tests/checkpoints \
+		-k "keras_names or identity or checkpoints or (other_pairs and mpi)"
 
 $(OLDEST)/.made: Makefile
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(OLDEST)
 	$(BIN)/uv pip install --quiet --python $(OLDEST)/bin/python keras==3.7.0 \
-		tensorflow-cpu==2.16.2 "numpy<2" mpi4py mpich pytest pytest-timeout
+		tensorflow-cpu==2.16.2 "numpy<2" mpi4py mpich pytest pytest-timeout xxhash
 	touch $@
 
 clean:

@@ -1,0 +1,170 @@
+"""Where each tensor of a model lies in the .weights.h5 that Keras would write.
+
+The layout is made once, in memory and without the tensors. A checkpoint then is the layout's
+few kilobytes and the tensors put at their places, with no HDF5 at work: it neither copies the
+tensors once more nor, on a full disk, takes the interpreter down with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import h5py
+import keras
+import ml_dtypes  # noqa: F401 - names NumPy's bfloat16 and float8
+import numpy as np
+
+from keras_candle.checkpoints.keras_state import Entry, entries_of, getter
+
+# HDF5 keeps the tensors where they are allocated at once, in one piece, and filled with nothing.
+_TENSOR = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+_TENSOR.set_layout(h5py.h5d.CONTIGUOUS)
+_TENSOR.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+_TENSOR.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A tensor and its place in the file.
+
+    Attributes:
+        name: the tensor's name in the file, such as "layers/dense/vars/0".
+        shape: its shape.
+        dtype: its dtype.
+        offset_bytes: where it begins.
+        size_bytes: how long it is.
+        value: returns it as it is now: a keras Variable, or an array.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    offset_bytes: int
+    size_bytes: int
+    value: Callable[[], Any]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A file but for its tensors.
+
+    Attributes:
+        size_bytes: how long the file is.
+        pieces: what lies outside of the tensors, by its offset in bytes.
+        places: the tensors, in the order of the file.
+    """
+
+    size_bytes: int
+    pieces: Mapping[int, bytes]
+    places: tuple[Place, ...]
+
+    def same_tensors(self, other: Layout) -> bool:
+        """Whether another layout has the same tensors at the same places."""
+        return [_identity(each) for each in self.places] == [
+            _identity(each) for each in other.places
+        ]
+
+
+def _identity(place: Place) -> tuple[Any, ...]:
+    return place.name, place.shape, place.dtype, place.offset_bytes
+
+
+def layout_of(model: Any) -> Layout:
+    """The layout of a model's weights and optimizer variables.
+
+    Args:
+        model: a built keras model. What an object saves that is no variable is asked for anew
+            at each `Place.value()`.
+    """
+    memory = _Memory()
+    entries = entries_of(model)
+    with h5py.File(memory, "w") as file:
+        datasets = [
+            (entry, key, *_create(group, key, entry.values[key]))
+            for entry, group in _groups(file, entries)
+            for key in entry.values
+        ]
+        places = [
+            Place(
+                f"{entry.path}/vars/{key}" if entry.path else f"vars/{key}",
+                tuple(dataset.shape),
+                dtype,
+                dataset.id.get_offset() or 0,
+                dataset.size * dtype.itemsize,
+                getter(model, entry, key),
+            )
+            for entry, key, dataset, dtype in datasets
+        ]
+    places.sort(key=lambda place: place.offset_bytes)
+    return Layout(memory.size, _outside(memory.written, places), tuple(places))
+
+
+def _groups(file: h5py.File, entries: list[Entry]) -> Iterator[tuple[Entry, h5py.Group]]:
+    for entry in entries:
+        group = file.create_group(f"{entry.path}/vars" if entry.path else "vars")
+        for name, value in (entry.metadata or {}).items():
+            group.attrs[name] = value
+        yield entry, group
+
+
+def _create(group: h5py.Group, key: str, value: Any) -> tuple[h5py.Dataset, np.dtype[Any]]:
+    """An empty dataset for a tensor, as Keras would write it."""
+    shape = tuple(value.shape)
+    dtype = np.dtype(keras.backend.standardize_dtype(value.dtype))
+    kind = h5py.h5t.py_create(dtype, logical=True)
+    space = h5py.h5s.create_simple(shape) if shape else h5py.h5s.create(h5py.h5s.SCALAR)
+    dataset = h5py.Dataset(h5py.h5d.create(group.id, key.encode(), kind, space, _TENSOR))
+    if dtype.name == "bfloat16":
+        dataset.attrs["dtype"] = "bfloat16"
+    return dataset, dtype
+
+
+def _outside(written: dict[int, bytes], places: list[Place]) -> dict[int, bytes]:
+    """What was written, without what lies where a tensor will."""
+    covered = {place.offset_bytes: place for place in places if place.size_bytes}
+    return {offset: content for offset, content in sorted(written.items()) if offset not in covered}
+
+
+class _Memory:
+    """A file in memory that holds only what was written."""
+
+    def __init__(self) -> None:
+        self.size, self._at = 0, 0
+        self.written: dict[int, bytes] = {}
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        self._at = offset + (0, self._at, self.size)[whence]
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def write(self, content: Any) -> int:
+        self.written[self._at] = bytes(content)
+        self._at += len(content)
+        self.size = max(self.size, self._at)
+        return len(content)
+
+    def read(self, size: int) -> bytes:
+        content = bytearray(size)
+        self.readinto(content)
+        return bytes(content)
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer).cast("B")
+        view[:] = bytes(len(view))
+        for offset, content in self.written.items():
+            begin, end = max(offset, self._at), min(offset + len(content), self._at + len(view))
+            if begin < end:
+                view[begin - self._at : end - self._at] = content[begin - offset : end - offset]
+        self._at += len(view)
+        return len(view)
+
+    def truncate(self, size: int) -> int:
+        self.size = size
+        return size
+
+    def flush(self) -> None:
+        pass

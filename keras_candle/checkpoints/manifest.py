@@ -1,0 +1,206 @@
+"""What a checkpoint's files held when they were written: a hash of every tensor and file.
+
+HDF5 notices no flipped bit, and half a file only by luck. The manifest is written last, so a
+checkpoint that has none is not whole.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import xxhash
+
+from keras_candle.errors import CheckpointError
+
+NAME = "MANIFEST.json"
+_FORMAT = 1
+_CHUNK_BYTES = 1 << 22
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A tensor that lies in a file in one piece.
+
+    Attributes:
+        name: what Keras calls it, such as "layers/dense/vars/0".
+        file: the file's name in the checkpoint.
+        offset_bytes: where it begins in the file.
+        size_bytes: how long it is.
+        shape: its shape.
+        dtype: its dtype's name.
+        digest: XXH3 of its bytes, 64 bits as 16 hexadecimal digits.
+    """
+
+    name: str
+    file: str
+    offset_bytes: int
+    size_bytes: int
+    shape: tuple[int, ...]
+    dtype: str
+    digest: str
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.dtype} {list(self.shape)})"
+
+
+@dataclass(frozen=True)
+class File:
+    """A file of a checkpoint.
+
+    Attributes:
+        name: its path in the checkpoint, with forward slashes.
+        size_bytes: how long it is.
+        digest: XXH3 of what no tensor covers.
+    """
+
+    name: str
+    size_bytes: int
+    digest: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A checkpoint's files and tensors, and whatever its writer says of it.
+
+    Attributes:
+        files: all of them but the manifest.
+        tensors: those that were hashed one by one.
+        facts: JSON values, such as the step.
+    """
+
+    files: tuple[File, ...]
+    tensors: tuple[Tensor, ...]
+    facts: Mapping[str, Any]
+
+
+def digest(content: Any) -> str:
+    """XXH3 (64 bits) of an object with the buffer protocol.
+
+    Source: Collet, xxHash, https://github.com/Cyan4973/xxHash.
+
+    Example:
+        >>> digest(b"")
+        '2d06800538d394c2'
+    """
+    return xxhash.xxh3_64_hexdigest(content)
+
+
+def describe(folder: Path, tensors: Iterable[Tensor], facts: Mapping[str, Any]) -> Manifest:
+    """The manifest of files that have just been written.
+
+    Args:
+        folder: the checkpoint.
+        tensors: hashed from memory, so that a byte which got lost on its way shows.
+        facts: see `Manifest`.
+    """
+    tensors = tuple(tensors)
+    names = sorted(
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != NAME
+    )
+    files = tuple(_describe(folder / name, name, tensors) for name in names)
+    return Manifest(files, tensors, dict(facts))
+
+
+def _describe(path: Path, name: str, tensors: Iterable[Tensor]) -> File:
+    size_bytes = path.stat().st_size
+    with open(path, "rb") as file:
+        return File(name, size_bytes, _digest_of(file, _gaps(name, size_bytes, tensors)))
+
+
+def to_json(manifest: Manifest) -> bytes:
+    """The file's content, with a hash of itself."""
+    content = {"format": _FORMAT, **asdict(manifest)}
+    return json.dumps({"digest": _digest_of_json(content), **content}, indent=1).encode()
+
+
+def read(folder: Path) -> Manifest:
+    """The manifest of a checkpoint.
+
+    Raises:
+        CheckpointError: there is none, it is damaged, or it is of a later version.
+    """
+    path = folder / NAME
+    try:
+        content = json.loads(path.read_bytes())
+        said = content.pop("digest")
+        if said != _digest_of_json(content):
+            raise CheckpointError(f"{path} is damaged: it differs from what was written")
+        if content["format"] != _FORMAT:
+            raise CheckpointError(
+                f"{path} has format {content['format']}, expected {_FORMAT}: it was written by "
+                "another version of keras_candle"
+            )
+        tensors = [Tensor(**{**each, "shape": tuple(each["shape"])}) for each in content["tensors"]]
+        files = [File(**each) for each in content["files"]]
+        return Manifest(tuple(files), tuple(tensors), content["facts"])
+    except FileNotFoundError:
+        raise CheckpointError(f"{folder} has no {NAME}: it was never finished") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as cause:
+        raise CheckpointError(f"{path} is damaged: {type(cause).__name__}: {cause}") from cause
+
+
+def find_damage(folder: Path) -> list[str]:
+    """What of a checkpoint is not as it was written.
+
+    Args:
+        folder: the checkpoint.
+
+    Returns:
+        A line for each tensor and file that is missing or changed; empty for a whole checkpoint.
+    """
+    try:
+        manifest = read(folder)
+    except CheckpointError as error:
+        return [str(error)]
+    return [line for file in manifest.files for line in _damage(folder, file, manifest.tensors)]
+
+
+def _damage(folder: Path, expected: File, tensors: Sequence[Tensor]) -> Iterator[str]:
+    path = folder / expected.name
+    if ".." in Path(expected.name).parts or not path.is_file():
+        yield f"{path} is missing"
+        return
+    size_bytes = path.stat().st_size
+    if size_bytes != expected.size_bytes:
+        yield f"{path} has {size_bytes} bytes, expected {expected.size_bytes}"
+        return
+    own = [tensor for tensor in tensors if tensor.file == expected.name]
+    with open(path, "rb") as file:
+        for tensor in own:
+            if _digest_of(file, [(tensor.offset_bytes, tensor.size_bytes)]) != tensor.digest:
+                yield f"{path}: tensor {tensor} differs from what was written"
+        if _digest_of(file, _gaps(expected.name, size_bytes, own)) != expected.digest:
+            where = "outside of its tensors it" if own else "it"
+            yield f"{path}: {where} differs from what was written"
+
+
+def _gaps(name: str, size_bytes: int, tensors: Iterable[Tensor]) -> Iterator[tuple[int, int]]:
+    """(offset, size) in bytes of what no tensor of a file covers."""
+    at = 0
+    for tensor in sorted(
+        (each for each in tensors if each.file == name), key=lambda each: each.offset_bytes
+    ):
+        yield at, tensor.offset_bytes - at
+        at = tensor.offset_bytes + tensor.size_bytes
+    yield at, size_bytes - at
+
+
+def _digest_of(file: BinaryIO, parts: Iterable[tuple[int, int]]) -> str:
+    hashed = xxhash.xxh3_64()
+    for offset, size in parts:
+        file.seek(offset)
+        left = size
+        while left > 0 and (chunk := file.read(min(left, _CHUNK_BYTES))):
+            hashed.update(chunk)
+            left -= len(chunk)
+    return hashed.hexdigest()
+
+
+def _digest_of_json(content: Any) -> str:
+    return digest(json.dumps(content, sort_keys=True).encode())

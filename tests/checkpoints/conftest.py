@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+
+from keras_candle.checkpoints import manifest
+from keras_candle.checkpoints.layout import layout_of
+from keras_candle.checkpoints.weights import Snapshot, write
+
+WEIGHTS = "model.weights.h5"
+
+
+def build(kind="adam"):
+    """A trained model with layers, optimizer and precision of a kind."""
+    keras.utils.set_random_seed(0)
+    policy = kind if kind in ("mixed_float16", "bfloat16") else "float32"
+    inputs = keras.Input((8,))
+    hidden = keras.layers.Dense(6, "relu", dtype=policy)(inputs)
+    hidden = keras.layers.BatchNormalization(dtype=policy)(hidden)
+    outputs = keras.layers.Dense(3, dtype=policy)(keras.layers.Dropout(0.5)(hidden))
+    model = keras.Model(inputs, outputs)
+    optimizer = {
+        "mixed_float16": lambda: keras.optimizers.LossScaleOptimizer(
+            keras.optimizers.SGD(0.1, momentum=0.9, use_ema=True)
+        ),
+        "rmsprop": lambda: keras.optimizers.RMSprop(0.01, momentum=0.9, centered=True),
+    }.get(kind, lambda: keras.optimizers.Adam(0.01))()
+    model.compile(optimizer, "mse", metrics=["mae"])
+    data = np.random.default_rng(0).normal(size=(20, 11)).astype("float32")
+    model.fit(data[:, :8], data[:, 8:], batch_size=7, epochs=2, verbose=0)
+    return model
+
+
+def save(model, folder, facts=None):
+    """A checkpoint's files, the manifest last."""
+    layout = layout_of(model)
+    snapshot = Snapshot(layout)
+    snapshot.take()
+    tensors = write(folder / WEIGHTS, layout, snapshot.arrays)
+    (folder / "state.json").write_text('{"epoch": 2}')
+    content = manifest.to_json(manifest.describe(folder, tensors, facts or {}))
+    (folder / manifest.NAME).write_bytes(content)
+
+
+@pytest.fixture
+def whole(tmp_path):
+    """A checkpoint on disk."""
+    save(build(), tmp_path)
+    return tmp_path
