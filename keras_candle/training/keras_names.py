@@ -33,6 +33,7 @@ _ADAPTERS = "keras.src.trainers.data_adapters"
 _TRAINER = "keras.src.backend.tensorflow.trainer"
 _OPTIMIZER = "keras.src.optimizers.base_optimizer"
 _TF_OPTIMIZER = "keras.src.backend.tensorflow.optimizer"
+_SAVING = "keras.src.saving.saving_lib"
 
 PRIVATE_NAMES = (
     PrivateName(f"{_ADAPTERS}.data_adapter", "DataAdapter", "sharded data in fit and evaluate"),
@@ -70,6 +71,8 @@ PRIVATE_NAMES = (
     PrivateName(
         "tensorflow.python.data.ops.dataset_ops", "DatasetV2._inputs", "seeds of tf.data shuffles"
     ),
+    PrivateName(_SAVING, "_save_state", "checkpoints: what Keras saves, object by object"),
+    PrivateName(_SAVING, "H5IOStore", "checkpoints: Keras's own file without HDF5"),
 )
 
 
