@@ -36,9 +36,14 @@ class Snapshot:
 
 
 def _on_host(value: Any) -> Any:
-    """An array that may share the variable's memory."""
-    tensor = getattr(value, "value", value)
-    return np.asarray(tensor) if hasattr(tensor, "__array__") else keras.ops.convert_to_numpy(value)
+    """An array, which shares the variable's memory where that can be had."""
+    variable = getattr(value, "value", value)
+    if hasattr(variable, "read_value"):
+        try:
+            return np.asarray(memoryview(variable.read_value()))
+        except ValueError:  # no buffer holds bfloat16
+            pass
+    return keras.ops.convert_to_numpy(value)
 
 
 def write(path: Path, layout: Layout, arrays: Sequence[NDArray[Any]]) -> tuple[Tensor, ...]:
