@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from keras_candle import engine as engine
+    from keras_candle.callback import CandleCallback as CandleCallback
+    from keras_candle.callback import Checkpoint as Checkpoint
     from keras_candle.decorator import is_root as is_root
     from keras_candle.decorator import local_rank as local_rank
     from keras_candle.decorator import rank as rank
@@ -45,6 +47,7 @@ _HOMES = {
     **dict.fromkeys(
         ("scalable", "scale", "rank", "size", "local_rank", "is_root"), "keras_candle.decorator"
     ),
+    **dict.fromkeys(("CandleCallback", "Checkpoint"), "keras_candle.callback"),
     **dict.fromkeys(_ERRORS, "keras_candle.errors"),
     "shard": "keras_candle.training.data",
     "register_metric_reduction": "keras_candle.training.metric_reductions",

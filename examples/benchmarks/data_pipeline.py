@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 import keras_candle as candle
-from keras_candle.training.data import ArrayShard
+from keras_candle.training.array_shard import ArrayShard
 from keras_candle.training.keras_names import ArrayDataAdapter
 
 # name -> (rows, the shape of a row)

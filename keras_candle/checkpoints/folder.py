@@ -140,7 +140,7 @@ class CheckpointFolder:
             tell: gets a sentence for each newer one that is not.
         """
         for step in reversed(self.steps()):
-            damage = manifest.find_damage(self.path_of(step))
+            damage = self.find_damage(step)
             if not damage:
                 return step
             tell(f"{self.path_of(step)} is left out: {'; '.join(damage)}.")
@@ -191,18 +191,34 @@ class CheckpointFolder:
         steps = self.steps()
         if step not in steps:
             raise CheckpointError(f"{self.path} has no checkpoint of step {step}, only of {steps}.")
-        if damage := manifest.find_damage(self.path_of(step)):
+        if damage := self.find_damage(step):
             raise CheckpointError(f"{self.path_of(step)} is damaged: {'; '.join(damage)}.")
         newer = [each for each in steps if each > step]
-        aside = _free(self.path / _SET_ASIDE)
-        for each in newer:
-            aside.mkdir(exist_ok=True)
-            os.rename(self.path_of(each), aside / self.path_of(each).name)
-        files.point(self.path / LAST, self.path_of(step).name)
-        best = self.best()
-        if best is not None and best > step:
-            (self.path / BEST).unlink()
+        self.set_aside(newer)
         return newer
+
+    def set_aside(self, steps: Iterable[int]) -> None:
+        """Take checkpoints out of the way without removing them.
+
+        Args:
+            steps: theirs.
+        """
+        aside = _free(self.path / _SET_ASIDE)
+        gone = set(steps)
+        for step in sorted(gone):
+            aside.mkdir(exist_ok=True)
+            os.rename(self.path_of(step), aside / self.path_of(step).name)
+        left = self.steps()
+        if left:
+            files.point(self.path / LAST, self.path_of(left[-1]).name)
+        else:
+            (self.path / LAST).unlink(missing_ok=True)
+        if self.best() in gone:
+            (self.path / BEST).unlink()
+
+    def find_damage(self, step: int) -> list[str]:
+        """What of a checkpoint is not as it was written, see `manifest.find_damage`."""
+        return manifest.find_damage(self.path_of(step))
 
 
 def existing(path: Path) -> Path:

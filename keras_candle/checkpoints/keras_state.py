@@ -60,7 +60,7 @@ def getter(model: Any, entry: Entry, key: str) -> Callable[[], Any]:
     value = entry.values[key]
     if hasattr(value, "assign"):
         return lambda: value
-    owner = _owner(model, entry.path)
+    owner = owner_of(model, entry.path)
     variables = getattr(owner, "variables", ())
     if key.isdecimal() and len(variables) == len(entry.values):
         variable = variables[int(key)]
@@ -78,7 +78,7 @@ def getter(model: Any, entry: Entry, key: str) -> Callable[[], Any]:
     return ask
 
 
-def _owner(model: Any, path: str) -> Any:
+def owner_of(model: Any, path: str) -> Any:
     """The object of an entry, None where its path leads through a list."""
     owner = model
     for name in path.split("/") if path else ():

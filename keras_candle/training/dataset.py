@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from keras_candle.engine.base import Engine
 from keras_candle.errors import DataError
 from keras_candle.training.deal import Deal
 from keras_candle.training.keras_names import DataAdapter, TFDatasetAdapter, dataset_inputs
+from keras_candle.training.position import Passes, Position
 from keras_candle.training.rounds import (
     deal_rounds,
     divide,
     element_of,
-    empty_share,
     known_rows,
-    own_share,
     shared_part,
 )
 
@@ -32,6 +32,7 @@ class DatasetShard(DataAdapter):  # type: ignore[misc]
         engine: connects the ranks.
         class_weight: dict from class index to weight, or None.
         steps: batches of the whole dataset in an epoch, None for all.
+        start: where a training goes on; None for one that begins.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class DatasetShard(DataAdapter):  # type: ignore[misc]
         engine: Engine,
         class_weight: dict[int, float] | None = None,
         steps: int | None = None,
+        start: Position | None = None,
     ) -> None:
         dataset = TFDatasetAdapter(dataset, class_weight=class_weight).get_tf_dataset()
         rows = known_rows(dataset.element_spec)
@@ -48,22 +50,52 @@ class DatasetShard(DataAdapter):  # type: ignore[misc]
         # Batches of unknown size may be ragged anywhere, and a round may end in the middle.
         self.knows_total = batch != "replica"
         self.may_be_empty = batch == "replica" or rows is None or rows < engine.size
-        if batch == "replica":
-            cardinality = int(dataset.cardinality())
-            batches = cardinality if cardinality >= 0 else None
-            self.deal = Deal(engine.rank, engine.size, batches, steps)
-            self._dataset = deal_rounds(dataset, self.deal)
-        else:
+        self._start = start or Position()
+        ranks = (engine.rank, engine.size) if batch == "replica" else (0, 1)
+        if batch != "replica":
             if batch == "global":
                 _check_divisible(rows, engine.size)
-            self.deal = Deal(0, 1, None, steps)
             self._batch_size = shared_part(rows, engine.size)
-            self._dataset = dataset.map(lambda *e: divide(element_of(dataset, e), engine))
-        self._dataset = self._dataset.prefetch(2)
 
-    def get_tf_dataset(self) -> Any:
-        """Dataset of `Share`s."""
-        return self._dataset
+        def dealt(taken: int) -> tuple[Deal, Any]:
+            left = dataset.skip(taken) if taken else dataset
+            if batch != "replica":
+                part = left.map(lambda *e: divide(element_of(dataset, e), engine))
+                return Deal(*ranks, None, steps), part.prefetch(2)
+            cardinality = int(left.cardinality())
+            deal = Deal(*ranks, cardinality if cardinality >= 0 else None, steps)
+            return deal, deal_rounds(left, deal).prefetch(2)
+
+        self.deal, self._dataset = dealt(0)
+        self._left = self._dataset
+        taken = self.deal.whole_epochs(self._start.taken)
+        if taken != self._start.taken:
+            engine.say(
+                f"{steps} steps of an epoch cannot be divided by {engine.size} ranks, so the epoch "
+                "that was left in the middle begins anew: some batches are seen twice."
+            )
+            self._start = replace(self._start, taken=taken)
+        if taken:
+            _, self._left = dealt(taken)
+        rest = self._left if taken else None
+        self._passes = Passes(self._dataset, rest, self._start.begun)
+
+    def position_after(self, passes: int, steps: int, begun: int) -> Position:
+        """See `ArrayShard.position_after`."""
+        before = self._start.taken if passes == self._start.passes else 0
+        taken = before + self.deal.taken_in(steps)
+        return Position(passes, min(taken, self.deal.batches or taken), begun)
+
+    def steps_left(self, taken: int) -> int | None:
+        """Steps of a pass of which so many batches are taken; None when unknown."""
+        if taken != self._start.taken:
+            return None
+        cardinality = int(self._left.cardinality())
+        return cardinality if cardinality >= 0 else None
+
+    def get_tf_dataset(self) -> Passes:
+        """`Share`s of each pass."""
+        return self._passes
 
     @property
     def num_batches(self) -> int | None:
@@ -85,50 +117,6 @@ class DatasetShard(DataAdapter):  # type: ignore[misc]
     def partial_batch_size(self) -> int | None:
         """Not known."""
         return None
-
-
-class OwnDataset(DataAdapter):  # type: ignore[misc]
-    """Batches that are this rank's already, of which nobody knows how many they are.
-
-    After the last one come shares that count nothing, so that the other ranks need not wait in
-    vain; that they came is an error at the epoch's end.
-
-    Args:
-        stock: Keras's own adapter of the data.
-    """
-
-    may_be_empty = True
-
-    def __init__(self, stock: Any) -> None:
-        import tensorflow as tf
-
-        self._stock = stock
-        dataset = stock.get_tf_dataset()
-        own = dataset.map(lambda *e: own_share(element_of(dataset, e)))
-        nothing = tf.data.Dataset.from_tensors(empty_share(dataset.element_spec))
-        self._dataset = own.concatenate(nothing.repeat()).prefetch(2)
-
-    def get_tf_dataset(self) -> Any:
-        """Dataset of `Share`s, without an end."""
-        return self._dataset
-
-    @property
-    def num_batches(self) -> None:
-        """Not known."""
-        return None
-
-    @property
-    def batch_size(self) -> int | None:
-        """Rows of this rank in a step, None when unknown."""
-        return known_rows(self._dataset.element_spec.data)
-
-    def on_epoch_begin(self) -> None:
-        """Keras's hook."""
-        self._stock.on_epoch_begin()
-
-    def on_epoch_end(self) -> None:
-        """Keras's hook."""
-        self._stock.on_epoch_end()
 
 
 def is_sharded_by_user(dataset: Any) -> bool:

@@ -46,6 +46,31 @@ class Deal:
         epochs, rest = divmod(self.batches, self.steps)
         return epochs * math.ceil(self.steps / self.size) + math.ceil(rest / self.size)
 
+    def taken_in(self, rounds: int) -> int:
+        """The batches of the whole data that so many rounds take.
+
+        Example:
+            >>> Deal(rank=0, size=2, batches=5).taken_in(3)
+            5
+            >>> Deal(rank=0, size=2, steps=3).taken_in(3)  # an epoch of two rounds, and one round
+            5
+        """
+        if self.steps is None:
+            taken = rounds * self.size
+        else:
+            epochs, rest = divmod(rounds, math.ceil(self.steps / self.size))
+            taken = epochs * self.steps + min(rest * self.size, self.steps)
+        return taken if self.batches is None else min(taken, self.batches)
+
+    def whole_epochs(self, taken: int) -> int:
+        """So many batches, or fewer: those from which the rounds can go on.
+
+        Where an epoch ends within a round, they can only do so at an epoch's beginning.
+        """
+        if self.steps is None or self.steps % self.size == 0:
+            return taken
+        return taken - taken % self.steps
+
     def at(self, number: int) -> tuple[int, bool]:
         """The batch that the rank takes in a round, and whether it is its own.
 

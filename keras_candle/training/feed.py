@@ -10,14 +10,16 @@ import keras
 
 from keras_candle.engine.base import Engine
 from keras_candle.training.agreement import together
-from keras_candle.training.data import ArrayShard
-from keras_candle.training.dataset import DatasetShard, OwnDataset
+from keras_candle.training.array_shard import ArrayShard
+from keras_candle.training.dataset import DatasetShard
 from keras_candle.training.keras_names import DataAdapter, train_validation_split
 from keras_candle.training.options import Options
+from keras_candle.training.position import Position
 from keras_candle.training.pydataset import PyDatasetShard
 from keras_candle.training.randomness import SharedRandomness
 from keras_candle.training.source import ARRAYS, DATASET, PYDATASET, Source
 from keras_candle.training.step import Share, largest_row
+from keras_candle.training.stock import OwnDataset, StockData
 from keras_candle.training.stream import read_in_order
 
 
@@ -85,13 +87,16 @@ def make_feed(source: Source, options: Options, engine: Engine) -> Feed:
     return _feed(adapter, steps, source, options, engine)
 
 
-def make_feeds(given: dict[str, Any], options: Options, engine: Engine) -> tuple[Feed, Feed | None]:
+def make_feeds(
+    given: dict[str, Any], options: Options, engine: Engine, start: Position | None = None
+) -> tuple[Feed, Feed | None]:
     """The rank's parts of the data and of the validation data that `fit` got.
 
     Args:
         given: the arguments of `fit`, by name.
         options: what the user asked for.
         engine: connects the ranks.
+        start: where a training goes on in the data; None for one that begins.
 
     Raises:
         DataError: see `make_feed`.
@@ -99,21 +104,9 @@ def make_feeds(given: dict[str, Any], options: Options, engine: Engine) -> tuple
     """
     alike = ("epochs", "initial_epoch", "validation_freq")
     engine.agree("the arguments of fit", {name: given[name] for name in alike})
-    data = (given["x"], given["y"], given["sample_weight"])
-    held_out = given["validation_data"]
-    if given["validation_split"] and held_out is None:
-        # Before the data are divided, or each rank would hold out its own last rows.
-        split = given["validation_split"]
-        data, held_out = train_validation_split(data, validation_split=split)
-    source = Source(
-        *data,
-        given["class_weight"],
-        given["batch_size"],
-        given["shuffle"],
-        given["steps_per_epoch"],
-        for_training=True,
-    )
-    feed = make_feed(source, options, engine)
+    # Before the data are divided, or each rank would hold out its own last rows.
+    data, held_out = held_out_of(given)
+    feed = make_feed(training_source(given, data, start), options, engine)
     if held_out is None:
         return feed, None
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(held_out)
@@ -127,18 +120,43 @@ def make_feeds(given: dict[str, Any], options: Options, engine: Engine) -> tuple
     return feed, make_feed(validation, options, engine)
 
 
+def held_out_of(given: dict[str, Any]) -> tuple[tuple[Any, Any, Any], Any]:
+    """(x, y, sample_weight) and the validation data of the arguments of `fit`."""
+    data = (given["x"], given["y"], given["sample_weight"])
+    held_out = given["validation_data"]
+    if given["validation_split"] and held_out is None:
+        data, held_out = train_validation_split(data, validation_split=given["validation_split"])
+    return data, held_out
+
+
+def training_source(
+    given: dict[str, Any], data: tuple[Any, Any, Any], start: Position | None
+) -> Source:
+    """The training data of the arguments of `fit`."""
+    return Source(
+        *data,
+        given["class_weight"],
+        given["batch_size"],
+        given["shuffle"],
+        given["steps_per_epoch"],
+        for_training=True,
+        start=start,
+    )
+
+
 def _own_part(source: Source, options: Options, engine: Engine) -> Any:
     adapter = source.own_part(options, engine.size)
-    if source.for_training and adapter.num_batches is None:
-        return OwnDataset(adapter)
-    return adapter
+    if not source.for_training:
+        return adapter
+    kind = OwnDataset if adapter.num_batches is None else StockData
+    return kind(adapter, source.start)
 
 
 def _divided_arrays(source: Source, options: Options, engine: Engine) -> Any:
     arrays, batch_size = source.stock._inputs, source.stock.batch_size
     if source.for_training:
         global_batch_size = batch_size * options.batch_growth(engine.size)
-        return ArrayShard(arrays, global_batch_size, source.shuffle, engine)
+        return ArrayShard(arrays, global_batch_size, source.shuffle, engine, start=source.start)
     # As batches of one rank: a metric may depend on what a batch is, and no gradient has to meet.
     limit = source.steps and source.steps * batch_size
     return ArrayShard(arrays, batch_size, False, engine, limit, divided=False)
@@ -156,21 +174,14 @@ def _dealt(
 ) -> DatasetShard | PyDatasetShard:
     """The part of data that come in batches."""
     if source.kind == PYDATASET:
-        return PyDatasetShard(
-            source.x,
-            options.batch if source.for_training else "replica",
-            engine,
-            randomness,
-            source.class_weight,
-            source.shuffle,
-            source.steps,
-        )
+        batch = options.batch if source.for_training else "replica"
+        return PyDatasetShard(source, batch, engine, randomness)
     dataset = source.x if source.kind == DATASET else read_in_order(source, randomness)
     class_weight = source.class_weight if source.kind == DATASET else None
     if not source.for_training:
         some = dataset.take(source.steps) if source.steps else dataset
         return DatasetShard(some, "replica", engine, class_weight)
-    return DatasetShard(dataset, options.batch, engine, class_weight, source.steps)
+    return DatasetShard(dataset, options.batch, engine, class_weight, source.steps, source.start)
 
 
 def _feed(

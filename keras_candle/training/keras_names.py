@@ -33,6 +33,8 @@ _ADAPTERS = "keras.src.trainers.data_adapters"
 _TRAINER = "keras.src.backend.tensorflow.trainer"
 _OPTIMIZER = "keras.src.optimizers.base_optimizer"
 _TF_OPTIMIZER = "keras.src.backend.tensorflow.optimizer"
+_SEEDS = "keras.src.random.seed_generator"
+_GLOBALS = "keras.src.backend.common.global_state"
 _SAVING = "keras.src.saving.saving_lib"
 
 PRIVATE_NAMES = (
@@ -71,6 +73,8 @@ PRIVATE_NAMES = (
     PrivateName(
         "tensorflow.python.data.ops.dataset_ops", "DatasetV2._inputs", "seeds of tf.data shuffles"
     ),
+    PrivateName(_SEEDS, "global_seed_generator", "resuming what is drawn outside of layers"),
+    PrivateName(_GLOBALS, "get_global_attribute", "resuming what is drawn outside of layers"),
     PrivateName(_SAVING, "_save_state", "checkpoints: what Keras saves, object by object"),
     PrivateName(_SAVING, "H5IOStore", "checkpoints: Keras's own file without HDF5"),
 )
@@ -131,3 +135,10 @@ get_data_adapter: Any = _load(_ADAPTERS, "get_data_adapter")
 def dataset_inputs(dataset: Any) -> list[Any]:
     """The datasets that a `tf.data.Dataset` was made from."""
     return list(dataset._inputs())
+
+
+def global_seed_generator(*, make: bool = False) -> Any:
+    """Keras's generator for what is drawn without a seed; None where nothing was, unless made."""
+    if make:
+        return _load(_SEEDS, "global_seed_generator")()
+    return _load(_GLOBALS, "get_global_attribute")("global_seed_generator")

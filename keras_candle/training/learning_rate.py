@@ -69,6 +69,8 @@ class LearningRateScale:
         warmup_steps: how many steps the way up takes; 0 for none.
         advance: how many steps of a schedule one step counts for, since an epoch of N ranks has
             1/N of the steps that the schedule was made for.
+        offset: how many more a schedule is ahead, after a part of the training with another
+            number of ranks.
 
     Source: Goyal et al. 2017, section 2.2, "gradual warmup".
     """
@@ -76,6 +78,17 @@ class LearningRateScale:
     factor: float = 1.0
     warmup_steps: int = 0
     advance: int = 1
+    offset: int = 0
+
+    def position(self, iterations: Any) -> Any:
+        """Where a schedule is after `iterations` steps.
+
+        Example:
+            >>> LearningRateScale(advance=2, offset=3).position(10)
+            23
+        """
+        position = iterations * self.advance
+        return position + self.offset if self.offset else position
 
     def at(self, iterations: Any) -> Any:
         """The factor after `iterations` steps, a number or a tensor like `iterations`.
@@ -87,7 +100,10 @@ class LearningRateScale:
         """
         if self.factor == 1.0 or not self.warmup_steps:
             return self.factor
-        progress = keras.ops.cast(iterations, "float32") / self.warmup_steps
+        steps = keras.ops.cast(iterations, "float32")
+        if self.offset:
+            steps += self.offset / self.advance
+        progress = steps / self.warmup_steps
         return 1.0 + (self.factor - 1.0) * keras.ops.minimum(progress, 1.0)
 
 
@@ -110,7 +126,7 @@ def scale_learning_rate(optimizer: Any, scale: LearningRateScale) -> None:
     def base_rate() -> Any:
         rate = optimizer._learning_rate
         if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
-            return rate(optimizer._iterations * scale.advance)
+            return rate(scale.position(optimizer._iterations))
         return plain_rate()
 
     def scaled(rate: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -73,6 +73,30 @@ def _combined(
             part = flat[start : start + own[i].size].reshape(own[i].shape)
             whole[i] = part.astype(own[i].dtype)
             start += own[i].size
+    return whole
+
+
+def combined_states(
+    of_ranks: Sequence[Sequence[NDArray[Any]]], reductions: Sequence[str]
+) -> list[NDArray[Any]]:
+    """The states of several ranks' metrics as one, without an engine.
+
+    Args:
+        of_ranks: the variables' values on each rank.
+        reductions: the reduction of each variable.
+
+    Example:
+        >>> combined_states([[np.array(1)], [np.array(2)]], ["sum"])
+        [array(3)]
+    """
+    combine: dict[str, Any] = {"sum": np.sum, "mean": np.mean, "min": np.min, "max": np.max}
+    whole = []
+    for values, reduction in zip(zip(*of_ranks, strict=True), reductions, strict=True):
+        if reduction == "root":
+            whole.append(values[0])
+        else:
+            stacked = np.stack(values).astype(np.float64)
+            whole.append(np.asarray(combine[reduction](stacked, axis=0)).astype(values[0].dtype))
     return whole
 
 

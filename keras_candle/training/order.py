@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,36 +16,81 @@ _NO_SEED = 87654321
 SEEDS_OF_OURS: set[int] = set()
 
 
-def order_of_rows(rows: int, batch_size: int, shuffle: bool | str, engine: Engine) -> Any:
-    """Dataset of one int64 vector: the numbers of all rows, in the order of an epoch.
+class RowOrder:
+    """The orders of all passes.
 
-    With one seed on all ranks it is the order of Keras, so that they go through the rows as one
-    rank with that seed would. Without, the root draws one, anew for each epoch.
+    With one seed on all ranks they are Keras's, so that the ranks go through the rows as one rank
+    with that seed would. Without, they are drawn from a seed of the root's, anew for each pass.
 
     Args:
         rows: how many rows there are.
         batch_size: rows of a batch, within which shuffle="batch" stays.
         shuffle: True, False or "batch", as in `fit`.
         engine: connects the ranks.
+        state: that of a training which goes on; None for one that begins.
+
+    Attributes:
+        state: JSON values from which the same orders can be made in another process; empty
+            without a shuffle.
     """
+
+    def __init__(
+        self,
+        rows: int,
+        batch_size: int,
+        shuffle: bool | str,
+        engine: Engine,
+        state: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._rows, self._batch_size, self._shuffle = rows, batch_size, shuffle
+        self._next_pass = 0
+        self.state: dict[str, Any] = {}
+        if shuffle:
+            self.state = dict(state) if state else _choose_seed(engine)
+
+    def begin(self, passes: int) -> None:
+        """Let the order that is drawn next be that after so many passes."""
+        self._next_pass = passes
+
+    def dataset(self) -> Any:
+        """Dataset of one int64 vector: the numbers of all rows, in the order of a pass."""
+        import tensorflow as tf
+
+        if not self._shuffle:
+            return tf.data.Dataset.from_tensors(np.arange(self._rows))
+        if not self.state["of_keras"]:
+            return tf.data.Dataset.range(1).map(self._draw)
+        own, _ = tf.compat.v1.random.get_seed(1)
+        if own == self.state["seed"]:
+            return _order_of_keras(self._rows, self._batch_size, self._shuffle)
+        tf.random.set_seed(self.state["seed"])
+        try:
+            return _order_of_keras(self._rows, self._batch_size, self._shuffle)
+        finally:
+            tf.random.set_seed(own)
+
+    def _draw(self, _: Any) -> Any:
+        import tensorflow as tf
+
+        # Not before the first row is asked for: Keras begins passes that it does not read.
+        order = tf.numpy_function(self._draw_next, [], tf.int64)
+        return tf.ensure_shape(order, [self._rows])
+
+    def _draw_next(self) -> NDArray[np.int64]:
+        number, self._next_pass = self._next_pass, self._next_pass + 1
+        return drawn_order(
+            self._rows, self._batch_size, self._shuffle, [self.state["seed"], number]
+        )
+
+
+def _choose_seed(engine: Engine) -> dict[str, Any]:
     import tensorflow as tf
 
-    if not shuffle:
-        return tf.data.Dataset.from_tensors(np.arange(rows))
     seeds = engine.gather_objects(tf.compat.v1.random.get_seed(1)[0])
     if len(set(seeds)) == 1 and seeds[0] not in (_NO_SEED, *SEEDS_OF_OURS):
-        return _order_of_keras(rows, batch_size, shuffle)
+        return {"of_keras": True, "seed": int(seeds[0])}
     seed = int(engine.broadcast(int(np.random.default_rng().integers(2**31))))
-
-    def draw(epoch_seed: Any) -> Any:
-        order = tf.numpy_function(
-            lambda number: _drawn(rows, batch_size, shuffle, int(number)), [epoch_seed], tf.int64
-        )
-        return tf.ensure_shape(order, [rows])
-
-    # Each iterator, that is each epoch, draws the next seed.
-    epoch_seeds = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True)
-    return epoch_seeds.take(1).map(draw)
+    return {"of_keras": False, "seed": seed}
 
 
 def _order_of_keras(rows: int, batch_size: int, shuffle: bool | str) -> Any:
@@ -62,8 +108,24 @@ def _order_of_keras(rows: int, batch_size: int, shuffle: bool | str) -> Any:
     return batches.map(tf.random.shuffle).unbatch().batch(rows)
 
 
-def _drawn(rows: int, batch_size: int, shuffle: bool | str, seed: int) -> NDArray[np.int64]:
-    """An order of rows; with "batch" each row stays in its batch."""
+def drawn_order(
+    rows: int, batch_size: int, shuffle: bool | str, seed: list[int]
+) -> NDArray[np.int64]:
+    """An order of rows; with shuffle="batch" each row stays in its batch.
+
+    Args:
+        rows: how many rows there are.
+        batch_size: rows of a batch.
+        shuffle: True or "batch".
+        seed: of NumPy's default generator.
+
+    Returns:
+        A permutation of range(rows), int64 of shape [rows].
+
+    Example:
+        >>> sorted(drawn_order(5, 2, "batch", [7, 0])[:2].tolist())
+        [0, 1]
+    """
     random = np.random.default_rng(seed)
     if shuffle != "batch":
         return random.permutation(rows)

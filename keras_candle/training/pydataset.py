@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -11,8 +13,10 @@ import keras
 from keras_candle.engine.base import Engine
 from keras_candle.training.deal import Deal
 from keras_candle.training.keras_names import DataAdapter, PyDatasetAdapter
+from keras_candle.training.position import Passes, Position
 from keras_candle.training.randomness import SharedRandomness
 from keras_candle.training.rounds import divide, shared_part, stand_in
+from keras_candle.training.source import Source
 
 
 class PyDatasetShard(DataAdapter):  # type: ignore[misc]
@@ -22,40 +26,54 @@ class PyDatasetShard(DataAdapter):  # type: ignore[misc]
     Keras's; what those draw at random is the same on all ranks.
 
     Args:
-        source: the user's PyDataset.
+        source: a source whose x is the user's PyDataset.
         batch: "replica": the batches are dealt to the ranks in turn. Otherwise each batch is
             loaded by every rank and divided.
         engine: connects the ranks.
         randomness: what the hooks and the order of the batches draw from.
-        class_weight: dict from class index to weight, or None.
-        shuffle: whether the order of the batches is drawn anew for each epoch.
-        steps: batches of the whole data in an epoch, None for all.
     """
 
     may_be_empty = True
 
     def __init__(
-        self,
-        source: Any,
-        batch: str,
-        engine: Engine,
-        randomness: SharedRandomness,
-        class_weight: dict[int, float] | None = None,
-        shuffle: bool | str = False,
-        steps: int | None = None,
+        self, source: Source, batch: str, engine: Engine, randomness: SharedRandomness
     ) -> None:
-        self._source, self._class_weight, self._shuffle = source, class_weight, bool(shuffle)
+        self._source, self._class_weight = source.x, source.class_weight
+        self._shuffle = bool(source.shuffle)
         self._divided = self.knows_total = batch != "replica"
         self._engine = engine
         ranks = (0, 1) if self._divided else (engine.rank, engine.size)
-        self.deal = Deal(*ranks, source.num_batches, steps)
-        self._randomness = randomness
-        with self._randomness:
-            whole = PyDatasetAdapter(source, class_weight=class_weight).get_tf_dataset()
+        self.deal = Deal(*ranks, source.x.num_batches, source.steps)
+        self._start = source.start or Position()
+        self._taken = self.deal.whole_epochs(self._start.taken)
+        self.randomness = randomness
+        with self.randomness:
+            whole = PyDatasetAdapter(source.x, class_weight=self._class_weight).get_tf_dataset()
         self._spec = whole.element_spec
         rows = keras.tree.flatten(self._spec)[0].shape[0]
         self._batch_size = shared_part(rows, engine.size) if self._divided else rows
         self._dataset = self._make_dataset()
+        self._passes = Passes(self._dataset)
+
+    def replay(self) -> None:
+        """Call the hooks of the passes before the start: a PyDataset often orders itself there."""
+        for _ in range(self._start.passes):
+            self.on_epoch_begin()
+            self.on_epoch_end()
+
+    def position_after(self, passes: int, steps: int, begun: int) -> Position:
+        """See `ArrayShard.position_after`."""
+        before = self._start.taken if passes == self._start.passes else 0
+        taken = before + self.deal.taken_in(steps)
+        return Position(passes, min(taken, self.deal.batches or taken), begun)
+
+    def steps_left(self, taken: int) -> int | None:
+        """Steps of a pass of which so many batches are taken; None when unknown."""
+        return self._deal_after(taken).rounds()
+
+    def _deal_after(self, taken: int) -> Deal:
+        batches = self.deal.batches
+        return replace(self.deal, batches=None if batches is None else batches - taken)
 
     def _make_dataset(self) -> Any:
         import tensorflow as tf
@@ -73,26 +91,29 @@ class PyDatasetShard(DataAdapter):  # type: ignore[misc]
 
     def _batches(self) -> Iterator[tuple[bool, Any]]:
         """One pass over the rank's batches, in an order that is drawn when it begins."""
+        taken, self._taken = self._taken, 0
         total = self._source.num_batches
-        order: Any = None
+        order: Sequence[int] = range(taken, sys.maxsize)
         if total is not None:
             order = list(range(total))
             if self._shuffle:
-                self._randomness.shuffle(order)
-        rounds = self.deal.rounds()
+                self.randomness.shuffle(order)
+            order = order[taken:]
+        deal = self._deal_after(taken)
+        rounds = deal.rounds()
         numbers = itertools.count() if rounds is None else range(rounds)
-        part = _Part(self._source, self.deal, order)
+        part = _Part(self._source, deal, order)
         adapter = PyDatasetAdapter(part, class_weight=self._class_weight)
         try:
             for number, batch in zip(numbers, adapter._get_iterator(), strict=False):
-                yield self.deal.at(number)[1], batch
+                yield deal.at(number)[1], batch
         finally:
             if adapter.enqueuer:
                 adapter.enqueuer.stop()
 
-    def get_tf_dataset(self) -> Any:
-        """Dataset of `Share`s."""
-        return self._dataset
+    def get_tf_dataset(self) -> Passes:
+        """`Share`s of each pass."""
+        return self._passes
 
     @property
     def num_batches(self) -> int | None:
@@ -106,19 +127,19 @@ class PyDatasetShard(DataAdapter):  # type: ignore[misc]
 
     def on_epoch_begin(self) -> None:
         """Keras's hook."""
-        with self._randomness:
+        with self.randomness:
             self._source.on_epoch_begin()
 
     def on_epoch_end(self) -> None:
         """Keras's hook; a PyDataset often draws its next order here."""
-        with self._randomness:
+        with self.randomness:
             self._source.on_epoch_end()
 
 
 class _Part(keras.utils.PyDataset):  # type: ignore[misc]
     """A rank's batches as a PyDataset, for Keras's workers to load."""
 
-    def __init__(self, source: Any, deal: Deal, order: list[int] | None) -> None:
+    def __init__(self, source: Any, deal: Deal, order: Sequence[int]) -> None:
         super().__init__(source.workers, source.use_multiprocessing, source.max_queue_size)
         self._source, self._deal, self._order = source, deal, order
 
@@ -128,4 +149,4 @@ class _Part(keras.utils.PyDataset):  # type: ignore[misc]
 
     def __getitem__(self, number: int) -> Any:
         index, _ = self._deal.at(number)
-        return self._source[index if self._order is None else self._order[index]]
+        return self._source[self._order[index]]

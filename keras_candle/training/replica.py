@@ -139,7 +139,7 @@ class Replica:
         facts = (
             (step.may_be_empty, step.knows_total, step.is_one_batch, id(step.steps_without_rows)),
             tuple(step.totals.items()),
-            (scale.factor, scale.advance, scale.warmup_steps),
+            (scale.factor, scale.advance, scale.warmup_steps, scale.offset),
         )
         if facts != self._traced_for:
             self.model.train_function = self.model.test_function = None

@@ -13,6 +13,7 @@ from keras_candle.training.dataset import describe_dataset, is_sharded_by_user
 from keras_candle.training.fingerprint import fingerprint
 from keras_candle.training.keras_names import ArrayDataAdapter, get_data_adapter
 from keras_candle.training.options import Options
+from keras_candle.training.position import Position
 from keras_candle.training.randomness import SharedRandomness
 
 ARRAYS, DATASET, PYDATASET, STREAM = "arrays", "tf.data.Dataset", "PyDataset", "stream"
@@ -25,6 +26,7 @@ class Source:
     Attributes:
         steps: steps_per_epoch, or `evaluate`'s steps.
         for_training: False for evaluation, which may stop at any row and needs no equal batches.
+        start: where a training goes on in the data; None for one that begins.
     """
 
     x: Any
@@ -35,6 +37,7 @@ class Source:
     shuffle: bool | str = False
     steps: int | None = None
     for_training: bool = False
+    start: Position | None = None
 
     @cached_property
     def kind(self) -> str:

@@ -110,9 +110,16 @@ def broadcast_state(model: Any, optimizers: Sequence[Any], engine: Engine) -> No
     ):
         if len(set(checksums)) > 1:  # in a second `fit` the ranks hold the same already
             variable.assign(engine.broadcast(value))
-    for generator in _seed_generators(model):
-        state = engine.broadcast(keras.ops.convert_to_numpy(generator.state)).copy()
-        state[0] = (int(state[0]) + engine.rank * _SEED_STRIDE) % 2**32
+    for generator in seed_generators(model):
+        generator.state.assign(engine.broadcast(keras.ops.convert_to_numpy(generator.state)))
+    fold_rank(model, engine.rank)
+
+
+def fold_rank(model: Any, rank: int) -> None:
+    """Give a rank that holds the root's seeds some of its own."""
+    for generator in seed_generators(model):
+        state = keras.ops.convert_to_numpy(generator.state).copy()
+        state[0] = (int(state[0]) + rank * _SEED_STRIDE) % 2**32
         generator.state.assign(state)
 
 
@@ -142,7 +149,8 @@ def average_moving_statistics(model: Any, engine: Engine, others: Sequence[Any] 
         start += values.size
 
 
-def _seed_generators(model: Any) -> list[Any]:
+def seed_generators(model: Any) -> list[Any]:
+    """Those of all layers, in their order."""
     found = {
         id(generator): generator
         for layer in model._flatten_layers()

@@ -15,6 +15,7 @@ from typing import Any
 from keras_candle.engine.base import Engine
 from keras_candle.training.batch import make_batch
 from keras_candle.training.callbacks import rank_safe
+from keras_candle.training.durable import Durable, around_fit
 from keras_candle.training.feed import make_feed, make_feeds
 from keras_candle.training.gradients import leaf_optimizers
 from keras_candle.training.learning_rate import effective_learning_rate
@@ -75,7 +76,6 @@ class Trainer:
         self.replica, self._model, self._engine = replica, model, replica.engine
         self._watch = Watch(replica)
         self._fitting = self._evaluating = self._told_of_xla = False
-        self._plain = {name: MethodType(getattr(type(model), name), model) for name in METHODS}
         # Past Keras's own bookkeeping of attributes, which looks for layers and variables.
         object.__setattr__(model, "_candle_trainer", self)
         object.__setattr__(model, "__deepcopy__", self._copy)
@@ -83,6 +83,10 @@ class Trainer:
             setattr(model, name, getattr(self, name))
         model.train_function = model.test_function = None
         replica.hook()
+
+    def _plain(self, name: str) -> Any:
+        """A method of the model's class. Looked up when needed: others may replace it there."""
+        return MethodType(getattr(type(self._model), name), self._model)
 
     def _copy(self, memo: dict[int, Any]) -> Any:
         """What copy.deepcopy makes: Keras's plain copy, scaled as this model is."""
@@ -94,7 +98,7 @@ class Trainer:
         return scale_model(plain, self.replica.options, self._engine)
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
-        self._plain["compile"](*args, **kwargs)
+        self._plain("compile")(*args, **kwargs)
         self.replica.hook()
 
     def make_train_function(self, *args: Any, **kwargs: Any) -> Any:
@@ -104,7 +108,7 @@ class Trainer:
             self._split_for_xla()
         self._model.jit_compile = False
         try:
-            self._plain["make_train_function"](*args, **kwargs)
+            self._plain("make_train_function")(*args, **kwargs)
         finally:
             self._model.jit_compile = asked
         self._model.train_function = self._watch.watched(self._model.train_function)
@@ -122,9 +126,20 @@ class Trainer:
     def fit(self, *args: Any, **kwargs: Any) -> Any:
         check_trainable(self._model)
         given = self._arguments("fit", args, kwargs)
-        feed, validation = make_feeds(given, self.replica.options, self._engine)
+        around = around_fit(given["callbacks"])
+        return self._fit(given) if around is None else around.run_fit(self._model, given, self._fit)
+
+    def _fit(self, given: dict[str, Any], durable: Durable | None = None) -> Any:
+        start = durable.start if durable else None
+        feed, validation = make_feeds(given, self.replica.options, self._engine, start)
         self.replica.expect(feed, validation)
         self.replica.build(feed.spec())
+        callbacks = rank_safe(
+            given["callbacks"],
+            self._engine,
+            self.replica.take_root_state,
+            self._watch.check_epoch,
+        )
         given.update(
             _NO_DATA,
             x=feed.adapter,
@@ -132,18 +147,15 @@ class Trainer:
             steps_per_epoch=feed.steps,
             shuffle=False,
             validation_split=0.0,
-            callbacks=rank_safe(
-                given["callbacks"],
-                self._engine,
-                self.replica.take_root_state,
-                self._watch.check_epoch,
-            ),
+            callbacks=callbacks,
         )
         if validation:
             given.update(validation_data=(validation.adapter,), validation_steps=validation.steps)
+        if durable:
+            durable.arrange(given)
         self._fitting = True
         try:
-            return self._plain["fit"](**given)
+            return self._plain("fit")(**given)
         finally:
             self._fitting = False
 
@@ -159,7 +171,7 @@ class Trainer:
             args, kwargs = (), {**given, **_NO_DATA, "x": feed.adapter, "steps": feed.steps}
         self._evaluating = True
         try:
-            return self._plain["evaluate"](*args, **kwargs)
+            return self._plain("evaluate")(*args, **kwargs)
         finally:
             self._evaluating = False
 
@@ -167,8 +179,8 @@ class Trainer:
         given = self._arguments("predict", args, kwargs)
         if self.replica.options.shard_predict and self._model.built:
             self._watch.agree_before("predict")
-            return predict_together(self._plain["predict"], given, self._engine)
-        return self._plain["predict"](**given)
+            return predict_together(self._plain("predict"), given, self._engine)
+        return self._plain("predict")(**given)
 
     def train_on_batch(self, *args: Any, **kwargs: Any) -> Any:
         check_trainable(self._model)
@@ -178,13 +190,13 @@ class Trainer:
         if not self.replica.has_root_state:
             self.replica.build(batch.data)
             self.replica.take_root_state()
-        own = self._plain["train_on_batch"](batch.share, return_dict=True)
-        compute = self._plain["_get_metrics_result_or_logs"]
+        own = self._plain("train_on_batch")(batch.share, return_dict=True)
+        compute = self._plain("_get_metrics_result_or_logs")
         logs = global_result(self._model, self._engine, compute, own)
         return logs if given["return_dict"] else self._model._flatten_metrics_in_order(logs)
 
     def _get_metrics_result_or_logs(self, logs: Any) -> Any:
-        plain = self._plain["_get_metrics_result_or_logs"]
+        plain = self._plain("_get_metrics_result_or_logs")
         if self._evaluating:
             return global_result(self._model, self._engine, plain, logs)
         if not self._fitting:
@@ -208,12 +220,12 @@ class Trainer:
         self._on_root("export", filepath, *args, **kwargs)
 
     def _on_root(self, name: str, filepath: Any, *args: Any, **kwargs: Any) -> None:
-        save = partial(save_whole, self._plain[name], filepath, *args, **kwargs)
+        save = partial(save_whole, self._plain(name), filepath, *args, **kwargs)
         self._engine.after_root(save, f"{name} {filepath}")
 
     def _arguments(self, name: str, args: Any, kwargs: Any) -> dict[str, Any]:
         """The arguments by name, defaults included; on the root alone they let Keras speak."""
-        bound = inspect.signature(self._plain[name]).bind(*args, **kwargs)
+        bound = inspect.signature(self._plain(name)).bind(*args, **kwargs)
         bound.apply_defaults()
         given = dict(bound.arguments)
         given |= given.pop("kwargs", {})

@@ -13,7 +13,7 @@ import pytest
 from keras_candle.engine.single import SingleEngine
 from keras_candle.errors import CandleError
 from keras_candle.training import keras_names
-from keras_candle.training.order import order_of_rows
+from keras_candle.training.order import RowOrder
 
 
 def test_every_name_is_there():
@@ -81,7 +81,7 @@ def test_the_order_of_rows_is_that_of_keras(shuffle, rows):
     numbers = np.arange(rows)
     stock = keras_names.ArrayDataAdapter(numbers, batch_size=3, shuffle=shuffle).get_tf_dataset()
     stock = stock.unbatch().batch(rows)
-    ours = order_of_rows(rows, 3, shuffle, SingleEngine())
+    ours = RowOrder(rows, 3, shuffle, SingleEngine()).dataset()
     for epochs in (1, 1, 3):
         expected = [order.tolist() for order in stock.repeat(epochs).as_numpy_iterator()]
         assert [order.tolist() for order in ours.repeat(epochs).as_numpy_iterator()] == expected

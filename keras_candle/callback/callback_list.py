@@ -1,0 +1,109 @@
+"""The list that runs a training's callbacks, and around them what makes the training durable."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import keras
+
+# These must be told of an epoch that had begun before; a LearningRateScheduler must not.
+_SHOW_EPOCHS = (keras.callbacks.ProgbarLogger, keras.callbacks.TensorBoard)
+
+
+class Events(Protocol):
+    """Who is told of a training's events, outside of the callbacks' own."""
+
+    def on_begin(self, callbacks: Sequence[Any]) -> None:
+        """Before the callbacks' on_train_begin."""
+
+    def on_began(self) -> int:
+        """After it. Returns how many steps the first epoch is to leave out."""
+
+    def on_epoch(self, epoch: int) -> None:
+        """Before an epoch."""
+
+    def on_steps(self, done: int) -> None:
+        """After a call of the train function: so many steps of the epoch are done."""
+
+    def on_epoch_over(self, epoch: int, logs: dict[str, Any]) -> None:
+        """After the callbacks' on_epoch_end."""
+
+    def on_end(self) -> None:
+        """After the callbacks' on_train_end."""
+
+
+class DurableCallbackList(keras.callbacks.CallbackList):  # type: ignore[misc]
+    """A CallbackList that can leave out the steps that were taken before.
+
+    The callbacks are told nothing of them, and the model takes none.
+
+    Args:
+        events: is told what happens.
+        callbacks: the training's.
+        steps_per_execution: steps of a call of the train function.
+        **params: see `keras.callbacks.CallbackList`.
+    """
+
+    def __init__(
+        self, events: Events, callbacks: Sequence[Any], steps_per_execution: int, **params: Any
+    ) -> None:
+        super().__init__(list(callbacks), **params)
+        self._events, self._steps_at_once = events, steps_per_execution
+        self._left_out = 0
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Begin, and go on from a checkpoint when all callbacks have begun."""
+        self._events.on_begin(self.callbacks)
+        super().on_train_begin(logs)
+        self._left_out = self._events.on_began()
+        if self._left_out:
+            self._leave_out_steps()
+
+    def _leave_out_steps(self) -> None:
+        train = self.model.train_function
+        calls = self._left_out // self._steps_at_once
+
+        def leave_out(_: Any) -> dict[str, Any]:
+            nonlocal calls
+            calls -= 1
+            if calls == 0:
+                self.model.train_function = train
+            return {}
+
+        if calls:
+            self.model.train_function = leave_out
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Tell the callbacks, unless the epoch had begun before."""
+        self._events.on_epoch(epoch)
+        if not self._left_out:
+            super().on_epoch_begin(epoch, logs)
+            return
+        for callback in self.callbacks:
+            if isinstance(callback, _SHOW_EPOCHS):
+                callback.on_epoch_begin(epoch, logs)
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        """Tell the callbacks, unless the step is left out."""
+        if batch >= self._left_out:
+            super().on_train_batch_begin(batch, logs)
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Tell the callbacks, unless the step is left out."""
+        # Keras up to 3.7 says the first step of a call here, later ones the last.
+        done = (batch // self._steps_at_once + 1) * self._steps_at_once
+        if done > self._left_out:
+            super().on_train_batch_end(batch, logs)
+            self._events.on_steps(done)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Tell the callbacks, and then make a checkpoint."""
+        self._left_out = 0
+        super().on_epoch_end(epoch, logs)
+        self._events.on_epoch_over(epoch, logs or {})
+
+    def on_train_end(self, logs: Any = None) -> None:
+        """End."""
+        super().on_train_end(logs)
+        self._events.on_end()

@@ -1,0 +1,57 @@
+"""How far a fit has come: epoch, steps, and where in its data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from keras_candle.training.position import Position
+
+
+@dataclass
+class Progress:
+    """Counts a fit's steps.
+
+    Attributes:
+        adapter: the training data, which know what a step takes of them.
+        steps_per_epoch: as `fit` got it; None where an epoch is a pass of the data.
+        step: steps that the run has taken, over all its fits.
+        epoch: the epoch that is under way.
+        in_epoch: steps of that epoch that are done.
+        left_out: steps of the first epoch that were taken before.
+        passes: how often the data have been gone through as a whole.
+        in_pass: steps since, but for those that were taken before this process began.
+    """
+
+    adapter: Any
+    steps_per_epoch: int | None
+    step: int = 0
+    epoch: int = 0
+    in_epoch: int = 0
+    left_out: int = 0
+    passes: int = 0
+    in_pass: int = 0
+
+    def advance(self, done: int) -> int:
+        """Note that so many steps of the epoch are done; returns how many are new."""
+        new = done - self.in_epoch
+        self.in_epoch = done
+        self.step += new
+        self.in_pass += new
+        return new
+
+    def end_epoch(self) -> None:
+        """Note that the epoch is over."""
+        self.epoch, self.in_epoch = self.epoch + 1, 0
+        batches = self.adapter.num_batches
+        if self.steps_per_epoch is None or (batches and self._taken_steps() >= batches):
+            self.passes, self.in_pass = self.passes + 1, 0
+
+    def _taken_steps(self) -> int:
+        return self.in_pass + self.left_out if self.passes == 0 else self.in_pass
+
+    def position(self) -> Position:
+        """Where the data are to be gone on with."""
+        begun = self.adapter.get_tf_dataset().begun
+        position: Position = self.adapter.position_after(self.passes, self.in_pass, begun)
+        return position

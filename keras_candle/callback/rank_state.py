@@ -1,0 +1,93 @@
+"""What of a training's state is one rank's own: seeds, metrics, moving statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from keras_candle.checkpoints.manifest import digest
+from keras_candle.engine.base import Engine
+from keras_candle.training.accumulation import half_accumulated
+from keras_candle.training.gradients import outermost_optimizers
+from keras_candle.training.metric_reductions import reductions_of
+from keras_candle.training.metrics import combined_states, metric_variables
+from keras_candle.training.state import fold_rank, is_float, seed_generators
+
+
+def rank_state(model: Any, engine: Engine) -> dict[str, Any]:
+    """This rank's own state, as plain values.
+
+    Args:
+        model: the model, all its variables made.
+        engine: connects the ranks; every rank must call this.
+    """
+    return {
+        "seeds": [_value(each.state) for each in seed_generators(model)],
+        "metrics": [_value(each) for each in metric_variables(model)],
+        "local": _unlike_root(model, engine),
+    }
+
+
+def set_rank_state(model: Any, own: dict[str, Any]) -> None:
+    """Go on from this rank's own state, on as many ranks as it was taken on."""
+    for generator, value in zip(seed_generators(model), own["seeds"], strict=True):
+        generator.state.assign(value)
+    for variable, value in zip(metric_variables(model), own["metrics"], strict=True):
+        variable.assign(value)
+    local = _local_variables(model)
+    for place, value in own["local"].items():
+        local[place].assign(value)
+
+
+def spread_rank_states(model: Any, of_ranks: Sequence[dict[str, Any]], engine: Engine) -> None:
+    """Go on from the states of another number of ranks.
+
+    The metrics count what all of them have seen, moving statistics are their mean, and each rank
+    draws from a seed of its own.
+
+    Args:
+        model: the model, which holds the state of their root.
+        of_ranks: what `rank_state` returned on each of them.
+        engine: connects the ranks of now.
+    """
+    for generator, value in zip(seed_generators(model), of_ranks[0]["seeds"], strict=True):
+        generator.state.assign(value)
+    fold_rank(model, engine.rank)
+    variables = metric_variables(model)
+    whole = combined_states(
+        [[np.asarray(each) for each in own["metrics"]] for own in of_ranks],
+        [reductions_of(model.metrics)[id(each)] for each in variables],
+    )
+    for variable, value in zip(variables, whole, strict=True):
+        # The others begin at nothing, as after a reset: all ranks together have it once.
+        if engine.is_root or reductions_of(model.metrics)[id(variable)] != "sum":
+            variable.assign(value)
+    local = _local_variables(model)
+    for place in sorted({place for own in of_ranks for place in own["local"]}):
+        root = _value(local[place])
+        values = [np.asarray(own["local"].get(place, root), np.float64) for own in of_ranks]
+        local[place].assign(np.mean(values, axis=0).astype(root.dtype))
+
+
+def _unlike_root(model: Any, engine: Engine) -> dict[int, NDArray[Any]]:
+    """What each rank gathers from its own rows within an epoch, where it is not the root's."""
+    if engine.size == 1:
+        return {}
+    values = [_value(each) for each in _local_variables(model)]
+    own = np.array([int(digest(np.ascontiguousarray(each)), 16) >> 1 for each in values], np.int64)
+    of_root = engine.broadcast(own)
+    return {place: values[place] for place in np.flatnonzero(own != of_root).tolist()}
+
+
+def _local_variables(model: Any) -> list[Any]:
+    gathered = half_accumulated(outermost_optimizers(model))
+    return [*(each for each in model.non_trainable_weights if is_float(each)), *gathered]
+
+
+def _value(variable: Any) -> NDArray[Any]:
+    value = np.array(keras.ops.convert_to_numpy(variable))
+    return value.astype(np.float32) if value.dtype.name == "bfloat16" else value

@@ -1,0 +1,133 @@
+"""A model, its callbacks and its random numbers as a checkpoint has them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from keras_candle.callback.run import Run
+from keras_candle.checkpoints.contents import first_difference, read_rank, read_tensors
+from keras_candle.checkpoints.keras_state import owner_of
+from keras_candle.checkpoints.layout import layout_of
+from keras_candle.checkpoints.manifest import read
+from keras_candle.errors import CheckpointError
+from keras_candle.training.building import build_model
+from keras_candle.training.gradients import leaf_optimizers, outermost_optimizers
+from keras_candle.training.learning_rate import LearningRateScale, scale_learning_rate
+
+
+def identity_of(model: Any, adapter: Any) -> dict[str, Any]:
+    """What must be the same for a training to go on: optimizers, and what is known of the data."""
+    spec = adapter.get_tf_dataset().element_spec
+    data = getattr(spec, "data", spec)
+    leaves = [each for each in keras.tree.flatten(data) if each is not None]
+    return {
+        "optimizers": [type(each).__name__ for each in outermost_optimizers(model)],
+        "rows of the data": getattr(adapter, "rows", None),
+        "row shapes and dtypes of the data": [
+            f"{list(each.shape[1:])} {each.dtype.name}" for each in leaves
+        ],
+        "fingerprint of the data": getattr(adapter, "fingerprint", None),
+    }
+
+
+def check_identity(folder: str, found: dict[str, Any], expected: dict[str, Any]) -> None:
+    """Refuse to go on with something else.
+
+    Raises:
+        CheckpointError: with the first difference.
+    """
+    for what, value in expected.items():
+        if what in found and found[what] != value:
+            raise CheckpointError(
+                f"{folder} was made with other {what}: {found[what]} there, {value} here. Go on "
+                "with what it was made with, or say resume='never' or name another run directory."
+            )
+
+
+def build_all(model: Any, adapter: Any) -> None:
+    """Make all variables of a model that has not been trained yet."""
+    spec = adapter.get_tf_dataset().element_spec
+    build_model(model, spec)
+    optimizer = getattr(model, "optimizer", None)
+    if optimizer is not None and not optimizer.built:
+        optimizer.build(model.trainable_variables)
+
+
+def load_tensors(model: Any, run: Run, step: int) -> None:
+    """Give every rank the weights and optimizer variables of a checkpoint.
+
+    Raises:
+        CheckpointError: when the model is another one, with the first difference.
+    """
+    layout = layout_of(model)
+    folder = run.folder.path_of(step)
+
+    def check() -> None:
+        if difference := first_difference(read(folder).tensors, layout):
+            raise CheckpointError(
+                f"{folder} is a checkpoint of another model: {difference}. Go on with the model "
+                "that it was made with, or say resume='never' or name another run directory."
+            )
+
+    run.on_root(check)
+    tensors = read_tensors(folder, layout) if run.engine.is_root else iter(())
+    by_hand: dict[str, dict[str, Any]] = {}
+    for place in layout.places:
+        value, variable = run.engine.broadcast(next(tensors, None)), place.value()
+        if hasattr(variable, "assign"):
+            variable.assign(value)
+        else:  # an object that saves itself in its own way
+            path, _, key = place.name.rpartition("vars/")
+            by_hand.setdefault(path.rstrip("/"), {})[key] = value
+    for path, values in by_hand.items():
+        owner_of(model, path).load_own_variables(values)
+
+
+def read_ranks(run: Run, step: int, size: int) -> list[dict[str, Any]]:
+    """What is each rank's own in a checkpoint, on every rank."""
+    folder = run.folder.path_of(step)
+    found: list[dict[str, Any]] = run.on_root(
+        lambda: [read_rank(folder, rank) for rank in range(size)]
+    )
+    return found
+
+
+def schedule_position(model: Any) -> int:
+    """Where the learning-rate schedule is, in steps of one rank."""
+    scale = _scale_of(model)
+    return int(scale.position(iterations_of(model)))
+
+
+def let_schedule_go_on(model: Any, position: int, iterations: int) -> None:
+    """Let the schedule go on where it was, although steps now count for more or less.
+
+    To be called before the train function is made.
+
+    Args:
+        model: the model.
+        position: what `schedule_position` returned.
+        iterations: steps that the optimizer had taken then.
+    """
+    scale = _scale_of(model)
+    scale.offset = position - iterations * scale.advance
+    if scale.offset and not hasattr(model, "_candle_trainer"):
+        object.__setattr__(model, "_candle_scale", scale)
+        for optimizer in outermost_optimizers(model):
+            for leaf in leaf_optimizers(optimizer):
+                scale_learning_rate(leaf, scale)
+
+
+def _scale_of(model: Any) -> LearningRateScale:
+    trainer = getattr(model, "_candle_trainer", None)
+    if trainer is not None:
+        scale: LearningRateScale = trainer.replica.scale
+        return scale
+    return getattr(model, "_candle_scale", None) or LearningRateScale()
+
+
+def iterations_of(model: Any) -> int:
+    """Steps that the optimizer has taken."""
+    optimizers = outermost_optimizers(model)
+    return int(optimizers[0].iterations.numpy()) if optimizers else 0

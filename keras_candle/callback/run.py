@@ -1,0 +1,131 @@
+"""One run directory in this process: its checkpoints, which the fits of a script share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from keras_candle.checkpoints.contents import read_state
+from keras_candle.checkpoints.folder import CheckpointFolder
+from keras_candle.engine.base import Engine
+from keras_candle.errors import CheckpointError
+from keras_candle.run_directory import RunDirectory
+
+# How many fits of this process have used a run directory: the n-th of a script that is started
+# again is the n-th of the one before.
+_fits: dict[Path, int] = {}
+# The step at which the last of them ended.
+_steps: dict[Path, int] = {}
+
+
+class Run:
+    """A run directory as one fit uses it. Root alone reads and writes there.
+
+    Args:
+        path: the directory.
+        engine: connects the ranks.
+
+    Attributes:
+        fit: which of the script's fits in this directory this one is, from 0.
+        first_step: steps that the fits before it have taken.
+    """
+
+    def __init__(self, path: Path, engine: Engine) -> None:
+        self.directory, self.engine = RunDirectory(path), engine
+        self.folder = CheckpointFolder(self.directory.checkpoints)
+        self.fit = _fits.get(self.directory.path, 0)
+        self.first_step = _steps.get(self.directory.path, 0)
+
+    def open(self) -> None:
+        """Own the directory, before the first step.
+
+        Raises:
+            CheckpointError: on every rank, when root cannot.
+        """
+        self.on_root(self._open)
+
+    def _open(self) -> None:
+        self.directory.own(self.engine.say)
+        try:
+            self.folder.recover()
+        except OSError as cause:
+            self.directory.give_up()
+            raise CheckpointError(f"{self.folder.path} cannot be put right ({cause}).") from cause
+
+    def close(self) -> None:
+        """Let another process own it."""
+        self.directory.give_up()
+
+    def end_fit(self, step: int) -> None:
+        """Take note that this fit came to its end at a step of the run."""
+        _fits[self.directory.path], _steps[self.directory.path] = self.fit + 1, step
+
+    def find(self, resume: str) -> dict[str, Any] | None:
+        """The state from which this fit goes on, None where it begins.
+
+        Args:
+            resume: "auto", "required" or "never".
+
+        Returns:
+            What `read_state` returns, the same on all ranks.
+
+        Raises:
+            CheckpointError: on every rank, when one is required and there is none.
+        """
+        state: dict[str, Any] | None = self.on_root(lambda: self._find(resume))
+        return state
+
+    def _find(self, resume: str) -> dict[str, Any] | None:
+        steps = self.folder.steps()
+        if resume == "never":
+            if self.fit == 0 and steps:
+                self.folder.set_aside(steps)
+                self.engine.say(f"resume='never': {len(steps)} checkpoints were set aside.")
+            return None
+        newest = self.folder.newest_whole(self.engine.say)
+        state = None if newest is None else read_state(self.folder.path_of(newest))
+        damaged = [step for step in steps if newest is None or step > newest]
+        if state is not None and state["fit"] > self.fit:
+            state = self._end_of_this_fit(state)
+        elif damaged:
+            self.folder.set_aside(damaged)
+        if state is not None and state["fit"] < self.fit:
+            state = None
+        if state is None and resume == "required":
+            raise CheckpointError(
+                f"resume='required', but {self.folder.path} has no whole checkpoint of fit number "
+                f"{self.fit + 1} of this script. Look for the right run directory, or say "
+                "resume='auto'."
+            )
+        return state
+
+    def _end_of_this_fit(self, newest: dict[str, Any]) -> dict[str, Any]:
+        """The state with which this fit ended: a later one of the script was under way."""
+        step = newest["ends"][str(self.fit)]
+        damage = self.folder.find_damage(step)
+        if damage:
+            raise CheckpointError(
+                f"Fit number {self.fit + 1} of this script ended with {self.folder.path_of(step)}, "
+                f"which is needed to go on with number {newest['fit'] + 1} and is damaged: "
+                f"{'; '.join(damage)}. Put it back from a copy, or say resume='never'."
+            )
+        return read_state(self.folder.path_of(step))
+
+    def on_root(self, action: Callable[[], Any]) -> Any:
+        """What an action returns on root, on every rank; what it raises, every rank raises.
+
+        Raises:
+            CheckpointError: what root raised.
+        """
+        result: Any = None
+        problem = ""
+        if self.engine.is_root:
+            try:
+                result = action()
+            except CheckpointError as error:
+                problem = str(error)
+        problem, result = self.engine.broadcast((problem, result))
+        if problem:
+            raise CheckpointError(problem)
+        return result

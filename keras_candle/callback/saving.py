@@ -1,0 +1,138 @@
+"""Checkpoints of one fit: taken together by all ranks, written behind by root."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from keras_candle.callback.options import Checkpoint
+from keras_candle.callback.run import Run
+from keras_candle.checkpoints.contents import Contents, architecture_of
+from keras_candle.checkpoints.folder import Keep
+from keras_candle.checkpoints.layout import layout_of
+from keras_candle.checkpoints.weights import Snapshot
+from keras_candle.checkpoints.writer import Writer
+from keras_candle.errors import CheckpointError
+from keras_candle.training.gradients import outermost_optimizers
+from keras_candle.training.state import shared_variables
+
+
+class Saving:
+    """What root keeps between two checkpoints.
+
+    Args:
+        run: where they go.
+        options: which of them stay.
+        model: whose they are.
+
+    Attributes:
+        best: (value, step) of the best ones that stay, the best first.
+    """
+
+    def __init__(self, run: Run, options: Checkpoint, model: Any) -> None:
+        self._run, self._options, self._model = run, options, model
+        self._writer = Writer()
+        self._snapshot: Snapshot | None = None
+        self._of: list[int] = []
+        self._architecture = ""
+        self.best: list[tuple[float, int]] = []
+
+    def improves(self, logs: Mapping[str, Any]) -> bool:
+        """Whether an epoch's logs are among the best."""
+        value = logs.get(self._options.monitor)
+        if value is None or not self._options.keep_best:
+            return False
+        full = len(self.best) >= self._options.keep_best
+        return not full or self._better(float(value), self.best[-1][0])
+
+    def _better(self, one: float, other: float) -> bool:
+        return one < other if self._options.smaller_is_better else one > other
+
+    def note_best(self, value: float, step: int) -> None:
+        """Take note of a checkpoint's value."""
+        self.best = [each for each in self.best if each[1] != step]
+        self.best.append((value, step))
+        self.best.sort(key=lambda each: each[0], reverse=not self._options.smaller_is_better)
+        del self.best[self._options.keep_best :]
+
+    def save(
+        self,
+        step: int,
+        state: Mapping[str, Any],
+        of_ranks: list[dict[str, Any]],
+        always: list[int],
+    ) -> None:
+        """Copy the model's state, and write it behind.
+
+        Args:
+            step: steps of the run.
+            state: what all ranks share.
+            of_ranks: what is each rank's own.
+            always: steps whose checkpoints stay.
+
+        Raises:
+            CheckpointError: when the one before could not be written.
+        """
+        self._writer.wait()
+        snapshot = self._take_snapshot()
+        facts = {
+            "fit": state["fit"],
+            "epoch": state["epoch"],
+            "in_epoch": state["in_epoch"],
+            "ranks": len(of_ranks),
+            "chain": state["chain"],
+            "monitor": dict(state["monitor"]),
+        }
+        contents = Contents(
+            step, snapshot.layout, snapshot.arrays, state, of_ranks, self._architecture, facts
+        )
+        best = [each for _, each in self.best]
+        self._writer.start(lambda: self._write(contents, best, always))
+
+    def _take_snapshot(self) -> Snapshot:
+        variables = [id(each) for each in shared_variables(self._model, self._optimizers())]
+        if self._snapshot is None or variables != self._of:
+            self._snapshot, self._of = Snapshot(layout_of(self._model)), variables
+            self._architecture = architecture_of(self._model)
+        self._snapshot.take()
+        return self._snapshot
+
+    def _write(self, contents: Contents, best: list[int], always: list[int]) -> None:
+        folder, began = self._run.folder, time.monotonic()
+        with folder.new(contents.step) as path:
+            contents.write(path)
+        if best and best[0] == contents.step:
+            folder.point_to_best(contents.step)
+        keep = Keep(self._options.keep_last, self._options.keep_every)
+        removed = folder.prune(keep, [*best, *always])
+        self._run.directory.note(
+            "checkpoint",
+            step=contents.step,
+            epoch=contents.state["epoch"],
+            in_epoch=contents.state["in_epoch"],
+            seconds=round(time.monotonic() - began, 3),
+            removed=removed,
+        )
+
+    def _optimizers(self) -> list[Any]:
+        return outermost_optimizers(self._model)
+
+    @property
+    def failed(self) -> bool:
+        """Whether something went wrong behind."""
+        return self._writer.failed
+
+    def abandon(self) -> None:
+        """Wait for what is being written, and let an error be: there is another one already."""
+        with contextlib.suppress(CheckpointError):
+            self._writer.wait()
+
+    def check(self) -> None:
+        """Raise what went wrong behind."""
+        self._writer.check()
+
+    def wait(self) -> None:
+        """Wait until all is written; raise what went wrong."""
+        self._writer.wait()

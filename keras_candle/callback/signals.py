@@ -1,0 +1,40 @@
+"""Signals that ask a training to save and stop."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from types import FrameType
+from typing import Any
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+
+
+class StopSignals:
+    """Takes note of SIGTERM and SIGUSR1 while a training runs; a second SIGTERM ends at once.
+
+    Attributes:
+        received: the signal's number, 0 before there was one.
+    """
+
+    def __init__(self) -> None:
+        self.received = 0
+        self._before: dict[int, Any] = {}
+
+    def listen(self) -> None:
+        """Begin. Outside of the main thread, Python has no signals."""
+        if threading.current_thread() is threading.main_thread():
+            self._before = {each: signal.signal(each, self._note) for each in STOP_SIGNALS}
+
+    def _note(self, number: int, _: FrameType | None) -> None:
+        if self.received == signal.SIGTERM == number:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        self.received = self.received or number
+
+    def stop_listening(self) -> None:
+        """Let the handlers from before take over again."""
+        for number, handler in self._before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        self._before = {}

@@ -1,0 +1,162 @@
+"""What a checkpoint's folder holds, written and read.
+
+config.json, metadata.json   the model's architecture, as Keras writes it into a folder
+model.weights.h5             weights and optimizer variables, as Keras writes them
+state.json                   everything else that all ranks share
+rank-00000.npz               what is one rank's own: its random numbers, its metrics' state
+MANIFEST.json                a hash of all of it
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from keras_candle.checkpoints import manifest
+from keras_candle.checkpoints.layout import Layout
+from keras_candle.checkpoints.plain import decode, encode
+from keras_candle.checkpoints.weights import write
+from keras_candle.errors import CheckpointError
+
+WEIGHTS, STATE = "model.weights.h5", "state.json"
+_CONFIG, _METADATA = "config.json", "metadata.json"
+
+
+@dataclass(frozen=True)
+class Contents:
+    """A training's state at one step.
+
+    Attributes:
+        step: steps that the run had taken.
+        layout: of the weights file.
+        arrays: a tensor for each of the layout's places.
+        state: plain values that all ranks share.
+        of_ranks: plain values of each rank, by rank.
+        architecture: config.json's text; empty for a model that Keras cannot describe.
+        facts: what the manifest says, JSON values.
+    """
+
+    step: int
+    layout: Layout
+    arrays: Sequence[NDArray[Any]]
+    state: Mapping[str, Any]
+    of_ranks: Sequence[Mapping[str, Any]]
+    architecture: str = ""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def write(self, folder: Path) -> None:
+        """Write all files, the manifest last.
+
+        Args:
+            folder: a new one.
+
+        Raises:
+            OSError: when it cannot be written.
+        """
+        tensors = write(folder / WEIGHTS, self.layout, self.arrays)
+        if self.architecture:
+            (folder / _CONFIG).write_text(self.architecture)
+            (folder / _METADATA).write_text(json.dumps({"keras_version": keras.__version__}))
+        arrays: dict[str, NDArray[Any]] = {}
+        (folder / STATE).write_text(json.dumps(encode(dict(self.state), arrays), indent=1))
+        if arrays:
+            (folder / _arrays_of(STATE)).write_bytes(_to_npz(arrays))
+        for rank, own in enumerate(self.of_ranks):
+            (folder / rank_file(rank)).write_bytes(_to_npz_with_json(own))
+        described = manifest.describe(folder, tensors, {"step": self.step, **self.facts})
+        (folder / manifest.NAME).write_bytes(manifest.to_json(described))
+
+
+def architecture_of(model: Any) -> str:
+    """config.json's text for a model, empty where Keras cannot describe it."""
+    try:
+        return json.dumps(keras.saving.serialize_keras_object(model))
+    except Exception:  # whatever a user's get_config raises: the weights are saved all the same
+        return ""
+
+
+def rank_file(rank: int) -> str:
+    """The name of the file with what is one rank's own.
+
+    Example:
+        >>> rank_file(3)
+        'rank-00003.npz'
+    """
+    return f"rank-{rank:05d}.npz"
+
+
+def read_state(folder: Path) -> dict[str, Any]:
+    """What all ranks share, from a checkpoint that is whole."""
+    beside = folder / _arrays_of(STATE)
+    arrays = _from_npz(beside.read_bytes()) if beside.exists() else {}
+    state: dict[str, Any] = decode(json.loads((folder / STATE).read_text()), arrays)
+    return state
+
+
+def read_rank(folder: Path, rank: int) -> dict[str, Any]:
+    """What is one rank's own, from a checkpoint that is whole."""
+    arrays = _from_npz((folder / rank_file(rank)).read_bytes())
+    own: dict[str, Any] = decode(json.loads(arrays.pop("json").tobytes()), arrays)
+    return own
+
+
+def read_tensors(folder: Path, layout: Layout) -> Iterator[NDArray[Any]]:
+    """The tensors of a checkpoint, in the layout's order.
+
+    Raises:
+        CheckpointError: when the layout is not that of the checkpoint, with the first difference.
+    """
+    tensors = manifest.read(folder).tensors
+    if difference := first_difference(tensors, layout):
+        raise CheckpointError(f"{folder} is a checkpoint of another model: {difference}.")
+    for place in layout.places:
+        with open(folder / WEIGHTS, "rb") as file:
+            file.seek(place.offset_bytes)
+            content = file.read(place.size_bytes)
+        yield np.frombuffer(content, place.dtype).reshape(place.shape)
+
+
+def first_difference(tensors: Sequence[manifest.Tensor], layout: Layout) -> str:
+    """In what the tensors of a checkpoint differ from a model's; empty where they do not."""
+    found = {each.name: (tuple(each.shape), each.dtype) for each in tensors}
+    expected = {place.name: (place.shape, place.dtype.name) for place in layout.places}
+    for name in [*expected, *found]:
+        if found.get(name) != expected.get(name):
+            return (
+                f"{name} is {_said(found.get(name))} there, "
+                f"the model's is {_said(expected.get(name))}"
+            )
+    return ""
+
+
+def _said(tensor: tuple[tuple[int, ...], str] | None) -> str:
+    return "missing" if tensor is None else f"{tensor[1]} {list(tensor[0])}"
+
+
+def _arrays_of(name: str) -> str:
+    return f"{name}.npz"
+
+
+def _to_npz_with_json(value: Mapping[str, Any]) -> bytes:
+    arrays: dict[str, NDArray[Any]] = {}
+    text = json.dumps(encode(dict(value), arrays)).encode()
+    return _to_npz({**arrays, "json": np.frombuffer(text, np.uint8)})
+
+
+def _to_npz(arrays: Mapping[str, NDArray[Any]]) -> bytes:
+    content = io.BytesIO()
+    np.savez(content, allow_pickle=False, **arrays)
+    return content.getvalue()
+
+
+def _from_npz(content: bytes) -> dict[str, NDArray[Any]]:
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        return dict(arrays)

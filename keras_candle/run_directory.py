@@ -1,0 +1,117 @@
+"""A run's place on disk: its names, its lock, its journal.
+
+config.json     what the run was asked to do
+journal.jsonl   what happened, one line each, only ever appended to
+checkpoints/    one folder for each checkpoint, see keras_candle.checkpoints
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from keras_candle.errors import CheckpointError
+
+_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
+
+
+class RunDirectory:
+    """The directory of one run, of which one process at a time is the owner.
+
+    Args:
+        path: the directory. Nothing is made or opened before `own`.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path).absolute()
+        self.config = self.path / "config.json"
+        self.journal = self.path / "journal.jsonl"
+        self.checkpoints = self.path / "checkpoints"
+        self._lock: int | None = None
+
+    def own(self, tell: Callable[[str], Any]) -> None:
+        """Make the directory, and be the only process that writes there.
+
+        Args:
+            tell: gets a sentence where the file system knows no locks.
+
+        Raises:
+            CheckpointError: when it cannot be written, or another process owns it.
+        """
+        lock = self.path / ".lock"
+        try:
+            self.checkpoints.mkdir(parents=True, exist_ok=True)
+            _try_to_write(self.checkpoints)
+            descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as cause:
+            raise CheckpointError(
+                f"The run directory {self.path} cannot be written ({cause}). Name one that can."
+            ) from cause
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as cause:
+            if cause.errno in _NO_LOCKS:
+                tell(f"{self.path} lies on a file system without locks: let one job write there.")
+            else:
+                owner = os.pread(descriptor, 1000, 0).decode(errors="replace").strip()
+                os.close(descriptor)
+                raise CheckpointError(
+                    f"The run directory {self.path} belongs to a run that has not ended "
+                    f"({owner or 'its process is unknown'}). Wait for it, end it, or name another "
+                    "directory."
+                ) from cause
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"host {socket.gethostname()}, pid {os.getpid()}".encode(), 0)
+        self._lock = descriptor
+
+    def give_up(self) -> None:
+        """Let another process own it."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def note(self, event: str, **facts: Any) -> None:
+        """Append a line to the journal.
+
+        Args:
+            event: what happened, in one word.
+            **facts: JSON values.
+
+        Raises:
+            OSError: when it cannot be written.
+        """
+        line = json.dumps({"time_s": round(time.time(), 3), "event": event, **facts}) + "\n"
+        # One write: a line is there as a whole, or its end is missing and the next reader sees it.
+        descriptor = os.open(self.journal, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        try:
+            os.write(descriptor, line.encode())
+        finally:
+            os.close(descriptor)
+
+    def notes(self) -> list[dict[str, Any]]:
+        """The journal's lines; one that was cut by a crash is left out."""
+        try:
+            lines = self.journal.read_text().splitlines()
+        except FileNotFoundError:
+            return []
+        found = []
+        for line in lines:
+            with contextlib.suppress(ValueError):
+                found.append(json.loads(line))
+        return found
+
+
+def _try_to_write(folder: Path) -> None:
+    probe = folder / f".probe-{os.getpid()}"
+    try:
+        probe.write_bytes(b"x")
+    finally:
+        probe.unlink(missing_ok=True)

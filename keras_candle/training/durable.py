@@ -1,0 +1,88 @@
+"""Where a training that is made durable differs from another: what `fit` asks of its callback."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import keras
+
+from keras_candle.engine.single import SingleEngine
+from keras_candle.errors import DataError
+from keras_candle.training.array_shard import ArrayShard
+from keras_candle.training.feed import held_out_of, training_source
+from keras_candle.training.position import Position
+from keras_candle.training.source import ARRAYS
+from keras_candle.training.stock import StockData
+
+
+class Durable(Protocol):
+    """One training.
+
+    Attributes:
+        start: where it goes on in its data; None where it begins.
+    """
+
+    start: Position | None
+
+    def arrange(self, given: dict[str, Any]) -> None:
+        """Put a CallbackList of its own into the arguments of `fit`, whose data are an adapter."""
+
+
+class AroundFit(keras.callbacks.Callback):  # type: ignore[misc]
+    """A callback that `fit` is called by."""
+
+    def run_fit(
+        self, model: Any, given: dict[str, Any], fit: Callable[[dict[str, Any], Durable], Any]
+    ) -> Any:
+        """Call fit(given, durable), or not where there is nothing left to train.
+
+        Args:
+            model: the model.
+            given: the arguments of its `fit`, by name.
+            fit: trains.
+
+        Returns:
+            What `fit` returns.
+        """
+        raise NotImplementedError
+
+
+def around_fit(callbacks: Any) -> AroundFit | None:
+    """The callback of the arguments of `fit` that it is to be called by."""
+    kept = getattr(callbacks, "callbacks", None)
+    if kept is None:
+        kept = keras.tree.flatten(callbacks) if callbacks else []
+    return next((each for each in kept if isinstance(each, AroundFit)), None)
+
+
+def take_own_data(given: dict[str, Any], start: Position | None) -> None:
+    """Put an adapter that can go on anywhere in the place of the data of one rank's `fit`.
+
+    Args:
+        given: the arguments of `fit`.
+        start: where it goes on in the data; None for one that begins.
+    """
+    data, held_out = held_out_of(given)
+    source = training_source(given, data, start)
+    adapter: Any = None
+    if source.kind == ARRAYS:
+        stock = source.stock
+        adapter = ArrayShard(
+            stock._inputs, stock.batch_size, source.shuffle, SingleEngine(), start=start
+        )
+        try:
+            adapter.get_tf_dataset()
+        except DataError:  # sparse ones
+            adapter = None
+    given.update(
+        x=adapter or StockData(source.stock, start),
+        y=None,
+        sample_weight=None,
+        class_weight=None,
+        batch_size=None,
+        shuffle=False,
+        validation_split=0.0,
+        validation_data=held_out,
+        validation_batch_size=given["validation_batch_size"] or given["batch_size"],
+    )

@@ -1,0 +1,54 @@
+"""How far a training has come in its data, so that another process can go on from there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Position:
+    """A place in the training data, the same for any number of ranks.
+
+    Attributes:
+        passes: how often the data have been gone through as a whole.
+        taken: rows of arrays, else batches of the whole data, that were taken since.
+        begun: how often their reading was begun: a `tf.data` shuffle draws anew each time.
+        order: how the rows are ordered, see `RowOrder.state`; empty for data that order themselves.
+    """
+
+    passes: int = 0
+    taken: int = 0
+    begun: int = 0
+    order: Mapping[str, Any] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The position as JSON values."""
+        return asdict(self)
+
+
+class Passes:
+    """Stands where Keras expects a `tf.data.Dataset`, and is gone through once for each pass.
+
+    Args:
+        dataset: what a pass reads.
+        rest: what the first one reads where a training goes on; None for the whole.
+        begun: how often the dataset was begun before.
+    """
+
+    def __init__(self, dataset: Any, rest: Any = None, begun: int = 0) -> None:
+        self._dataset, self._rest, self._before, self.begun = dataset, rest, begun, 0
+        self.element_spec = dataset.element_spec
+
+    def cardinality(self) -> Any:
+        """Of a whole pass."""
+        return self._dataset.cardinality()
+
+    def __iter__(self) -> Iterator[Any]:
+        rest, self._rest = self._rest, None
+        while self.begun < self._before - (rest is not None):
+            iter(self._dataset)
+            self.begun += 1
+        self.begun += 1
+        return iter(self._dataset if rest is None else rest)

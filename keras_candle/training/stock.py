@@ -1,0 +1,117 @@
+"""Keras's own adapters of data that need no dividing, made to go on where a training was left."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keras_candle.training.keras_names import DataAdapter
+from keras_candle.training.position import Passes, Position
+from keras_candle.training.rounds import element_of, empty_share, known_rows, own_share
+
+
+class StockData(DataAdapter):  # type: ignore[misc]
+    """The batches of Keras's own adapter.
+
+    Args:
+        stock: the adapter.
+        start: where a training goes on; None for one that begins.
+    """
+
+    def __init__(self, stock: Any, start: Position | None = None) -> None:
+        self._stock, self._start = stock, start or Position()
+        dataset = self._make_dataset()
+        rest = dataset.skip(self._start.taken) if self._start.taken else None
+        self._passes = Passes(dataset, rest, self._start.begun)
+
+    def _make_dataset(self) -> Any:
+        return self._stock.get_tf_dataset()
+
+    def position_after(self, passes: int, steps: int, begun: int) -> Position:
+        """See `ArrayShard.position_after`."""
+        before = self._start.taken if passes == self._start.passes else 0
+        taken = before + steps
+        return Position(passes, min(taken, self.num_batches or taken), begun)
+
+    def steps_left(self, taken: int) -> int | None:
+        """Steps of a pass of which so many batches are taken; None when unknown."""
+        return None if self.num_batches is None else self.num_batches - taken
+
+    def replay(self) -> None:
+        """Call the hooks of the passes before the start: a PyDataset often orders itself there."""
+        for _ in range(self._start.passes):
+            self.on_epoch_begin()
+            self.on_epoch_end()
+
+    def get_tf_dataset(self) -> Passes:
+        """The adapter's batches of each pass."""
+        return self._passes
+
+    @property
+    def num_batches(self) -> int | None:
+        """As the adapter says."""
+        number: int | None = self._stock.num_batches
+        return number
+
+    @property
+    def batch_size(self) -> int | None:
+        """As the adapter says."""
+        rows: int | None = self._stock.batch_size
+        return rows
+
+    @property
+    def has_partial_batch(self) -> bool | None:
+        """As the adapter says."""
+        partial: bool | None = self._stock.has_partial_batch
+        return partial
+
+    @property
+    def partial_batch_size(self) -> int | None:
+        """As the adapter says."""
+        rows: int | None = self._stock.partial_batch_size
+        return rows
+
+    def on_epoch_begin(self) -> None:
+        """Keras's hook."""
+        self._stock.on_epoch_begin()
+
+    def on_epoch_end(self) -> None:
+        """Keras's hook."""
+        self._stock.on_epoch_end()
+
+
+class OwnDataset(StockData):
+    """Batches that are this rank's already, of which nobody knows how many they are.
+
+    After the last one come shares that count nothing, so that the other ranks need not wait in
+    vain; that they came is an error at the epoch's end.
+    """
+
+    may_be_empty = True
+
+    def _make_dataset(self) -> Any:
+        import tensorflow as tf
+
+        dataset = super()._make_dataset()
+        own = dataset.map(lambda *e: own_share(element_of(dataset, e)))
+        nothing = tf.data.Dataset.from_tensors(empty_share(dataset.element_spec))
+        return own.concatenate(nothing.repeat()).prefetch(2)
+
+    @property
+    def num_batches(self) -> None:
+        """Not known."""
+        return None
+
+    @property
+    def batch_size(self) -> int | None:
+        """Rows of this rank in a step, None when unknown."""
+        return known_rows(self._passes.element_spec.data)
+
+    @property
+    def has_partial_batch(self) -> None:
+        """Not known."""
+        return None
+
+    @property
+    def partial_batch_size(self) -> None:
+        """Not known."""
+        return None
