@@ -21,7 +21,7 @@ class Events(Protocol):
         """After it. Returns how many steps the first epoch is to leave out."""
 
     def on_epoch(self, epoch: int) -> None:
-        """Before an epoch."""
+        """After the callbacks' on_epoch_begin."""
 
     def on_steps(self, done: int) -> None:
         """After a call of the train function: so many steps of the epoch are done."""
@@ -76,13 +76,13 @@ class DurableCallbackList(keras.callbacks.CallbackList):  # type: ignore[misc]
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Tell the callbacks, unless the epoch had begun before."""
-        self._events.on_epoch(epoch)
         if not self._left_out:
             super().on_epoch_begin(epoch, logs)
-            return
-        for callback in self.callbacks:
-            if isinstance(callback, _SHOW_EPOCHS):
-                callback.on_epoch_begin(epoch, logs)
+        else:
+            for callback in self.callbacks:
+                if isinstance(callback, _SHOW_EPOCHS):
+                    callback.on_epoch_begin(epoch, logs)
+        self._events.on_epoch(epoch)
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         """Tell the callbacks, unless the step is left out."""

@@ -12,6 +12,7 @@ import numpy as np
 
 from keras_candle.callback import others, restoring
 from keras_candle.callback.callback_list import DurableCallbackList
+from keras_candle.callback.data_state import DataState
 from keras_candle.callback.options import Checkpoint
 from keras_candle.callback.progress import Progress
 from keras_candle.callback.randomness import random_state, set_random_state
@@ -69,8 +70,7 @@ class Session:
         if state:
             self._go_on_with(given, state)
         self._chain.append({"step": self._progress.step, "ranks": self._engine.size})
-        if hasattr(adapter, "replay"):
-            adapter.replay()
+        self._data = DataState(adapter)
         object.__setattr__(self._model, "_candle_is_durable", True)
         given["callbacks"] = DurableCallbackList(
             self,
@@ -130,6 +130,7 @@ class Session:
             own = of_ranks[0]
             common = others.without_differences([each["callbacks"] for each in of_ranks])
             others.set_own_states(self._callbacks, common)
+        self._data.put_back(own["data"])
         set_random_state(own["random"])
         self._restored = of_ranks
         where = f"epoch {state['epoch'] + 1}, {state['in_epoch']} steps of it done"
@@ -147,6 +148,7 @@ class Session:
         if self._progress.left_out and self._state:
             self._set_metrics()
             self._progress.left_out = 0
+        self._data.begin_epoch()
 
     def _set_metrics(self) -> None:
         of_ranks = [each["model"] for each in self._restored]
@@ -235,6 +237,7 @@ class Session:
             "model": rank_state(self._model, engine),
             "callbacks": others.own_states(self._callbacks),
             "random": random_state(),
+            "data": self._data.take(in_epoch=progress.in_epoch > 0),
         }
         of_ranks = engine.gather_objects(own)
         self._saved_step, self._saved_s = progress.step, time.monotonic()

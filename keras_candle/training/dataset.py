@@ -11,6 +11,7 @@ from keras_candle.errors import DataError
 from keras_candle.training.deal import Deal
 from keras_candle.training.keras_names import DataAdapter, TFDatasetAdapter, dataset_inputs
 from keras_candle.training.position import Passes, Position
+from keras_candle.training.randomness import SharedRandomness
 from keras_candle.training.rounds import (
     deal_rounds,
     divide,
@@ -34,6 +35,9 @@ class DatasetShard(DataAdapter):  # type: ignore[misc]
         steps: batches of the whole dataset in an epoch, None for all.
         start: where a training goes on; None for one that begins.
     """
+
+    # What the data are read with, where Python code reads them.
+    randomness: SharedRandomness | None = None
 
     def __init__(
         self,

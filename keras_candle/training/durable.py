@@ -76,7 +76,7 @@ def take_own_data(given: dict[str, Any], start: Position | None) -> None:
         except DataError:  # sparse ones
             adapter = None
     given.update(
-        x=adapter or StockData(source.stock, start),
+        x=adapter or StockData(source.stock, start, source.x),
         y=None,
         sample_weight=None,
         class_weight=None,

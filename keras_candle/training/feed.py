@@ -149,7 +149,7 @@ def _own_part(source: Source, options: Options, engine: Engine) -> Any:
     if not source.for_training:
         return adapter
     kind = OwnDataset if adapter.num_batches is None else StockData
-    return kind(adapter, source.start)
+    return kind(adapter, source.start, source.x)
 
 
 def _divided_arrays(source: Source, options: Options, engine: Engine) -> Any:

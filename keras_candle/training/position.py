@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -35,10 +36,17 @@ class Passes:
         dataset: what a pass reads.
         rest: what the first one reads where a training goes on; None for the whole.
         begun: how often the dataset was begun before.
+        read: batches of the first one that are to be read and left out.
+
+    Attributes:
+        begun: how often the dataset was begun.
+        while_reading: entered while those batches are read.
     """
 
-    def __init__(self, dataset: Any, rest: Any = None, begun: int = 0) -> None:
-        self._dataset, self._rest, self._before, self.begun = dataset, rest, begun, 0
+    def __init__(self, dataset: Any, rest: Any = None, begun: int = 0, read: int = 0) -> None:
+        self._dataset, self._rest, self._before, self._read = dataset, rest, begun, read
+        self.begun = 0
+        self.while_reading: AbstractContextManager[Any] = nullcontext()
         self.element_spec = dataset.element_spec
 
     def cardinality(self) -> Any:
@@ -47,8 +55,15 @@ class Passes:
 
     def __iter__(self) -> Iterator[Any]:
         rest, self._rest = self._rest, None
-        while self.begun < self._before - (rest is not None):
+        read, self._read = self._read, 0
+        goes_on = rest is not None or read > 0
+        while self.begun < self._before - goes_on:
             iter(self._dataset)
             self.begun += 1
         self.begun += 1
-        return iter(self._dataset if rest is None else rest)
+        iterator: Iterator[Any] = iter(self._dataset if rest is None else rest)
+        if read:
+            with self.while_reading:
+                for _ in range(read):
+                    next(iterator)
+        return iterator

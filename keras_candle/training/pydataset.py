@@ -38,7 +38,7 @@ class PyDatasetShard(DataAdapter):  # type: ignore[misc]
     def __init__(
         self, source: Source, batch: str, engine: Engine, randomness: SharedRandomness
     ) -> None:
-        self._source, self._class_weight = source.x, source.class_weight
+        self.source, self._class_weight = source.x, source.class_weight
         self._shuffle = bool(source.shuffle)
         self._divided = self.knows_total = batch != "replica"
         self._engine = engine
@@ -54,12 +54,6 @@ class PyDatasetShard(DataAdapter):  # type: ignore[misc]
         self._batch_size = shared_part(rows, engine.size) if self._divided else rows
         self._dataset = self._make_dataset()
         self._passes = Passes(self._dataset)
-
-    def replay(self) -> None:
-        """Call the hooks of the passes before the start: a PyDataset often orders itself there."""
-        for _ in range(self._start.passes):
-            self.on_epoch_begin()
-            self.on_epoch_end()
 
     def position_after(self, passes: int, steps: int, begun: int) -> Position:
         """See `ArrayShard.position_after`."""
@@ -92,7 +86,7 @@ class PyDatasetShard(DataAdapter):  # type: ignore[misc]
     def _batches(self) -> Iterator[tuple[bool, Any]]:
         """One pass over the rank's batches, in an order that is drawn when it begins."""
         taken, self._taken = self._taken, 0
-        total = self._source.num_batches
+        total = self.source.num_batches
         order: Sequence[int] = range(taken, sys.maxsize)
         if total is not None:
             order = list(range(total))
@@ -102,7 +96,7 @@ class PyDatasetShard(DataAdapter):  # type: ignore[misc]
         deal = self._deal_after(taken)
         rounds = deal.rounds()
         numbers = itertools.count() if rounds is None else range(rounds)
-        part = _Part(self._source, deal, order)
+        part = _Part(self.source, deal, order)
         adapter = PyDatasetAdapter(part, class_weight=self._class_weight)
         try:
             for number, batch in zip(numbers, adapter._get_iterator(), strict=False):
@@ -128,12 +122,12 @@ class PyDatasetShard(DataAdapter):  # type: ignore[misc]
     def on_epoch_begin(self) -> None:
         """Keras's hook."""
         with self.randomness:
-            self._source.on_epoch_begin()
+            self.source.on_epoch_begin()
 
     def on_epoch_end(self) -> None:
         """Keras's hook; a PyDataset often draws its next order here."""
         with self.randomness:
-            self._source.on_epoch_end()
+            self.source.on_epoch_end()
 
 
 class _Part(keras.utils.PyDataset):  # type: ignore[misc]

@@ -34,6 +34,14 @@ class SharedRandomness:
         self._state = _state()
         _set(self._outside)
 
+    def state(self) -> tuple[Any, ...]:
+        """The state, as plain values."""
+        return tuple(self._state)
+
+    def go_on(self, state: tuple[Any, ...]) -> None:
+        """Go on from a state, maybe one of another process."""
+        self._state = state
+
     @contextmanager
     def tried(self) -> Iterator[None]:
         """The same, but what is drawn here will be drawn again."""

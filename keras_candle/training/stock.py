@@ -15,13 +15,13 @@ class StockData(DataAdapter):  # type: ignore[misc]
     Args:
         stock: the adapter.
         start: where a training goes on; None for one that begins.
+        source: the user's data, None where nobody needs them.
     """
 
-    def __init__(self, stock: Any, start: Position | None = None) -> None:
-        self._stock, self._start = stock, start or Position()
+    def __init__(self, stock: Any, start: Position | None = None, source: Any = None) -> None:
+        self._stock, self._start, self.source = stock, start or Position(), source
         dataset = self._make_dataset()
-        rest = dataset.skip(self._start.taken) if self._start.taken else None
-        self._passes = Passes(dataset, rest, self._start.begun)
+        self._passes = Passes(dataset, None, self._start.begun, self._start.taken)
 
     def _make_dataset(self) -> Any:
         return self._stock.get_tf_dataset()
@@ -35,12 +35,6 @@ class StockData(DataAdapter):  # type: ignore[misc]
     def steps_left(self, taken: int) -> int | None:
         """Steps of a pass of which so many batches are taken; None when unknown."""
         return None if self.num_batches is None else self.num_batches - taken
-
-    def replay(self) -> None:
-        """Call the hooks of the passes before the start: a PyDataset often orders itself there."""
-        for _ in range(self._start.passes):
-            self.on_epoch_begin()
-            self.on_epoch_end()
 
     def get_tf_dataset(self) -> Passes:
         """The adapter's batches of each pass."""
