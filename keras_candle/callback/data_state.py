@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import keras
-import numpy as np
 
 from keras_candle.callback.randomness import random_state, set_random_state
-from keras_candle.checkpoints.manifest import digest
-from keras_candle.checkpoints.plain import is_plain
+from keras_candle.checkpoints.plain import is_plain, mark
 
 
 class DataState:
@@ -25,7 +24,7 @@ class DataState:
         source = getattr(adapter, "source", None)
         self._adapter = adapter
         self._source = source if isinstance(source, keras.utils.PyDataset) else None
-        self._at_beginning = {name: _mark(value) for name, value in self._attributes().items()}
+        self._at_beginning = {name: mark(value) for name, value in self._attributes().items()}
         self._of_epoch: dict[str, Any] = {}
 
     def begin_epoch(self) -> None:
@@ -45,9 +44,9 @@ class DataState:
         if not in_epoch:
             self.begin_epoch()
         changed = {
-            name: value
+            name: copy.deepcopy(value)
             for name, value in self._attributes().items()
-            if self._at_beginning.get(name) != _mark(value)
+            if self._at_beginning.get(name) != mark(value)
         }
         return {"attributes": changed, **self._of_epoch}
 
@@ -63,12 +62,6 @@ class DataState:
     def _attributes(self) -> dict[str, Any]:
         attributes = {} if self._source is None else vars(self._source)
         return {name: value for name, value in attributes.items() if is_plain(value)}
-
-
-def _mark(value: Any) -> Any:
-    if isinstance(value, np.ndarray):
-        return digest(np.ascontiguousarray(value).reshape(-1).view(np.uint8))
-    return repr(value)
 
 
 @contextmanager

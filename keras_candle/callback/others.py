@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 
-from keras_candle.checkpoints.plain import is_plain
+from keras_candle.checkpoints.plain import is_plain, mark
 from keras_candle.errors import CandleError
 
 # What Keras's own callbacks change while they run. Not all of their attributes: EarlyStopping
@@ -70,15 +70,30 @@ def let_files_go_on(callbacks: Sequence[Any], states: Iterable[dict[str, Any]]) 
             logger.append = True
 
 
-def own_states(callbacks: Sequence[Any]) -> list[dict[str, Any]]:
+Marks = list[dict[str, str]]
+
+
+def marks_of(callbacks: Sequence[Any]) -> Marks:
+    """What the attributes of the user's callbacks are before a training."""
+    return [
+        {name: mark(value) for name, value in _plain_attributes(each).items()}
+        for each in _of_users(callbacks)
+    ]
+
+
+def own_states(callbacks: Sequence[Any], before: Marks) -> list[dict[str, Any]]:
     """The states of the user's callbacks: each rank has its own.
 
     What `get_state()` returns where a callback has that and `set_state(state)`, else all its
-    attributes that are plain values.
+    attributes that are plain values and have changed.
+
+    Args:
+        callbacks: all of the training.
+        before: what `marks_of` returned.
     """
     return [
-        {"kind": _kind(each), "state": copy.deepcopy(_state_of(each))}
-        for each in _of_users(callbacks)
+        {"kind": _kind(each), "state": copy.deepcopy(_state_of(each, marks))}
+        for each, marks in zip(_of_users(callbacks), before, strict=True)
     ]
 
 
@@ -127,7 +142,7 @@ def _of_users(callbacks: Sequence[Any]) -> Iterator[Any]:
             yield callback
 
 
-def _state_of(callback: Any) -> Any:
+def _state_of(callback: Any, before: dict[str, str]) -> Any:
     if _has_protocol(callback):
         state = callback.get_state()
         if not is_plain(state):
@@ -136,6 +151,12 @@ def _state_of(callback: Any) -> Any:
                 "text, NumPy arrays, lists, tuples and dicts."
             )
         return state
+    attributes = _plain_attributes(callback)
+    # What the user gave to it stays hers to change between two starts.
+    return {name: value for name, value in attributes.items() if mark(value) != before.get(name)}
+
+
+def _plain_attributes(callback: Any) -> dict[str, Any]:
     return _only_plain(
         {name: value for name, value in vars(callback).items() if name not in _OF_CALLBACK}
     )

@@ -14,9 +14,9 @@ from keras_candle.run_directory import RunDirectory
 
 # How many fits of this process have used a run directory: the n-th of a script that is started
 # again is the n-th of the one before.
-_fits: dict[Path, int] = {}
+fits: dict[Path, int] = {}
 # The step at which the last of them ended.
-_steps: dict[Path, int] = {}
+first_steps: dict[Path, int] = {}
 
 
 class Run:
@@ -34,8 +34,8 @@ class Run:
     def __init__(self, path: Path, engine: Engine) -> None:
         self.directory, self.engine = RunDirectory(path), engine
         self.folder = CheckpointFolder(self.directory.checkpoints)
-        self.fit = _fits.get(self.directory.path, 0)
-        self.first_step = _steps.get(self.directory.path, 0)
+        self.fit = fits.get(self.directory.path, 0)
+        self.first_step = first_steps.get(self.directory.path, 0)
 
     def open(self) -> None:
         """Own the directory, before the first step.
@@ -59,7 +59,7 @@ class Run:
 
     def end_fit(self, step: int) -> None:
         """Take note that this fit came to its end at a step of the run."""
-        _fits[self.directory.path], _steps[self.directory.path] = self.fit + 1, step
+        fits[self.directory.path], first_steps[self.directory.path] = self.fit + 1, step
 
     def find(self, resume: str) -> dict[str, Any] | None:
         """The state from which this fit goes on, None where it begins.

@@ -50,6 +50,7 @@ class Session:
         self._saving = Saving(run, options, model)
         self._signals = StopSignals()
         self._callbacks: Sequence[Any] = ()
+        self._marks: others.Marks = []
         self._progress = Progress(None, None)
         self._epochs = 0
         self._saved_step = -1
@@ -108,7 +109,7 @@ class Session:
 
     def on_begin(self, callbacks: Sequence[Any]) -> None:
         """Before the callbacks' on_train_begin."""
-        self._callbacks = callbacks
+        self._callbacks, self._marks = callbacks, others.marks_of(callbacks)
         if self._state:
             others.let_files_go_on(callbacks, self._state["callbacks"])
 
@@ -196,7 +197,7 @@ class Session:
         """After the callbacks' on_epoch_end."""
         self._progress.end_epoch()
         finished = epoch + 1 == self._epochs or bool(self._model.stop_training)
-        values = {name: value for name, value in logs.items() if isinstance(value, int | float)}
+        values = {name: float(value) for name, value in logs.items() if np.ndim(value) == 0}
         self._note("epoch", epoch=epoch + 1, step=self._progress.step, logs=values)
         due = self._options.due_by_epochs(epoch + 1)
         improves = bool(self._run.engine.broadcast(self._saving.improves(values)))
@@ -235,7 +236,7 @@ class Session:
         progress, engine = self._progress, self._engine
         own = {
             "model": rank_state(self._model, engine),
-            "callbacks": others.own_states(self._callbacks),
+            "callbacks": others.own_states(self._callbacks, self._marks),
             "random": random_state(),
             "data": self._data.take(in_epoch=progress.in_epoch > 0),
         }

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_candle.checkpoints.manifest import digest
+
 _KIND = "__kind__"
 
 
@@ -27,6 +29,13 @@ def is_plain(value: Any) -> bool:
     if isinstance(value, np.ndarray | np.generic):
         return value.dtype.kind in "biufcUS"
     return value is None or type(value) in (bool, int, float, str, bytes)
+
+
+def mark(value: Any) -> str:
+    """A text that is another one when a plain value has changed."""
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biufc":
+        return digest(np.ascontiguousarray(value).reshape(-1).view(np.uint8))
+    return repr(value)
 
 
 def encode(value: Any, arrays: dict[str, NDArray[Any]]) -> Any:  # noqa: PLR0911 - one for each kind

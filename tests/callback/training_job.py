@@ -26,17 +26,24 @@ class Counter(keras.callbacks.Callback):
         self.drawn.append(float(np.random.random()))
 
 
-class Killer(keras.callbacks.Callback):
-    """Ends the process when the optimizer has taken so many steps."""
+class KilledError(Exception):
+    pass
 
-    def __init__(self, step, number):
+
+class Killer(keras.callbacks.Callback):
+    """Ends the training when the optimizer has taken so many steps: by a signal, or an error."""
+
+    def __init__(self, step, number=None):
         super().__init__()
         self._at = (step, number)
 
     def on_train_batch_end(self, batch, logs=None):
         step, number = self._at
-        if int(self.model.optimizer.iterations.numpy()) == step:
-            os.kill(os.getpid(), number)
+        if int(self.model.optimizer.iterations.numpy()) != step:
+            return
+        if number is None:
+            raise KilledError
+        os.kill(os.getpid(), number)
 
 
 def build(kind):
@@ -93,13 +100,13 @@ def endless(x, y):
         yield x[rows], y[rows]
 
 
-def train(run, kind="rich", data="arrays", epochs=4, seed=1, kill=None, **checkpoint):
-    if seed is not None:
-        keras.utils.set_random_seed(seed)
+def train(run, kind="rich", data="arrays", epochs=4, seed=1, kill=None, options=None, **checkpoint):
+    """Returns what a training ended with: all that must be the same when it was interrupted."""
+    keras.utils.set_random_seed(seed)
     random = np.random.default_rng(0)
     x = random.normal(size=(50, 8)).astype("float32")
     y = random.normal(size=(50, 3)).astype("float32")
-    model = candle.scale(build(kind), sync_batch_norm=False)
+    model = candle.scale(build(kind), **(options or {}))
     counter = Counter()
     callbacks = [
         keras.callbacks.EarlyStopping("val_loss", patience=9, restore_best_weights=True),
@@ -116,7 +123,7 @@ def train(run, kind="rich", data="arrays", epochs=4, seed=1, kill=None, **checkp
         **given, epochs=epochs, validation_data=(x[:20], y[:20]), verbose=0, callbacks=callbacks
     )
     stopping, plateau = callbacks[:2]
-    return model, {
+    return {
         "history": history.history,
         "epochs": history.epoch,
         "stopping": [stopping.wait, stopping.best, stopping.best_epoch],
@@ -124,7 +131,7 @@ def train(run, kind="rich", data="arrays", epochs=4, seed=1, kill=None, **checkp
         "batches": counter.batches,
         "drawn": counter.drawn if data in ("arrays", "dataset") else [],
         "weights": {
-            each.path + str(number): keras.ops.convert_to_numpy(each).tobytes().hex()
+            number: keras.ops.convert_to_numpy(each).tolist()
             for number, each in enumerate([*model.weights, *model.optimizer.variables])
         },
     }
@@ -132,7 +139,7 @@ def train(run, kind="rich", data="arrays", epochs=4, seed=1, kill=None, **checkp
 
 def main(given):
     out = given.pop("out")
-    _, result = train(**given)
+    result = train(**given)
     if candle.is_root():
         with open(out, "w") as file:
             json.dump(result, file)

@@ -1,0 +1,62 @@
+"""What the ranks of a test do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+import keras_candle as candle
+from keras_candle.callback.run import first_steps, fits
+from tests.callback.training_job import KilledError, train
+
+
+def interrupt(run, kill, **how):
+    """A training that ends with an error at a step, on all ranks."""
+    with pytest.raises(KilledError):
+        train(run, kill=(kill, None), **how)
+
+
+def differences(folder, kills, seeds=(1, 1, 1), **how):
+    """In what a training that was interrupted ends unlike one that was not."""
+    whole = train(Path(folder) / "whole", **how)
+    for kill, seed in zip(kills, seeds[:-1], strict=True):
+        interrupt(Path(folder) / "parts", kill, seed=seed, **how)
+    parts = train(Path(folder) / "parts", seed=seeds[-1], **how)
+    assert all(np.isfinite(value) for value in whole["history"]["loss"])
+    return [name for name in whole if whole[name] != parts[name]]
+
+
+def same_weights(one, other, tolerance):
+    """Whether two results have the same weights but for rounding."""
+    pairs = zip(one["weights"].values(), other["weights"].values(), strict=True)
+    return all(np.allclose(a, b, rtol=tolerance, atol=tolerance) for a, b in pairs)
+
+
+def small_model(units=1, optimizer="sgd"):
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(units)])
+    model.compile(optimizer, "mse")
+    return candle.scale(model)
+
+
+def small_fit(run, model=None, epochs=1, rows=8, callbacks=(), checkpoint=None, **how):
+    model = model or small_model()
+    durable = candle.CandleCallback(run, checkpoint, **how)
+    data = np.arange(3 * rows).reshape(rows, 3) / rows, np.ones((rows, 1))
+    return model.fit(*data, batch_size=4, epochs=epochs, verbose=0, callbacks=[durable, *callbacks])
+
+
+def forget_fits():
+    """As in a process of its own."""
+    fits.clear()
+    first_steps.clear()
+
+
+def fail_in_epoch(number):
+    def fail(epoch, logs):
+        if epoch == number:
+            raise ZeroDivisionError
+
+    return keras.callbacks.LambdaCallback(on_epoch_begin=fail)

@@ -1,0 +1,93 @@
+"""Save, kill, go on: it ends as if nothing had happened, bit for bit."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.callback import cases
+from tests.callback.training_job import train
+from tests.training.jobs import JOBS
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        ("arrays", "rich"),
+        ("dataset", "rich"),
+        ("infinite", "schedule"),
+        ("pydataset", "plain"),
+        ("generator", "plain"),
+    ],
+)
+def test_one_rank_interrupted_twice(tmp_path, data, kind):
+    how = {"data": data, "kind": kind, "every_steps": 3}
+    assert cases.differences(tmp_path, kills=(5, 11), **how) == []
+
+
+@pytest.mark.parametrize(("engine", "size"), JOBS)
+@pytest.mark.parametrize(("data", "kind"), [("arrays", "rich"), ("dataset", "rich")])
+def test_ranks_interrupted_twice(ranks, engine, size, data, kind, tmp_path):
+    how = {"folder": str(tmp_path), "data": data, "kind": kind, "every_steps": 2, "epochs": 3}
+    for found in ranks(size).run(cases.differences, engine=engine, kills=(4, 6), **how):
+        assert found == []
+
+
+@pytest.mark.parametrize("data", ["pydataset", "generator"])
+def test_ranks_interrupted_with_data_that_are_python_code(ranks, data, tmp_path):
+    how = {"folder": str(tmp_path), "data": data, "kind": "plain", "every_steps": 2}
+    for found in ranks(2).run(cases.differences, kills=(4, 6), **how):
+        assert found == []
+
+
+def test_the_process_that_goes_on_may_have_another_seed(tmp_path):
+    found = cases.differences(tmp_path, kills=(5, 11), seeds=(1, 7, 9), every_steps=3)
+    assert found == []
+
+
+@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2), (2, 3)])
+def test_another_number_of_ranks_goes_on_with_the_same_global_batches(
+    ranks, before, after, tmp_path
+):
+    options = {"batch": "uneven", "learning_rate_scaling": None}
+    how = {"kind": "plain", "every_steps": 3, "options": options}
+    whole = train(tmp_path / "whole", **how)
+    run = str(tmp_path / "parts")
+    ranks(before).run(cases.interrupt, run=run, kill=5, **how)
+    for found in ranks(after).run(train, run=run, **how):
+        assert cases.same_weights(whole, found, 2e-6)
+        assert found["history"]["loss"] == pytest.approx(whole["history"]["loss"], rel=1e-5)
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_killed_by_the_system_and_started_again(size, tmp_path):
+    def start(name, **more):
+        given = {"run": str(tmp_path / name), "out": str(tmp_path / f"{name}.json"), **more}
+        job = ["-m", "keras_candle.launch.cli", "run", "-np", str(size), "--engine", "mpi", "-m"]
+        command = [sys.executable, *job, "tests.callback.training_job"]
+        given = json.dumps({"every_steps": 1, "kind": "plain", "epochs": 2, **given})
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        return subprocess.run(
+            [*command, given],
+            env=environment,
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=100,
+        )
+
+    assert start("whole").returncode == 0
+    killed = start("parts", kill=[4, "SIGKILL"])
+    assert killed.returncode == 128 + 9
+    assert "was killed by SIGKILL" in killed.stderr
+    # A kill in the middle of a step may have left that step's checkpoint unfinished.
+    stopped = start("parts", kill=[6, "SIGTERM"])
+    assert stopped.returncode == 75
+    assert "SIGTERM: saved at step 6" in stopped.stderr
+    assert start("parts").returncode == 0
+    whole, parts = ((tmp_path / f"{name}.json").read_text() for name in ("whole", "parts"))
+    assert whole == parts
