@@ -12,11 +12,9 @@ from keras_candle.engine.base import Engine
 from keras_candle.errors import CheckpointError
 from keras_candle.run_directory import RunDirectory
 
-# How many fits of this process have used a run directory: the n-th of a script that is started
-# again is the n-th of the one before.
-fits: dict[Path, int] = {}
-# The step at which the last of them ended.
-first_steps: dict[Path, int] = {}
+# The steps at which the fits of this process ended in a run directory: the n-th fit of a script
+# that is started again is the n-th of the one before.
+ends: dict[Path, list[int]] = {}
 
 
 class Run:
@@ -28,14 +26,19 @@ class Run:
 
     Attributes:
         fit: which of the script's fits in this directory this one is, from 0.
-        first_step: steps that the fits before it have taken.
+        ends: the steps of the run at which the fits before it ended.
     """
 
     def __init__(self, path: Path, engine: Engine) -> None:
         self.directory, self.engine = RunDirectory(path), engine
         self.folder = CheckpointFolder(self.directory.checkpoints)
-        self.fit = fits.get(self.directory.path, 0)
-        self.first_step = first_steps.get(self.directory.path, 0)
+        self.ends = list(ends.get(self.directory.path, []))
+        self.fit = len(self.ends)
+
+    @property
+    def first_step(self) -> int:
+        """Steps that the fits before this one have taken."""
+        return max(self.ends, default=0)
 
     def open(self) -> None:
         """Own the directory, before the first step.
@@ -59,7 +62,7 @@ class Run:
 
     def end_fit(self, step: int) -> None:
         """Take note that this fit came to its end at a step of the run."""
-        fits[self.directory.path], first_steps[self.directory.path] = self.fit + 1, step
+        ends[self.directory.path] = [*self.ends, step]
 
     def find(self, resume: str) -> dict[str, Any] | None:
         """The state from which this fit goes on, None where it begins.
@@ -102,7 +105,7 @@ class Run:
 
     def _end_of_this_fit(self, newest: dict[str, Any]) -> dict[str, Any]:
         """The state with which this fit ended: a later one of the script was under way."""
-        step = newest["ends"][str(self.fit)]
+        step = newest["ends"][self.fit]
         damage = self.folder.find_damage(step)
         if damage:
             raise CheckpointError(

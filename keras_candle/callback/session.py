@@ -60,13 +60,14 @@ class Session:
         self.start = Position(**state["position"]) if state else None
         self._restored: list[dict[str, Any]] = []
         self._chain = list(state["chain"]) if state else []
-        self._ends: dict[str, int] = dict(state["ends"]) if state else {}
 
     def arrange(self, given: dict[str, Any]) -> None:
         """Put the session's list of callbacks into the arguments of `fit`."""
         adapter, state = given["x"], self._state
         self._epochs = given["epochs"]
-        self._progress = Progress(adapter, given["steps_per_epoch"], step=self._run.first_step)
+        self._progress = Progress(
+            adapter, given["steps_per_epoch"], step=max(self._run.ends, default=0)
+        )
         self._progress.epoch = given["initial_epoch"]
         if state:
             self._go_on_with(given, state)
@@ -197,7 +198,7 @@ class Session:
         """After the callbacks' on_epoch_end."""
         self._progress.end_epoch()
         finished = epoch + 1 == self._epochs or bool(self._model.stop_training)
-        values = {name: float(value) for name, value in logs.items() if np.ndim(value) == 0}
+        values = self._values_of(logs)
         self._note("epoch", epoch=epoch + 1, step=self._progress.step, logs=values)
         due = self._options.due_by_epochs(epoch + 1)
         improves = bool(self._run.engine.broadcast(self._saving.improves(values)))
@@ -205,6 +206,15 @@ class Session:
             self._save(finished=finished, logs=values)
         if not finished:
             self._ask()
+
+    def _values_of(self, logs: dict[str, Any]) -> dict[str, float]:
+        """An epoch's numbers, with those that a callback has put into its logs."""
+        history = self._model.history
+        recorded = history.history.items() if history.epoch else ()
+        last = {name: each[-1] for name, each in recorded if len(each) == len(history.epoch)}
+        return {
+            name: float(value) for name, value in {**last, **logs}.items() if np.ndim(value) == 0
+        }
 
     def on_end(self) -> None:
         """After the callbacks' on_train_end."""
@@ -242,8 +252,6 @@ class Session:
         }
         of_ranks = engine.gather_objects(own)
         self._saved_step, self._saved_s = progress.step, time.monotonic()
-        if finished:
-            self._ends[str(self._run.fit)] = progress.step
         position = progress.position().to_json()
         self._run.on_root(lambda: self._write(of_ranks, position, finished, logs or {}))
 
@@ -265,7 +273,7 @@ class Session:
             "in_epoch": progress.in_epoch,
             "epochs": self._epochs,
             "finished": finished,
-            "ends": self._ends,
+            "ends": [*self._run.ends, progress.step],
             "position": position,
             "schedule_position": restoring.schedule_position(self._model),
             "schedule_iterations": iterations,
@@ -279,7 +287,7 @@ class Session:
             "privacy": None,
         }
         try:
-            self._saving.save(progress.step, state, of_ranks, list(self._ends.values()))
+            self._saving.save(progress.step, state, of_ranks, self._run.ends)
         except CheckpointError as error:
             self._tell_or_raise(error)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import keras_candle as candle
-from keras_candle.callback.run import first_steps, fits
+from keras_candle.callback.run import ends
 from tests.callback.training_job import KilledError, train
 
 
@@ -50,8 +50,7 @@ def small_fit(run, model=None, epochs=1, rows=8, callbacks=(), checkpoint=None, 
 
 def forget_fits():
     """As in a process of its own."""
-    fits.clear()
-    first_steps.clear()
+    ends.clear()
 
 
 def fail_in_epoch(number):

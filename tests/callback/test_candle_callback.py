@@ -50,6 +50,7 @@ def test_plain_keras_loads_a_checkpoint(tmp_path):
     cases.small_fit(tmp_path, model, epochs=2)
     folder = tmp_path / "checkpoints" / "last"
     other = cases.small_model(optimizer="adam")
+    other.optimizer.build(other.trainable_variables)
     other.load_weights(folder / "model.weights.h5")
     assert np.array_equal(model.get_weights()[0], other.get_weights()[0])
     if hasattr(keras.saving, "load_model") and keras.__version__ >= "3.13":
@@ -133,7 +134,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(tmp_path, cap
     said = capsys.readouterr().err
     assert "step-00000006 is left out" in said
     assert "tensor" in said
-    assert seen.seen == [0, 1, 2]
+    assert seen.seen == [2]
     assert (tmp_path / "checkpoints" / "set-aside" / "step-00000006").is_dir()
 
 
