@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 
+from keras_candle.callback import others
+from keras_candle.callback.data_state import DataState
+from keras_candle.callback.progress import Progress
+from keras_candle.callback.randomness import set_random_state
+from keras_candle.callback.rank_state import set_rank_state, spread_rank_states
 from keras_candle.callback.run import Run
 from keras_candle.checkpoints.contents import first_difference, read_rank, read_tensors
 from keras_candle.checkpoints.keras_state import owner_of
@@ -15,6 +21,81 @@ from keras_candle.errors import CheckpointError
 from keras_candle.training.building import build_model
 from keras_candle.training.gradients import leaf_optimizers, outermost_optimizers
 from keras_candle.training.learning_rate import LearningRateScale, scale_learning_rate
+
+
+class Resumption:
+    """A fit that goes on from a checkpoint.
+
+    Args:
+        run: where the checkpoint is.
+        model: what is trained.
+        state: what all ranks share of the checkpoint.
+    """
+
+    def __init__(self, run: Run, model: Any, state: dict[str, Any]) -> None:
+        self._run, self._model, self.state = run, model, state
+        self._engine = run.engine
+        self._of_ranks: list[dict[str, Any]] = []
+
+    def prepare(self, given: dict[str, Any], progress: Progress, identity: dict[str, Any]) -> None:
+        """Check that it is the same training, and let it begin where it was.
+
+        Args:
+            given: the arguments of `fit`.
+            progress: is set to the checkpoint's.
+            identity: what `identity_of` returned for the model and data at hand.
+
+        Raises:
+            CheckpointError: when it is another one, with the first difference.
+        """
+        state, model = self.state, self._model
+        check_identity(str(self._run.folder.path_of(state["step"])), state["identity"], identity)
+        build_all(model, progress.adapter)
+        let_schedule_go_on(model, state["schedule_position"], state["schedule_iterations"])
+        progress.step, progress.epoch = state["step"], state["epoch"]
+        progress.passes = state["position"]["passes"]
+        over = state["finished"] and state["epochs"] == given["epochs"]
+        given["initial_epoch"] = given["epochs"] if over else state["epoch"]
+        progress.left_out = state["in_epoch"]
+        left = progress.adapter.steps_left(state["position"]["taken"])
+        batches = progress.adapter.num_batches
+        if state["in_epoch"] and not given["steps_per_epoch"] and None not in (left, batches):
+            # Steps of another number of ranks are others; these end when the data do.
+            progress.left_out = max(batches - left, 0)
+
+    def put_back(self, callbacks: Sequence[Any], data: DataState) -> None:
+        """Take the checkpoint's state, when all callbacks have begun."""
+        state, engine = self.state, self._engine
+        load_tensors(self._model, self._run, state["step"])
+        self._of_ranks = read_ranks(self._run, state["step"], state["ranks"])
+        others.set_shared_states(callbacks, state["callbacks"])
+        self.put_back_rank()
+        if self._same_ranks:
+            own = self._of_ranks[engine.rank]
+            others.set_own_states(callbacks, own["callbacks"])
+        else:
+            own = self._of_ranks[0]
+            of_ranks = [each["callbacks"] for each in self._of_ranks]
+            others.set_own_states(callbacks, others.without_differences(of_ranks))
+        data.put_back(own["data"])
+        set_random_state(own["random"])
+        ranks = "" if self._same_ranks else f", made on {len(self._of_ranks)} ranks"
+        engine.say(
+            f"goes on from {self._run.folder.path_of(state['step'])} (epoch {state['epoch'] + 1}, "
+            f"{state['in_epoch']} steps of it done{ranks})"
+        )
+
+    def put_back_rank(self) -> None:
+        """Take what is a rank's own; its metrics once more when Keras has reset them."""
+        of_ranks = [each["model"] for each in self._of_ranks]
+        if self._same_ranks:
+            set_rank_state(self._model, of_ranks[self._engine.rank])
+        else:
+            spread_rank_states(self._model, of_ranks, self._engine)
+
+    @property
+    def _same_ranks(self) -> bool:
+        return len(self._of_ranks) == self._engine.size
 
 
 def identity_of(model: Any, adapter: Any) -> dict[str, Any]:
@@ -49,7 +130,7 @@ def check_identity(folder: str, found: dict[str, Any], expected: dict[str, Any])
 def build_all(model: Any, adapter: Any) -> None:
     """Make all variables of a model that has not been trained yet."""
     spec = adapter.get_tf_dataset().element_spec
-    build_model(model, spec)
+    build_model(model, getattr(spec, "data", spec))
     optimizer = getattr(model, "optimizer", None)
     if optimizer is not None and not optimizer.built:
         optimizer.build(model.trainable_variables)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from keras_candle.callback.options import Checkpoint
@@ -73,9 +73,10 @@ class Saving:
             always: steps whose checkpoints stay.
 
         Raises:
-            CheckpointError: when the one before could not be written.
+            CheckpointError: when the one before could not be written, unless the user wants the
+                training to go on then.
         """
-        self._writer.wait()
+        self.wait()
         snapshot = self._take_snapshot()
         facts = {
             "fit": state["fit"],
@@ -130,9 +131,20 @@ class Saving:
             self._writer.wait()
 
     def check(self) -> None:
-        """Raise what went wrong behind."""
-        self._writer.check()
+        """Raise, or tell, what went wrong behind."""
+        with self._as_asked():
+            self._writer.check()
 
     def wait(self) -> None:
-        """Wait until all is written; raise what went wrong."""
-        self._writer.wait()
+        """Wait until all is written; raise, or tell, what went wrong."""
+        with self._as_asked():
+            self._writer.wait()
+
+    @contextlib.contextmanager
+    def _as_asked(self) -> Iterator[None]:
+        try:
+            yield
+        except CheckpointError as error:
+            if self._options.on_error == "raise":
+                raise
+            self._run.engine.say(f"{error} The training goes on without it.")

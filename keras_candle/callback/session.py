@@ -10,23 +10,26 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_candle.callback import others, restoring
+from keras_candle.callback import others
 from keras_candle.callback.callback_list import DurableCallbackList
 from keras_candle.callback.data_state import DataState
 from keras_candle.callback.options import Checkpoint
 from keras_candle.callback.progress import Progress
-from keras_candle.callback.randomness import random_state, set_random_state
-from keras_candle.callback.rank_state import rank_state, set_rank_state, spread_rank_states
+from keras_candle.callback.randomness import random_state
+from keras_candle.callback.rank_state import rank_state
+from keras_candle.callback.restoring import (
+    Resumption,
+    identity_of,
+    iterations_of,
+    schedule_position,
+)
 from keras_candle.callback.run import Run
 from keras_candle.callback.saving import Saving
 from keras_candle.callback.signals import StopSignals
-from keras_candle.errors import CheckpointError
+from keras_candle.callback.wishes import Wishes
 from keras_candle.training.position import Position
 
 EXIT_RUN_AGAIN = 75
-# How often, about, the ranks ask each other whether one of them wants to stop or to save.
-_ASK_EVERY_S = 0.2
-_SAVE, _STOP, _FAILED, _NEXT = range(4)
 
 
 class Session:
@@ -45,7 +48,7 @@ class Session:
     def __init__(
         self, run: Run, model: Any, options: Checkpoint, state: dict[str, Any] | None
     ) -> None:
-        self._run, self._model, self._options, self._state = run, model, options, state
+        self._run, self._model, self._options = run, model, options
         self._engine = run.engine
         self._saving = Saving(run, options, model)
         self._signals = StopSignals()
@@ -55,24 +58,27 @@ class Session:
         self._epochs = 0
         self._saved_step = -1
         self._saved_s = time.monotonic()
-        self._next_question = self._asked_step = 0
-        self._asked_s = time.monotonic()
+        self._wishes = Wishes(run.engine)
         self.start = Position(**state["position"]) if state else None
-        self._restored: list[dict[str, Any]] = []
+        self._resumption = Resumption(run, model, state) if state else None
+        for value, step in state["best"] if state else ():
+            self._saving.note_best(value, step)
         self._chain = list(state["chain"]) if state else []
 
     def arrange(self, given: dict[str, Any]) -> None:
         """Put the session's list of callbacks into the arguments of `fit`."""
-        adapter, state = given["x"], self._state
+        adapter = given["x"]
         self._epochs = given["epochs"]
         self._progress = Progress(
             adapter, given["steps_per_epoch"], step=max(self._run.ends, default=0)
         )
         self._progress.epoch = given["initial_epoch"]
-        if state:
-            self._go_on_with(given, state)
-        self._chain.append({"step": self._progress.step, "ranks": self._engine.size})
         self._data = DataState(adapter)
+        self._identity = identity_of(self._model, adapter)
+        if self._resumption:
+            self._resumption.prepare(given, self._progress, self._identity)
+        self._saved_step = self._progress.step
+        self._chain.append({"step": self._progress.step, "ranks": self._engine.size})
         object.__setattr__(self._model, "_candle_is_durable", True)
         given["callbacks"] = DurableCallbackList(
             self,
@@ -86,78 +92,29 @@ class Session:
             model=self._model,
         )
 
-    def _go_on_with(self, given: dict[str, Any], state: dict[str, Any]) -> None:
-        progress, step = self._progress, state["step"]
-        folder = str(self._run.folder.path_of(step))
-        expected = restoring.identity_of(self._model, progress.adapter)
-        restoring.check_identity(folder, state["identity"], expected)
-        restoring.build_all(self._model, progress.adapter)
-        restoring.let_schedule_go_on(
-            self._model, state["schedule_position"], state["schedule_iterations"]
-        )
-        progress.step, progress.epoch = step, state["epoch"]
-        progress.passes = state["position"]["passes"]
-        over = state["finished"] and (state["epochs"] == given["epochs"])
-        given["initial_epoch"] = given["epochs"] if over else state["epoch"]
-        if state["in_epoch"]:
-            left = progress.adapter.steps_left(state["position"]["taken"])
-            whole = given["steps_per_epoch"] or progress.adapter.num_batches
-            same = left is None or whole is None or bool(given["steps_per_epoch"])
-            progress.left_out = state["in_epoch"] if same else max(whole - left, 0)
-        self._saved_step = step
-        for value, of_step in state["best"]:
-            self._saving.note_best(value, of_step)
-
     def on_begin(self, callbacks: Sequence[Any]) -> None:
         """Before the callbacks' on_train_begin."""
         self._callbacks, self._marks = callbacks, others.marks_of(callbacks)
-        if self._state:
-            others.let_files_go_on(callbacks, self._state["callbacks"])
+        if self._resumption:
+            others.let_files_go_on(callbacks, self._resumption.state["callbacks"])
 
     def on_began(self) -> int:
         """After it: take the checkpoint's state."""
         self._signals.listen()
-        state = self._state
-        if not state:
+        if self._resumption is None:
             return 0
-        restoring.load_tensors(self._model, self._run, state["step"])
-        of_ranks = restoring.read_ranks(self._run, state["step"], state["ranks"])
-        others.set_shared_states(self._callbacks, state["callbacks"])
-        if len(of_ranks) == self._engine.size:
-            own = of_ranks[self._engine.rank]
-            set_rank_state(self._model, own["model"])
-            others.set_own_states(self._callbacks, own["callbacks"])
-        else:
-            spread_rank_states(self._model, [each["model"] for each in of_ranks], self._engine)
-            own = of_ranks[0]
-            common = others.without_differences([each["callbacks"] for each in of_ranks])
-            others.set_own_states(self._callbacks, common)
-        self._data.put_back(own["data"])
-        set_random_state(own["random"])
-        self._restored = of_ranks
-        where = f"epoch {state['epoch'] + 1}, {state['in_epoch']} steps of it done"
-        self._engine.say(
-            f"goes on from {self._run.folder.path_of(state['step'])} ({where})"
-            + (f", made on {len(of_ranks)} ranks" if len(of_ranks) != self._engine.size else "")
-        )
-        self._note("resume", step=state["step"], ranks=self._engine.size)
+        self._resumption.put_back(self._callbacks, self._data)
+        self._note("resume", step=self._progress.step, ranks=self._engine.size)
         return self._progress.left_out
 
     def on_epoch(self, epoch: int) -> None:
         """Before an epoch. Keras has just reset the metrics."""
         self._progress.epoch = epoch
         self._progress.in_epoch = self._progress.left_out
-        if self._progress.left_out and self._state:
-            self._set_metrics()
+        if self._progress.left_out and self._resumption:
+            self._resumption.put_back_rank()
             self._progress.left_out = 0
         self._data.begin_epoch()
-
-    def _set_metrics(self) -> None:
-        of_ranks = [each["model"] for each in self._restored]
-        if len(of_ranks) == self._engine.size:
-            set_rank_state(self._model, of_ranks[self._engine.rank])
-        else:
-            spread_rank_states(self._model, of_ranks, self._engine)
 
     def on_steps(self, done: int) -> None:
         """After a call of the train function."""
@@ -166,33 +123,21 @@ class Session:
         progress.advance(done)
         if self._options.due_by_steps(before, progress.step):
             self._save()
-        if progress.step >= self._next_question:
+        if self._wishes.due(progress.step):
             self._ask()
 
     def _ask(self) -> None:
-        """Ask the ranks whether one of them wants to save or to stop, and do it together."""
-        wishes = np.zeros(4, np.int64)
-        wishes[_STOP] = self._signals.received
-        if self._engine.is_root:
-            every_s, now_s = self._options.every_seconds, time.monotonic()
-            wishes[_SAVE] = every_s is not None and now_s - self._saved_s >= every_s
-            wishes[_FAILED] = self._saving.failed
-            wishes[_NEXT] = self._steps_between_questions(now_s)
-        if self._engine.size > 1:
-            wishes = self._engine.allreduce(wishes, "max")
-            self._next_question = self._progress.step + int(wishes[_NEXT])
-        if wishes[_FAILED]:
-            self._check_writing()
-        if wishes[_STOP]:
-            self._stop(int(wishes[_STOP]))
-        elif wishes[_SAVE]:
+        every_s = self._options.every_seconds
+        due = every_s is not None and time.monotonic() - self._saved_s >= every_s
+        wish = self._wishes.ask(
+            self._progress.step, stop=self._signals.received, save=due, failed=self._saving.failed
+        )
+        if wish.failed:
+            self._run.on_root(self._saving.check)
+        if wish.stop:
+            self._stop(wish.stop)
+        elif wish.save:
             self._save()
-
-    def _steps_between_questions(self, now_s: float) -> int:
-        steps = self._progress.step - self._asked_step
-        rate = steps / max(now_s - self._asked_s, 1e-6)
-        self._asked_step, self._asked_s = self._progress.step, now_s
-        return max(1, min(int(rate * _ASK_EVERY_S), 2 * max(steps, 1)))
 
     def on_epoch_over(self, epoch: int, logs: dict[str, Any]) -> None:
         """After the callbacks' on_epoch_end."""
@@ -218,7 +163,7 @@ class Session:
 
     def on_end(self) -> None:
         """After the callbacks' on_train_end."""
-        self._run.on_root(self._wait_for_writing)
+        self._run.on_root(self._saving.wait)
         self._run.end_fit(self._progress.step)
 
     def close(self) -> None:
@@ -232,7 +177,7 @@ class Session:
         """Save, and end the program with the code for "run me again"."""
         if self._saved_step != self._progress.step:
             self._save()
-        self._run.on_root(self._wait_for_writing)
+        self._run.on_root(self._saving.wait)
         name = signal.Signals(number).name
         self._note("stop", reason=name, step=self._progress.step)
         self._engine.say(
@@ -265,7 +210,7 @@ class Session:
         progress, monitor = self._progress, self._options.monitor
         if monitor in logs:
             self._saving.note_best(float(logs[monitor]), progress.step)
-        iterations = restoring.iterations_of(self._model)
+        iterations = iterations_of(self._model)
         state = {
             "fit": self._run.fit,
             "step": progress.step,
@@ -275,43 +220,18 @@ class Session:
             "finished": finished,
             "ends": [*self._run.ends, progress.step],
             "position": position,
-            "schedule_position": restoring.schedule_position(self._model),
+            "schedule_position": schedule_position(self._model),
             "schedule_iterations": iterations,
             "ranks": self._engine.size,
             "chain": self._chain,
-            "identity": restoring.identity_of(self._model, progress.adapter),
+            "identity": self._identity,
             "best": self._saving.best,
             "monitor": {name: value for name, value in logs.items() if name == monitor},
             "callbacks": others.shared_states(self._callbacks),
             "trackers": {},
             "privacy": None,
         }
-        try:
-            self._saving.save(progress.step, state, of_ranks, self._run.ends)
-        except CheckpointError as error:
-            self._tell_or_raise(error)
-
-    def _check_writing(self) -> None:
-        """Raise on every rank what went wrong behind on root, or say it."""
-
-        def check() -> None:
-            try:
-                self._saving.check()
-            except CheckpointError as error:
-                self._tell_or_raise(error)
-
-        self._run.on_root(check)
-
-    def _wait_for_writing(self) -> None:
-        try:
-            self._saving.wait()
-        except CheckpointError as error:
-            self._tell_or_raise(error)
-
-    def _tell_or_raise(self, error: CheckpointError) -> None:
-        if self._options.on_error == "raise":
-            raise error
-        self._engine.say(f"{error} The training goes on without it.")
+        self._saving.save(progress.step, state, of_ranks, self._run.ends)
 
     def _note(self, event: str, **facts: Any) -> None:
         if self._engine.is_root:

@@ -11,6 +11,7 @@ import numpy as np
 
 from keras_candle.engine.base import Engine
 from keras_candle.errors import DataError
+from keras_candle.training.fingerprint import fingerprint
 from keras_candle.training.keras_names import DataAdapter, convert_to_sliceable
 from keras_candle.training.order import RowOrder
 from keras_candle.training.position import Passes, Position
@@ -49,6 +50,11 @@ class ArrayShard(DataAdapter):  # type: ignore[misc]
         self._start = start or Position()
         self.order = RowOrder(self.rows, batch_size, shuffle, engine, self._start.order)
         self.order.begin(self._start.passes)
+
+    @functools.cached_property
+    def fingerprint(self) -> list[str]:
+        """What the arrays are, briefly."""
+        return fingerprint(self._inputs)
 
     def position_after(self, passes: int, steps: int, begun: int) -> Position:
         """The position after so many whole passes and so many steps of the next one.

@@ -1,0 +1,64 @@
+"""What one rank wants, all ranks do at the same step."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from keras_candle.engine.base import Engine
+
+# How often, about, the ranks ask each other. An allreduce costs more than a small step.
+_ASK_EVERY_S = 0.2
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What some rank wants.
+
+    Attributes:
+        stop: the signal for which it wants to stop, 0 for none.
+        save: whether root wants a checkpoint.
+        failed: whether something went wrong behind on root.
+    """
+
+    stop: int
+    save: bool
+    failed: bool
+
+
+class Wishes:
+    """Asked by all ranks at the same steps: how many lie between is agreed too.
+
+    Args:
+        engine: connects the ranks.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._next_step = self._asked_step = 0
+        self._asked_s = time.monotonic()
+
+    def due(self, step: int) -> bool:
+        """Whether the ranks ask each other at this step."""
+        return step >= self._next_step
+
+    def ask(self, step: int, *, stop: int, save: bool, failed: bool) -> Wish:
+        """Tell what this rank wants and learn what some rank wants; every rank must call it."""
+        engine = self._engine
+        if engine.size == 1:
+            return Wish(stop, save, failed)
+        of_root = [save, failed, self._steps_between(step)] if engine.is_root else [0, 0, 0]
+        stop, save, failed, between = engine.allreduce(
+            np.array([stop, *of_root], np.int64), "max"
+        ).tolist()
+        self._next_step = step + between
+        return Wish(stop, bool(save), bool(failed))
+
+    def _steps_between(self, step: int) -> int:
+        steps, now_s = step - self._asked_step, time.monotonic()
+        rate = steps / max(now_s - self._asked_s, 1e-6)
+        self._asked_step, self._asked_s = step, now_s
+        # Slowly up: the first steps tell little.
+        return max(1, min(int(rate * _ASK_EVERY_S), 2 * steps))
