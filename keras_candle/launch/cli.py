@@ -12,6 +12,7 @@ from keras_candle.errors import LaunchError
 COMMANDS = {
     "run": ("run", "run a Python program on N ranks"),
     "check": ("check", "what will go wrong when a script runs on N ranks"),
+    "checkpoints": ("checkpoints", "list, verify or go back to the checkpoints of a run"),
     "build-horovod": ("horovod_build", "build Horovod for the TensorFlow at hand"),
     "doctor": ("doctor", "what is installed, what works, what to do"),
     "demo": ("demo", "train on real data on 1 and 2 ranks and compare"),

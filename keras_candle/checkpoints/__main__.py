@@ -1,0 +1,77 @@
+"""`python -m keras_candle.checkpoints`: what `candle checkpoints` runs."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from keras_candle.checkpoints import manifest
+from keras_candle.checkpoints.folder import CheckpointFolder
+from keras_candle.errors import CheckpointError
+from keras_candle.run_directory import RunDirectory
+
+
+def main(action: str, run_directory: str, *step: str) -> int:
+    """Lists, verifies or goes back.
+
+    Args:
+        action: "ls", "verify" or "rollback".
+        run_directory: the path that CandleCallback was given.
+        *step: of the checkpoint to go back to.
+
+    Returns:
+        0, or 1 when a checkpoint is damaged or cannot be gone back to.
+    """
+    directory = RunDirectory(run_directory)
+    folder = CheckpointFolder(directory.checkpoints)
+    try:
+        if action == "rollback":
+            directory.own(_say)
+            newer = folder.roll_back(int(step[0]))
+            _say(f"{directory.path} goes on from step {step[0]}; {len(newer)} newer were set aside")
+            return 0
+        return _verify(folder) if action == "verify" else _list(folder)
+    except CheckpointError as error:
+        print(f"candle: {error}", file=sys.stderr)
+        return 1
+    finally:
+        directory.give_up()
+
+
+def _list(folder: CheckpointFolder) -> int:
+    _say(f"{'step':>10} {'epoch':>6} {'+steps':>7} {'ranks':>6} {'MB':>9}  written")
+    best = folder.best()
+    for step in folder.steps():
+        path = folder.path_of(step)
+        try:
+            found = manifest.read(path)
+        except CheckpointError as error:
+            _say(f"{step:>10} {error}")
+            continue
+        size_mb = sum(file.size_bytes for file in found.files) / 1e6
+        written = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(path.stat().st_mtime))
+        facts = found.facts
+        values = " ".join(f"{name}={value:.6g}" for name, value in facts["monitor"].items())
+        marks = " best" if step == best else ""
+        _say(
+            f"{step:>10} {facts['epoch']:>6} {facts['in_epoch']:>7} {facts['ranks']:>6} "
+            f"{size_mb:>9.2f}  {written} {values}{marks}".rstrip()
+        )
+    return 0
+
+
+def _verify(folder: CheckpointFolder) -> int:
+    damaged = 0
+    for step in folder.steps():
+        damage = folder.find_damage(step)
+        damaged += bool(damage)
+        _say(f"{folder.path_of(step)}: {'; '.join(damage) or 'whole'}")
+    return 1 if damaged else 0
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
