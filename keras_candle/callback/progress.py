@@ -43,12 +43,8 @@ class Progress:
     def end_epoch(self) -> None:
         """Note that the epoch is over."""
         self.epoch, self.in_epoch = self.epoch + 1, 0
-        batches = self.adapter.num_batches
-        if self.steps_per_epoch is None or (batches and self._taken_steps() >= batches):
+        if self.steps_per_epoch is None or self.adapter.steps_left(self.position().taken) == 0:
             self.passes, self.in_pass = self.passes + 1, 0
-
-    def _taken_steps(self) -> int:
-        return self.in_pass + self.left_out if self.passes == 0 else self.in_pass
 
     def position(self) -> Position:
         """Where the data are to be gone on with."""

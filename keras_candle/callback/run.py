@@ -34,6 +34,7 @@ class Run:
         self.folder = CheckpointFolder(self.directory.checkpoints)
         self.ends = list(ends.get(self.directory.path, []))
         self.fit = len(self.ends)
+        self._told = False
 
     @property
     def first_step(self) -> int:
@@ -114,6 +115,17 @@ class Run:
                 f"{'; '.join(damage)}. Put it back from a copy, or say resume='never'."
             )
         return read_state(self.folder.path_of(step))
+
+    def note(self, event: str, **facts: Any) -> None:
+        """Append a line to the journal, on root. Where it cannot be written, that is said once."""
+        if not self.engine.is_root:
+            return
+        try:
+            self.directory.note(event, fit=self.fit, **facts)
+        except OSError as cause:
+            if not self._told:
+                self.engine.say(f"{self.directory.journal} cannot be written ({cause}).")
+            self._told = True
 
     def on_root(self, action: Callable[[], Any]) -> Any:
         """What an action returns on root, on every rank; what it raises, every rank raises.

@@ -15,7 +15,6 @@ from keras_candle.checkpoints.layout import layout_of
 from keras_candle.checkpoints.weights import Snapshot
 from keras_candle.checkpoints.writer import Writer
 from keras_candle.errors import CheckpointError
-from keras_candle.training.gradients import outermost_optimizers
 from keras_candle.training.state import shared_variables
 
 
@@ -104,11 +103,16 @@ class Saving:
         folder, began = self._run.folder, time.monotonic()
         with folder.new(contents.step) as path:
             contents.write(path)
-        if best and best[0] == contents.step:
-            folder.point_to_best(contents.step)
-        keep = Keep(self._options.keep_last, self._options.keep_every)
-        removed = folder.prune(keep, [*best, *always])
-        self._run.directory.note(
+        try:
+            if best and best[0] == contents.step:
+                folder.point_to_best(contents.step)
+            keep = Keep(self._options.keep_last, self._options.keep_every)
+            removed = folder.prune(keep, [*best, *always])
+        except OSError as cause:
+            raise CheckpointError(
+                f"The checkpoints in {folder.path} cannot be put in order ({cause})."
+            ) from cause
+        self._run.note(
             "checkpoint",
             step=contents.step,
             epoch=contents.state["epoch"],
@@ -116,9 +120,6 @@ class Saving:
             seconds=round(time.monotonic() - began, 3),
             removed=removed,
         )
-
-    def _optimizers(self) -> list[Any]:
-        return outermost_optimizers(self._model)
 
     @property
     def failed(self) -> bool:

@@ -104,7 +104,7 @@ class Session:
         if self._resumption is None:
             return 0
         self._resumption.put_back(self._callbacks, self._data)
-        self._note("resume", step=self._progress.step, ranks=self._engine.size)
+        self._run.note("resume", step=self._progress.step, ranks=self._engine.size)
         return self._progress.left_out
 
     def on_epoch(self, epoch: int) -> None:
@@ -144,7 +144,7 @@ class Session:
         self._progress.end_epoch()
         finished = epoch + 1 == self._epochs or bool(self._model.stop_training)
         values = self._values_of(logs)
-        self._note("epoch", epoch=epoch + 1, step=self._progress.step, logs=values)
+        self._run.note("epoch", epoch=epoch + 1, step=self._progress.step, logs=values)
         due = self._options.due_by_epochs(epoch + 1)
         improves = bool(self._run.engine.broadcast(self._saving.improves(values)))
         if finished or due or improves:
@@ -179,7 +179,7 @@ class Session:
             self._save()
         self._run.on_root(self._saving.wait)
         name = signal.Signals(number).name
-        self._note("stop", reason=name, step=self._progress.step)
+        self._run.note("stop", reason=name, step=self._progress.step)
         self._engine.say(
             f"{name}: saved at step {self._progress.step} in "
             f"{self._run.folder.path_of(self._progress.step)}; the same command goes on from there"
@@ -232,10 +232,6 @@ class Session:
             "privacy": None,
         }
         self._saving.save(progress.step, state, of_ranks, self._run.ends)
-
-    def _note(self, event: str, **facts: Any) -> None:
-        if self._engine.is_root:
-            self._run.directory.note(event, fit=self._run.fit, **facts)
 
 
 def _listed(callbacks: Any) -> list[Any]:

@@ -93,7 +93,8 @@ class DatasetShard(DataAdapter):  # type: ignore[misc]
     def steps_left(self, taken: int) -> int | None:
         """Steps of a pass of which so many batches are taken; None when unknown."""
         if taken != self._start.taken:
-            return None
+            batches = self.deal.batches
+            return None if batches is None else replace(self.deal, batches=batches - taken).rounds()
         cardinality = int(self._left.cardinality())
         return cardinality if cardinality >= 0 else None
 
