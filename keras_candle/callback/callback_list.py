@@ -107,3 +107,10 @@ class DurableCallbackList(keras.callbacks.CallbackList):  # type: ignore[misc]
         """End."""
         super().on_train_end(logs)
         self._events.on_end()
+
+
+def listed(callbacks: Any) -> list[Any]:
+    """What `fit` takes as callbacks, as a list."""
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        return list(callbacks.callbacks)
+    return list(keras.tree.flatten(callbacks))

@@ -21,6 +21,7 @@ class Progress:
         left_out: steps of the first epoch that were taken before.
         passes: how often the data have been gone through as a whole.
         in_pass: steps since, but for those that were taken before this process began.
+        before_epoch: steps of the current pass that earlier epochs took.
     """
 
     adapter: Any
@@ -31,6 +32,7 @@ class Progress:
     left_out: int = 0
     passes: int = 0
     in_pass: int = 0
+    before_epoch: int = 0
 
     def advance(self, done: int) -> int:
         """Note that so many steps of the epoch are done; returns how many are new."""
@@ -42,9 +44,20 @@ class Progress:
 
     def end_epoch(self) -> None:
         """Note that the epoch is over."""
+        self.before_epoch += self.in_epoch
         self.epoch, self.in_epoch = self.epoch + 1, 0
         if self.steps_per_epoch is None or self.adapter.steps_left(self.position().taken) == 0:
-            self.passes, self.in_pass = self.passes + 1, 0
+            self.passes, self.in_pass, self.before_epoch = self.passes + 1, 0, 0
+
+    @property
+    def can_go_on(self) -> bool:
+        """Whether Keras can go on from here in the middle of a pass.
+
+        It counts the steps of a pass itself, from 0, where the data are finite and an epoch is not
+        a pass of them.
+        """
+        finite = self.steps_per_epoch is not None and self.adapter.num_batches is not None
+        return not (finite and self.before_epoch)
 
     def position(self) -> Position:
         """Where the data are to be gone on with."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -17,10 +18,12 @@ from keras_candle.checkpoints.contents import first_difference, read_rank, read_
 from keras_candle.checkpoints.keras_state import owner_of
 from keras_candle.checkpoints.layout import layout_of
 from keras_candle.checkpoints.manifest import read
+from keras_candle.engine.base import Engine
 from keras_candle.errors import CheckpointError
 from keras_candle.training.building import build_model
 from keras_candle.training.gradients import leaf_optimizers, outermost_optimizers
 from keras_candle.training.learning_rate import LearningRateScale, scale_learning_rate
+from keras_candle.training.position import Position
 
 
 class Resumption:
@@ -54,10 +57,12 @@ class Resumption:
         let_schedule_go_on(model, state["schedule_position"], state["schedule_iterations"])
         progress.step, progress.epoch = state["step"], state["epoch"]
         progress.passes = state["position"]["passes"]
+        if state["can_go_on"]:
+            progress.before_epoch = state["before_epoch"]
         over = state["finished"] and state["epochs"] == given["epochs"]
         given["initial_epoch"] = given["epochs"] if over else state["epoch"]
         progress.left_out = state["in_epoch"]
-        left = progress.adapter.steps_left(state["position"]["taken"])
+        left = progress.adapter.steps_left(state["position"]["taken"]) if state["in_epoch"] else 0
         batches = progress.adapter.num_batches
         if state["in_epoch"] and not given["steps_per_epoch"] and None not in (left, batches):
             # Steps of another number of ranks are others; these end when the data do.
@@ -96,6 +101,19 @@ class Resumption:
     @property
     def _same_ranks(self) -> bool:
         return len(self._of_ranks) == self._engine.size
+
+
+def start_of(state: dict[str, Any], engine: Engine) -> Position:
+    """Where the data are gone on with."""
+    start = Position(**state["position"])
+    if state["can_go_on"]:
+        return start
+    engine.say(
+        "steps_per_epoch divides passes of finite data, and Keras cannot go on in the middle of a "
+        "pass: this one begins anew, some rows are seen twice. Repeat the data without an end "
+        "(dataset.repeat()) for an exact resume."
+    )
+    return replace(start, taken=0)
 
 
 def identity_of(model: Any, adapter: Any) -> dict[str, Any]:

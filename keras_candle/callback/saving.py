@@ -15,6 +15,7 @@ from keras_candle.checkpoints.layout import layout_of
 from keras_candle.checkpoints.weights import Snapshot
 from keras_candle.checkpoints.writer import Writer
 from keras_candle.errors import CheckpointError
+from keras_candle.training.gradients import outermost_optimizers
 from keras_candle.training.state import shared_variables
 
 
@@ -92,7 +93,9 @@ class Saving:
         self._writer.start(lambda: self._write(contents, best, always))
 
     def _take_snapshot(self) -> Snapshot:
-        variables = [id(each) for each in shared_variables(self._model, self._optimizers())]
+        variables = [
+            id(each) for each in shared_variables(self._model, outermost_optimizers(self._model))
+        ]
         if self._snapshot is None or variables != self._of:
             self._snapshot, self._of = Snapshot(layout_of(self._model)), variables
             self._architecture = architecture_of(self._model)

@@ -7,11 +7,10 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-import keras
 import numpy as np
 
 from keras_candle.callback import others
-from keras_candle.callback.callback_list import DurableCallbackList
+from keras_candle.callback.callback_list import DurableCallbackList, listed
 from keras_candle.callback.data_state import DataState
 from keras_candle.callback.options import Checkpoint
 from keras_candle.callback.progress import Progress
@@ -22,12 +21,12 @@ from keras_candle.callback.restoring import (
     identity_of,
     iterations_of,
     schedule_position,
+    start_of,
 )
 from keras_candle.callback.run import Run
 from keras_candle.callback.saving import Saving
 from keras_candle.callback.signals import StopSignals
 from keras_candle.callback.wishes import Wishes
-from keras_candle.training.position import Position
 
 EXIT_RUN_AGAIN = 75
 
@@ -59,7 +58,7 @@ class Session:
         self._saved_step = -1
         self._saved_s = time.monotonic()
         self._wishes = Wishes(run.engine)
-        self.start = Position(**state["position"]) if state else None
+        self.start = start_of(state, run.engine) if state else None
         self._resumption = Resumption(run, model, state) if state else None
         for value, step in state["best"] if state else ():
             self._saving.note_best(value, step)
@@ -82,7 +81,7 @@ class Session:
         object.__setattr__(self._model, "_candle_is_durable", True)
         given["callbacks"] = DurableCallbackList(
             self,
-            _listed(given["callbacks"]),
+            listed(given["callbacks"]),
             self._model.steps_per_execution,
             add_history=True,
             add_progbar=given["verbose"] != 0,
@@ -220,6 +219,8 @@ class Session:
             "finished": finished,
             "ends": [*self._run.ends, progress.step],
             "position": position,
+            "can_go_on": progress.can_go_on,
+            "before_epoch": progress.before_epoch,
             "schedule_position": schedule_position(self._model),
             "schedule_iterations": iterations,
             "ranks": self._engine.size,
@@ -232,9 +233,3 @@ class Session:
             "privacy": None,
         }
         self._saving.save(progress.step, state, of_ranks, self._run.ends)
-
-
-def _listed(callbacks: Any) -> list[Any]:
-    if isinstance(callbacks, keras.callbacks.CallbackList):
-        return list(callbacks.callbacks)
-    return list(keras.tree.flatten(callbacks))

@@ -29,6 +29,18 @@ def test_one_rank_interrupted_twice(tmp_path, data, kind):
     assert cases.differences(tmp_path, kills=(5, 11), **how) == []
 
 
+def test_epochs_that_are_parts_of_a_pass_lose_no_step_and_say_what_they_repeat(tmp_path, capsys):
+    how = {"data": "half passes", "kind": "plain", "every_steps": 1}
+    whole = train(tmp_path / "whole", **how)
+    cases.interrupt(tmp_path / "parts", 5, **how)
+    parts = train(tmp_path / "parts", **how)
+    assert parts["batches"] == whole["batches"] == 12
+    assert "this one begins anew" in capsys.readouterr().err
+    # In a pass's first epoch nothing has to be repeated.
+    cases.interrupt(tmp_path / "first", 2, **how)
+    assert train(tmp_path / "first", **how) == whole
+
+
 @pytest.mark.parametrize(("engine", "size"), JOBS)
 @pytest.mark.parametrize(("data", "kind"), [("arrays", "rich"), ("dataset", "rich")])
 def test_ranks_interrupted_twice(ranks, engine, size, data, kind, tmp_path):
