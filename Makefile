@@ -40,7 +40,8 @@ test: lint oldest
 oldest: env $(OLDEST)/.made
 	$(OLDEST)/bin/python -m pytest tests/training/test_keras_names.py \
 		tests/training/test_identity.py tests/training/test_equivalence.py tests/checkpoints \
-		-k "keras_names or identity or checkpoints or (other_pairs and mpi)"
+		tests/callback/test_candle_callback.py \
+		-k "keras_names or identity or checkpoints or candle_callback or (other_pairs and mpi)"
 
 $(OLDEST)/.made: Makefile
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(OLDEST)
