@@ -28,6 +28,7 @@ def shard(data: Any) -> Any:
         DataError: when a structure's arrays differ in their number of rows.
 
     Example:
+        >>> import numpy as np
         >>> shard(np.arange(3)).tolist()  # on one rank
         [0, 1, 2]
     """
