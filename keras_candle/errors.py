@@ -27,3 +27,7 @@ class SearchError(CandleError):
 
 class LaunchError(CandleError):
     """A job cannot be started, or Horovod cannot be built."""
+
+
+EXIT_RUN_AGAIN = 75
+"""A program's exit code for "I saved my state, run me again" (sysexits.h calls it EX_TEMPFAIL)."""

@@ -16,12 +16,12 @@ from keras_candle.callback.run import Run
 from keras_candle.callback.session import Session
 from keras_candle.engine.single import SingleEngine
 from keras_candle.errors import CandleError
-from keras_candle.training.durable import AroundFit, Durable, around_fit, take_own_data
+from keras_candle.training.durable import Durable, around_fit, take_own_data
 
 _RESUME = ("auto", "required", "never")
 
 
-class CandleCallback(AroundFit):
+class CandleCallback(keras.callbacks.Callback):  # type: ignore[misc]
     """Makes a training durable: it can be killed anywhere, started again, and ends as if not.
 
     Nothing is opened before `fit`. It stands anywhere in the list of callbacks, can be copied, and
@@ -74,7 +74,7 @@ class CandleCallback(AroundFit):
     def run_fit(
         self, model: Any, given: dict[str, Any], fit: Callable[[dict[str, Any], Durable], Any]
     ) -> Any:
-        """See `AroundFit`."""
+        """See `keras_candle.training.durable.AroundFit`."""
         trainer = getattr(model, "_candle_trainer", None)
         engine = SingleEngine() if trainer is None else trainer.replica.engine
         run = Run(self.run_directory, engine)

@@ -27,8 +27,7 @@ from keras_candle.callback.run import Run
 from keras_candle.callback.saving import Saving
 from keras_candle.callback.signals import StopSignals
 from keras_candle.callback.wishes import Wishes
-
-EXIT_RUN_AGAIN = 75
+from keras_candle.errors import EXIT_RUN_AGAIN
 
 
 class Session:
@@ -68,9 +67,7 @@ class Session:
         """Put the session's list of callbacks into the arguments of `fit`."""
         adapter = given["x"]
         self._epochs = given["epochs"]
-        self._progress = Progress(
-            adapter, given["steps_per_epoch"], step=max(self._run.ends, default=0)
-        )
+        self._progress = Progress(adapter, given["steps_per_epoch"], step=self._run.first_step)
         self._progress.epoch = given["initial_epoch"]
         self._data = DataState(adapter)
         self._identity = identity_of(self._model, adapter)

@@ -24,7 +24,6 @@ from keras_candle.checkpoints import manifest
 from keras_candle.checkpoints.layout import Layout
 from keras_candle.checkpoints.plain import decode, encode
 from keras_candle.checkpoints.weights import write
-from keras_candle.errors import CheckpointError
 
 WEIGHTS, STATE = "model.weights.h5", "state.json"
 _CONFIG, _METADATA = "config.json", "metadata.json"
@@ -109,14 +108,10 @@ def read_rank(folder: Path, rank: int) -> dict[str, Any]:
 
 
 def read_tensors(folder: Path, layout: Layout) -> Iterator[NDArray[Any]]:
-    """The tensors of a checkpoint, in the layout's order.
+    """The tensors of a checkpoint, in the order of a layout that is its own.
 
-    Raises:
-        CheckpointError: when the layout is not that of the checkpoint, with the first difference.
+    See `first_difference`.
     """
-    tensors = manifest.read(folder).tensors
-    if difference := first_difference(tensors, layout):
-        raise CheckpointError(f"{folder} is a checkpoint of another model: {difference}.")
     for place in layout.places:
         with open(folder / WEIGHTS, "rb") as file:
             file.seek(place.offset_bytes)

@@ -13,9 +13,6 @@ import signal
 import zlib
 from collections.abc import Sequence
 
-EXIT_RUN_AGAIN = 75
-"""A program's exit code for "I saved my state, run me again" (sysexits.h calls it EX_TEMPFAIL)."""
-
 _START = b"\x1ecandle "
 _END = b"\x1e\n"
 # hydra's -prepend-rank puts "[1] " before a line, before a report too.

@@ -11,8 +11,8 @@ import traceback
 from collections.abc import Callable, Sequence
 from types import ModuleType, TracebackType
 
+from keras_candle.errors import EXIT_RUN_AGAIN
 from keras_candle.launch import environment
-from keras_candle.launch.failure import EXIT_RUN_AGAIN
 
 _NOT_THE_USERS = (__file__, "<frozen runpy>", "<frozen importlib._bootstrap>")
 

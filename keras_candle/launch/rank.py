@@ -22,8 +22,9 @@ import time
 from collections.abc import Sequence
 from typing import BinaryIO
 
+from keras_candle.errors import EXIT_RUN_AGAIN
 from keras_candle.launch import environment
-from keras_candle.launch.failure import EXIT_RUN_AGAIN, Failure
+from keras_candle.launch.failure import Failure
 from keras_candle.launch.process import end_with_parent
 from keras_candle.launch.program import (
     Ending,
