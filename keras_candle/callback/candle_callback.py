@@ -14,6 +14,7 @@ import keras
 from keras_candle.callback.options import Checkpoint
 from keras_candle.callback.run import Run
 from keras_candle.callback.session import Session
+from keras_candle.callback.walltime import check_walltime
 from keras_candle.engine.single import SingleEngine
 from keras_candle.errors import CandleError
 from keras_candle.training.durable import Durable, around_fit, take_own_data
@@ -33,6 +34,9 @@ class CandleCallback(keras.callbacks.Callback):  # type: ignore[misc]
         resume: "auto": go on from the newest whole checkpoint, begin where there is none.
             "required": an error where there is none. "never": begin; checkpoints that are there
             are set aside.
+        walltime: when the job ends: seconds from its start, or "auto" to ask Slurm, PBS or LSF.
+            The training saves and ends with exit code 75 in time, by the measured times of its
+            steps, evaluations and checkpoints. None: there is no limit.
 
     Raises:
         CandleError: for an unknown value.
@@ -59,6 +63,7 @@ class CandleCallback(keras.callbacks.Callback):  # type: ignore[misc]
         run_directory: str | os.PathLike[str],
         checkpoint: Checkpoint | None = None,
         resume: str = "auto",
+        walltime: float | str | None = None,
     ) -> None:
         super().__init__()
         self.run_directory = Path(run_directory)
@@ -70,6 +75,8 @@ class CandleCallback(keras.callbacks.Callback):  # type: ignore[misc]
                 f"resume={resume!r}, expected one of {', '.join(map(repr, _RESUME))}."
             )
         self.resume = resume
+        check_walltime(walltime)
+        self.walltime = walltime
 
     def run_fit(
         self, model: Any, given: dict[str, Any], fit: Callable[[dict[str, Any], Durable], Any]
@@ -81,7 +88,7 @@ class CandleCallback(keras.callbacks.Callback):  # type: ignore[misc]
         run.open()
         try:
             state = run.find(self.resume)
-            session = Session(run, model, self.checkpoint, state)
+            session = Session(run, model, self.checkpoint, self.walltime, state)
             try:
                 return fit(given, session)
             finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -29,6 +30,7 @@ class Saving:
 
     Attributes:
         best: (value, step) of the best ones that stay, the best first.
+        longest_s: the longest time that a checkpoint took until it was on the disk.
     """
 
     def __init__(self, run: Run, options: Checkpoint, model: Any) -> None:
@@ -38,6 +40,7 @@ class Saving:
         self._of: list[int] = []
         self._architecture = ""
         self.best: list[tuple[float, int]] = []
+        self.longest_s = 0.0
 
     def improves(self, logs: Mapping[str, Any]) -> bool:
         """Whether an epoch's logs are among the best."""
@@ -77,6 +80,7 @@ class Saving:
                 training to go on then.
         """
         self.wait()
+        began_s = time.monotonic()
         snapshot = self._take_snapshot()
         facts = {
             "fit": state["fit"],
@@ -90,7 +94,7 @@ class Saving:
             step, snapshot.layout, snapshot.arrays, state, of_ranks, self._architecture, facts
         )
         best = [each for _, each in self.best]
-        self._writer.start(lambda: self._write(contents, best, always))
+        self._writer.start(lambda: self._write(contents, best, always, began_s))
 
     def _take_snapshot(self) -> Snapshot:
         variables = [
@@ -102,8 +106,10 @@ class Saving:
         self._snapshot.take()
         return self._snapshot
 
-    def _write(self, contents: Contents, best: list[int], always: list[int]) -> None:
-        folder, began = self._run.folder, time.monotonic()
+    def _write(
+        self, contents: Contents, best: list[int], always: list[int], began_s: float
+    ) -> None:
+        folder = self._run.folder
         with folder.new(contents.step) as path:
             contents.write(path)
         try:
@@ -115,14 +121,26 @@ class Saving:
             raise CheckpointError(
                 f"The checkpoints in {folder.path} cannot be put in order ({cause})."
             ) from cause
+        passed_s = time.monotonic() - began_s
+        self.longest_s = max(self.longest_s, passed_s)
         self._run.note(
             "checkpoint",
             step=contents.step,
             epoch=contents.state["epoch"],
             in_epoch=contents.state["in_epoch"],
-            seconds=round(time.monotonic() - began, 3),
+            seconds=round(passed_s, 3),
             removed=removed,
         )
+
+    @property
+    def busy(self) -> bool:
+        """Whether one is being written."""
+        return self._writer.busy
+
+    def size_bytes(self) -> int:
+        """About how large a checkpoint is."""
+        variables = shared_variables(self._model, outermost_optimizers(self._model))
+        return sum(4 * math.prod(each.shape) for each in variables)
 
     @property
     def failed(self) -> bool:

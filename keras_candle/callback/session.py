@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -25,8 +24,7 @@ from keras_candle.callback.restoring import (
 )
 from keras_candle.callback.run import Run
 from keras_candle.callback.saving import Saving
-from keras_candle.callback.signals import StopSignals
-from keras_candle.callback.wishes import Wishes
+from keras_candle.callback.stops import Stops, name_of
 from keras_candle.errors import EXIT_RUN_AGAIN
 
 
@@ -37,6 +35,7 @@ class Session:
         run: its run directory, open.
         model: what is trained.
         options: when checkpoints are made.
+        walltime: the job's limit, see `CandleCallback`.
         state: from which it goes on; None where it begins.
 
     Attributes:
@@ -44,19 +43,23 @@ class Session:
     """
 
     def __init__(
-        self, run: Run, model: Any, options: Checkpoint, state: dict[str, Any] | None
+        self,
+        run: Run,
+        model: Any,
+        options: Checkpoint,
+        walltime: float | str | None,
+        state: dict[str, Any] | None,
     ) -> None:
         self._run, self._model, self._options = run, model, options
         self._engine = run.engine
         self._saving = Saving(run, options, model)
-        self._signals = StopSignals()
+        self._stops = Stops(run.engine, walltime, self._saving)
         self._callbacks: Sequence[Any] = ()
         self._marks: others.Marks = []
         self._progress = Progress(None, None)
         self._epochs = 0
         self._saved_step = -1
         self._saved_s = time.monotonic()
-        self._wishes = Wishes(run.engine)
         self.start = start_of(state, run.engine) if state else None
         self._resumption = Resumption(run, model, state) if state else None
         for value, step in state["best"] if state else ():
@@ -96,7 +99,7 @@ class Session:
 
     def on_began(self) -> int:
         """After it: take the checkpoint's state."""
-        self._signals.listen()
+        self._stops.listen()
         if self._resumption is None:
             return 0
         self._resumption.put_back(self._callbacks, self._data)
@@ -119,15 +122,13 @@ class Session:
         progress.advance(done)
         if self._options.due_by_steps(before, progress.step):
             self._save()
-        if self._wishes.due(progress.step):
+        if self._stops.due(progress.step):
             self._ask()
 
     def _ask(self) -> None:
         every_s = self._options.every_seconds
         due = every_s is not None and time.monotonic() - self._saved_s >= every_s
-        wish = self._wishes.ask(
-            self._progress.step, stop=self._signals.received, save=due, failed=self._saving.failed
-        )
+        wish = self._stops.ask(self._progress, save=due)
         if wish.failed:
             self._run.on_root(self._saving.check)
         if wish.stop:
@@ -164,17 +165,17 @@ class Session:
 
     def close(self) -> None:
         """Give back what the session holds, however the fit ended."""
-        self._signals.stop_listening()
+        self._stops.stop_listening()
         object.__setattr__(self._model, "_candle_is_durable", False)
         if self._engine.is_root:
             self._saving.abandon()
 
-    def _stop(self, number: int) -> None:
+    def _stop(self, reason: int) -> None:
         """Save, and end the program with the code for "run me again"."""
         if self._saved_step != self._progress.step:
             self._save()
         self._run.on_root(self._saving.wait)
-        name = signal.Signals(number).name
+        name = name_of(reason)
         self._run.note("stop", reason=name, step=self._progress.step)
         self._engine.say(
             f"{name}: saved at step {self._progress.step} in "

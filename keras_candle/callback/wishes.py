@@ -18,7 +18,7 @@ class Wish:
     """What some rank wants.
 
     Attributes:
-        stop: the signal for which it wants to stop, 0 for none.
+        stop: why it wants to stop, 0 for not at all. The largest of all ranks' counts.
         save: whether root wants a checkpoint.
         failed: whether something went wrong behind on root.
     """
@@ -33,12 +33,16 @@ class Wishes:
 
     Args:
         engine: connects the ranks.
+
+    Attributes:
+        between: after so many steps the ranks ask each other again.
     """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._next_step = self._asked_step = 0
         self._asked_s = time.monotonic()
+        self.between = 1
 
     def due(self, step: int) -> bool:
         """Whether the ranks ask each other at this step."""
@@ -50,10 +54,10 @@ class Wishes:
         if engine.size == 1:
             return Wish(stop, save, failed)
         of_root = [save, failed, self._steps_between(step)] if engine.is_root else [0, 0, 0]
-        stop, save, failed, between = engine.allreduce(
+        stop, save, failed, self.between = engine.allreduce(
             np.array([stop, *of_root], np.int64), "max"
         ).tolist()
-        self._next_step = step + between
+        self._next_step = step + self.between
         return Wish(stop, bool(save), bool(failed))
 
     def _steps_between(self, step: int) -> int:

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
 
 class Writer:
-    """A thread that runs one job after the other. A second one waits for the first.
-
-    Attributes:
-        last_s: how long the last job took, 0 before there was one.
-    """
+    """A thread that runs one job after the other. A second one waits for the first."""
 
     def __init__(self) -> None:
-        self.last_s = 0.0
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
 
@@ -49,14 +43,17 @@ class Writer:
             raise error
 
     @property
+    def busy(self) -> bool:
+        """Whether a job runs."""
+        return self._thread is not None and self._thread.is_alive()
+
+    @property
     def failed(self) -> bool:
         """Whether there is something to raise."""
         return self._error is not None
 
     def _run(self, job: Callable[[], Any]) -> None:
-        began = time.monotonic()
         try:
             job()
         except BaseException as caught:
             self._error = caught
-        self.last_s = time.monotonic() - began

@@ -1,0 +1,118 @@
+"""How long the scheduler still lets this job run."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from keras_candle.errors import CandleError
+
+_ANSWER_WITHIN_S = 20
+
+
+@dataclass(frozen=True)
+class Scheduler:
+    """How one scheduler is asked.
+
+    Attributes:
+        name: as its users call it.
+        variable: holds a job's number inside of that job.
+        command: is asked; the job's number follows.
+        read: the seconds that are left by what it prints; None where the job has no limit. Raises
+            ValueError or KeyError for what it cannot read.
+    """
+
+    name: str
+    variable: str
+    command: Sequence[str]
+    read: Callable[[str], float | None]
+
+
+def seconds_of(text: str) -> float:
+    """A duration, as Slurm and PBS print it.
+
+    Args:
+        text: [[days-]hours:]minutes:seconds, or a number of seconds.
+
+    Raises:
+        ValueError: when it is none of these.
+
+    Example:
+        >>> seconds_of("1-02:00:30"), seconds_of("02:05")
+        (93630.0, 125.0)
+    """
+    days, _, clock = text.strip().rpartition("-")
+    seconds = 0.0
+    for part in clock.split(":"):
+        seconds = 60 * seconds + float(part)
+    return 86400 * int(days or 0) + seconds
+
+
+def _of_slurm(printed: str) -> float | None:
+    text = printed.strip()
+    return None if text == "UNLIMITED" else seconds_of(text)
+
+
+def _of_pbs(printed: str) -> float | None:
+    found = dict(re.findall(r"(Resource_List|resources_used)\.walltime = ([\d:]+)", printed))
+    if "Resource_List" not in found:
+        return None
+    # A job that has just begun has used nothing yet.
+    return seconds_of(found["Resource_List"]) - seconds_of(found.get("resources_used", "0"))
+
+
+def _of_lsf(printed: str) -> float | None:
+    # "11:12 L": hours and minutes; L is a limit, E and X are estimates. "-": there is none.
+    text, _, kind = printed.strip().partition(" ")
+    return None if text == "-" or kind in ("E", "X") else 60 * seconds_of(text)
+
+
+SCHEDULERS = (
+    Scheduler("Slurm", "SLURM_JOB_ID", ("squeue", "--noheader", "-o", "%L", "-j"), _of_slurm),
+    Scheduler("PBS", "PBS_JOBID", ("qstat", "-f"), _of_pbs),
+    Scheduler("LSF", "LSB_JOBID", ("bjobs", "-noheader", "-o", "time_left"), _of_lsf),
+)
+
+
+def seconds_left(environment: Mapping[str, str], now_s: float) -> float | None:
+    """Seconds until the scheduler ends this job.
+
+    Args:
+        environment: variables of this process.
+        now_s: seconds since the epoch.
+
+    Returns:
+        None where there is no scheduler, or the job has no limit.
+
+    Raises:
+        CandleError: when the scheduler does not say it.
+    """
+    scheduler = next((each for each in SCHEDULERS if each.variable in environment), None)
+    if scheduler is None:
+        return None
+    try:
+        return scheduler.read(_asked([*scheduler.command, environment[scheduler.variable]]))
+    except (OSError, subprocess.SubprocessError, ValueError, KeyError) as cause:
+        ends_s = environment.get("SLURM_JOB_END_TIME", "")
+        if scheduler.name == "Slurm" and ends_s.isdigit():
+            return float(ends_s) - now_s
+        raise CandleError(
+            f"walltime='auto': {' '.join(scheduler.command)} does not say how long this "
+            f"{scheduler.name} job may run ({cause}). Say it in seconds: walltime=43200."
+        ) from cause
+
+
+def _asked(command: Sequence[str]) -> str:
+    done = subprocess.run(
+        command,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=_ANSWER_WITHIN_S,
+        env={**os.environ, "LC_ALL": "C"},
+    )
+    return done.stdout

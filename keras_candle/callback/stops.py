@@ -1,0 +1,60 @@
+"""Why a training stops before its end, and saves."""
+
+from __future__ import annotations
+
+import signal
+
+from keras_candle.callback.progress import Progress
+from keras_candle.callback.saving import Saving
+from keras_candle.callback.signals import StopSignals
+from keras_candle.callback.walltime import Walltime
+from keras_candle.callback.wishes import Wish, Wishes
+from keras_candle.engine.base import Engine
+
+# A reason as the ranks tell each other: a signal's number, or this.
+_WALLTIME = 1000
+
+
+class Stops:
+    """Signals and the job's limit, on which the ranks agree.
+
+    Args:
+        engine: connects the ranks.
+        limit: see `CandleCallback`.
+        saving: the fit's checkpoints.
+    """
+
+    def __init__(self, engine: Engine, limit: float | str | None, saving: Saving) -> None:
+        self._signals = StopSignals()
+        self._wishes = Wishes(engine)
+        self._walltime = Walltime(limit if engine.is_root else None, engine)
+        self._saving = saving
+
+    def listen(self) -> None:
+        """Begin to take note of signals."""
+        self._signals.listen()
+
+    def stop_listening(self) -> None:
+        """End that."""
+        self._signals.stop_listening()
+
+    def due(self, step: int) -> bool:
+        """Whether the ranks ask each other at this step."""
+        return self._wishes.due(step)
+
+    def ask(self, progress: Progress, *, save: bool) -> Wish:
+        """What some rank wants; every rank must call it.
+
+        Args:
+            progress: where the training is.
+            save: whether a checkpoint is due.
+        """
+        stop = self._signals.received
+        if self._walltime.must_stop(progress, self._wishes.between, self._saving):
+            stop = _WALLTIME
+        return self._wishes.ask(progress.step, stop=stop, save=save, failed=self._saving.failed)
+
+
+def name_of(stop: int) -> str:
+    """What the user calls a reason to stop."""
+    return "walltime" if stop == _WALLTIME else signal.Signals(stop).name
