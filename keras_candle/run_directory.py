@@ -37,11 +37,12 @@ class RunDirectory:
         self.checkpoints = self.path / "checkpoints"
         self._lock: int | None = None
 
-    def own(self, tell: Callable[[str], Any]) -> None:
+    def own(self, tell: Callable[[str], Any], patience_s: float = 0.0) -> None:
         """Make the directory, and be the only process that writes there.
 
         Args:
             tell: gets a sentence where the file system knows no locks.
+            patience_s: so long to wait for another process that owns it.
 
         Raises:
             CheckpointError: when it cannot be written, or another process owns it.
@@ -56,7 +57,7 @@ class RunDirectory:
                 f"The run directory {self.path} cannot be written ({cause}). Name one that can."
             ) from cause
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(descriptor, patience_s)
         except OSError as cause:
             if cause.errno in _NO_LOCKS:
                 tell(f"{self.path} lies on a file system without locks: let one job write there.")
@@ -107,6 +108,19 @@ class RunDirectory:
             with contextlib.suppress(ValueError):
                 found.append(json.loads(line))
         return found
+
+
+def _lock(descriptor: int, patience_s: float) -> None:
+    deadline_s = time.monotonic() + patience_s
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline_s:
+                raise
+            time.sleep(0.05)
+        else:
+            return
 
 
 def _try_to_write(folder: Path) -> None:

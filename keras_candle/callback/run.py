@@ -10,8 +10,11 @@ from keras_candle.checkpoints.contents import read_state
 from keras_candle.checkpoints.folder import CheckpointFolder
 from keras_candle.engine.base import Engine
 from keras_candle.errors import CheckpointError
+from keras_candle.launcher_messages import restarts
 from keras_candle.run_directory import RunDirectory
 
+# The root of a job that was killed may still be ending while the job starts again.
+_LAST_BREATH_S = 30.0
 # The steps at which the fits of this process ended in a run directory: the n-th fit of a script
 # that is started again is the n-th of the one before.
 ends: dict[Path, list[int]] = {}
@@ -50,7 +53,7 @@ class Run:
         self.on_root(self._open)
 
     def _open(self) -> None:
-        self.directory.own(self.engine.say)
+        self.directory.own(self.engine.say, patience_s=_LAST_BREATH_S if restarts() else 0.0)
         try:
             self.folder.recover()
         except OSError as cause:
@@ -82,7 +85,8 @@ class Run:
 
     def _find(self, resume: str) -> dict[str, Any] | None:
         steps = self.folder.steps()
-        if resume == "never":
+        # A job that `candle run` starts again goes on, whatever it was to begin with.
+        if resume == "never" and not restarts():
             if self.fit == 0 and steps:
                 self.folder.set_aside(steps)
                 self.engine.say(f"resume='never': {len(steps)} checkpoints were set aside.")

@@ -16,6 +16,7 @@ from keras_candle.checkpoints.layout import layout_of
 from keras_candle.checkpoints.weights import Snapshot
 from keras_candle.checkpoints.writer import Writer
 from keras_candle.errors import CheckpointError
+from keras_candle.launcher_messages import tell_saved
 from keras_candle.training.gradients import outermost_optimizers
 from keras_candle.training.state import shared_variables
 
@@ -121,6 +122,7 @@ class Saving:
             raise CheckpointError(
                 f"The checkpoints in {folder.path} cannot be put in order ({cause})."
             ) from cause
+        tell_saved(contents.step)
         passed_s = time.monotonic() - began_s
         self.longest_s = max(self.longest_s, passed_s)
         self._run.note(

@@ -10,9 +10,8 @@ from keras_candle.callback.progress import Progress
 from keras_candle.callback.schedulers import seconds_left
 from keras_candle.engine.base import Engine
 from keras_candle.errors import CandleError
+from keras_candle.launcher_messages import STARTED_S
 
-# `candle run` sets it: a job that it starts again keeps its limit.
-STARTED = "KERAS_CANDLE_JOB_STARTED_S"
 # For the ranks to end, and for what was measured to be a little longer the next time.
 _RESERVE_S = 5.0
 # Before the first checkpoint, nothing is known of the disk.
@@ -114,7 +113,7 @@ def _deadline(limit: float | str, engine: Engine) -> float | None:
 
 def _started_s() -> float:
     """When the job began, or this process: seconds since the epoch."""
-    told = os.environ.get(STARTED)
+    told = os.environ.get(STARTED_S)
     if told:
         return float(told)
     try:

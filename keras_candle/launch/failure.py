@@ -13,11 +13,11 @@ import signal
 import zlib
 from collections.abc import Sequence
 
-_START = b"\x1ecandle "
-_END = b"\x1e\n"
+from keras_candle.launcher_messages import END, SAVED, START
+
 # hydra's -prepend-rank puts "[1] " before a line, before a report too.
 _FRAME = re.compile(rb"(?:\[\d+\] )?\x1ecandle ([A-Za-z0-9+/=]*)\x1e\n")
-_UNFINISHED = re.compile(rb"\x1ecandle [A-Za-z0-9+/=]*\x1e?\Z")
+_UNFINISHED = re.compile(rb"\x1ecandle [A-Za-z0-9+/= ]*\x1e?\Z")
 # A frame that was cut (its rank died while writing) must not hold back what follows for ever.
 _LONGEST_FRAME_BYTES = 60_000
 _LONGEST_TEXT_BYTES = 16_000
@@ -60,7 +60,7 @@ class Failure:
             output=self.output[-_LONGEST_TEXT_BYTES:],
         )
         text = json.dumps(dataclasses.asdict(short)).encode()
-        return _START + base64.b64encode(zlib.compress(text)) + _END
+        return START + base64.b64encode(zlib.compress(text)) + END
 
     def text(self) -> str:
         """The whole story, the sentence last."""
@@ -98,10 +98,16 @@ def _shorten(text: str, limit: int) -> str:
 
 
 class FailureReader:
-    """Takes the failures out of a stream of bytes and lets everything else pass at once."""
+    """Takes the messages out of a stream of bytes and lets everything else pass at once.
+
+    Attributes:
+        failures: of the ranks.
+        saved_steps: of the checkpoints that the training has told of.
+    """
 
     def __init__(self) -> None:
         self.failures: list[Failure] = []
+        self.saved_steps: list[int] = []
         self._held = b""
 
     def feed(self, data: bytes) -> bytes:
@@ -114,9 +120,9 @@ class FailureReader:
             What can be shown now. Only the beginning of a report is ever held back, so a
             progress bar without newlines stays live.
         """
-        data = _FRAME.sub(self._take, self._held + data)
+        data = SAVED.sub(self._take_saved, _FRAME.sub(self._take, self._held + data))
         unfinished = _UNFINISHED.search(data)
-        start = unfinished.start() if unfinished else len(data) - _overlap(data, _START)
+        start = unfinished.start() if unfinished else len(data) - _overlap(data, START)
         if len(data) - start > _LONGEST_FRAME_BYTES:
             start = len(data)
         self._held = data[start:]
@@ -132,6 +138,10 @@ class FailureReader:
             self.failures.append(Failure(**json.loads(zlib.decompress(base64.b64decode(match[1])))))
         except (ValueError, TypeError, zlib.error, binascii.Error):
             return match[0]
+        return b""
+
+    def _take_saved(self, match: re.Match[bytes]) -> bytes:
+        self.saved_steps.append(int(match[1]))
         return b""
 
 

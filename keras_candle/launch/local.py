@@ -113,13 +113,26 @@ def write_to_stderr(data: bytes) -> None:
 
 
 class Launcher:
-    """One job from its start to its exit code."""
+    """One job from its start to its exit code.
+
+    Args:
+        job: what to run.
+        show: gets what the ranks write to stderr.
+
+    Attributes:
+        stopped_by: the signal by which it was asked to stop, 0 where it was not.
+    """
 
     def __init__(self, job: Job, show: Callable[[bytes], None] = write_to_stderr) -> None:
         self._job = job
         self._show = show
         self._reader = FailureReader()
-        self._stopped_by = 0
+        self.stopped_by = 0
+
+    @property
+    def saved_steps(self) -> list[int]:
+        """Steps of the checkpoints that the job has made, where it was asked to tell."""
+        return self._reader.saved_steps
 
     def run(self, stdout: int | None = None, timeout_s: float | None = None) -> int:
         """Starts the ranks and waits for all of them.
@@ -163,11 +176,11 @@ class Launcher:
 
     def _pass_on(self, mpiexec: subprocess.Popen[bytes]) -> Callable[[int, FrameType | None], None]:
         def handle(number: int, _: FrameType | None) -> None:
-            if self._stopped_by and number in (signal.SIGTERM, signal.SIGINT):
+            if self.stopped_by and number in (signal.SIGTERM, signal.SIGINT):
                 # Asked twice: the user does not want to wait for the ranks' own handlers.
                 mpiexec.kill()
                 return
-            self._stopped_by = number
+            self.stopped_by = number
             # mpiexec dies of SIGHUP where SIGTERM gives the ranks time to save.
             mpiexec.send_signal(signal.SIGTERM if number == signal.SIGHUP else number)
 
@@ -198,7 +211,7 @@ class Launcher:
         self._show(self._reader.close())
 
     def _tell(self, exit_code: int) -> int:
-        stopped_by = self._stopped_by
+        stopped_by = self.stopped_by
         if self._reader.failures:
             cause = first_cause(self._reader.failures)
             by_request = cause.signal and cause.signal == stopped_by

@@ -11,6 +11,8 @@ from pathlib import Path
 from keras_candle.errors import LaunchError
 from keras_candle.launch import environment
 from keras_candle.launch.local import Job, Launcher
+from keras_candle.launch.restarts import run_again
+from keras_candle.launcher_messages import STARTED_S
 
 ENGINES = ("auto", "horovod", "mpi")
 
@@ -19,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `candle run`."""
     parser.usage = (
         "candle run -np N [--hosts a:4,b:4] [--engine {auto,horovod,mpi}] [--all-output] [--auto] "
-        "(script.py | -m package.module) [args...]"
+        "[--max-restarts K] (script.py | -m package.module) [args...]"
     )
     parser.add_argument("-np", "-n", dest="size", type=int, metavar="N", help="number of ranks")
     parser.add_argument("--hosts", help="nodes and their ranks, for example a:4,b:4")
@@ -33,6 +35,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--auto",
         action="store_true",
         help="train the script's Keras models on all ranks, the script being as it is",
+    )
+    parser.add_argument(
+        "--max-restarts",
+        type=int,
+        default=0,
+        metavar="K",
+        help="start a job that failed again, at most K times and as long as it gets further; a "
+        "training with CandleCallback goes on from its last checkpoint",
     )
     add_program(parser)
 
@@ -69,14 +79,19 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         LaunchError: the job cannot be started as it was asked for.
     """
+    if options.max_restarts < 0:
+        raise LaunchError(f"--max-restarts got {options.max_restarts}, expected 0 or more")
+    variables = auto_variables(os.environ) if options.auto and options.size != 1 else {}
     job = Job(
         size=size_of("candle run", options.size),
         program=program_of("candle run", options.module, options.script),
         hosts=_hosts(options.hosts, options.size),
         engine=options.engine,
         all_output=options.all_output,
-        variables=auto_variables(os.environ) if options.auto and options.size > 1 else {},
+        variables={**variables, STARTED_S: str(time.time())},
     )
+    if options.max_restarts:
+        return run_again(job, options.max_restarts)
     return Launcher(job).run()
 
 

@@ -77,10 +77,10 @@ def test_another_number_of_ranks_goes_on_with_the_same_global_batches(
 
 @pytest.mark.parametrize("size", [1, 2])
 def test_killed_by_the_system_and_started_again(size, tmp_path):
-    def start(name, **more):
+    def start(name, *options, **more):
         given = {"run": str(tmp_path / name), "out": str(tmp_path / f"{name}.json"), **more}
-        job = ["-m", "keras_candle.launch.cli", "run", "-np", str(size), "--engine", "mpi", "-m"]
-        command = [sys.executable, *job, "tests.callback.training_job"]
+        job = ["-m", "keras_candle.launch.cli", "run", "-np", str(size), "--engine", "mpi"]
+        command = [sys.executable, *job, *options, "-m", "tests.callback.training_job"]
         given = json.dumps({"every_steps": 1, "kind": "plain", "epochs": 2, **given})
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         return subprocess.run(
@@ -101,5 +101,8 @@ def test_killed_by_the_system_and_started_again(size, tmp_path):
     assert stopped.returncode == 75
     assert "SIGTERM: saved at step " in stopped.stderr
     assert start("parts").returncode == 0
-    whole, parts = ((tmp_path / f"{name}.json").read_text() for name in ("whole", "parts"))
-    assert whole == parts
+    again = start("again", "--max-restarts", "2", kill=[4, "SIGKILL"])
+    assert again.returncode == 0
+    assert again.stderr.count("started again (1 of at most 2) from the checkpoint of step ") == 1
+    results = [(tmp_path / f"{name}.json").read_text() for name in ("whole", "parts", "again")]
+    assert results[1:] == results[:1] * 2

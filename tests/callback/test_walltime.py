@@ -13,6 +13,7 @@ from keras_candle.callback import schedulers, walltime
 from keras_candle.callback.progress import Progress
 from keras_candle.engine.single import SingleEngine
 from keras_candle.errors import CandleError
+from keras_candle.launcher_messages import STARTED_S
 from tests.callback import cases
 
 JOB = {"Slurm": "SLURM_JOB_ID", "PBS": "PBS_JOBID", "LSF": "LSB_JOBID"}
@@ -77,7 +78,7 @@ class Clock:
         self.now_s = 0.0
         monkeypatch.setattr(walltime.time, "monotonic", lambda: self.now_s)
         monkeypatch.setattr(walltime.time, "time", lambda: self.now_s)
-        monkeypatch.setenv(walltime.STARTED, "0")
+        monkeypatch.setenv(STARTED_S, "0")
         self._walltime = walltime.Walltime(limit, SingleEngine())
         self._progress = Progress(SimpleNamespace(num_batches=10), None)
         self.saves = SimpleNamespace(busy=False, longest_s=0.0, size_bytes=lambda: 0)
@@ -132,7 +133,7 @@ def train_until_the_limit(run, started_s=None):
     """Returns the code that it ended with."""
     started_s = started_s or time.time()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(walltime.STARTED, str(started_s))
+        patch.setenv(STARTED_S, str(started_s))
         with pytest.raises(SystemExit) as exit_:
             cases.small_fit(run, epochs=10**6, walltime=8.0)
     return exit_.value.code, time.time() - started_s

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 import keras_candle as candle
+from keras_candle.launcher_messages import restarts
 
 
 class Counter(keras.callbacks.Callback):
@@ -150,6 +151,7 @@ def main(given):
 if __name__ == "__main__":
     arguments = json.loads(sys.argv[1])
     if "kill" in arguments:
-        step, name = arguments["kill"]
-        arguments["kill"] = (step, getattr(signal, name))
+        step, name = arguments.pop("kill")
+        if not restarts():
+            arguments["kill"] = (step, getattr(signal, name))
     main(arguments)
