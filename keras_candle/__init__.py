@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from keras_candle import around_fit as _around_fit
+
 if TYPE_CHECKING:
     from keras_candle import engine as engine
     from keras_candle.callback import CandleCallback as CandleCallback
@@ -62,6 +64,9 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'keras_candle' has no attribute {name!r}")
+
+
+_around_fit.prepare()
 
 
 def __dir__() -> list[str]:

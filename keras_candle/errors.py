@@ -31,3 +31,6 @@ class LaunchError(CandleError):
 
 EXIT_RUN_AGAIN = 75
 """A program's exit code for "I saved my state, run me again" (sysexits.h calls it EX_TEMPFAIL)."""
+
+EXIT_STALLED = 124
+"""A program's exit code when the watchdog has ended it (the one of timeout(1))."""

@@ -6,8 +6,13 @@ messages out of it again.
 
 from __future__ import annotations
 
+import array
+import contextlib
+import fcntl
 import os
 import re
+import termios
+import time
 
 # `candle run` sets the first where it wants to hear of checkpoints, the second to how often it
 # has started the job again, the third to when it began: seconds since the epoch.
@@ -27,6 +32,25 @@ def tell_saved(step: int) -> None:
     """
     if os.environ.get(TELL_SAVED):
         os.write(2, START + f"saved {step}".encode() + END)
+
+
+def write_through(pipe: int, data: bytes) -> None:
+    """Write, and wait until the other end has read everything, or a second.
+
+    hydra throws away what still lies in the pipe when a rank ends the job.
+
+    Args:
+        pipe: a descriptor; where it is no pipe, there is nobody to wait for.
+        data: what to write.
+    """
+    while data:
+        data = data[os.write(pipe, data) :]
+    unread = array.array("i", [1])
+    deadline_s = time.monotonic() + 1
+    with contextlib.suppress(OSError):
+        while unread[0] and time.monotonic() < deadline_s:
+            fcntl.ioctl(pipe, termios.FIONREAD, unread)
+            time.sleep(0.002)
 
 
 def restarts() -> int:

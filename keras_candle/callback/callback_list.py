@@ -7,6 +7,8 @@ from typing import Any, Protocol
 
 import keras
 
+from keras_candle.watchdog import board
+
 # These must be told of an epoch that had begun before; a LearningRateScheduler must not.
 _SHOW_EPOCHS = (keras.callbacks.ProgbarLogger, keras.callbacks.TensorBoard)
 
@@ -22,6 +24,9 @@ class Events(Protocol):
 
     def on_epoch(self, epoch: int) -> None:
         """After the callbacks' on_epoch_begin."""
+
+    def beat(self, place: int) -> None:
+        """The training has come to a place, see `keras_candle.watchdog.board`."""
 
     def on_steps(self, done: int) -> None:
         """After a call of the train function: so many steps of the epoch are done."""
@@ -87,6 +92,7 @@ class DurableCallbackList(keras.callbacks.CallbackList):  # type: ignore[misc]
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         """Tell the callbacks, unless the step is left out."""
         if batch >= self._left_out:
+            self._events.beat(board.IN_STEP)
             super().on_train_batch_begin(batch, logs)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
@@ -94,12 +100,19 @@ class DurableCallbackList(keras.callbacks.CallbackList):  # type: ignore[misc]
         # Keras up to 3.7 says the first step of a call here, later ones the last.
         done = (batch // self._steps_at_once + 1) * self._steps_at_once
         if done > self._left_out:
+            self._events.beat(board.IN_CALLBACKS)
             super().on_train_batch_end(batch, logs)
             self._events.on_steps(done)
+
+    def on_test_batch_begin(self, batch: int, logs: Any = None) -> None:
+        """Tell the callbacks."""
+        self._events.beat(board.IN_EVALUATION)
+        super().on_test_batch_begin(batch, logs)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Tell the callbacks, and then make a checkpoint."""
         self._left_out = 0
+        self._events.beat(board.AT_EPOCH_END)
         super().on_epoch_end(epoch, logs)
         self._events.on_epoch_over(epoch, logs or {})
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 import os
 from collections.abc import Callable
@@ -11,10 +10,9 @@ from typing import Any
 
 import keras
 
-from keras_candle.callback.options import Checkpoint
+from keras_candle.callback.options import Checkpoint, Limits
 from keras_candle.callback.run import Run
 from keras_candle.callback.session import Session
-from keras_candle.callback.walltime import check_walltime
 from keras_candle.engine.single import SingleEngine
 from keras_candle.errors import CandleError
 from keras_candle.training.durable import Durable, around_fit, take_own_data
@@ -37,6 +35,10 @@ class CandleCallback(keras.callbacks.Callback):  # type: ignore[misc]
         walltime: when the job ends: seconds from its start, or "auto" to ask Slurm, PBS or LSF.
             The training saves and ends with exit code 75 in time, by the measured times of its
             steps, evaluations and checkpoints. None: there is no limit.
+        stall_timeout: when no step, evaluation batch or epoch ends on a rank for so many seconds,
+            a report names the rank with its last step, its last collective and the stacks of all
+            its threads, and the job ends with exit code 124. "auto": 600 on several ranks, None
+            on one. None: no rank is watched.
 
     Raises:
         CandleError: for an unknown value.
@@ -64,6 +66,7 @@ class CandleCallback(keras.callbacks.Callback):  # type: ignore[misc]
         checkpoint: Checkpoint | None = None,
         resume: str = "auto",
         walltime: float | str | None = None,
+        stall_timeout: float | str | None = "auto",
     ) -> None:
         super().__init__()
         self.run_directory = Path(run_directory)
@@ -75,8 +78,7 @@ class CandleCallback(keras.callbacks.Callback):  # type: ignore[misc]
                 f"resume={resume!r}, expected one of {', '.join(map(repr, _RESUME))}."
             )
         self.resume = resume
-        check_walltime(walltime)
-        self.walltime = walltime
+        self.limits = Limits(walltime, stall_timeout)
 
     def run_fit(
         self, model: Any, given: dict[str, Any], fit: Callable[[dict[str, Any], Durable], Any]
@@ -88,7 +90,7 @@ class CandleCallback(keras.callbacks.Callback):  # type: ignore[misc]
         run.open()
         try:
             state = run.find(self.resume)
-            session = Session(run, model, self.checkpoint, self.walltime, state)
+            session = Session(run, model, self.checkpoint, self.limits, state)
             try:
                 return fit(given, session)
             finally:
@@ -105,28 +107,26 @@ class CandleCallback(keras.callbacks.Callback):  # type: ignore[misc]
             )
 
 
-def _fit_durably(plain: Callable[..., Any]) -> Callable[..., Any]:
-    """`keras.Model.fit`, which a CandleCallback among the callbacks is put around."""
+def fit(plain: Callable[..., Any], model: Any, *args: Any, **kwargs: Any) -> Any:
+    """Train, inside of the CandleCallback that is among the callbacks, if one is.
 
-    @functools.wraps(plain)
-    def fit(self: Any, *args: Any, **kwargs: Any) -> Any:
-        bound = inspect.signature(plain).bind(self, *args, **kwargs)
-        around = around_fit(bound.arguments.get("callbacks"))
-        if around is None or hasattr(self, "_candle_trainer"):
-            return plain(self, *args, **kwargs)
-        bound.apply_defaults()
-        given = dict(bound.arguments)
-        del given["self"]
+    Args:
+        plain: `keras.Model.fit`.
+        model: whose.
+        *args: its arguments.
+        **kwargs: its arguments.
+    """
+    bound = inspect.signature(plain).bind(model, *args, **kwargs)
+    around = around_fit(bound.arguments.get("callbacks"))
+    if around is None or hasattr(model, "_candle_trainer"):
+        return plain(model, *args, **kwargs)
+    bound.apply_defaults()
+    given = dict(bound.arguments)
+    del given["self"]
 
-        def train(given: dict[str, Any], durable: Durable) -> Any:
-            take_own_data(given, durable.start)
-            durable.arrange(given)
-            return plain(self, **given)
+    def train(given: dict[str, Any], durable: Durable) -> Any:
+        take_own_data(given, durable.start)
+        durable.arrange(given)
+        return plain(model, **given)
 
-        return around.run_fit(self, given, train)
-
-    return fit
-
-
-# A callback cannot see the other callbacks and the data of the fit that it is called by.
-keras.Model.fit = _fit_durably(keras.Model.fit)
+    return around.run_fit(model, given, train)

@@ -79,6 +79,26 @@ class Checkpoint:
         return self.every_epochs is not None and epochs % self.every_epochs == 0
 
 
+@dataclass(frozen=True)
+class Limits:
+    """How long a training may take, see `CandleCallback`.
+
+    Raises:
+        CandleError: for a value that makes no sense.
+    """
+
+    walltime: float | str | None
+    stall_timeout: float | str | None
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            number = isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+            if value is not None and value != "auto" and not number:
+                raise CandleError(
+                    f"{name}={value!r}, expected a number of seconds above 0, 'auto', or None."
+                )
+
+
 def _check(name: str, value: object, right: bool, least: int) -> None:
     if not right or (isinstance(value, int) and (isinstance(value, bool) or value < least)):
         raise CandleError(f"{name}={value!r}, expected a number, {least} or more.")

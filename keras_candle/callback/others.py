@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_candle.checkpoints.plain import is_plain, mark
 from keras_candle.errors import CandleError
@@ -68,6 +69,18 @@ def let_files_go_on(callbacks: Sequence[Any], states: Iterable[dict[str, Any]]) 
             if os.path.getsize(logger.filename) > size_bytes:
                 os.truncate(logger.filename, size_bytes)
             logger.append = True
+
+
+def values_of(history: Any, logs: dict[str, Any]) -> dict[str, float]:
+    """An epoch's numbers, with those that a callback has put into its logs.
+
+    Args:
+        history: Keras's, which has recorded the epoch.
+        logs: of the epoch.
+    """
+    recorded = history.history.items() if history.epoch else ()
+    last = {name: each[-1] for name, each in recorded if len(each) == len(history.epoch)}
+    return {name: float(value) for name, value in {**last, **logs}.items() if np.ndim(value) == 0}
 
 
 Marks = list[dict[str, str]]

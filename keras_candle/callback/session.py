@@ -6,12 +6,10 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from keras_candle.callback import others
 from keras_candle.callback.callback_list import DurableCallbackList, listed
 from keras_candle.callback.data_state import DataState
-from keras_candle.callback.options import Checkpoint
+from keras_candle.callback.options import Checkpoint, Limits
 from keras_candle.callback.progress import Progress
 from keras_candle.callback.randomness import random_state
 from keras_candle.callback.rank_state import rank_state
@@ -25,7 +23,9 @@ from keras_candle.callback.restoring import (
 from keras_candle.callback.run import Run
 from keras_candle.callback.saving import Saving
 from keras_candle.callback.stops import Stops, name_of
+from keras_candle.callback.watching import Watching
 from keras_candle.errors import EXIT_RUN_AGAIN
+from keras_candle.watchdog import board
 
 
 class Session:
@@ -35,7 +35,7 @@ class Session:
         run: its run directory, open.
         model: what is trained.
         options: when checkpoints are made.
-        walltime: the job's limit, see `CandleCallback`.
+        limits: of its time.
         state: from which it goes on; None where it begins.
 
     Attributes:
@@ -47,13 +47,14 @@ class Session:
         run: Run,
         model: Any,
         options: Checkpoint,
-        walltime: float | str | None,
+        limits: Limits,
         state: dict[str, Any] | None,
     ) -> None:
         self._run, self._model, self._options = run, model, options
         self._engine = run.engine
         self._saving = Saving(run, options, model)
-        self._stops = Stops(run.engine, walltime, self._saving)
+        self._stops = Stops(run.engine, limits.walltime, self._saving)
+        self._watching = Watching(run.engine, limits.stall_timeout, run.directory.path)
         self._callbacks: Sequence[Any] = ()
         self._marks: others.Marks = []
         self._progress = Progress(None, None)
@@ -100,6 +101,7 @@ class Session:
     def on_began(self) -> int:
         """After it: take the checkpoint's state."""
         self._stops.listen()
+        self._watching.start()
         if self._resumption is None:
             return 0
         self._resumption.put_back(self._callbacks, self._data)
@@ -114,12 +116,18 @@ class Session:
             self._resumption.put_back_rank()
             self._progress.left_out = 0
         self._data.begin_epoch()
+        self.beat(board.BETWEEN_STEPS)
+
+    def beat(self, place: int) -> None:
+        """See `Events`."""
+        self._watching.beat(self._progress.epoch, self._progress.step, place)
 
     def on_steps(self, done: int) -> None:
         """After a call of the train function."""
         progress = self._progress
         before = progress.step
         progress.advance(done)
+        self.beat(board.BETWEEN_STEPS)
         if self._options.due_by_steps(before, progress.step):
             self._save()
         if self._stops.due(progress.step):
@@ -139,8 +147,9 @@ class Session:
     def on_epoch_over(self, epoch: int, logs: dict[str, Any]) -> None:
         """After the callbacks' on_epoch_end."""
         self._progress.end_epoch()
+        self.beat(board.BETWEEN_STEPS)
         finished = epoch + 1 == self._epochs or bool(self._model.stop_training)
-        values = self._values_of(logs)
+        values = others.values_of(self._model.history, logs)
         self._run.note("epoch", epoch=epoch + 1, step=self._progress.step, logs=values)
         due = self._options.due_by_epochs(epoch + 1)
         improves = bool(self._run.engine.broadcast(self._saving.improves(values)))
@@ -148,15 +157,6 @@ class Session:
             self._save(finished=finished, logs=values)
         if not finished:
             self._ask()
-
-    def _values_of(self, logs: dict[str, Any]) -> dict[str, float]:
-        """An epoch's numbers, with those that a callback has put into its logs."""
-        history = self._model.history
-        recorded = history.history.items() if history.epoch else ()
-        last = {name: each[-1] for name, each in recorded if len(each) == len(history.epoch)}
-        return {
-            name: float(value) for name, value in {**last, **logs}.items() if np.ndim(value) == 0
-        }
 
     def on_end(self) -> None:
         """After the callbacks' on_train_end."""
@@ -166,6 +166,7 @@ class Session:
     def close(self) -> None:
         """Give back what the session holds, however the fit ended."""
         self._stops.stop_listening()
+        self._watching.stop()
         object.__setattr__(self._model, "_candle_is_durable", False)
         if self._engine.is_root:
             self._saving.abandon()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from typing import Any, Protocol
+from typing import Protocol
 
 from keras_candle.callback.progress import Progress
 from keras_candle.callback.schedulers import seconds_left
@@ -82,20 +82,6 @@ class Walltime:
         steps = progress.steps_per_epoch or progress.adapter.num_batches
         in_epoch = steps is not None and progress.in_epoch + steps_between < steps
         return self._between_s + (0.0 if in_epoch else max(self._epoch_ends_s, default=0.0))
-
-
-def check_walltime(limit: Any) -> None:
-    """Refuse what is no limit.
-
-    Raises:
-        CandleError: naming it.
-    """
-    number = isinstance(limit, int | float) and not isinstance(limit, bool) and limit > 0
-    if limit is not None and limit != "auto" and not number:
-        raise CandleError(
-            f"walltime={limit!r}, expected a number of seconds above 0, 'auto' to ask the "
-            "scheduler, or None."
-        )
 
 
 def _deadline(limit: float | str, engine: Engine) -> float | None:

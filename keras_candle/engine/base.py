@@ -15,6 +15,10 @@ from keras_candle.errors import CandleError, EngineError
 OPERATIONS = ("sum", "mean", "min", "max")
 
 
+def _to_nobody(_: str) -> None:
+    pass
+
+
 class Engine(ABC):
     """The ranks that train together, and the collectives between them.
 
@@ -34,6 +38,9 @@ class Engine(ABC):
     size: int
     local_rank: int
     local_size: int
+    # Who wants to know which collective begins, and which ones a step has in TensorFlow's graph.
+    on_collective: Callable[[str], Any] = staticmethod(_to_nobody)
+    on_graph_collective: Callable[[str], Any] = staticmethod(_to_nobody)
 
     @property
     def is_root(self) -> bool:

@@ -80,6 +80,7 @@ class HorovodEngine(MpiEngine):
         import tensorflow as tf
 
         function = exchange
+        (self.on_collective if tf.executing_eagerly() else self.on_graph_collective)(key)
         if tf.executing_eagerly():
             # Only inside a graph does Horovod go by the operation's name.
             in_graph = tf.function(exchange, autograph=False, reduce_retracing=True)

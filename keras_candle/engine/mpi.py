@@ -138,6 +138,7 @@ class MpiEngine(Engine):
         self._graph.Free()
 
     def _meet(self, communicator: Any, what: str) -> None:
+        self.on_collective(what)
         mark = zlib.crc32(what.encode())
         lowest = np.array([mark, -mark], np.int64)
         self._wait(communicator.Iallreduce(self._mpi.IN_PLACE, lowest, self._mpi.MIN))

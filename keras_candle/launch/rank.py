@@ -7,22 +7,18 @@ killed: by the system for want of memory, by a crash in native code, by hand. mp
 that: it kills the other ranks at once, with the same signal, and names any of them.
 """
 
-import array
-import contextlib
 import faulthandler
-import fcntl
 import mmap
 import os
 import signal
 import socket
 import sys
 import tempfile
-import termios
 import time
 from collections.abc import Sequence
 from typing import BinaryIO
 
-from keras_candle.errors import EXIT_RUN_AGAIN
+from keras_candle.errors import EXIT_RUN_AGAIN, EXIT_STALLED
 from keras_candle.launch import environment
 from keras_candle.launch.failure import Failure
 from keras_candle.launch.process import end_with_parent
@@ -33,8 +29,10 @@ from keras_candle.launch.program import (
     speak_in_lines,
     speak_to_terminal,
 )
+from keras_candle.launcher_messages import write_through
 
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+_STALLED = "the watchdog has ended the job; its report stands above"
 _TAIL_LINES = 30
 _TAIL_BYTES = 8000
 # One byte each of the memory that supervisor and program share.
@@ -105,7 +103,8 @@ class Rank:
         killed_by = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
         code = 128 + killed_by if killed_by else os.WEXITSTATUS(status)
         if code != 0 and not self._flags[_TOLD]:
-            self._tell(pid, Ending(code), killed_by)
+            reason = _STALLED if code == EXIT_STALLED else ""
+            self._tell(pid, Ending(code, reason), killed_by)
             if not self._flags[_STOP_ASKED] and code != EXIT_RUN_AGAIN:
                 self._flags[_END_JOB] = 1
         if self._flags[_END_JOB]:
@@ -142,9 +141,7 @@ class Rank:
         # Without `candle run` at the other end nobody would decode a frame.
         under_candle = environment.LAUNCHER in os.environ
         told = failure.frame() if under_candle else failure.text().encode()
-        while told:
-            told = told[os.write(self._speech, told) :]
-        _wait_until_read(self._speech)
+        write_through(self._speech, told)
         self._flags[_TOLD] = 1
 
     def _tail(self) -> str:
@@ -153,19 +150,6 @@ class Rank:
         start = max(0, os.fstat(self._captured.fileno()).st_size - _TAIL_BYTES)
         text = os.pread(self._captured.fileno(), _TAIL_BYTES, start).decode(errors="replace")
         return "\n".join(text.splitlines()[-_TAIL_LINES:])
-
-
-def _wait_until_read(pipe: int) -> None:
-    """Waits until the other end has read everything, or a second.
-
-    hydra throws away what still lies in the pipe when a rank ends the job.
-    """
-    unread = array.array("i", [1])
-    deadline = time.monotonic() + 1
-    with contextlib.suppress(OSError):  # not a pipe: then there is nobody to wait for
-        while unread[0] and time.monotonic() < deadline:
-            fcntl.ioctl(pipe, termios.FIONREAD, unread)
-            time.sleep(0.002)
 
 
 def _under_hydra() -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import fcntl
 import os
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -227,3 +229,19 @@ def test_a_full_disk(tmp_path, capsys, monkeypatch, on_error):
         assert "The training goes on without it" in capsys.readouterr().err
     assert steps(tmp_path) == [2]
     assert CheckpointFolder(tmp_path / "checkpoints").newest_whole(print) == 2
+
+
+def test_the_one_line_that_a_user_adds(tmp_path):
+    # In a process of its own: fit is looked up before anything of ours but the package is there.
+    script = """
+import sys
+import keras, numpy
+import keras_candle as candle
+assert "keras_candle.callback" not in sys.modules
+model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+model.compile("sgd", "mse")
+x, y = numpy.ones((8, 3)), numpy.ones((8, 1))
+model.fit(x, y, verbose=0, callbacks=[candle.CandleCallback(sys.argv[1])])
+"""
+    subprocess.run([sys.executable, "-c", script, tmp_path], check=True, timeout=100)
+    assert (tmp_path / "checkpoints/last/MANIFEST.json").exists()

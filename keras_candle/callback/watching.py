@@ -1,0 +1,71 @@
+"""The watchdog as a training uses it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from keras_candle.engine.base import Engine
+from keras_candle.watchdog.watch import Watch
+
+# Longer than what a first step takes to compile, or an evaluation's longest batch.
+_ON_SEVERAL_RANKS_S = 600.0
+
+
+class Watching:
+    """Lets this rank be watched during one fit.
+
+    Args:
+        engine: connects the ranks.
+        timeout: see `CandleCallback`.
+        run_directory: gets the report.
+    """
+
+    def __init__(self, engine: Engine, timeout: float | str | None, run_directory: Path) -> None:
+        self._engine = engine
+        if isinstance(timeout, str):
+            timeout = _ON_SEVERAL_RANKS_S if engine.size > 1 else None
+        self._timeout_s = timeout
+        self._run_directory = run_directory
+        self._watch: Watch | None = None
+
+    def start(self) -> None:
+        """Begin. Every rank must call it."""
+        if self._timeout_s is None:
+            return
+        engine = self._engine
+        watch, address = None, {}
+        try:
+            watch = Watch(
+                engine.rank,
+                self._timeout_s,
+                self._run_directory,
+                on_one_node=engine.local_size == engine.size,
+            )
+            address = watch.address() if engine.is_root else {}
+        except OSError as cause:
+            engine.say(f"The watchdog of rank {engine.rank} cannot be started ({cause}).")
+        address = engine.broadcast(address)
+        if watch is None or not address:
+            return
+        watch.connect(address)
+        self._watch = watch
+        engine.on_collective = watch.board.begin_collective
+        engine.on_graph_collective = watch.board.add_to_graph
+
+    def beat(self, epoch: int, step: int, place: int) -> None:
+        """Show progress.
+
+        Args:
+            epoch: under way.
+            step: steps of the run that are done.
+            place: see `keras_candle.watchdog.board`.
+        """
+        if self._watch is not None:
+            self._watch.board.beat(epoch, step, place)
+
+    def stop(self) -> None:
+        """End."""
+        if self._watch is not None:
+            del self._engine.on_collective, self._engine.on_graph_collective
+            self._watch.stop()
+            self._watch = None

@@ -1,0 +1,59 @@
+"""The watcher of one rank: python -m keras_candle.watchdog JSON, started by `Watch`."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import sys
+from typing import Any
+
+from keras_candle.watchdog.channel import Channel
+from keras_candle.watchdog.root import RootWatcher
+from keras_candle.watchdog.watcher import Watched, Watcher
+
+# They are meant for the rank; the watcher ends with it.
+_IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+
+
+def main(given: dict[str, Any]) -> None:
+    """Watch until the rank ends.
+
+    Args:
+        given: what `Watch` says of the rank.
+    """
+    for number in _IGNORED:
+        signal.signal(number, signal.SIG_IGN)
+    watched = Watched(given)
+    if given["rank"] == 0:
+        host = "127.0.0.1" if given["on_one_node"] else socket.gethostname()
+        server = socket.create_server(("127.0.0.1" if given["on_one_node"] else "", 0), backlog=512)
+        print(json.dumps({"host": host, "port": server.getsockname()[1]}), flush=True)  # noqa: T201
+    address = json.loads(sys.stdin.buffer.readline() or b"{}").get("address")
+    if address is None:
+        return
+    if given["rank"] == 0:
+        RootWatcher(watched, server, address["token"]).run()
+    else:
+        Watcher(watched, _connected(address, given["rank"])).run()
+
+
+def _connected(address: dict[str, Any], rank: int) -> Channel | None:
+    with contextlib.suppress(OSError):
+        connection = socket.create_connection((address["host"], address["port"]), timeout=10)
+        channel = Channel(connection)
+        channel.send(token=address["token"], rank=rank)
+        return channel
+    print(  # noqa: T201
+        f"keras_candle: rank {rank} cannot reach the watcher of the root at {address['host']} "
+        f"port {address['port']}: its stalls are found, but not compared with the other ranks'.",
+        file=sys.stderr,
+    )
+    return None
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))
+    os._exit(0)  # nothing here is worth waiting for

@@ -1,0 +1,111 @@
+"""The watcher of the root: hears those of the other ranks, and reports."""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+import secrets
+import selectors
+import socket
+import time
+from typing import Any
+
+from keras_candle.watchdog.channel import Channel
+from keras_candle.watchdog.facts import Facts, report
+from keras_candle.watchdog.watcher import Quiet, Watched, Watcher
+
+_STACKS_WITHIN_S = 1.2
+
+
+class RootWatcher(Watcher):
+    """Watches the root, and over the other ranks' watchers all of them.
+
+    Args:
+        watched: the root.
+        server: to which the others connect.
+        token: which they know.
+    """
+
+    def __init__(self, watched: Watched, server: socket.socket, token: str) -> None:
+        super().__init__(watched, None)
+        self._server, self._token = server, token
+        self._facts: dict[int, Facts] = {}
+        self._quiets: dict[int, Quiet] = {}
+        self._left: list[int] = []
+        self._is_reporting = False
+        self._channels: dict[Channel, int | None] = {}
+        server.setblocking(False)
+        self._selector.register(server, selectors.EVENT_READ)
+        with contextlib.suppress(OSError, ValueError):  # a connection for each rank
+            most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+    def forget(self, passed_s: float) -> None:
+        """See `Watcher`."""
+        for quiet in self._quiets.values():
+            quiet.forget(passed_s)
+
+    def hear(self, source: Any) -> None:
+        """Take a new connection, or what came on one."""
+        if source is self._server:
+            with contextlib.suppress(BlockingIOError):
+                channel = Channel(self._server.accept()[0])
+                self._channels[channel] = None
+                self._selector.register(channel, selectors.EVENT_READ)
+            return
+        for message in source.received():
+            self._take(source, message)
+        if not source.open:
+            self._end_channel(source)
+
+    def _take(self, channel: Channel, message: dict[str, Any]) -> None:
+        rank = self._channels[channel]
+        if rank is None:
+            if secrets.compare_digest(str(message.get("token")), self._token):
+                self._channels[channel] = int(message["rank"])
+            else:
+                channel.open = False
+        elif "bye" in message:
+            self._left.append(rank)
+            self._facts.pop(rank, None)
+        elif "stacks" in message and rank in self._facts:
+            self._facts[rank].stacks = message["stacks"] or "(it does not answer)"
+        elif "facts" in message and not self._is_reporting and rank not in self._left:
+            self._note(Facts(**message["facts"]))
+
+    def _end_channel(self, channel: Channel) -> None:
+        rank = self._channels.pop(channel)
+        self._selector.unregister(channel)
+        channel.close()
+        if rank in self._facts:
+            self._facts[rank].answers = False
+
+    def _note(self, facts: Facts) -> None:
+        self._facts[facts.rank] = facts
+        self._quiets.setdefault(facts.rank, Quiet()).note(facts.beats)
+
+    def look(self) -> None:
+        """Look at the root, and report when a rank has been quiet for too long."""
+        self._note(self._watched.facts())
+        quiet_s = max(self._quiets[rank].passed_s() for rank in self._facts)
+        if quiet_s > self._watched.timeout_s:
+            self._is_reporting = True  # asking can wake a rank: what counts is what it was before
+            self._ask_for_stacks()
+            ranks = [self._facts[rank] for rank in sorted(self._facts)]
+            self._watched.tell(report(ranks, quiet_s, left=self._left))
+            for channel in list(self._channels):
+                channel.send(ask="end")
+            self._watched.end()
+
+    def _ask_for_stacks(self) -> None:
+        deadline_s = time.monotonic() + _STACKS_WITHIN_S
+        for channel in self._channels:
+            channel.send(ask="stacks")
+        self._facts[self._watched.rank].stacks = self._watched.stacks()
+        while time.monotonic() < deadline_s and self._some_are_missing():
+            for key, _ in self._selector.select(0.05):
+                if isinstance(key.fileobj, Channel):
+                    self.hear(key.fileobj)
+
+    def _some_are_missing(self) -> bool:
+        return any(each.answers and not each.stacks for each in self._facts.values())

@@ -1,0 +1,119 @@
+"""Which of the ranks the others wait for, and what the user is told."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from keras_candle.watchdog import board
+from keras_candle.watchdog.board import Board
+from keras_candle.watchdog.facts import Facts, report, stuck
+from keras_candle.watchdog.stacks import ask_for_stacks, state_of
+
+
+def facts(rank, step=7, place=board.IN_STEP, collectives=20, state="S", **more):
+    given = {"epoch": 1, "collective": "barrier", "in_graph": "", "beats": 90, **more}
+    return Facts(
+        rank,
+        f"n{rank}",
+        100 + rank,
+        state,
+        step=step,
+        place=place,
+        collectives=collectives,
+        **given,
+    )
+
+
+@pytest.mark.parametrize(
+    ("ranks", "guilty"),
+    [
+        ([facts(0), facts(1, place=board.BETWEEN_STEPS), facts(2)], [1]),
+        ([facts(0), facts(1, collectives=19), facts(2, collectives=19)], [1, 2]),
+        ([facts(0), facts(1), facts(2, state="T")], [2]),
+        ([facts(0, step=6), facts(1, answers=False)], [1]),
+        ([facts(0, place=board.IN_CALLBACKS, step=6), facts(1)], [0]),
+        ([facts(0, place=board.AT_EPOCH_END), facts(1, epoch=2, place=board.BETWEEN_STEPS)], [0]),
+        ([facts(0), facts(1)], [0, 1]),
+    ],
+)
+def test_whom_the_others_wait_for(ranks, guilty):
+    assert [each.rank for each in stuck(ranks)] == guilty
+
+
+def test_a_report_names_the_rank_its_step_its_collective_and_its_stacks():
+    ranks = [
+        facts(0, stacks="in MPI_Allreduce"),
+        facts(1, place=board.IN_CALLBACKS, collectives=19, stacks="in my_callback"),
+        *(facts(rank, in_graph="sum optimizer.0") for rank in range(2, 20)),
+    ]
+    text = report(ranks, 60.2, left=[21, 20])
+    first, *others = text.splitlines()
+    assert first.startswith("keras_candle: no progress for 60 s. The others wait for rank")
+    assert text.index("in my_callback") > text.index("--- stacks of rank 1, host n1, pid 101 ---")
+    assert (
+        "  rank 1: in the callbacks after step 8 of the run (epoch 2); last collective: barrier ("
+        in text
+    )
+    assert "ranks 2, 3, 4, 5, 6, 7, 8, 9 and 10 more: in step 8" in text
+    assert "last collective: of step 8, in the graph: sum optimizer.0" in text
+    assert "ranks 20, 21: out of the training" in text
+    assert len(others) < 20
+
+
+def test_where_nobody_is_behind_nobody_is_blamed():
+    assert "No rank is behind the others" in report([facts(0), facts(1)], 5.0, left=[])
+    assert "It is rank 0: in step 8" in report([facts(0)], 5.0, left=[])
+
+
+def test_what_a_rank_writes_its_watcher_reads():
+    ours = Board()
+    theirs = Board(ours.descriptor)
+    assert theirs.read().beats == 0
+    ours.beat(2, 40, board.IN_EVALUATION)
+    ours.begin_collective("x" * 500)
+    ours.begin_collective("sum of é: float32 (3,)")
+    ours.add_to_graph("one")
+    ours.add_to_graph("one")
+    ours.add_to_graph("two")
+    seen = theirs.read()
+    assert (seen.beats, seen.epoch, seen.step, seen.place) == (1, 2, 40, board.IN_EVALUATION)
+    assert (seen.collectives, seen.collective) == (2, "sum of é: float32 (3,)")
+    assert seen.in_graph == "one, two"
+
+
+STANDS = """
+import os, signal, sys, threading, time
+from keras_candle.watchdog.stacks import offer_stacks
+def in_another_thread(): time.sleep(100)
+threading.Thread(target=in_another_thread, daemon=True).start()
+print(offer_stacks(), flush=True)
+def here():
+    {how}
+here()
+"""
+HOW = {
+    "stopped": "os.kill(os.getpid(), signal.SIGSTOP)",
+    "waits": "time.sleep(100)",
+    "holds the lock": "import ctypes; ctypes.PyDLL(None).sleep(100)",
+}
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_the_stacks_of_a_process_that_stands_still(how):
+    command = [sys.executable, "-c", STANDS.format(how=HOW[how])]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        try:
+            descriptor = int(process.stdout.readline())
+            while state_of(process.pid) == "R":
+                pass
+            assert (state_of(process.pid) == "T") == (how == "stopped")
+            with open(f"/proc/{process.pid}/fd/{descriptor}", "rb") as file:
+                stacks = ask_for_stacks(process.pid, file.fileno())
+        finally:
+            process.kill()
+    assert "in here" in stacks
+    assert "in in_another_thread" in stacks
+    assert state_of(process.pid) == ""
