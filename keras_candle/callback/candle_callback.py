@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import keras
 
+from keras_candle.callback.config import config_of
 from keras_candle.callback.options import Checkpoint, Limits
 from keras_candle.callback.run import Run
 from keras_candle.callback.session import Session
+from keras_candle.engine.base import Engine
 from keras_candle.engine.single import SingleEngine
 from keras_candle.errors import CandleError
 from keras_candle.training.durable import Durable, around_fit, take_own_data
+from keras_candle.training.options import check_guard
 
 _RESUME = ("auto", "required", "never")
 
@@ -39,6 +44,9 @@ class CandleCallback(keras.callbacks.Callback):  # type: ignore[misc]
             a report names the rank with its last step, its last collective and the stacks of all
             its threads, and the job ends with exit code 124. "auto": 600 on several ranks, None
             on one. None: no rank is watched.
+        guard: how often a scaled model's ranks compare their state, to name the first variable
+            that differs: True for as often as `@candle.scalable(guard=)` says (on by default),
+            False for never, a number for every so many steps too.
 
     Raises:
         CandleError: for an unknown value.
@@ -67,6 +75,7 @@ class CandleCallback(keras.callbacks.Callback):  # type: ignore[misc]
         resume: str = "auto",
         walltime: float | str | None = None,
         stall_timeout: float | str | None = "auto",
+        guard: bool | int = True,
     ) -> None:
         super().__init__()
         self.run_directory = Path(run_directory)
@@ -79,6 +88,7 @@ class CandleCallback(keras.callbacks.Callback):  # type: ignore[misc]
             )
         self.resume = resume
         self.limits = Limits(walltime, stall_timeout)
+        self.guard = check_guard(guard)
 
     def run_fit(
         self, model: Any, given: dict[str, Any], fit: Callable[[dict[str, Any], Durable], Any]
@@ -90,13 +100,26 @@ class CandleCallback(keras.callbacks.Callback):  # type: ignore[misc]
         run.open()
         try:
             state = run.find(self.resume)
+            run.configure(self._config(trainer, engine, given))
             session = Session(run, model, self.checkpoint, self.limits, state)
             try:
-                return fit(given, session)
+                with _guarded(trainer, self.guard):
+                    return fit(given, session)
             finally:
                 session.close()
         finally:
             run.close()
+
+    def _config(self, trainer: Any, engine: Engine, given: dict[str, Any]) -> str:
+        arguments = {
+            "run_directory": str(self.run_directory),
+            "checkpoint": asdict(self.checkpoint),
+            "resume": self.resume,
+            **asdict(self.limits),
+            "guard": self.guard,
+        }
+        options = None if trainer is None else trainer.replica.options
+        return config_of(arguments, options, engine, given)
 
     def on_train_begin(self, logs: Any = None) -> None:  # noqa: ARG002 - Keras's signature
         """Keras's hook."""
@@ -105,6 +128,21 @@ class CandleCallback(keras.callbacks.Callback):  # type: ignore[misc]
                 "fit was called past CandleCallback, so nothing would be saved. Call model.fit "
                 "of a keras.Model, and give it the callback in a list."
             )
+
+
+@contextlib.contextmanager
+def _guarded(trainer: Any, guard: bool | int) -> Iterator[None]:
+    """Let a scaled model's ranks compare their state as often as asked here, for one fit."""
+    replica = None if trainer is None else trainer.replica
+    if replica is None or (guard is True and replica.options.guard):
+        yield
+        return
+    before = replica.options
+    replica.options = replace(before, guard=guard)
+    try:
+        yield
+    finally:
+        replica.options = before
 
 
 def fit(plain: Callable[..., Any], model: Any, *args: Any, **kwargs: Any) -> Any:

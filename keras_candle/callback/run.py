@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from keras_candle.checkpoints import files
 from keras_candle.checkpoints.contents import read_state
 from keras_candle.checkpoints.folder import CheckpointFolder
 from keras_candle.engine.base import Engine
@@ -59,6 +60,22 @@ class Run:
         except OSError as cause:
             self.directory.give_up()
             raise CheckpointError(f"{self.folder.path} cannot be put right ({cause}).") from cause
+
+    def configure(self, text: str) -> None:
+        """Write config.json.
+
+        Raises:
+            CheckpointError: on every rank, when root cannot.
+        """
+        self.on_root(lambda: self._configure(text))
+
+    def _configure(self, text: str) -> None:
+        try:
+            files.replace(self.directory.config, text.encode())
+        except OSError as cause:
+            raise CheckpointError(
+                f"{self.directory.config} cannot be written ({cause})."
+            ) from cause
 
     def close(self) -> None:
         """Let another process own it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import time
 from collections.abc import Iterator, Mapping
@@ -12,6 +13,7 @@ from keras_candle.callback.options import Checkpoint
 from keras_candle.callback.run import Run
 from keras_candle.checkpoints.contents import Contents, architecture_of
 from keras_candle.checkpoints.folder import Keep
+from keras_candle.checkpoints.keras_state import write_assets
 from keras_candle.checkpoints.layout import layout_of
 from keras_candle.checkpoints.weights import Snapshot
 from keras_candle.checkpoints.writer import Writer
@@ -42,11 +44,20 @@ class Saving:
         self._architecture = ""
         self.best: list[tuple[float, int]] = []
         self.longest_s = 0.0
+        self._told = False
 
     def improves(self, logs: Mapping[str, Any]) -> bool:
         """Whether an epoch's logs are among the best."""
-        value = logs.get(self._options.monitor)
-        if value is None or not self._options.keep_best:
+        options = self._options
+        value = logs.get(options.monitor)
+        if value is None or not options.keep_best:
+            asked = (options.monitor, options.keep_best) != (Checkpoint.monitor, 1)
+            if value is None and options.keep_best and asked and not self._told:
+                self._told = True
+                self._run.engine.say(
+                    f"Checkpoint(monitor={options.monitor!r}) is not in the epoch's logs, so that "
+                    f"no best checkpoint is kept. They have {', '.join(sorted(logs))}."
+                )
             return False
         full = len(self.best) >= self._options.keep_best
         return not full or self._better(float(value), self.best[-1][0])
@@ -82,7 +93,8 @@ class Saving:
         """
         self.wait()
         began_s = time.monotonic()
-        snapshot = self._take_snapshot()
+        snapshot = self._snapshot_of_model()
+        snapshot.take()
         facts = {
             "fit": state["fit"],
             "epoch": state["epoch"],
@@ -92,19 +104,30 @@ class Saving:
             "monitor": dict(state["monitor"]),
         }
         contents = Contents(
-            step, snapshot.layout, snapshot.arrays, state, of_ranks, self._architecture, facts
+            step,
+            snapshot.layout,
+            snapshot.arrays,
+            state,
+            of_ranks,
+            self._architecture,
+            functools.partial(write_assets, self._model),
+            facts,
         )
         best = [each for _, each in self.best]
         self._writer.start(lambda: self._write(contents, best, always, began_s))
 
-    def _take_snapshot(self) -> Snapshot:
+    def prepare(self) -> None:
+        """Get the memory for the first checkpoint, while the first steps are taken."""
+        if self._model.built:
+            self._writer.start(self._snapshot_of_model().touch)
+
+    def _snapshot_of_model(self) -> Snapshot:
         variables = [
             id(each) for each in shared_variables(self._model, outermost_optimizers(self._model))
         ]
         if self._snapshot is None or variables != self._of:
             self._snapshot, self._of = Snapshot(layout_of(self._model)), variables
             self._architecture = architecture_of(self._model)
-        self._snapshot.take()
         return self._snapshot
 
     def _write(
@@ -113,6 +136,8 @@ class Saving:
         folder = self._run.folder
         with folder.new(contents.step) as path:
             contents.write(path)
+        passed_s = time.monotonic() - began_s
+        tell_saved(contents.step)
         try:
             if best and best[0] == contents.step:
                 folder.point_to_best(contents.step)
@@ -122,9 +147,7 @@ class Saving:
             raise CheckpointError(
                 f"The checkpoints in {folder.path} cannot be put in order ({cause})."
             ) from cause
-        tell_saved(contents.step)
-        passed_s = time.monotonic() - began_s
-        self.longest_s = max(self.longest_s, passed_s)
+        self.longest_s = max(self.longest_s, time.monotonic() - began_s)
         self._run.note(
             "checkpoint",
             step=contents.step,

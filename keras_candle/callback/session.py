@@ -102,6 +102,8 @@ class Session:
         """After it: take the checkpoint's state."""
         self._stops.listen()
         self._watching.start()
+        if self._engine.is_root:
+            self._saving.prepare()
         if self._resumption is None:
             return 0
         self._resumption.put_back(self._callbacks, self._data)

@@ -1,6 +1,7 @@
 """What a checkpoint's folder holds, written and read.
 
 config.json, metadata.json   the model's architecture, as Keras writes it into a folder
+assets                       what its layers keep in files, such as a vocabulary, as Keras does
 model.weights.h5             weights and optimizer variables, as Keras writes them
 state.json                   everything else that all ranks share
 rank-00000.npz               what is one rank's own: its random numbers, its metrics' state
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from keras_candle.checkpoints.plain import decode, encode
 from keras_candle.checkpoints.weights import write
 
 WEIGHTS, STATE = "model.weights.h5", "state.json"
-_CONFIG, _METADATA = "config.json", "metadata.json"
+_CONFIG, _METADATA, _ASSETS = "config.json", "metadata.json", "assets"
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Contents:
         state: plain values that all ranks share.
         of_ranks: plain values of each rank, by rank.
         architecture: config.json's text; empty for a model that Keras cannot describe.
+        assets: writes the layers' own files into a folder that it makes.
         facts: what the manifest says, JSON values.
     """
 
@@ -49,6 +51,7 @@ class Contents:
     state: Mapping[str, Any]
     of_ranks: Sequence[Mapping[str, Any]]
     architecture: str = ""
+    assets: Callable[[Path], Any] | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     def write(self, folder: Path) -> None:
@@ -64,6 +67,8 @@ class Contents:
         if self.architecture:
             (folder / _CONFIG).write_text(self.architecture)
             (folder / _METADATA).write_text(json.dumps({"keras_version": keras.__version__}))
+        if self.assets is not None:
+            self.assets(folder / _ASSETS)
         arrays: dict[str, NDArray[Any]] = {}
         (folder / STATE).write_text(json.dumps(encode(dict(self.state), arrays), indent=1))
         if arrays:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from keras.src.saving import saving_lib
@@ -35,6 +36,34 @@ def entries_of(model: Any) -> list[Entry]:
         visited_saveables=set(),
     )
     return [entry for entry in recorder.entries if entry.values or entry.metadata]
+
+
+def write_assets(model: Any, folder: Path) -> None:
+    """Write what layers keep in files of their own, such as a vocabulary, as Keras does.
+
+    Args:
+        model: the model.
+        folder: is made when there is something to write.
+    """
+    saving_lib._save_state(
+        model,
+        weights_store=None,
+        assets_store=_Assets(folder),
+        inner_path="",
+        visited_saveables=set(),
+    )
+
+
+class _Assets(saving_lib.DiskIOStore):  # type: ignore[misc]
+    """Stands where Keras expects its store of assets."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def make(self, path: str) -> str:
+        place = self._folder / path
+        place.mkdir(parents=True, exist_ok=True)
+        return str(place)
 
 
 class _Recorder(saving_lib.H5IOStore):  # type: ignore[misc]

@@ -24,10 +24,15 @@ class Snapshot:
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
-        # Written once, and used for every snapshot: fresh memory costs more than the copy.
+        # Used for every snapshot: fresh memory costs more than the copy.
         self.arrays: list[NDArray[Any]] = [
-            np.zeros(place.shape, place.dtype) for place in layout.places
+            np.empty(place.shape, place.dtype) for place in layout.places
         ]
+
+    def touch(self) -> None:
+        """Get the memory from the system, which gives it when it is first written to."""
+        for array in self.arrays:
+            array.fill(0)
 
     def take(self) -> None:
         """Copy the tensors as they are now, in the place of those that were taken before."""

@@ -76,6 +76,7 @@ PRIVATE_NAMES = (
     PrivateName(_SEEDS, "global_seed_generator", "resuming what is drawn outside of layers"),
     PrivateName(_GLOBALS, "get_global_attribute", "resuming what is drawn outside of layers"),
     PrivateName(_SAVING, "_save_state", "checkpoints: what Keras saves, object by object"),
+    PrivateName(_SAVING, "DiskIOStore", "checkpoints: layers' own files, such as vocabularies"),
     PrivateName(_SAVING, "H5IOStore", "checkpoints: Keras's own file without HDF5"),
 )
 

@@ -45,14 +45,22 @@ class Options:
                 f"warmup_epochs={self.warmup_epochs!r}, expected a number of epochs, 0 or more."
             )
 
-        if not isinstance(self.guard, int) or self.guard < 0:
-            raise CandleError(
-                f"guard={self.guard!r}, expected True, False or a number of steps, 1 or more."
-            )
+        check_guard(self.guard)
 
     def batch_growth(self, size: int) -> int:
         """How many times as large the global batch is on `size` ranks as on one."""
         return size if self.batch == "replica" else 1
+
+
+def check_guard(guard: bool | int) -> bool | int:
+    """The guard, when it is one.
+
+    Raises:
+        CandleError: for anything else.
+    """
+    if not isinstance(guard, int) or guard < 0:
+        raise CandleError(f"guard={guard!r}, expected True, False or a number of steps, 1 or more.")
+    return guard
 
 
 def with_overrides(options: Options) -> Options:

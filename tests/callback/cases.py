@@ -35,10 +35,14 @@ def same_weights(one, other, tolerance):
     return all(np.allclose(a, b, rtol=tolerance, atol=tolerance) for a, b in pairs)
 
 
-def small_model(units=1, optimizer="sgd"):
+def half(size):
+    return size / 2
+
+
+def small_model(units=1, optimizer="sgd", **options):
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(units)])
     model.compile(optimizer, "mse")
-    return candle.scale(model)
+    return candle.scale(model, **options)
 
 
 def small_fit(run, model=None, epochs=1, rows=8, callbacks=(), checkpoint=None, **how):

@@ -1,0 +1,208 @@
+"""What a checkpoint costs a training: CandleCallback beside Keras's ModelCheckpoint and Orbax.
+
+    python -m examples.benchmarks.checkpoint --parameters 10 100
+
+A dense model with Adam trains with a checkpoint after each epoch, in turn with each way to save and
+with none. Printed are medians over all checkpoints:
+
+block     from the end of an epoch's last step to the next epoch's first one, less that of the
+          training without checkpoints
+stall     what a checkpoint adds to the training's time: the block, and how much slower the next
+          epoch's steps are
+durable   from the beginning of the checkpoint until it is on the disk (ours: as the journal says;
+          beside it a plain write and fsync of as many bytes, measured between the trainings)
+bytes     of the checkpoint's folder, for each byte of the model's and the optimizer's variables
+
+Orbax takes part where it is installed: pip install orbax-checkpoint.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import numpy as np
+
+import keras_candle as candle
+from keras_candle.run_directory import RunDirectory
+
+EPOCHS = 4
+BATCH = 32
+
+
+class Times(keras.callbacks.Callback):
+    """Notes when epochs begin and end; the first in the list, so that it sees no other callback."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begins: list[float] = []
+        self.ends: list[float] = []
+
+    def on_train_batch_begin(self, batch: int, logs: object = None) -> None:  # noqa: ARG002
+        if batch == 0:
+            self.begins.append(time.perf_counter())
+
+    def on_train_batch_end(self, batch: int, logs: object = None) -> None:  # noqa: ARG002
+        if batch == self.params["steps"] - 1:
+            self.ends.append(time.perf_counter())
+
+    def blocks(self) -> list[float]:
+        """Between one epoch's last step and the next one's first."""
+        return [begin - end for end, begin in zip(self.ends, self.begins[1:], strict=False)]
+
+    def rounds(self) -> list[float]:
+        """From one epoch's last step to the next one's."""
+        return [after - before for before, after in zip(self.ends, self.ends[1:], strict=False)]
+
+
+def make_model(millions: int) -> keras.Model:
+    width = int((millions * 1e6 / 4) ** 0.5)
+    hidden = [keras.layers.Dense(width, "relu") for _ in range(4)]
+    model = keras.Sequential([keras.Input((width,)), *hidden, keras.layers.Dense(1)])
+    model.compile("adam", "mse")
+    return model
+
+
+def plain(_: Path) -> list[keras.callbacks.Callback]:
+    return []
+
+
+def ours(folder: Path) -> list[keras.callbacks.Callback]:
+    return [candle.CandleCallback(folder / "run", candle.Checkpoint(keep_last=1, keep_best=0))]
+
+
+def model_checkpoint(folder: Path) -> list[keras.callbacks.Callback]:
+    path = str(folder / "model.weights.h5")
+    return [keras.callbacks.ModelCheckpoint(path, save_weights_only=True)]
+
+
+def orbax(folder: Path) -> list[keras.callbacks.Callback]:
+    return [keras.callbacks.OrbaxCheckpoint(str(folder / "orbax"), save_freq="epoch")]
+
+
+def ways() -> dict[str, Callable[[Path], list[keras.callbacks.Callback]]]:
+    found = {"none": plain, "CandleCallback": ours, "ModelCheckpoint": model_checkpoint}
+    if importlib.util.find_spec("orbax") and hasattr(keras.callbacks, "OrbaxCheckpoint"):
+        found["Orbax"] = orbax
+    return found
+
+
+def raw_write(folder: Path, size_bytes: int) -> float:
+    """Seconds of writing so many bytes to a file, and syncing it."""
+    data = np.random.default_rng(0).bytes(1 << 24)
+    path = folder / "raw"
+    began = time.perf_counter()
+    with path.open("wb", buffering=0) as file:
+        for at in range(0, size_bytes, len(data)):
+            file.write(data[: size_bytes - at])
+        os.fsync(file.fileno())
+    passed = time.perf_counter() - began
+    path.unlink()
+    return passed
+
+
+def size_of(folder: Path) -> int:
+    """Bytes of a checkpoint's files."""
+    return sum(each.stat().st_size for each in folder.rglob("*") if each.is_file())
+
+
+class Comparison:
+    """The trainings of one model, each with its own way to save.
+
+    Args:
+        millions: of parameters.
+        steps: in an epoch.
+        folder: where the checkpoints go.
+    """
+
+    def __init__(self, millions: int, steps: int, folder: Path) -> None:
+        self._model = make_model(millions)
+        width = self._model.input_shape[1]
+        rows = np.random.default_rng(0).random((steps * BATCH, width), "float32")
+        self._data = rows, rows[:, :1]
+        self._folder = folder
+        self._model.fit(*self._data, batch_size=BATCH, verbose=0)
+        self.state_bytes = sum(
+            4 * int(np.prod(each.shape))
+            for each in [*self._model.variables, *self._model.optimizer.variables[2:]]
+        )
+        self.blocks: dict[str, list[float]] = {name: [] for name in ways()}
+        self.rounds: dict[str, list[float]] = {name: [] for name in ways()}
+        self.durable: list[float] = []
+        self.raw: list[float] = []
+        self.bytes = 0
+
+    def train(self, *, count: bool) -> None:
+        """Once with each way."""
+        for name, way in ways().items():
+            folder = self._folder / name
+            folder.mkdir()
+            times = Times()
+            callbacks = [times, *way(folder)]
+            self._model.fit(
+                *self._data, batch_size=BATCH, epochs=EPOCHS, verbose=0, callbacks=callbacks
+            )
+            if count:
+                self.blocks[name] += times.blocks()
+                self.rounds[name] += times.rounds()
+                if way is ours:
+                    self._look_at_ours(folder / "run")
+            shutil.rmtree(folder)
+            os.sync()
+
+    def _look_at_ours(self, run: Path) -> None:
+        notes = RunDirectory(run).notes()
+        # The last one is written while nothing trains.
+        self.durable += [each["seconds"] for each in notes if each["event"] == "checkpoint"][:-1]
+        self.bytes = size_of(run / "checkpoints" / os.readlink(run / "checkpoints" / "last"))
+        self.raw += [raw_write(self._folder, self.bytes) for _ in range(EPOCHS)]
+
+    def report(self) -> None:
+        """Print the figures."""
+        median = statistics.median
+        block, stall = {}, {}
+        for name in self.blocks:
+            block[name] = median(self.blocks[name]) - median(self.blocks["none"])
+            stall[name] = median(self.rounds[name]) - median(self.rounds["none"])
+        for name in list(block)[1:]:
+            print(
+                f"  {name:16} block {1000 * block[name]:8.1f} ms   "
+                f"stall {1000 * stall[name]:8.1f} ms"
+            )
+        for what, times, limit in (("block", block, 1 / 8), ("stall", stall, 1 / 3)):
+            for name in list(times)[2:]:
+                ratio = times["CandleCallback"] / times[name]
+                print(f"  {what}   ours / {name:16} {ratio:.3f} (at most {limit:.3f})")
+        durable, raw = median(self.durable), median(self.raw)
+        print(f"  durable {durable:.3f} s, a plain write and fsync {raw:.3f} s")
+        print(f"  durable / plain {durable / raw:.2f} (at most 1.50)")
+        print(f"  bytes   {self.bytes / self.state_bytes:.4f} of the state (at most 1.0100)")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--parameters", type=int, nargs="+", default=[10, 100], metavar="MILLIONS")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--folder", help="where to write; a temporary folder by default")
+    options = parser.parse_args()
+    for millions in options.parameters:
+        with tempfile.TemporaryDirectory(dir=options.folder) as place:
+            comparison = Comparison(millions, 20 if millions < 50 else 12, Path(place))
+            for number in range(options.rounds + 1):
+                comparison.train(count=number > 0)
+            print(f"{millions} million parameters, {comparison.state_bytes / 1e6:.0f} MB of state")
+            comparison.report()
+            sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

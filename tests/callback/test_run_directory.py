@@ -1,0 +1,105 @@
+"""What a run directory tells beside the checkpoints: config.json, assets, the guard's ranks."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import keras
+import numpy as np
+import pytest
+
+import keras_candle as candle
+from keras_candle.checkpoints.folder import CheckpointFolder
+from keras_candle.errors import CandleError, DivergenceError
+from tests.callback import cases
+
+
+def test_config_json_has_what_was_asked_for_with_all_defaults(tmp_path):
+    cases.small_fit(tmp_path, checkpoint=candle.Checkpoint(every_steps=7), walltime=1e6)
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["callback"]["checkpoint"]["every_steps"] == 7
+    assert config["callback"]["checkpoint"]["keep_last"] == 3
+    assert config["callback"]["walltime"] == 1e6
+    assert config["callback"]["stall_timeout"] == "auto"
+    assert config["fit"]["batch_size"] == 4
+    assert (config["ranks"], config["engine"]) == (1, "single")
+    assert config["versions"]["keras"] == keras.__version__
+
+
+def fit_with_a_rule(run):
+    model = cases.small_model(learning_rate_scaling=cases.half)
+    cases.small_fit(run, model)
+    return json.loads((run / "config.json").read_text())
+
+
+def test_config_json_of_a_scaled_model(ranks, tmp_path):
+    config = ranks(2).run(fit_with_a_rule, run=tmp_path)[0]
+    assert config["scalable"]["learning_rate_scaling"] == "half"
+    assert (config["ranks"], config["engine"]) == (2, "mpi")
+
+
+def test_a_vocabulary_is_in_the_checkpoint(tmp_path):
+    words = keras.layers.TextVectorization(output_sequence_length=4)
+    words.adapt(np.array(["one two", "two three four"]))
+    model = keras.Sequential(
+        [
+            keras.Input((1,), dtype="string"),
+            words,
+            keras.layers.Embedding(9, 2),
+            keras.layers.Flatten(),
+        ]
+    )
+    model.compile("sgd", "mse")
+    x = np.array([["one four"], ["three"]], dtype=object)
+    import tensorflow as tf
+
+    data = tf.data.Dataset.from_tensors((tf.constant(x, tf.string), tf.zeros((2, 8))))
+    model.fit(data, verbose=0, callbacks=[candle.CandleCallback(tmp_path)])
+    folder = tmp_path / "checkpoints/last"
+    loaded = keras.saving.load_model(folder)
+    np.testing.assert_array_equal(loaded.predict(tf.constant(x)), model.predict(tf.constant(x)))
+    vocabulary = next(folder.rglob("vocabulary.txt"))
+    vocabulary.write_text(vocabulary.read_text().replace("three", "thrae"))
+    damage = CheckpointFolder(tmp_path / "checkpoints").find_damage(1)
+    assert any("vocabulary.txt" in each for each in damage)
+
+
+class Drifts(keras.callbacks.Callback):
+    """Lets rank 1 have weights of its own."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        if batch == 3 and candle.rank() == 1:
+            self.model.weights[0].assign_add([[1.0], [0.0], [0.0]])
+
+
+def drift(run, guard, of_model):
+    model = cases.small_model(guard=of_model)
+    cases.small_fit(run, model, rows=80, epochs=1, callbacks=[Drifts()], guard=guard)
+
+
+@pytest.mark.parametrize(("guard", "of_model"), [(True, True), (True, False), (5, False)])
+def test_the_guard_names_what_differs(ranks, guard, of_model, tmp_path):
+    with pytest.raises(Exception, match="kernel") as raised:
+        ranks(2).run(drift, run=tmp_path, guard=guard, of_model=of_model)
+    assert DivergenceError.__name__ in str(raised.value) or raised.type is DivergenceError
+
+
+def test_without_a_guard_nothing_is_compared(ranks, tmp_path):
+    ranks(2).run(drift, run=tmp_path, guard=False, of_model=True)
+
+
+def test_a_guard_that_is_none(tmp_path):
+    with pytest.raises(CandleError, match="guard='often', expected True, False or a number"):
+        candle.CandleCallback(tmp_path, guard="often")
+
+
+def test_a_monitor_that_is_not_in_the_logs_is_told_once(tmp_path, capsys):
+    options = candle.Checkpoint(monitor="val_auc")
+    cases.small_fit(tmp_path, epochs=3, checkpoint=options)
+    told = capsys.readouterr().err
+    assert told.count("'val_auc') is not in the epoch's logs") == 1
+    assert "They have loss." in told
+    shutil.rmtree(tmp_path)
+    cases.small_fit(tmp_path, epochs=1)
+    assert capsys.readouterr().err == ""
