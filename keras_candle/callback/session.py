@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,10 @@ from keras_candle.callback.saving import Saving
 from keras_candle.callback.signals import StopSignals
 from keras_candle.callback.wishes import Wishes
 from keras_candle.errors import EXIT_RUN_AGAIN
+
+# Told of each call of the train function before a checkpoint is made: the run, and how many steps
+# it had taken before and has taken now.
+observers: list[Callable[[Run, int, int], None]] = []
 
 
 class Session:
@@ -117,6 +121,8 @@ class Session:
         progress = self._progress
         before = progress.step
         progress.advance(done)
+        for tell in observers:
+            tell(self._run, before, progress.step)
         if self._options.due_by_steps(before, progress.step):
             self._save()
         if self._wishes.due(progress.step):
