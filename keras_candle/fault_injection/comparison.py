@@ -112,7 +112,10 @@ def _history(state: Any) -> Any:
 
 
 def _position(state: Any) -> dict[str, Any]:
-    return {name: value for name, value in state.items() if name not in _NOT_COMPARED}
+    plain = {name: value for name, value in state.items() if name not in _NOT_COMPARED}
+    # How often a process began to read the data says nothing of what it read.
+    position = {name: value for name, value in plain["position"].items() if name != "begun"}
+    return {**plain, "position": position}
 
 
 def _callbacks(state: Any) -> dict[str, Any]:

@@ -160,7 +160,10 @@ def _compare_all(
 def _compare(one: Ended, other: Ended) -> dict[str, Any]:
     """In a process of its own: this one imports no NumPy."""
     command = [sys.executable, "-m", ROOM, str(one.folder), str(other.folder)]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE)
+    done = subprocess.run(command, check=False, capture_output=True)
+    if done.returncode:
+        write_to_stderr(done.stderr)
+        raise LaunchError("the ends of the trainings cannot be compared, see above")
     compared: dict[str, Any] = json.loads(done.stdout)
     return compared
 

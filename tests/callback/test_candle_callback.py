@@ -227,3 +227,25 @@ def test_a_full_disk(tmp_path, capsys, monkeypatch, on_error):
         assert "The training goes on without it" in capsys.readouterr().err
     assert steps(tmp_path) == [2]
     assert CheckpointFolder(tmp_path / "checkpoints").newest_whole(print) == 2
+
+
+def test_an_epoch_that_was_killed_after_its_last_step_keeps_its_numbers(tmp_path):
+    def fail(epoch, logs):
+        raise ZeroDivisionError
+
+    checkpoint = candle.Checkpoint(every_steps=2, every_epochs=None)
+    model = cases.small_model()
+    weights = model.get_weights()
+    failing = keras.callbacks.LambdaCallback(on_epoch_end=fail)
+    with pytest.raises(ZeroDivisionError):
+        cases.small_fit(
+            tmp_path / "parts", model, epochs=2, checkpoint=checkpoint, callbacks=[failing]
+        )
+    assert steps(tmp_path / "parts") == [2]
+    ends = []
+    for run in ("parts", "whole"):
+        model = cases.small_model()
+        model.set_weights(weights)
+        ends.append(cases.small_fit(tmp_path / run, model, epochs=2, checkpoint=checkpoint))
+    assert ends[0].history == ends[1].history
+    assert len(ends[0].history["loss"]) == 2
