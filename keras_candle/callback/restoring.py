@@ -14,10 +14,11 @@ from keras_candle.callback.progress import Progress
 from keras_candle.callback.randomness import set_random_state
 from keras_candle.callback.rank_state import set_rank_state, spread_rank_states
 from keras_candle.callback.run import Run
-from keras_candle.checkpoints.contents import first_difference, read_rank, read_tensors
+from keras_candle.checkpoints.contents import first_difference, read_tensors
 from keras_candle.checkpoints.keras_state import owner_of
 from keras_candle.checkpoints.layout import layout_of
 from keras_candle.checkpoints.manifest import read
+from keras_candle.checkpoints.reading import read_rank
 from keras_candle.engine.base import Engine
 from keras_candle.errors import CheckpointError
 from keras_candle.training.building import build_model

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from keras_candle.checkpoints.contents import read_state
 from keras_candle.checkpoints.folder import CheckpointFolder
+from keras_candle.checkpoints.reading import read_state
 from keras_candle.engine.base import Engine
 from keras_candle.errors import CheckpointError
 from keras_candle.run_directory import RunDirectory

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes  # noqa: F401 - names NumPy's bfloat16 and float8
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_candle.checkpoints.contents import read_rank, read_state
 from keras_candle.checkpoints.folder import CheckpointFolder
 from keras_candle.checkpoints.manifest import Tensor, read
+from keras_candle.checkpoints.reading import read_rank, read_state
 from keras_candle.errors import CheckpointError
 from keras_candle.run_directory import RunDirectory
 

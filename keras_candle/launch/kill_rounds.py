@@ -118,8 +118,10 @@ def run_round(
         )
     failure = ""
     if ended.exit_code:
-        after = f"started again after {len(killed)} kills" if killed else "not killed yet"
-        failure = f"round {number}: {after}, the program ended with code {ended.exit_code}"
+        failure = (
+            f"round {number}: after {len(killed)} of its kills the program ended by itself with "
+            f"code {ended.exit_code}, see above"
+        )
     return Round(number, killed, ended, failure)
 
 

@@ -66,30 +66,29 @@ class Result:
             return list(dict.fromkeys(problems))
         fits = self.rounds[-1].compared["fits"]
         return [
-            f"{len(self.killed)} kills in {len(self.rounds)} trainings, and each training ended as "
-            f"the one without kills: weights, optimizer, history, callbacks and random numbers of "
-            f"{fits} {'fit' if fits == 1 else 'fits'} are equal to the bit.",
-            f"At most {max(each.lost for each in self.killed)} steps were taken again, never more "
-            "than the asked checkpoints allow; no run directory was damaged.",
+            f"{_count(len(self.killed), 'kill')} in {_count(len(self.rounds), 'training')}, each "
+            "of which ended as the one without kills: weights, optimizer, history, callbacks and "
+            f"random numbers of {_count(fits, 'fit')} are equal to the bit.",
+            f"At most {_count(max(each.lost for each in self.killed), 'step')} were taken again, "
+            "never more than the asked checkpoints allow; no run directory was damaged.",
         ]
 
 
 def text(result: Result) -> str:
     """What stands on the screen: the verdict, and after it its sentences."""
     training = result.training
-    ranks = "1 rank" if training.size == 1 else f"{training.size} ranks"
-    kills, rows = len(result.killed), [_row(each) for each in result.killed]
-    if len(rows) > _MOST_ROWS:
-        rows = [*rows[: _MOST_ROWS - 2], "  ...", rows[-1]]
+    rows = [_row(each) for each in result.killed]
+    shortened = [*rows[: _MOST_ROWS - 2], "  ...", rows[-1]] if len(rows) > _MOST_ROWS else rows
     return "\n".join(
         [
-            f"{' '.join(training.program)}: {ranks}, {result.steps} steps in "
-            f"{', '.join(result.directories)}; {kills} kills (--seed {result.seed}) in "
-            f"{len(result.rounds)} trainings; seed {SEED} for what the program does not seed "
-            "itself",
+            f"{' '.join(training.program)}: {_count(training.size, 'rank')}, "
+            f"{_count(result.steps, 'step')} in {', '.join(result.directories)}; "
+            f"{_count(len(rows), 'kill')} (--seed {result.seed}) in "
+            f"{_count(len(result.rounds), 'training')}; seed {SEED} for what the program does not "
+            "seed itself",
             "",
             _line(_COLUMNS),
-            *rows,
+            *shortened,
             "",
             result.verdict,
             *(f"  {each}" for each in result.sentences()),
@@ -97,9 +96,13 @@ def text(result: Result) -> str:
     )
 
 
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
 def _row(killed: Killed) -> str:
     went_on = killed.newest if killed.went_on is None else killed.went_on
-    lost = f"{killed.lost} steps, {killed.lost_s:.2f} s"
+    lost = f"{_count(killed.lost, 'step')}, {killed.lost_s:.2f} s"
     numbers = (killed.round, killed.kill.rank, killed.directory, killed.reached, went_on, lost)
     return _line([str(each) for each in numbers])
 

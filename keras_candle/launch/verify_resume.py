@@ -151,10 +151,17 @@ def _compare_all(
             one.compared = _compare(whole, one.last)
         else:
             one.compared = {"differences": [], "causes": [], "fits": 0}
-    if not any(one.compared["differences"] for one in rounds):
+    if not any(one.failure or one.compared["differences"] for one in rounds):
         return None
-    _tell("they differ, so once more without kills")
-    return _compare(whole, Trial(training, place / "again").start())
+    _tell("that is not the same, so once more without kills")
+    again = Trial(training, place / "again").start()
+    if again.exit_code:
+        write_to_stderr(again.said)
+        raise LaunchError(
+            f"without kills the program ended with code {again.exit_code} the second time, and "
+            "with 0 the first. Run it twice by itself, each time in an empty run directory"
+        )
+    return _compare(whole, again)
 
 
 def _compare(one: Ended, other: Ended) -> dict[str, Any]:
