@@ -62,6 +62,8 @@ class Resumption:
             progress.before_epoch = state["before_epoch"]
         over = state["finished"] and state["epochs"] == given["epochs"]
         given["initial_epoch"] = given["epochs"] if over else state["epoch"]
+        if over:
+            progress.adapter.get_tf_dataset().leave_out()
         progress.left_out = state["in_epoch"]
         left = progress.adapter.steps_left(state["position"]["taken"]) if state["in_epoch"] else 0
         batches = progress.adapter.num_batches
