@@ -17,8 +17,8 @@ from keras_candle.fault_injection.told import KILLED, Teller
 from keras_candle.seeding import seed_alike
 from keras_candle.when_imported import when_imported
 
-# JSON object: the original folder, its copy, where other run directories go ("elsewhere"), the
-# folder for what is told, the seed, and the kill (rank, directory, step, delay_s) or null.
+# JSON object: original, scratch and elsewhere as `Places` takes them, the folder for what is told,
+# the seed, and the kill (rank, directory, step, delay_s) or null.
 VARIABLE = "KERAS_CANDLE_VERIFY_RESUME"
 
 
@@ -29,13 +29,13 @@ def prepare() -> None:
     seeds come later and win.
     """
     settings = json.loads(os.environ[VARIABLE])
-    os.chdir(settings["copy"])
-    os.environ["PWD"] = settings["copy"]
+    places = Places(settings["original"], settings["scratch"], settings["elsewhere"])
+    os.chdir(places.copy)
+    os.environ["PWD"] = places.copy
     teller = Teller(settings["told"])
     kill = settings["kill"]
     # Now, while this process has one thread.
     killer = None if kill is None else Killer(lambda: teller.tell(KILLED))
-    places = Places(settings["original"], settings["copy"], settings["elsewhere"])
     run_directory.lies_at = places.lies_at
     seed_alike(int(settings["seed"]))
 

@@ -106,7 +106,7 @@ class Trial:
     def _variables(self, told: Path, kill: Kill | None) -> dict[str, str]:
         settings = {
             "original": str(self._original),
-            "copy": str(self._copy),
+            "scratch": str(self._place / "files"),
             "elsewhere": str(self._place / "elsewhere"),
             "told": str(told),
             "seed": SEED,

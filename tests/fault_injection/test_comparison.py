@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keras
 import numpy as np
 import pytest
 
@@ -26,6 +27,7 @@ def fits(tmp_path):
 
     def train(name, rate=0.01, epochs=2):
         cases.forget_fits()
+        keras.utils.set_random_seed(1)
         model = cases.small_model()
         model.set_weights(weights)
         model.optimizer.learning_rate = rate

@@ -70,7 +70,7 @@ def verify(candle, script, tmp_path):
     return run
 
 
-@pytest.mark.parametrize(("size", "kills"), [(1, 1), (2, 2)])
+@pytest.mark.parametrize(("size", "kills"), [(1, 2), (2, 1)])
 def test_a_training_that_goes_on_exactly_and_touches_nothing(verify, tmp_path, size, kills):
     done, told = verify(SEEDED, "-np", str(size), "--kills", str(kills))
     assert (done.returncode, told["verdict"]) == (0, "EXACT"), done.stdout + done.stderr
