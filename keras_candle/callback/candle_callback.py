@@ -121,5 +121,22 @@ def _fit_durably(plain: Callable[..., Any]) -> Callable[..., Any]:
     return fit
 
 
-# A callback cannot see the other callbacks and the data of the fit that it is called by.
-keras.Model.fit = _fit_durably(keras.Model.fit)
+def _put_around_fit() -> None:
+    """A callback cannot see the other callbacks and the data of the fit that it is called by.
+
+    What Keras's own function calls is replaced, and not that function: in
+    `model.fit(..., callbacks=[candle.CandleCallback(...)])` it has been looked up already when its
+    arguments import this module.
+    """
+    fit = keras.Model.fit
+    while "fn" not in fit.__code__.co_freevars and hasattr(fit, "__wrapped__"):
+        fit = fit.__wrapped__
+    names = fit.__code__.co_freevars
+    if "fn" in names:
+        called = fit.__closure__[names.index("fn")]
+        called.cell_contents = _fit_durably(called.cell_contents)
+    else:
+        keras.Model.fit = _fit_durably(keras.Model.fit)
+
+
+_put_around_fit()

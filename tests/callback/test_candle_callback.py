@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import fcntl
 import os
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -249,3 +251,17 @@ def test_an_epoch_that_was_killed_after_its_last_step_keeps_its_numbers(tmp_path
         ends.append(cases.small_fit(tmp_path / run, model, epochs=2, checkpoint=checkpoint))
     assert ends[0].history == ends[1].history
     assert len(ends[0].history["loss"]) == 2
+
+
+def test_the_first_mention_may_stand_among_the_arguments_of_fit(tmp_path):
+    program = """
+import keras, numpy as np
+import keras_candle as candle
+
+model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+model.compile("sgd", "mse")
+data = np.ones((8, 3)), np.ones((8, 1))
+model.fit(*data, epochs=2, verbose=0, callbacks=[candle.CandleCallback("run")])
+"""
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True, timeout=60)
+    assert steps(tmp_path / "run") == [1, 2]
