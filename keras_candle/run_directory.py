@@ -20,6 +20,9 @@ from typing import Any
 
 from keras_candle.errors import CheckpointError
 
+# Where a run directory lies that a program names. `candle verify-resume` leads it into a copy of
+# the user's folder.
+lies_at: Callable[[Path], Path] = Path.absolute
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
@@ -31,7 +34,7 @@ class RunDirectory:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path).absolute()
+        self.path = lies_at(Path(path))
         self.config = self.path / "config.json"
         self.journal = self.path / "journal.jsonl"
         self.checkpoints = self.path / "checkpoints"

@@ -72,9 +72,12 @@ class DurableCallbackList(keras.callbacks.CallbackList):  # type: ignore[misc]
         def leave_out(_: Any) -> dict[str, Any]:
             nonlocal calls
             calls -= 1
-            if calls == 0:
-                self.model.train_function = train
-            return {}
+            if calls:
+                return {}
+            self.model.train_function = train
+            # Where the checkpoint was made at an epoch's last step, these are the epoch's logs.
+            results: dict[str, Any] = self.model.get_metrics_result()
+            return results
 
         if calls:
             self.model.train_function = leave_out

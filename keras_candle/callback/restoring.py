@@ -14,10 +14,11 @@ from keras_candle.callback.progress import Progress
 from keras_candle.callback.randomness import set_random_state
 from keras_candle.callback.rank_state import set_rank_state, spread_rank_states
 from keras_candle.callback.run import Run
-from keras_candle.checkpoints.contents import first_difference, read_rank, read_tensors
+from keras_candle.checkpoints.contents import first_difference, read_tensors
 from keras_candle.checkpoints.keras_state import owner_of
 from keras_candle.checkpoints.layout import layout_of
 from keras_candle.checkpoints.manifest import read
+from keras_candle.checkpoints.reading import read_rank
 from keras_candle.engine.base import Engine
 from keras_candle.errors import CheckpointError
 from keras_candle.training.building import build_model
@@ -61,6 +62,8 @@ class Resumption:
             progress.before_epoch = state["before_epoch"]
         over = state["finished"] and state["epochs"] == given["epochs"]
         given["initial_epoch"] = given["epochs"] if over else state["epoch"]
+        if over:
+            progress.adapter.get_tf_dataset().leave_out()
         progress.left_out = state["in_epoch"]
         left = progress.adapter.steps_left(state["position"]["taken"]) if state["in_epoch"] else 0
         batches = progress.adapter.num_batches

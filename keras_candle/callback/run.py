@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from keras_candle.checkpoints import files
-from keras_candle.checkpoints.contents import read_state
 from keras_candle.checkpoints.folder import CheckpointFolder
+from keras_candle.checkpoints.reading import read_state
 from keras_candle.engine.base import Engine
 from keras_candle.errors import CheckpointError
 from keras_candle.launcher_messages import restarts
@@ -16,6 +16,9 @@ from keras_candle.run_directory import RunDirectory
 
 # The root of a job that was killed may still be ending while the job starts again.
 _LAST_BREATH_S = 30.0
+# Told of each call of the train function before a checkpoint is made: the run, and how many steps
+# it had taken before and has taken now.
+observers: list[Callable[[Run, int, int], None]] = []
 # The steps at which the fits of this process ended in a run directory: the n-th fit of a script
 # that is started again is the n-th of the one before.
 ends: dict[Path, list[int]] = {}
@@ -76,6 +79,11 @@ class Run:
             raise CheckpointError(
                 f"{self.directory.config} cannot be written ({cause})."
             ) from cause
+
+    def tell(self, before: int, now: int) -> None:
+        """Tell the observers that the steps have gone from one number to another."""
+        for each in observers:
+            each(self, before, now)
 
     def close(self) -> None:
         """Let another process own it."""

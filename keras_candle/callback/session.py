@@ -130,6 +130,7 @@ class Session:
         before = progress.step
         progress.advance(done)
         self.beat(board.BETWEEN_STEPS)
+        self._run.tell(before, progress.step)
         if self._options.due_by_steps(before, progress.step):
             self._save()
         if self._stops.due(progress.step):

@@ -23,10 +23,11 @@ from numpy.typing import NDArray
 
 from keras_candle.checkpoints import manifest
 from keras_candle.checkpoints.layout import Layout
-from keras_candle.checkpoints.plain import decode, encode
+from keras_candle.checkpoints.plain import encode
+from keras_candle.checkpoints.reading import STATE, arrays_of, rank_file
 from keras_candle.checkpoints.weights import write
 
-WEIGHTS, STATE = "model.weights.h5", "state.json"
+WEIGHTS = "model.weights.h5"
 _CONFIG, _METADATA, _ASSETS = "config.json", "metadata.json", "assets"
 
 
@@ -72,7 +73,7 @@ class Contents:
         arrays: dict[str, NDArray[Any]] = {}
         (folder / STATE).write_text(json.dumps(encode(dict(self.state), arrays), indent=1))
         if arrays:
-            (folder / _arrays_of(STATE)).write_bytes(_to_npz(arrays))
+            (folder / arrays_of(STATE)).write_bytes(_to_npz(arrays))
         for rank, own in enumerate(self.of_ranks):
             (folder / rank_file(rank)).write_bytes(_to_npz_with_json(own))
         described = manifest.describe(folder, tensors, {"step": self.step, **self.facts})
@@ -85,31 +86,6 @@ def architecture_of(model: Any) -> str:
         return json.dumps(keras.saving.serialize_keras_object(model))
     except Exception:  # whatever a user's get_config raises: the weights are saved all the same
         return ""
-
-
-def rank_file(rank: int) -> str:
-    """The name of the file with what is one rank's own.
-
-    Example:
-        >>> rank_file(3)
-        'rank-00003.npz'
-    """
-    return f"rank-{rank:05d}.npz"
-
-
-def read_state(folder: Path) -> dict[str, Any]:
-    """What all ranks share, from a checkpoint that is whole."""
-    beside = folder / _arrays_of(STATE)
-    arrays = _from_npz(beside.read_bytes()) if beside.exists() else {}
-    state: dict[str, Any] = decode(json.loads((folder / STATE).read_text()), arrays)
-    return state
-
-
-def read_rank(folder: Path, rank: int) -> dict[str, Any]:
-    """What is one rank's own, from a checkpoint that is whole."""
-    arrays = _from_npz((folder / rank_file(rank)).read_bytes())
-    own: dict[str, Any] = decode(json.loads(arrays.pop("json").tobytes()), arrays)
-    return own
 
 
 def read_tensors(folder: Path, layout: Layout) -> Iterator[NDArray[Any]]:
@@ -141,10 +117,6 @@ def _said(tensor: tuple[tuple[int, ...], str] | None) -> str:
     return "missing" if tensor is None else f"{tensor[1]} {list(tensor[0])}"
 
 
-def _arrays_of(name: str) -> str:
-    return f"{name}.npz"
-
-
 def _to_npz_with_json(value: Mapping[str, Any]) -> bytes:
     arrays: dict[str, NDArray[Any]] = {}
     text = json.dumps(encode(dict(value), arrays)).encode()
@@ -155,8 +127,3 @@ def _to_npz(arrays: Mapping[str, NDArray[Any]]) -> bytes:
     content = io.BytesIO()
     np.savez(content, allow_pickle=False, **arrays)
     return content.getvalue()
-
-
-def _from_npz(content: bytes) -> dict[str, NDArray[Any]]:
-    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-        return dict(arrays)

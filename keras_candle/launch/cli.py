@@ -17,6 +17,10 @@ COMMANDS = {
     "doctor": ("doctor", "what is installed, what works, what to do"),
     "demo": ("demo", "train on real data on 1 and 2 ranks and compare"),
     "verify": ("verify", "run a program on 1 rank and on N and compare what they trained"),
+    "verify-resume": (
+        "verify_resume",
+        "kill a training at random moments and prove that it ends as if nothing had happened",
+    ),
 }
 BAD_USAGE = 2
 

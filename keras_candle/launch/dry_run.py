@@ -16,7 +16,7 @@ from keras_candle.check.script import shown
 from keras_candle.launch.environment import ENGINE, LAUNCHER, LAUNCHER_VARIABLES, PREPARE
 from keras_candle.launch.failure import FailureReader
 from keras_candle.launch.process import end_session
-from keras_candle.launch.scratch import copy_of_folder
+from keras_candle.launch.scratch import copy_of_folder, led_inside
 
 # Two processes differ in this on every machine; the ranks of other launchers than ours too.
 _HASH_SEEDS = ("1", "2")
@@ -39,8 +39,7 @@ class _Place:
 
     def inside(self, text: str) -> str:
         """A path, or an argument with a path in it, led into the copy."""
-        original = str(Path.cwd().resolve())
-        return re.sub(rf"(^|=){re.escape(original)}(?=/|$)", rf"\g<1>{self.copy}", text)
+        return led_inside(text, Path.cwd().resolve(), self.copy)
 
     def outside(self, path: str) -> str:
         """A path as the user knows it."""

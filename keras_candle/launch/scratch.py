@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -13,13 +14,14 @@ MOST_FILES = 20_000
 _LINKED = (".git", ".venv", "venv", "node_modules", "__pycache__")
 
 
-def copy_of_folder(folder: Path, scratch: Path) -> Path:
+def copy_of_folder(folder: Path, scratch: Path, *, checkpoints: bool = True) -> Path:
     """Copy a folder below another one, at a place where paths like ../data still lead somewhere.
 
     Args:
         folder: the folder, absolute and without links.
         scratch: an empty folder. It gets the parents of `folder` as folders, what lies beside
             them as links, and `folder` itself as a copy.
+        checkpoints: whether those of run directories are copied.
 
     Returns:
         The copy.
@@ -27,7 +29,7 @@ def copy_of_folder(folder: Path, scratch: Path) -> Path:
     Raises:
         LaunchError: the folder is too large to copy.
     """
-    files = _files(folder, scratch)
+    files = _files(folder, scratch, checkpoints=checkpoints)
     copy = scratch
     for parent in (*reversed(folder.parents), folder):
         copy = copy / parent.name
@@ -42,14 +44,24 @@ def copy_of_folder(folder: Path, scratch: Path) -> Path:
     return copy
 
 
-def _files(folder: Path, scratch: Path) -> list[Path]:
+def led_inside(text: str, folder: Path, copy: Path) -> str:
+    """A path, or an argument with a path in it, led into the copy of a folder."""
+    return re.sub(rf"(^|=){re.escape(str(folder))}(?=/|$)", rf"\g<1>{copy}", text)
+
+
+def _files(folder: Path, scratch: Path, *, checkpoints: bool) -> list[Path]:
     """What is to be copied: files, links, empty folders, and folders that become links."""
     found: list[Path] = []
     size = 0
     for place, folders, names in os.walk(folder):
         here = Path(place)
         linked = [name for name in folders if name in _LINKED or (here / name).is_symlink()]
-        folders[:] = [n for n in folders if n not in linked and here / n != scratch]
+        own = not checkpoints and "journal.jsonl" in names
+        folders[:] = [
+            name
+            for name in folders
+            if name not in linked and here / name != scratch and not (own and name == "checkpoints")
+        ]
         # A folder of its own for each, so that empty ones are there too.
         found += [here / name for name in (*folders, *linked, *names)]
         sizes = ((here / name).lstat().st_size for name in names)

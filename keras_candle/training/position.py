@@ -57,9 +57,7 @@ class Passes:
         rest, self._rest = self._rest, None
         read, self._read = self._read, 0
         goes_on = rest is not None or read > 0
-        while self.begun < self._before - goes_on:
-            iter(self._dataset)
-            self.begun += 1
+        self._begin_until(self._before - goes_on)
         self.begun += 1
         iterator: Iterator[Any] = iter(self._dataset if rest is None else rest)
         if read:
@@ -67,3 +65,15 @@ class Passes:
                 for _ in range(read):
                     next(iterator)
         return iterator
+
+    def leave_out(self) -> None:
+        """Begin the dataset as often as before, where nothing of it is left to be read.
+
+        A later fit may read the same dataset, whose shuffles go on from there.
+        """
+        self._begin_until(self._before)
+
+    def _begin_until(self, number: int) -> None:
+        while self.begun < number:
+            iter(self._dataset)
+            self.begun += 1

@@ -245,3 +245,25 @@ model.fit(x, y, verbose=0, callbacks=[candle.CandleCallback(sys.argv[1])])
 """
     subprocess.run([sys.executable, "-c", script, tmp_path], check=True, timeout=100)
     assert (tmp_path / "checkpoints/last/MANIFEST.json").exists()
+
+
+def test_an_epoch_that_was_killed_after_its_last_step_keeps_its_numbers(tmp_path):
+    def fail(epoch, logs):
+        raise ZeroDivisionError
+
+    checkpoint = candle.Checkpoint(every_steps=2, every_epochs=None)
+    model = cases.small_model()
+    weights = model.get_weights()
+    failing = keras.callbacks.LambdaCallback(on_epoch_end=fail)
+    with pytest.raises(ZeroDivisionError):
+        cases.small_fit(
+            tmp_path / "parts", model, epochs=2, checkpoint=checkpoint, callbacks=[failing]
+        )
+    assert steps(tmp_path / "parts") == [2]
+    ends = []
+    for run in ("parts", "whole"):
+        model = cases.small_model()
+        model.set_weights(weights)
+        ends.append(cases.small_fit(tmp_path / run, model, epochs=2, checkpoint=checkpoint))
+    assert ends[0].history == ends[1].history
+    assert len(ends[0].history["loss"]) == 2

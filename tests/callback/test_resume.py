@@ -7,8 +7,12 @@ import os
 import subprocess
 import sys
 
+import keras
+import numpy as np
 import pytest
+import tensorflow as tf
 
+import keras_candle as candle
 from tests.callback import cases
 from tests.callback.training_job import train
 from tests.training.jobs import JOBS
@@ -39,6 +43,26 @@ def test_epochs_that_are_parts_of_a_pass_lose_no_step_and_say_what_they_repeat(t
     # In a pass's first epoch nothing has to be repeated.
     cases.interrupt(tmp_path / "first", 2, **how)
     assert train(tmp_path / "first", **how) == whole
+
+
+def test_a_later_fit_on_the_same_dataset_reads_it_in_the_same_order(tmp_path):
+    x = np.random.default_rng(0).normal(size=(24, 3)).astype("float32")
+
+    def fit_twice(run, fail_in=None):
+        cases.forget_fits()
+        keras.utils.set_random_seed(1)
+        data = tf.data.Dataset.from_tensor_slices((x, x[:, :1])).shuffle(24, seed=5).batch(4)
+        model, histories = cases.small_model(), []
+        for number in range(2):
+            callbacks = [candle.CandleCallback(tmp_path / run)]
+            if number == fail_in:
+                callbacks.append(cases.fail_in_epoch(1))
+            histories.append(model.fit(data, epochs=2, verbose=0, callbacks=callbacks).history)
+        return histories
+
+    with pytest.raises(ZeroDivisionError):
+        fit_twice("parts", fail_in=1)
+    assert fit_twice("parts") == fit_twice("whole")
 
 
 @pytest.mark.parametrize(("engine", "size"), JOBS)

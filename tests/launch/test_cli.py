@@ -8,12 +8,12 @@ import pytest
 FORBIDDEN = ("keras", "tensorflow", "keras_tuner", "numpy")
 MODULES = (
     *("cli", "run", "local", "rank", "program", "horovod_build", "horovod_cmake"),
-    *("doctor", "demo", "check", "dry_run", "scratch", "verify"),
+    *("doctor", "demo", "check", "dry_run", "scratch", "verify", "verify_resume"),
 )
 
 
 @pytest.mark.parametrize(
-    "command", ["", "run", "check", "verify", "build-horovod", "doctor", "demo"]
+    "command", ["", "run", "check", "verify", "verify-resume", "build-horovod", "doctor", "demo"]
 )
 def test_help_says_what_it_is(candle, command):
     done = candle(*filter(None, [command]), "--help")

@@ -1,0 +1,54 @@
+"""What of a fit may keep it from going on exactly, looked up before it begins."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+
+from keras_candle.checkpoints.plain import is_plain
+
+_OF_KERAS = ("_model", "params", "validation_data", "model")
+
+
+def remarks_on(callback: Any, given: dict[str, Any]) -> list[tuple[str, str]]:
+    """What is to be known of a fit.
+
+    Args:
+        callback: its CandleCallback.
+        given: the arguments of `fit`.
+
+    Returns:
+        (kind, what) for each: a key of `causes.CAUSES`, and what it is about.
+    """
+    remarks = [("never", "")] if callback.resume == "never" else []
+    tensorflow = sys.modules.get("tensorflow")
+    if tensorflow is not None and isinstance(given["x"], tensorflow.data.Dataset):
+        remarks.append(("dataset", type(given["x"]).__name__.lstrip("_")))
+    kept = getattr(given["callbacks"], "callbacks", None)
+    if kept is None:
+        kept = keras.tree.flatten(given["callbacks"])
+    return [*remarks, *(remark for each in kept for remark in _on_callback(each))]
+
+
+def _on_callback(callback: Any) -> Iterator[tuple[str, str]]:
+    kind = type(callback)
+    if kind.__module__.startswith("keras_candle.") or _has_protocol(callback):
+        return
+    if isinstance(callback, keras.callbacks.LambdaCallback | keras.callbacks.LearningRateScheduler):
+        yield "function", kind.__name__
+        return
+    if kind.__module__.startswith("keras.src"):
+        return
+    attributes = {name: each for name, each in vars(callback).items() if name not in _OF_KERAS}
+    unsaved = sorted(name for name, each in attributes.items() if not is_plain(each))
+    if unsaved:
+        yield "unsaved", f"{kind.__qualname__} ({', '.join(unsaved)})"
+    elif not attributes:
+        yield "stateless", kind.__qualname__
+
+
+def _has_protocol(callback: Any) -> bool:
+    return hasattr(callback, "get_state") and hasattr(callback, "set_state")

@@ -1,0 +1,179 @@
+"""`candle verify-resume`: one training killed at random moments, and compared with itself."""
+
+import argparse
+import json
+import random
+import secrets
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from keras_candle.errors import LaunchError
+from keras_candle.launch import resume_report
+from keras_candle.launch.kill_plan import Course, course_of, draw_round
+from keras_candle.launch.kill_rounds import Round, run_round
+from keras_candle.launch.local import write_to_stderr
+from keras_candle.launch.run import ENGINES, add_program, program_of, size_of
+from keras_candle.launch.trial import ROOM, Ended, Training, Trial
+from keras_candle.run_directory import RunDirectory
+
+_KILLS = 3
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `candle verify-resume`."""
+    parser.usage = (
+        "candle verify-resume [-np N] [--engine {auto,horovod,mpi}] [--auto] [--kills K] "
+        "[--seed S] [--timeout S] [--json FILE] (script.py | -m package.module) [args...]"
+    )
+    parser.epilog = (
+        "Exit code: 0 when every training ended as if it had not been killed, 1 when one did not, "
+        "3 when two trainings without kills differ already, 2 for what cannot be done, and the "
+        "program's own when it fails without being killed."
+    )
+    parser.add_argument(
+        "-np", "-n", dest="size", type=int, default=1, metavar="N", help="number of ranks"
+    )
+    parser.add_argument("--engine", choices=ENGINES, help="what carries the collectives")
+    parser.add_argument(
+        "--auto", action="store_true", help="scale the models of a program that does not do it"
+    )
+    parser.add_argument(
+        "--kills", type=int, default=_KILLS, metavar="K", help=f"how many (default {_KILLS})"
+    )
+    parser.add_argument(
+        "--seed", type=int, metavar="S", help="of the kills; without it they are others each time"
+    )
+    parser.add_argument(
+        "--timeout", type=float, metavar="S", help="seconds after which a start is stopped"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all that is known here")
+    add_program(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Trains without kills and with them, and prints what came out.
+
+    Args:
+        options: as `add_arguments` describes them.
+
+    Returns:
+        See the command's help.
+
+    Raises:
+        LaunchError: it cannot be done as it was asked for.
+    """
+    size = size_of("candle verify-resume", options.size)
+    program = program_of("candle verify-resume", options.module, options.script)
+    _check(options)
+    seed = secrets.randbelow(10**6) if options.seed is None else options.seed
+    training = Training(program, size, options.engine, options.auto, options.timeout)
+    with tempfile.TemporaryDirectory(prefix="candle-verify-resume-") as folder:
+        place = Path(folder).resolve()
+        _tell(f"without kills on {size} rank{'s' if size > 1 else ''}: {' '.join(program)}")
+        whole = Trial(training, place / "whole").start()
+        if whole.exit_code:
+            return _failed(whole)
+        course = _course(whole, program)
+        rounds = _rounds(training, place, course, options.kills, random.Random(seed))  # noqa: S311
+        again = _compare_all(training, place, whole, rounds)
+        directories = list(whole.told.directories)
+    steps = len(course.moments)
+    result = resume_report.Result(training, steps, directories, rounds, again, seed)
+    for one in rounds:
+        if one.failure:
+            write_to_stderr(one.last.said)
+    if options.json is not None:
+        options.json.write_text(resume_report.as_json(result))
+    print(resume_report.text(result), flush=True)
+    return resume_report.EXIT_CODES[result.verdict]
+
+
+def _check(options: argparse.Namespace) -> None:
+    for name in ("kills", "timeout"):
+        value = getattr(options, name)
+        if value is not None and not value > 0:
+            raise LaunchError(f"--{name} got {value:g}, expected a number above 0")
+    if options.json is not None and not options.json.absolute().parent.is_dir():
+        raise LaunchError(
+            f"--json got {options.json}, but its folder does not exist. Make it first"
+        )
+
+
+def _failed(ended: Ended) -> int:
+    write_to_stderr(ended.said)
+    _tell("it failed without being killed, so there is nothing to compare with")
+    return ended.exit_code
+
+
+def _course(whole: Ended, program: tuple[str, ...]) -> Course:
+    directories = whole.told.directories
+    if not directories:
+        raise LaunchError(
+            f"{' '.join(program)} calls no fit with a CandleCallback, so it would begin anew after "
+            "each kill. Give fit a candle.CandleCallback(run_directory) among its callbacks"
+        )
+    notes = {name: RunDirectory(path).notes() for name, path in directories.items()}
+    course = course_of(whole.told, notes)
+    if len(course.moments) < 2:
+        raise LaunchError(
+            f"{' '.join(program)} took {len(course.moments)} step in its fits with a "
+            "CandleCallback, too few to be killed between. Train for more steps"
+        )
+    return course
+
+
+def _rounds(
+    training: Training, place: Path, course: Course, kills: int, draws: random.Random
+) -> list[Round]:
+    """Trainings until so many kills took place. One that comes too late is drawn again."""
+    rounds: list[Round] = []
+    left = kills
+    while left > 0 and len(rounds) < 2 * kills:
+        planned = draw_round(course, left, training.size, draws)
+        rounds.append(
+            run_round(training, place / f"round-{len(rounds) + 1}", course, planned, _tell)
+        )
+        left -= len(rounds[-1].killed)
+        if rounds[-1].failure:
+            break
+    return rounds
+
+
+def _compare_all(
+    training: Training, place: Path, whole: Ended, rounds: list[Round]
+) -> dict[str, Any] | None:
+    """Compare the ends, and find out whether a difference is there without kills too."""
+    for one in rounds:
+        if not one.failure:
+            one.compared = _compare(whole, one.last)
+        else:
+            one.compared = {"differences": [], "causes": [], "fits": 0}
+    if not any(one.failure or one.compared["differences"] for one in rounds):
+        return None
+    _tell("that is not the same, so once more without kills")
+    again = Trial(training, place / "again").start()
+    if again.exit_code:
+        write_to_stderr(again.said)
+        raise LaunchError(
+            f"without kills the program ended with code {again.exit_code} the second time, and "
+            "with 0 the first. Run it twice by itself, each time in an empty run directory"
+        )
+    return _compare(whole, again)
+
+
+def _compare(one: Ended, other: Ended) -> dict[str, Any]:
+    """In a process of its own: this one imports no NumPy."""
+    command = [sys.executable, "-m", ROOM, str(one.folder), str(other.folder)]
+    done = subprocess.run(command, check=False, capture_output=True)
+    if done.returncode:
+        write_to_stderr(done.stderr)
+        raise LaunchError("the ends of the trainings cannot be compared, see above")
+    compared: dict[str, Any] = json.loads(done.stdout)
+    return compared
+
+
+def _tell(line: str) -> None:
+    print(f"candle verify-resume: {line}", file=sys.stderr, flush=True)
