@@ -32,32 +32,46 @@ def rank_state(model: Any, engine: Engine) -> dict[str, Any]:
     }
 
 
-def set_rank_state(model: Any, own: dict[str, Any]) -> None:
-    """Go on from this rank's own state, on as many ranks as it was taken on."""
-    for generator, value in zip(seed_generators(model), own["seeds"], strict=True):
-        generator.state.assign(value)
-    for variable, value in zip(metric_variables(model), own["metrics"], strict=True):
-        variable.assign(value)
-    local = _local_variables(model)
-    for place, value in own["local"].items():
-        local[place].assign(value)
+def set_rank_state(model: Any, of_ranks: Sequence[dict[str, Any]], engine: Engine) -> None:
+    """Go on from the ranks' states, but for their metrics. To be called once.
 
-
-def spread_rank_states(model: Any, of_ranks: Sequence[dict[str, Any]], engine: Engine) -> None:
-    """Go on from the states of another number of ranks.
-
-    The metrics count what all of them have seen, moving statistics are their mean, and each rank
-    draws from a seed of its own.
+    On another number of ranks moving statistics are the mean of what they were, and each rank draws
+    from a seed of its own.
 
     Args:
         model: the model, which holds the state of their root.
         of_ranks: what `rank_state` returned on each of them.
         engine: connects the ranks of now.
     """
-    for generator, value in zip(seed_generators(model), of_ranks[0]["seeds"], strict=True):
+    same = len(of_ranks) == engine.size
+    own = of_ranks[engine.rank if same else 0]
+    for generator, value in zip(seed_generators(model), own["seeds"], strict=True):
         generator.state.assign(value)
+    local = _local_variables(model)
+    if same:
+        for place, value in own["local"].items():
+            local[place].assign(value)
+        return
     fold_rank(model, engine.rank)
+    for place in sorted({place for each in of_ranks for place in each["local"]}):
+        root = _value(local[place])
+        values = [np.asarray(each["local"].get(place, root), np.float64) for each in of_ranks]
+        local[place].assign(np.mean(values, axis=0).astype(root.dtype))
+
+
+def set_metrics(model: Any, of_ranks: Sequence[dict[str, Any]], engine: Engine) -> None:
+    """Go on counting; other ranks count what all of those have seen.
+
+    Args:
+        model: the model.
+        of_ranks: what `rank_state` returned on each of them.
+        engine: connects the ranks of now.
+    """
     variables = metric_variables(model)
+    if len(of_ranks) == engine.size:
+        for variable, value in zip(variables, of_ranks[engine.rank]["metrics"], strict=True):
+            variable.assign(value)
+        return
     whole = combined_states(
         [[np.asarray(each) for each in own["metrics"]] for own in of_ranks],
         [reductions_of(model.metrics)[id(each)] for each in variables],
@@ -66,11 +80,6 @@ def spread_rank_states(model: Any, of_ranks: Sequence[dict[str, Any]], engine: E
         # The others begin at nothing, as after a reset: all ranks together have it once.
         if engine.is_root or reductions_of(model.metrics)[id(variable)] != "sum":
             variable.assign(value)
-    local = _local_variables(model)
-    for place in sorted({place for own in of_ranks for place in own["local"]}):
-        root = _value(local[place])
-        values = [np.asarray(own["local"].get(place, root), np.float64) for own in of_ranks]
-        local[place].assign(np.mean(values, axis=0).astype(root.dtype))
 
 
 def _unlike_root(model: Any, engine: Engine) -> dict[int, NDArray[Any]]:

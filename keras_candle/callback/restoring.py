@@ -12,7 +12,7 @@ from keras_candle.callback import others
 from keras_candle.callback.data_state import DataState
 from keras_candle.callback.progress import Progress
 from keras_candle.callback.randomness import set_random_state
-from keras_candle.callback.rank_state import set_rank_state, spread_rank_states
+from keras_candle.callback.rank_state import set_metrics, set_rank_state
 from keras_candle.callback.run import Run
 from keras_candle.checkpoints.contents import first_difference, read_tensors
 from keras_candle.checkpoints.keras_state import owner_of
@@ -77,7 +77,8 @@ class Resumption:
         load_tensors(self._model, self._run, state["step"])
         self._of_ranks = read_ranks(self._run, state["step"], state["ranks"])
         others.set_shared_states(callbacks, state["callbacks"])
-        self.put_back_rank()
+        set_rank_state(self._model, [each["model"] for each in self._of_ranks], engine)
+        self.put_back_metrics()
         if self._same_ranks:
             own = self._of_ranks[engine.rank]
             others.set_own_states(callbacks, own["callbacks"])
@@ -93,13 +94,9 @@ class Resumption:
             f"{state['in_epoch']} steps of it done{ranks})"
         )
 
-    def put_back_rank(self) -> None:
-        """Take what is a rank's own; its metrics once more when Keras has reset them."""
-        of_ranks = [each["model"] for each in self._of_ranks]
-        if self._same_ranks:
-            set_rank_state(self._model, of_ranks[self._engine.rank])
-        else:
-            spread_rank_states(self._model, of_ranks, self._engine)
+    def put_back_metrics(self) -> None:
+        """Take the metrics, when Keras has reset them."""
+        set_metrics(self._model, [each["model"] for each in self._of_ranks], self._engine)
 
     @property
     def _same_ranks(self) -> bool:

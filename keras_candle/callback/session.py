@@ -115,7 +115,7 @@ class Session:
         self._progress.epoch = epoch
         self._progress.in_epoch = self._progress.left_out
         if self._progress.left_out and self._resumption:
-            self._resumption.put_back_rank()
+            self._resumption.put_back_metrics()
             self._progress.left_out = 0
         self._data.begin_epoch()
         self.beat(board.BETWEEN_STEPS)

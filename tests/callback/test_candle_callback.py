@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import fcntl
 import os
+import signal
 import subprocess
 import sys
 
@@ -267,3 +268,73 @@ def test_an_epoch_that_was_killed_after_its_last_step_keeps_its_numbers(tmp_path
         ends.append(cases.small_fit(tmp_path / run, model, epochs=2, checkpoint=checkpoint))
     assert ends[0].history == ends[1].history
     assert len(ends[0].history["loss"]) == 2
+
+
+class Remembers(keras.callbacks.Callback):
+    """Keeps something that no plain value is, and says how to save it."""
+
+    def __init__(self):
+        super().__init__()
+        self._epochs = {2j}
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._epochs.add(epoch + 2j)
+
+    def get_state(self):
+        return {"epochs": sorted(each.real for each in self._epochs)}
+
+    def set_state(self, state):
+        self._epochs = {complex(each, 2) for each in state["epochs"]}
+
+
+def test_get_state_and_a_csv_file_go_on(tmp_path):
+    def train(run, failing=()):
+        remembers = Remembers()
+        log = keras.callbacks.CSVLogger(tmp_path / f"{run}.csv")
+        cases.small_fit(tmp_path / run, seeded_model(), 4, callbacks=[remembers, log, *failing])
+        return remembers.get_state(), (tmp_path / f"{run}.csv").read_text()
+
+    def seeded_model():
+        keras.utils.set_random_seed(3)
+        return cases.small_model()
+
+    with pytest.raises(ZeroDivisionError):
+        train("parts", [cases.fail_in_epoch(2)])
+    with open(tmp_path / "parts.csv", "a") as file:
+        file.write("2,a line that came after the checkpoint\n")
+    assert train("parts") == train("whole")
+
+
+def stop_by(number):
+    return keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: os.kill(os.getpid(), number)
+    )
+
+
+@pytest.mark.parametrize("name", ["SIGUSR1", "SIGTERM"])
+def test_a_signal_saves_and_ends_with_75(tmp_path, capsys, name):
+    number = getattr(signal, name)
+    before = signal.getsignal(number)
+    with pytest.raises(SystemExit) as exit_:
+        cases.small_fit(tmp_path, epochs=9, callbacks=[stop_by(number)])
+    assert exit_.value.code == 75
+    assert steps(tmp_path) == [1]
+    assert f"{name}: saved at step 1" in capsys.readouterr().err
+    assert signal.getsignal(number) == before
+
+
+def test_a_second_sigterm_ends_at_once():
+    program = """
+import os, signal
+from keras_candle.callback.signals import StopSignals
+signals = StopSignals()
+signals.listen()
+os.kill(os.getpid(), signal.SIGTERM)
+print(signals.received, flush=True)
+os.kill(os.getpid(), signal.SIGTERM)
+print("still here", flush=True)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (-15, "15\n")
