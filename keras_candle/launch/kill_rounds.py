@@ -43,7 +43,7 @@ class Killed:
 
     def problems(self) -> list[str]:
         """What is not as it should be after it, in sentences."""
-        after = f"after step {self.reached} of {self.directory} was killed"
+        after = f"killed after step {self.reached} of {self.directory}"
         found = [f"{after}, {line}" for line in self.damage]
         if self.newest < self.least:
             found.append(

@@ -52,7 +52,7 @@ def verify(candle, script, tmp_path):
 
     def run(body, *options):
         folder = tmp_path / "project"
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
         program = script(HEAD + body, "project/program.py")
         file = tmp_path / "told.json"
         done = candle(
@@ -72,13 +72,19 @@ def verify(candle, script, tmp_path):
 
 @pytest.mark.parametrize(("size", "kills"), [(1, 2), (2, 1)])
 def test_a_training_that_goes_on_exactly_and_touches_nothing(verify, tmp_path, size, kills):
+    users = tmp_path / "project" / "runs" / "first"
+    (users / "checkpoints" / "step-00000099").mkdir(parents=True)
+    (users / "journal.jsonl").write_text("{}\n")
     done, told = verify(SEEDED, "-np", str(size), "--kills", str(kills))
     assert (done.returncode, told["verdict"]) == (0, "EXACT"), done.stdout + done.stderr
     assert len(told["kills"]) == kills
     assert [each["fits"] for each in told["rounds"]] == [2] * len(told["rounds"])
     assert told["run_directories"] == ["runs/first", str(tmp_path / "outside")]
     assert {each.name for each in tmp_path.iterdir()} == {"project", "told.json"}
-    assert [each.name for each in (tmp_path / "project").iterdir()] == ["program.py"]
+    assert {each.name for each in users.parent.parent.iterdir()} == {"program.py", "runs"}
+    assert {each.name for each in users.iterdir()} == {"checkpoints", "journal.jsonl"}
+    assert [each.name for each in (users / "checkpoints").iterdir()] == ["step-00000099"]
+    assert (users / "journal.jsonl").read_text() == "{}\n"
 
 
 def test_what_is_kept_in_a_global_variable_is_found_and_its_callback_named(verify):
