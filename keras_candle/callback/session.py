@@ -163,6 +163,7 @@ class Session:
 
     def on_end(self) -> None:
         """After the callbacks' on_train_end."""
+        self._watching.stop()  # what is left is written, however long that takes
         self._run.on_root(self._saving.wait)
         self._run.end_fit(self._progress.step)
 
@@ -178,6 +179,7 @@ class Session:
         """Save, and end the program with the code for "run me again"."""
         if self._saved_step != self._progress.step:
             self._save()
+        self._watching.stop()
         self._run.on_root(self._saving.wait)
         name = name_of(reason)
         self._run.note("stop", reason=name, step=self._progress.step)

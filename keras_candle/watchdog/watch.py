@@ -46,11 +46,12 @@ class Watch:
             "end": to_end,
         }
         self._watcher = subprocess.Popen(
-            [sys.executable, "-m", "keras_candle.watchdog", json.dumps(arguments)],
+            # -P: a module in the folder that it starts in may have the name of one of Python's.
+            [sys.executable, "-P", "-m", "keras_candle.watchdog", json.dumps(arguments)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             pass_fds=(self.board.descriptor, self._stacks, to_end),
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
         )
         os.close(to_end)
         self._told, self._to_watcher = (
