@@ -20,6 +20,7 @@ from typing import Any
 
 from keras_candle.errors import CheckpointError
 
+CHECKPOINTS, JOURNAL = "checkpoints", "journal.jsonl"
 # Where a run directory lies that a program names. `candle verify-resume` leads it into a copy of
 # the user's folder.
 lies_at: Callable[[Path], Path] = Path.absolute
@@ -36,8 +37,8 @@ class RunDirectory:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = lies_at(Path(path))
         self.config = self.path / "config.json"
-        self.journal = self.path / "journal.jsonl"
-        self.checkpoints = self.path / "checkpoints"
+        self.journal = self.path / JOURNAL
+        self.checkpoints = self.path / CHECKPOINTS
         self._lock: int | None = None
 
     def own(self, tell: Callable[[str], Any], patience_s: float = 0.0) -> None:

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 from keras_candle.errors import LaunchError
+from keras_candle.run_directory import CHECKPOINTS, JOURNAL
 
 MOST_BYTES = 1_000_000_000
 MOST_FILES = 20_000
@@ -14,14 +15,14 @@ MOST_FILES = 20_000
 _LINKED = (".git", ".venv", "venv", "node_modules", "__pycache__")
 
 
-def copy_of_folder(folder: Path, scratch: Path, *, checkpoints: bool = True) -> Path:
+def copy_of_folder(folder: Path, scratch: Path, *, runs: bool = True) -> Path:
     """Copy a folder below another one, at a place where paths like ../data still lead somewhere.
 
     Args:
         folder: the folder, absolute and without links.
         scratch: an empty folder. It gets the parents of `folder` as folders, what lies beside
             them as links, and `folder` itself as a copy.
-        checkpoints: whether those of run directories are copied.
+        runs: whether the checkpoints and journals of run directories are copied.
 
     Returns:
         The copy.
@@ -29,7 +30,7 @@ def copy_of_folder(folder: Path, scratch: Path, *, checkpoints: bool = True) -> 
     Raises:
         LaunchError: the folder is too large to copy.
     """
-    files = _files(folder, scratch, checkpoints=checkpoints)
+    files = _files(folder, scratch, runs=runs)
     copy = scratch
     for parent in (*reversed(folder.parents), folder):
         copy = copy / parent.name
@@ -49,21 +50,18 @@ def led_inside(text: str, folder: Path, copy: Path) -> str:
     return re.sub(rf"(^|=){re.escape(str(folder))}(?=/|$)", rf"\g<1>{copy}", text)
 
 
-def _files(folder: Path, scratch: Path, *, checkpoints: bool) -> list[Path]:
+def _files(folder: Path, scratch: Path, *, runs: bool) -> list[Path]:
     """What is to be copied: files, links, empty folders, and folders that become links."""
     found: list[Path] = []
     size = 0
     for place, folders, names in os.walk(folder):
         here = Path(place)
+        left_out = (CHECKPOINTS, JOURNAL) if not runs and JOURNAL in names else ()
+        folders[:] = [n for n in folders if n not in left_out and here / n != scratch]
         linked = [name for name in folders if name in _LINKED or (here / name).is_symlink()]
-        own = not checkpoints and "journal.jsonl" in names
-        folders[:] = [
-            name
-            for name in folders
-            if name not in linked and here / name != scratch and not (own and name == "checkpoints")
-        ]
+        folders[:] = [name for name in folders if name not in linked]
         # A folder of its own for each, so that empty ones are there too.
-        found += [here / name for name in (*folders, *linked, *names)]
+        found += [here / n for n in (*folders, *linked, *names) if n not in left_out]
         sizes = ((here / name).lstat().st_size for name in names)
         size += sum(sizes)
         if size > MOST_BYTES or len(found) > MOST_FILES:

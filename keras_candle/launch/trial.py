@@ -14,6 +14,7 @@ from keras_candle.launch.kill_plan import Kill
 from keras_candle.launch.local import Job, Launcher
 from keras_candle.launch.run import auto_variables
 from keras_candle.launch.scratch import copy_of_folder, led_inside
+from keras_candle.run_directory import CHECKPOINTS
 
 # The room of which the ranks call prepare() before the program begins, and which compares.
 ROOM = "keras_candle.fault_injection"
@@ -78,7 +79,7 @@ class Trial:
         self._original = Path.cwd().resolve()
         for name in ("files", "elsewhere"):
             (place / name).mkdir(parents=True)
-        self._copy = copy_of_folder(self._original, place / "files", checkpoints=False)
+        self._copy = copy_of_folder(self._original, place / "files", runs=False)
         self._starts = 0
 
     def start(self, kill: Kill | None = None) -> Ended:
@@ -133,6 +134,6 @@ def newest_whole(directories: Mapping[str, Path]) -> tuple[dict[str, int], list[
     newest: dict[str, int] = {}
     damage: list[str] = []
     for name, path in directories.items():
-        folder = CheckpointFolder(path / "checkpoints")
+        folder = CheckpointFolder(path / CHECKPOINTS)
         newest[name] = folder.newest_whole(damage.append) or 0
     return newest, damage

@@ -8,6 +8,7 @@ from collections import Counter
 from keras_candle.fault_injection.told import Start
 from keras_candle.launch.kill_plan import course_of, draw_round
 from keras_candle.launch.kill_rounds import Killed
+from keras_candle.launch.scratch import copy_of_folder
 
 
 def seeded():
@@ -73,3 +74,14 @@ def test_what_a_kill_may_cost_and_what_not():
     assert "and not from the checkpoint of step 8" in killed(went_on=4).problems()[0]
     assert "step-8: torn" in killed(damage=["step-8: torn"]).problems()[0]
     assert killed(went_on=None).lost == 1
+
+
+def test_a_run_directorys_checkpoints_and_journal_are_not_copied_even_as_links(tmp_path):
+    run, scratch = tmp_path / "project" / "run", tmp_path / "scratch"
+    for folder in (run, scratch, tmp_path / "disk"):
+        folder.mkdir(parents=True)
+    (run / "checkpoints").symlink_to(tmp_path / "disk")
+    (run / "journal.jsonl").touch()
+    (run / "log.csv").touch()
+    copy = copy_of_folder(tmp_path / "project", scratch, runs=False)
+    assert [each.name for each in (copy / "run").iterdir()] == ["log.csv"]
