@@ -291,7 +291,11 @@ def test_get_state_and_a_csv_file_go_on(tmp_path):
     def train(run, failing=()):
         remembers = Remembers()
         log = keras.callbacks.CSVLogger(tmp_path / f"{run}.csv")
-        cases.small_fit(tmp_path / run, seeded_model(), 4, callbacks=[remembers, log, *failing])
+        try:
+            cases.small_fit(tmp_path / run, seeded_model(), 4, callbacks=[remembers, log, *failing])
+        finally:
+            if log.csv_file is not None:
+                log.csv_file.close()
         return remembers.get_state(), (tmp_path / f"{run}.csv").read_text()
 
     def seeded_model():
