@@ -5,10 +5,10 @@
 A dense model with Adam trains with a checkpoint after each epoch, in turn with each way to save and
 with none. Printed are medians over all checkpoints:
 
-block     from the end of an epoch's last step to the next epoch's first one, less that of the
+block     from the end of an epoch's last step to the next epoch's beginning, less that of the
           training without checkpoints
-stall     what a checkpoint adds to the training's time: the block, and how much slower the next
-          epoch's steps are
+stall     what a checkpoint adds to the training's time until the end of the next epoch's last step:
+          the block, and how much slower what comes after it is
 durable   from the beginning of the checkpoint until it is on the disk (ours: as the journal says;
           beside it a plain write and fsync of as many bytes, measured between the trainings)
 bytes     of the checkpoint's folder, for each byte of the model's and the optimizer's variables
@@ -47,16 +47,15 @@ class Times(keras.callbacks.Callback):
         self.begins: list[float] = []
         self.ends: list[float] = []
 
-    def on_train_batch_begin(self, batch: int, logs: object = None) -> None:  # noqa: ARG002
-        if batch == 0:
-            self.begins.append(time.perf_counter())
+    def on_epoch_begin(self, epoch: int, logs: object = None) -> None:  # noqa: ARG002
+        self.begins.append(time.perf_counter())
 
     def on_train_batch_end(self, batch: int, logs: object = None) -> None:  # noqa: ARG002
         if batch == self.params["steps"] - 1:
             self.ends.append(time.perf_counter())
 
     def blocks(self) -> list[float]:
-        """Between one epoch's last step and the next one's first."""
+        """Between one epoch's last step and the next epoch."""
         return [begin - end for end, begin in zip(self.ends, self.begins[1:], strict=False)]
 
     def rounds(self) -> list[float]:
