@@ -21,7 +21,6 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import os
-import shutil
 import statistics
 import sys
 import tempfile
@@ -143,19 +142,17 @@ class Comparison:
     def train(self, *, count: bool) -> None:
         """Once with each way."""
         for name, way in ways().items():
-            folder = self._folder / name
-            folder.mkdir()
             times = Times()
-            callbacks = [times, *way(folder)]
-            self._model.fit(
-                *self._data, batch_size=BATCH, epochs=EPOCHS, verbose=0, callbacks=callbacks
-            )
-            if count:
-                self.blocks[name] += times.blocks()
-                self.rounds[name] += times.rounds()
-                if way is ours:
-                    self._look_at_ours(folder / "run")
-            shutil.rmtree(folder)
+            with tempfile.TemporaryDirectory(dir=self._folder) as folder:
+                callbacks = [times, *way(Path(folder))]
+                self._model.fit(
+                    *self._data, batch_size=BATCH, epochs=EPOCHS, verbose=0, callbacks=callbacks
+                )
+                if count:
+                    self.blocks[name] += times.blocks()
+                    self.rounds[name] += times.rounds()
+                    if way is ours:
+                        self._look_at_ours(Path(folder) / "run")
             os.sync()
 
     def _look_at_ours(self, run: Path) -> None:
