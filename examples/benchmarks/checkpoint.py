@@ -187,7 +187,7 @@ class Comparison:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--parameters", type=int, nargs="+", default=[10, 100], metavar="MILLIONS")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--folder", help="where to write; a temporary folder by default")
     options = parser.parse_args()
     for millions in options.parameters:

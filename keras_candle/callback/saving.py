@@ -105,8 +105,7 @@ class Saving:
         }
         contents = Contents(
             step,
-            snapshot.layout,
-            snapshot.arrays,
+            snapshot,
             state,
             of_ranks,
             self._architecture,

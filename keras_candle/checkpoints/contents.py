@@ -25,7 +25,7 @@ from keras_candle.checkpoints import manifest
 from keras_candle.checkpoints.layout import Layout
 from keras_candle.checkpoints.plain import encode
 from keras_candle.checkpoints.reading import STATE, arrays_of, rank_file
-from keras_candle.checkpoints.weights import write
+from keras_candle.checkpoints.weights import Snapshot
 
 WEIGHTS = "model.weights.h5"
 _CONFIG, _METADATA, _ASSETS = "config.json", "metadata.json", "assets"
@@ -37,8 +37,7 @@ class Contents:
 
     Attributes:
         step: steps that the run had taken.
-        layout: of the weights file.
-        arrays: a tensor for each of the layout's places.
+        weights: the weights file.
         state: plain values that all ranks share.
         of_ranks: plain values of each rank, by rank.
         architecture: config.json's text; empty for a model that Keras cannot describe.
@@ -47,8 +46,7 @@ class Contents:
     """
 
     step: int
-    layout: Layout
-    arrays: Sequence[NDArray[Any]]
+    weights: Snapshot
     state: Mapping[str, Any]
     of_ranks: Sequence[Mapping[str, Any]]
     architecture: str = ""
@@ -64,7 +62,7 @@ class Contents:
         Raises:
             OSError: when it cannot be written.
         """
-        tensors = write(folder / WEIGHTS, self.layout, self.arrays)
+        tensors = self.weights.write(folder / WEIGHTS)
         if self.architecture:
             (folder / _CONFIG).write_text(self.architecture)
             (folder / _METADATA).write_text(json.dumps({"keras_version": keras.__version__}))

@@ -6,7 +6,7 @@ import pytest
 
 from keras_candle.checkpoints import manifest
 from keras_candle.checkpoints.layout import layout_of
-from keras_candle.checkpoints.weights import Snapshot, write
+from keras_candle.checkpoints.weights import Snapshot
 
 WEIGHTS = "model.weights.h5"
 
@@ -34,10 +34,9 @@ def build(kind="adam"):
 
 def save(model, folder, facts=None):
     """A checkpoint's files, the manifest last."""
-    layout = layout_of(model)
-    snapshot = Snapshot(layout)
+    snapshot = Snapshot(layout_of(model))
     snapshot.take()
-    tensors = write(folder / WEIGHTS, layout, snapshot.arrays)
+    tensors = snapshot.write(folder / WEIGHTS)
     (folder / "state.json").write_text('{"epoch": 2}')
     content = manifest.to_json(manifest.describe(folder, tensors, facts or {}))
     (folder / manifest.NAME).write_bytes(content)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from keras_candle.checkpoints.layout import layout_of
-from keras_candle.checkpoints.weights import Snapshot, write
+from keras_candle.checkpoints.weights import Snapshot
 from tests.checkpoints.conftest import WEIGHTS, build, save
 
 KINDS = ("adam", "mixed_float16", "bfloat16", "rmsprop")
@@ -73,19 +73,57 @@ def test_an_object_that_saves_more_than_variables(tmp_path):
     snapshot = Snapshot(layout_of(model))
     model.layers[1].calls = 7
     snapshot.take()
-    write(tmp_path / WEIGHTS, snapshot.layout, snapshot.arrays)
+    snapshot.write(tmp_path / WEIGHTS)
     model.layers[1].calls = 0
     model.load_weights(tmp_path / WEIGHTS)
     assert model.layers[1].calls == 7
 
 
-def test_a_snapshot_stays_as_it_was_while_the_model_trains_on(tmp_path):
-    model = build()
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_snapshot_stays_as_it_was_while_the_model_trains_on(kind, tmp_path):
+    model = build(kind)
     snapshot = Snapshot(layout_of(model))
     snapshot.take()
     model.save_weights(tmp_path / "plain.weights.h5")
     model.fit(np.ones((20, 8)), np.ones((20, 3)), verbose=0)
-    write(tmp_path / WEIGHTS, snapshot.layout, snapshot.arrays)
+    snapshot.write(tmp_path / WEIGHTS)
+    assert content(tmp_path / WEIGHTS) == content(tmp_path / "plain.weights.h5")
+
+
+WAYS = {
+    "compiled": {"optimizer": "adam", "jit_compile": True},
+    "eager": {"optimizer": "adam", "run_eagerly": True},
+    "several steps": {"optimizer": "rmsprop", "steps_per_execution": 3},
+    "with averages": {"optimizer": keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.5)},
+    "accumulating": {"optimizer": keras.optimizers.Adam(gradient_accumulation_steps=2)},
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_however_its_variables_are_updated(way, tmp_path):
+    words = np.random.default_rng(0).integers(0, 40, (30, 5))
+    layers = [keras.layers.Embedding(50, 8), keras.layers.Flatten(), keras.layers.Dense(1)]
+    model = keras.Sequential([keras.Input((5,), dtype="int32"), *layers])
+    model.compile(loss="mse", **WAYS[way])
+    model.fit(words, np.ones(30), batch_size=5, verbose=0)
+    snapshot = Snapshot(layout_of(model))
+    for _ in range(2):  # rows of the table are updated in place from the first step on
+        snapshot.take()
+        model.save_weights(tmp_path / "plain.weights.h5")
+        model.fit(words, np.ones(30), batch_size=5, verbose=0)
+        layers[2].bias.assign_add([1.0])
+        (tmp_path / WEIGHTS).unlink(missing_ok=True)
+        snapshot.write(tmp_path / WEIGHTS)
+        assert content(tmp_path / WEIGHTS) == content(tmp_path / "plain.weights.h5")
+
+
+def test_touching_it_changes_nothing(tmp_path):
+    model = build()
+    snapshot = Snapshot(layout_of(model))
+    snapshot.touch()
+    snapshot.take()
+    snapshot.write(tmp_path / WEIGHTS)
+    model.save_weights(tmp_path / "plain.weights.h5")
     assert content(tmp_path / WEIGHTS) == content(tmp_path / "plain.weights.h5")
 
 
@@ -113,7 +151,7 @@ def test_a_full_disk_is_told_before_anything_is_written(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "posix_fallocate", full)
-    layout = layout_of(build())
+    snapshot = Snapshot(layout_of(build()))
     with pytest.raises(OSError, match="No space left"):
-        write(tmp_path / WEIGHTS, layout, Snapshot(layout).arrays)
+        snapshot.write(tmp_path / WEIGHTS)
     assert (tmp_path / WEIGHTS).stat().st_size == 0
