@@ -139,9 +139,10 @@ class Comparison:
         self.raw: list[float] = []
         self.bytes = 0
 
-    def train(self, *, count: bool) -> None:
-        """Once with each way."""
-        for name, way in ways().items():
+    def train(self, *, first: int, count: bool) -> None:
+        """Once with each way; each in turn is the first, and comes after another."""
+        order = list(ways().items())
+        for name, way in order[first % len(order) :] + order[: first % len(order)]:
             times = Times()
             with tempfile.TemporaryDirectory(dir=self._folder) as folder:
                 callbacks = [times, *way(Path(folder))]
@@ -194,7 +195,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory(dir=options.folder) as place:
             comparison = Comparison(millions, 20 if millions < 50 else 12, Path(place))
             for number in range(options.rounds + 1):
-                comparison.train(count=number > 0)
+                comparison.train(first=number, count=number > 0)
             print(f"{millions} million parameters, {comparison.state_bytes / 1e6:.0f} MB of state")
             comparison.report()
             sys.stdout.flush()

@@ -7,6 +7,7 @@ that waits in native code is in its way.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import faulthandler
 import os
 import signal
@@ -56,7 +57,7 @@ def ask_for_stacks(pid: int, descriptor: int) -> str:
     """
     begin = size = os.fstat(descriptor).st_size
     with contextlib.suppress(OSError):
-        os.kill(pid, _ASK)
+        _ask_main_thread(pid)
         os.kill(pid, signal.SIGCONT)
     deadline_s = time.monotonic() + _ANSWER_WITHIN_S
     while time.monotonic() < deadline_s:
@@ -67,3 +68,14 @@ def ask_for_stacks(pid: int, descriptor: int) -> str:
     text = os.pread(descriptor, size - begin, begin).decode(errors="replace")
     threads = text.strip().split("\n\n")
     return "\n\n".join(each for each in threads if OWN_THREAD not in each)
+
+
+def _ask_main_thread(pid: int) -> None:
+    """Send the signal to the thread that trains.
+
+    A process that is stopped has no thread that would take it now. When it goes on, whichever comes
+    first would, and what the main thread stood at were gone by then.
+    """
+    of_thread = getattr(ctypes.CDLL(None), "tgkill", None)  # of glibc 2.30 and later
+    if of_thread is None or of_thread(pid, pid, int(_ASK)) != 0:
+        os.kill(pid, _ASK)
