@@ -1,0 +1,49 @@
+"""What is known of a search at one moment, as arrays: all that a decision may look at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class History:
+    """The trials of a search that have ended, and those that are running.
+
+    Attributes:
+        units: float [trials, dimensions], each ended trial's point in the unit cube; NaN where a
+            hyperparameter was not active.
+        objective: float [trials], to be minimised; NaN where a trial failed.
+        cost: float [trials], what a trial cost (device-seconds, by default); NaN where unknown.
+        fidelity: float [trials], the part of the full budget that a trial was trained with, in
+            (0, 1].
+        subspace: int [trials], the subspace that asked for the trial, -1 where none did.
+        pending: float [running, dimensions], the points of the running trials.
+    """
+
+    units: Floats
+    objective: Floats
+    cost: Floats
+    fidelity: Floats
+    subspace: NDArray[np.int64]
+    pending: Floats
+
+    @classmethod
+    def empty(cls, dimensions: int) -> History:
+        """A search that has not begun.
+
+        Args:
+            dimensions: of the search space.
+        """
+        none = np.empty(0)
+        points = np.empty((0, dimensions))
+        return cls(points, none, none, none, np.empty(0, np.int64), points)
+
+    @property
+    def whole(self) -> NDArray[np.bool_]:
+        """bool [trials]: whether a trial gave a number."""
+        return np.isfinite(self.objective)
