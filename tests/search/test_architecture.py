@@ -1,4 +1,4 @@
-"""Laws of architecture search: every choice gives a model, mutants, proposals, inherited weights."""
+"""Laws of architecture search: every choice gives a model; mutants; inherited weights."""
 
 from __future__ import annotations
 

@@ -247,7 +247,7 @@ def _read_node(
     table: Mapping[str, Kind],
     values: Mapping[str, Sequence[int]],
 ) -> tuple[Choices, int, int]:
-    """Its choices, the number of the tensor it reads (0: the cell's), of that it adds (-1: none)."""
+    """Its choices, the tensor it reads (0: the cell's input), and which it adds (-1: none)."""
     choices = blocks.read(hp, name, table, values, skip=False)
     reads = hp.Choice(f"{name}/reads", list(range(number + 1)), ordered=False) if number else 0
     adds = hp.Choice(f"{name}/adds", list(range(-1, number + 1)), ordered=False)

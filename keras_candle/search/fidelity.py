@@ -1,0 +1,204 @@
+"""Multi-fidelity: which trials are trained further, as functions of what was trained.
+
+Asynchronous successive halving (Li et al., A System for Massively Parallel Hyperparameter Tuning,
+2020) in the brackets of Hyperband (Li et al., 2018). A trial is trained to the first rung of its
+bracket; the best of a rung are trained on, from their checkpoints, to the next. Nobody waits for a
+rung to be full, and every worker can take the decision on its own.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from keras_candle.errors import SearchError
+
+
+@dataclass(frozen=True)
+class Training:
+    """A trial's training up to one rung.
+
+    Attributes:
+        trial: its name.
+        rung: the number of the rung, from 0.
+        objective: at the rung's end, to be minimised; NaN where the training failed; None while it
+            runs.
+        subspace: that asked for the trial, -1 where none did.
+        bracket: of the trial; bracket b begins at rung b.
+    """
+
+    trial: str
+    rung: int
+    objective: float | None
+    subspace: int = -1
+    bracket: int = 0
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """A trial that is to be trained further.
+
+    Attributes:
+        trial: its name.
+        rung: that it is trained to.
+        initial_epoch: epochs that it was trained already: where its checkpoint stands.
+        epochs: that it will have been trained then.
+        subspace: of the trial.
+        bracket: of the trial.
+    """
+
+    trial: str
+    rung: int
+    initial_epoch: int
+    epochs: int
+    subspace: int = -1
+    bracket: int = 0
+
+
+def rungs(max_epochs: int, eta: float = 3, min_epochs: int = 1) -> tuple[int, ...]:
+    """The epochs of each rung, growing by a factor of eta up to max_epochs.
+
+    Args:
+        max_epochs: of a full training.
+        eta: of eta trials at a rung one is trained on.
+        min_epochs: of the first rung, at least.
+
+    Returns:
+        At least one number, ascending.
+
+    Raises:
+        SearchError: when the numbers make no sense.
+
+    Example:
+        >>> rungs(30), rungs(100, 4, 5)
+        ((1, 3, 10, 30), (6, 25, 100))
+    """
+    if not 1 <= min_epochs <= max_epochs or eta <= 1:
+        raise SearchError(
+            f"rungs got max_epochs={max_epochs}, eta={eta} and min_epochs={min_epochs}; expected "
+            "eta above 1, and min_epochs from 1 to max_epochs."
+        )
+    found, epochs = {max_epochs}, max_epochs / eta
+    while round(epochs) >= min_epochs:
+        found.add(round(epochs))
+        epochs /= eta
+    return tuple(sorted(found))
+
+
+def next_bracket(
+    trainings: Iterable[Training], epochs: Sequence[int], brackets: int | None = None
+) -> int:
+    """The bracket in which a new trial begins.
+
+    Successive halving alone (brackets=1) loses configurations that begin slowly. Each further
+    bracket begins one rung higher, with fewer trials, so that all have the same budget.
+
+    Args:
+        trainings: all that were begun.
+        epochs: of the rungs.
+        brackets: how many there are; None: as many as rungs, as in Hyperband.
+
+    Returns:
+        The one that is furthest behind its share.
+
+    Raises:
+        SearchError: when there can't be so many brackets.
+    """
+    count = len(epochs) if brackets is None else brackets
+    if not 1 <= count <= len(epochs):
+        raise SearchError(
+            f"brackets={brackets}, expected a number from 1 to {len(epochs)}, that of the rungs."
+        )
+    begun = Counter({each.trial: each.bracket for each in trainings}.values())
+    # Each rung of a bracket costs about the same: 1/eta of the trials, eta times the epochs.
+    budgets = [(begun[b] + 1) * epochs[b] * (len(epochs) - b) for b in range(count)]
+    return int(np.argmin(budgets))
+
+
+def next_promotion(
+    trainings: Iterable[Training], epochs: Sequence[int], eta: float = 3, *, closing: bool = False
+) -> Promotion | None:
+    """The trial that is to be trained further now.
+
+    Args:
+        trainings: all that were begun; of each trial one for each rung that it was trained to.
+        epochs: of the rungs.
+        eta: of eta trials at a rung one is trained on.
+        closing: whether no new trial will begin. Then the best of a rung is trained on although
+            fewer than eta have come that far, so that a search ends with a full training.
+
+    Returns:
+        The best that may be promoted from the highest rung that has one; None when no trial may.
+    """
+    kept = list(trainings)
+    brackets = sorted({each.bracket for each in kept})
+    places = [(rung, bracket) for rung in reversed(range(len(epochs) - 1)) for bracket in brackets]
+    for rung, bracket in places:
+        chosen = _promotable(_at(kept, rung, bracket), eta)
+        promoted = {each.trial for each in _at(kept, rung + 1, bracket)}
+        for each in chosen:
+            if each.trial not in promoted:
+                return _promotion(each, epochs)
+    return _last(kept, brackets, epochs) if closing else None
+
+
+def _last(
+    trainings: Sequence[Training], brackets: Sequence[int], epochs: Sequence[int]
+) -> Promotion | None:
+    for bracket in brackets:
+        for rung in range(bracket, len(epochs) - 1):
+            here = _at(trainings, rung, bracket)
+            if any(each.objective is None for each in here):
+                break
+            ranked = _ranked(here)
+            if ranked and not _at(trainings, rung + 1, bracket):
+                return _promotion(ranked[0], epochs)
+    return None
+
+
+def _promotable(here: Sequence[Training], eta: float) -> list[Training]:
+    """The trials of a rung that deserve more, the best first.
+
+    They are compared over all subspaces: that is where the budget flows to the better ones. But
+    each subspace with eta trials at the rung keeps its best one, or a subspace in which training
+    is only slow at first would never be seen trained in full. That takes no further budget: such
+    subspaces are at most as many as there are places, one for each eta trials.
+    """
+    ranked = _ranked(here)
+    ended = [each for each in here if each.objective is not None]
+    places = int(len(ended) / eta)
+    trials_of = Counter(each.subspace for each in ended)
+    best: dict[int, Training] = {}
+    for each in ranked:
+        if trials_of[each.subspace] >= eta:
+            best.setdefault(each.subspace, each)
+    kept = {each.trial for each in best.values()}
+    others = [each for each in ranked if each.trial not in kept]
+    kept |= {each.trial for each in others[: max(places - len(kept), 0)]}
+    return [each for each in ranked if each.trial in kept]
+
+
+def _at(trainings: Iterable[Training], rung: int, bracket: int) -> list[Training]:
+    return [each for each in trainings if (each.rung, each.bracket) == (rung, bracket)]
+
+
+def _ranked(here: Iterable[Training]) -> list[Training]:
+    """Those that gave a number, the best first; of equal ones that with the lower name."""
+    numbers = [(each.objective, each.trial, each) for each in here if each.objective is not None]
+    finite = [each for each in numbers if np.isfinite(each[0])]
+    return [each for _, _, each in sorted(finite, key=lambda each: each[:2])]
+
+
+def _promotion(training: Training, epochs: Sequence[int]) -> Promotion:
+    rung = training.rung
+    return Promotion(
+        training.trial,
+        rung + 1,
+        epochs[rung],
+        epochs[rung + 1],
+        training.subspace,
+        training.bracket,
+    )
