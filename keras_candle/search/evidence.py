@@ -1,0 +1,122 @@
+"""What a surrogate learns from: the history as features and well-behaved values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keras_candle.search.history import Floats, History
+from keras_candle.search.space import SearchSpace
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The trials that gave a number, as a surrogate sees them.
+
+    Attributes:
+        units: float [n, d], canonical.
+        features: float [n, f]; the last column is the fidelity where it varies.
+        values: float [n], the objective on a scale without units: 0 is the median.
+        log_cost: float [n], NaN where the cost isn't known.
+        feasible: bool [n], whether the cost keeps the limit (or isn't known).
+        pending: float [p, f], the running trials.
+        failed: float [q, f], the trials that failed.
+        fidelities: whether the last column is the fidelity.
+    """
+
+    units: Floats
+    features: Floats
+    values: Floats
+    log_cost: Floats
+    feasible: NDArray[np.bool_]
+    pending: Floats
+    failed: Floats
+    fidelities: bool
+
+    @property
+    def merits(self) -> Floats:
+        """Float [n], the values, with those that break the limit of the cost behind all others."""
+        if self.feasible.all():
+            return self.values
+        over = np.where(self.feasible, 0.0, np.ptp(self.values) + np.nan_to_num(self.log_cost))
+        return np.asarray(self.values + np.where(self.feasible, 0.0, over - over.min() + 1.0))
+
+    def features_of(self, space: SearchSpace, units: Floats) -> Floats:
+        """The features of points, at full fidelity.
+
+        Args:
+            space: that the points belong to.
+            units: float [m, d].
+        """
+        return _features(space, units, np.ones(len(units)) if self.fidelities else None)
+
+
+def evidence_of(space: SearchSpace, history: History, limit: float | None = None) -> Evidence:
+    """The evidence in a history.
+
+    Args:
+        space: that was searched.
+        history: what is known.
+        limit: the highest cost that a trial may have; None without.
+    """
+    whole = history.whole
+    varies = bool(len(history.fidelity)) and not np.allclose(history.fidelity, 1.0)
+    units = space.canonical(history.units)
+    fidelity = history.fidelity if varies else None
+    features = _features(space, units, fidelity)
+    pending = _features(space, history.pending, np.ones(len(history.pending)) if varies else None)
+    cost = history.cost[whole]
+    log_cost = np.log(np.where(cost > 0, cost, np.nan))
+    return Evidence(
+        units[whole],
+        features[whole],
+        level(history.objective[whole]),
+        log_cost,
+        ~(cost > (np.inf if limit is None else limit)),
+        pending,
+        features[~whole],
+        varies,
+    )
+
+
+def level(values: Floats) -> Floats:
+    """Values without their units, in which a few terrible ones don't hide the others.
+
+    The median becomes 0 and the quartiles are about a unit from it; above, values grow by their
+    logarithm only. Adding a number to all, or multiplying by a positive one, changes nothing.
+
+    Args:
+        values: float [n], finite.
+
+    Returns:
+        float [n].
+    """
+    if not len(values):
+        return values
+    low, middle, high = np.quantile(values, [0.25, 0.5, 0.75])
+    spread = float(high - low) / 1.35 or float(values.std()) or 1.0
+    # Rounding errors of a large offset must not lead to another sequence of trials.
+    z = ((values - middle) / spread).round(9)
+    return np.asarray(np.where(z > 1.0, 1.0 + np.log(np.maximum(z, 1.0)), z))
+
+
+def _features(space: SearchSpace, units: Floats, fidelity: Floats | None) -> Floats:
+    features = space.features(units)
+    if fidelity is None:
+        return features
+    # On a logarithmic scale: from 1/27 to 1/9 is as far as from 1/3 to 1.
+    column = 1 + np.log(np.clip(fidelity, 1e-3, 1.0)) / np.log(100)
+    return np.concatenate([features, column[:, None]], axis=1)
+
+
+def nearest(features: Floats, centre: Floats) -> NDArray[np.int64]:
+    """The numbers of points, from the nearest to the farthest.
+
+    Args:
+        features: float [n, f].
+        centre: float [f].
+    """
+    distances = ((features - centre) ** 2).sum(axis=1)
+    return np.argsort(distances, kind="stable")

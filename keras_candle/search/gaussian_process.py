@@ -1,0 +1,226 @@
+"""The Gaussian process that stands for the objective: Matern 5/2, a length scale a column, MAP.
+
+Rasmussen and Williams, Gaussian Processes for Machine Learning, chapters 2 and 5; the prior of the
+length scales grows with the root of the dimensions (Hvarfner et al., ICML 2024).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from keras_candle.search.history import Floats
+from keras_candle.search.kernels import matern, matern_sum, sum_values
+
+# Hyperparameters are fitted to so many points; the prediction uses all that are given.
+FITTED_POINTS = 128
+_STEPS = 24
+# Natural logarithms of: variance of the product, of the sum, of the noise.
+_VARIANCE_PRIOR = ((0.0, 1.0), (0.0, 1.0), (np.log(1e-5), 2.5))
+_VARIANCE_BOUNDS = ((-6.0, 4.0), (-9.0, 4.0), (np.log(1e-8), 0.5))
+_LENGTH_BOUNDS = (np.log(0.02), np.log(30.0))
+_WORTHLESS = 1e12
+
+
+@dataclass(frozen=True)
+class GaussianProcess:
+    """What is believed of a function after some of its values are known.
+
+    Attributes:
+        logarithms: float [2 f + 3], the fitted hyperparameters: length scales of the product, of
+            the sum, and the three variances (of the product, of the sum, of the noise).
+        features: float [n, f], the points.
+        values: float [n], their values.
+        shift: taken off the values.
+        scale: that they are divided by then.
+        root: float [n, n], the lower Cholesky factor of the covariance.
+        weights: float [n], the inverse covariance times the scaled values.
+    """
+
+    logarithms: Floats
+    features: Floats
+    values: Floats
+    shift: float
+    scale: float
+    root: Floats
+    weights: Floats
+
+    def predict(self, features: Floats) -> tuple[Floats, Floats]:
+        """Mean and standard deviation of the function (without the noise).
+
+        Args:
+            features: float [m, f].
+
+        Returns:
+            float [m] and float [m].
+        """
+        from scipy.linalg import solve_triangular
+
+        cross = _covariance(self.features, features, self.logarithms)
+        mean = cross.T @ self.weights
+        part = solve_triangular(self.root, cross, lower=True, check_finite=False)
+        prior = np.exp(self.logarithms[-3:-1]).sum()
+        variance = np.maximum(prior - np.einsum("ij,ij->j", part, part), 1e-12 * prior)
+        return self.shift + self.scale * mean, np.asarray(self.scale * np.sqrt(variance))
+
+    def correlation(self, features: Floats, others: Floats) -> Floats:
+        """Float [m, k]: how alike the function's values at two sets of points are, from 0 to 1."""
+        covariance = _covariance(features, others, self.logarithms)
+        return np.asarray(covariance / np.exp(self.logarithms[-3:-1]).sum())
+
+    def with_points(self, features: Floats, values: Floats) -> GaussianProcess:
+        """The same beliefs after more values are known; nothing is fitted again.
+
+        Args:
+            features: float [m, f].
+            values: float [m].
+        """
+        return _condition(
+            self.logarithms,
+            np.concatenate([self.features, features]),
+            np.concatenate([self.values, values]),
+            self.shift,
+            self.scale,
+        )
+
+    @property
+    def noise(self) -> float:
+        """The standard deviation of the noise, in the units of the values."""
+        return float(self.scale * np.exp(self.logarithms[-1] / 2))
+
+    @property
+    def sensitivity(self) -> Floats:
+        """Float [f]: how fast the function changes along each column, by its shortest scale."""
+        columns = (len(self.logarithms) - 3) // 2
+        product, total = self.logarithms[:columns], self.logarithms[columns : 2 * columns]
+        share = np.exp(self.logarithms[-3:-1])
+        result: Floats = (share[0] * np.exp(-product) + share[1] * np.exp(-total)) / share.sum()
+        return result
+
+
+def fit_gaussian_process(
+    features: Floats,
+    values: Floats,
+    rng: np.random.Generator,
+    previous: GaussianProcess | None = None,
+) -> GaussianProcess:
+    """The most probable hyperparameters (MAP, with analytic gradients), and what follows.
+
+    Args:
+        features: float [n, f], each within about [0, 1].
+        values: float [n], finite. Any scale.
+        rng: chooses the points for the fit where there are very many.
+        previous: an earlier fit on the same columns, to start from.
+
+    Returns:
+        The model; deterministic, given the generator's state.
+    """
+    from scipy.optimize import minimize
+
+    shift, scale = float(values.mean()), float(values.std()) or 1.0
+    chosen = np.arange(len(values))
+    if len(values) > FITTED_POINTS:
+        # The best third, and others: the shape near the best is what matters most.
+        order = np.argsort(values, kind="stable")
+        best, rest = order[: FITTED_POINTS // 3], order[FITTED_POINTS // 3 :]
+        chosen = np.concatenate([best, rng.choice(rest, FITTED_POINTS - len(best), replace=False)])
+    columns = features.shape[1]
+    x, y = features[chosen], (values[chosen] - shift) / scale
+    bounds = [_LENGTH_BOUNDS] * (2 * columns) + list(_VARIANCE_BOUNDS)
+    starts = [_start(columns)] if previous is None else [previous.logarithms]
+    found = [
+        minimize(
+            _negative_log_posterior,
+            start,
+            args=(x, y),
+            jac=True,
+            method="L-BFGS-B",
+            bounds=bounds,
+            options={"maxiter": _STEPS},
+        )
+        for start in starts
+    ]
+    best_fit = min(found, key=lambda each: float(each.fun))
+    return _condition(best_fit.x, features, values, shift, scale)
+
+
+def _prior(columns: int) -> tuple[Floats, Floats]:
+    product = 0.5 * np.log(max(columns, 1)) + np.log(0.5)
+    mean = np.concatenate([np.full(columns, product), np.full(columns, np.log(0.3))])
+    spread = np.concatenate([np.full(columns, 1.2), np.full(columns, 0.9)])
+    variances = np.array(_VARIANCE_PRIOR)
+    return np.concatenate([mean, variances[:, 0]]), np.concatenate([spread, variances[:, 1]])
+
+
+def _start(columns: int) -> Floats:
+    start, _ = _prior(columns)
+    start[-3:] = np.log(0.7), np.log(0.5), np.log(1e-4)
+    return start
+
+
+def _covariance(a: Floats, b: Floats, logarithms: Floats) -> Floats:
+    columns = a.shape[1]
+    scales = np.exp(logarithms)
+    product, _ = matern(a, b, scales[:columns])
+    total = scales[-3] * product
+    # A part that explains a hundredth of a percent isn't worth its time.
+    if scales[-2] > 1e-4 * scales[-3]:
+        total += scales[-2] * sum_values(a, b, scales[columns : 2 * columns])
+    return np.asarray(total)
+
+
+def _condition(
+    logarithms: Floats, features: Floats, values: Floats, shift: float, scale: float
+) -> GaussianProcess:
+    from scipy.linalg import cho_solve, cholesky
+
+    covariance = _covariance(features, features, logarithms)
+    noise = np.exp(logarithms[-1]) + 1e-9 * np.exp(logarithms[-3:-1]).sum()
+    for attempt in range(6):
+        try:
+            shifted = covariance + noise * 10.0**attempt * np.eye(len(values))
+            root = cholesky(shifted, lower=True, check_finite=False)
+            break
+        except np.linalg.LinAlgError:
+            if attempt == 5:
+                raise
+    weights = cho_solve((root, True), (values - shift) / scale, check_finite=False)
+    return GaussianProcess(logarithms, features, values, shift, scale, root, weights)
+
+
+def _negative_log_posterior(logarithms: Floats, x: Floats, y: Floats) -> tuple[float, Floats]:
+    from scipy.linalg import cho_solve
+    from scipy.linalg.lapack import dpotrf, dpotri
+
+    count, columns = x.shape
+    scales = np.exp(logarithms)
+    lengths, variances = scales[:columns], scales[-3:]
+    product, slope = matern(x, x, lengths)
+    total, slopes = matern_sum(x, x, scales[columns : 2 * columns])
+    covariance = variances[0] * product + variances[1] * total
+    covariance[np.diag_indices(count)] += variances[2] + 1e-9 * variances[:2].sum()
+    root, failed = dpotrf(covariance, lower=1)
+    mean, spread = _prior(columns)
+    off = (logarithms - mean) / spread
+    if failed:
+        return _WORTHLESS, off / spread
+    weights = cho_solve((root, True), y, check_finite=False)
+    inverse = dpotri(root, lower=1)[0]
+    inverse = np.tril(inverse) + np.tril(inverse, -1).T
+    lost = 0.5 * y @ weights + np.log(np.diag(root)).sum() + 0.5 * off @ off
+    # dL/dK = (K^-1 - w w^T) / 2 (Rasmussen and Williams, equation 5.9)
+    outer = 0.5 * (inverse - np.outer(weights, weights))
+    gradient = np.empty_like(logarithms)
+    # The sum over pairs of m_ab (x_aj - x_bj)^2, without an array of pairs and columns.
+    pairs = outer * slope * variances[0]
+    scaled = x / lengths
+    gradient[:columns] = 2 * (
+        pairs.sum(axis=1) @ scaled**2 - np.einsum("aj,aj->j", scaled, pairs @ scaled)
+    )
+    flat = outer.ravel()
+    gradient[columns : 2 * columns] = variances[1] * (slopes.reshape(columns, -1) @ flat)
+    gradient[-3] = variances[0] * (flat @ product.ravel())
+    gradient[-2] = variances[1] * (flat @ total.ravel())
+    gradient[-1] = variances[2] * np.trace(outer)
+    return float(lost), gradient + off / spread

@@ -1,0 +1,244 @@
+"""What is searched: dimensions of the unit cube, some of them counted, some of them conditional."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from keras_candle.errors import SearchError
+from keras_candle.search.history import Floats
+
+if TYPE_CHECKING:
+    from keras_candle.search.subspaces import Subspace
+
+# Finite spaces up to this many points are counted and, when hardly any is left, listed.
+COUNTED = 1_000_000
+_BELOW_ONE = 1 - 1e-12
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """One hyperparameter on the scale of its prior.
+
+    Attributes:
+        name: for people.
+        size: how many values there are; value i stands at (i + .5) / size. None: continuous.
+        ordered: False for categories without an order.
+        parents: (index of an earlier dimension, indices of its values) for each condition: the
+            dimension is active only where all those parents are active and have such a value.
+    """
+
+    name: str
+    size: int | None = None
+    ordered: bool = True
+    parents: tuple[tuple[int, frozenset[int]], ...] = ()
+
+
+class SearchSpace:
+    """A list of dimensions, and what can be done with points of their unit cube.
+
+    A point is a float [dimensions] row. It is canonical when counted coordinates stand in the
+    middle of their value's cell and those that are not active are NaN.
+
+    Args:
+        dimensions: parents before their children.
+
+    Raises:
+        SearchError: when a dimension has no value, or a parent that isn't a counted one before it.
+
+    Example:
+        >>> space = SearchSpace([Dimension("rate"), Dimension("layers", size=4)])
+        >>> space.canonical([[0.3, 0.3]]).tolist()
+        [[0.3, 0.375]]
+    """
+
+    def __init__(self, dimensions: Sequence[Dimension]) -> None:
+        self.dimensions = tuple(dimensions)
+        for number, each in enumerate(self.dimensions):
+            _check(number, each, self.dimensions)
+        self._sizes = np.array([each.size or 0 for each in self.dimensions])
+        self._counted = self._sizes > 0
+        self._conditional = any(each.parents for each in self.dimensions)
+
+    def __len__(self) -> int:
+        return len(self.dimensions)
+
+    def values(self, units: ArrayLike) -> NDArray[np.int64]:
+        """Int [n, d]: the index of each counted coordinate's value; 0 for others and for NaN."""
+        points = np.nan_to_num(self._table(units))
+        cells = np.clip(points * self._sizes, 0, np.maximum(self._sizes - 1, 0))
+        return np.asarray(cells, np.int64)
+
+    def active(self, units: ArrayLike) -> NDArray[np.bool_]:
+        """Bool [n, d]: which coordinates mean something, given the values of their parents."""
+        values = self.values(units)
+        result = np.ones(values.shape, bool)
+        for number, each in enumerate(self.dimensions):
+            for parent, allowed in each.parents:
+                result[:, number] &= result[:, parent]
+                result[:, number] &= np.isin(values[:, parent], list(allowed))
+        return result
+
+    def canonical(self, units: ArrayLike) -> Floats:
+        """The same trials, each written in the one way that all parts agree on.
+
+        Args:
+            units: float [n, d]. An active coordinate that is NaN is taken to be the middle.
+
+        Returns:
+            float [n, d].
+        """
+        points = self._table(units)
+        active = self.active(points)
+        points = np.clip(np.where(np.isnan(points), 0.5, points), 0.0, 1.0)
+        middle = (self.values(points) + 0.5) / np.maximum(self._sizes, 1)
+        points = np.where(self._counted, middle, points)
+        return np.where(active, points, np.nan)
+
+    def features(self, units: ArrayLike) -> Floats:
+        """What a surrogate sees of points.
+
+        Ordered dimensions are one column, categories without an order one for each (0 or 1, over
+        the square root of 2, so that two categories are as far apart as the ends of a range), and
+        a conditional dimension has one more that says whether it is active; a coordinate that is
+        not is .5.
+
+        Args:
+            units: float [n, d].
+
+        Returns:
+            float [n, f], f >= d.
+        """
+        points = self.canonical(units)
+        columns = []
+        for number, each in enumerate(self.dimensions):
+            column = points[:, number]
+            missing = np.isnan(column)
+            filled = np.where(missing, 0.5, column)
+            if each.ordered or each.size is None or each.size == 2:
+                columns.append(filled)
+            else:
+                index = (filled * each.size).astype(int)
+                hot = (index[:, None] == np.arange(each.size)) & ~missing[:, None]
+                columns.extend(hot.T / np.sqrt(2))
+            if each.parents:
+                columns.append((~missing).astype(float))
+        return np.stack(columns, axis=1) if columns else np.zeros((len(points), 0))
+
+    @cached_property
+    def groups(self) -> NDArray[np.int64]:
+        """Int [f]: the dimension that each column of the features belongs to."""
+        owners = []
+        for number, each in enumerate(self.dimensions):
+            single = each.ordered or each.size is None or each.size == 2
+            owners += [number] * ((1 if single else each.size or 1) + bool(each.parents))
+        return np.array(owners, np.int64)
+
+    def sample(
+        self, count: int, rng: np.random.Generator, subspace: Subspace | None = None
+    ) -> Floats:
+        """Canonical points that fill the space, or a subspace, evenly (scrambled Sobol).
+
+        Args:
+            count: how many.
+            rng: where the scrambling comes from.
+            subspace: all of the space when None.
+
+        Returns:
+            float [count, d]; points may repeat where the space is finite.
+        """
+        from scipy.stats import qmc
+
+        if not len(self) or count < 1:
+            return np.zeros((max(count, 0), len(self)))
+        power = int(np.ceil(np.log2(count)))
+        points = qmc.Sobol(len(self), scramble=True, seed=rng).random_base2(power)[:count]
+        return self.canonical(points if subspace is None else subspace.scale(points))
+
+    @cached_property
+    def count(self) -> int | None:
+        """How many points there are; None when they are more than a million."""
+        if not self._counted.all():
+            return None
+        total = 1
+        for component in self._components():
+            rows = self._list(component)
+            total *= COUNTED + 1 if rows is None else len(rows)
+            if total > COUNTED:
+                return None
+        return total
+
+    def all_points(self) -> Floats:
+        """Float [count, d]: each point of a finite space, once.
+
+        Raises:
+            SearchError: when there is no such list.
+        """
+        rows = None if self.count is None else self._list(list(range(len(self))))
+        if rows is None:
+            raise SearchError(
+                f"The space has more than {COUNTED} points, or infinitely many; it cannot be "
+                "listed. Sample it."
+            )
+        return rows
+
+    def key(self, unit: ArrayLike) -> bytes:
+        """The same bytes for points that mean the same trial."""
+        return self.keys(np.asarray(unit, np.float64)[None])[0]
+
+    def keys(self, units: ArrayLike) -> list[bytes]:
+        """`key` of each row."""
+        rounded = np.nan_to_num(self.canonical(units), nan=-1.0).round(12)
+        return [row.tobytes() for row in rounded]
+
+    def _table(self, units: ArrayLike) -> Floats:
+        points = np.asarray(units, np.float64)
+        if points.ndim != 2 or points.shape[1] != len(self):
+            raise SearchError(
+                f"The points have the shape {points.shape}, expected [points, {len(self)}]: one "
+                "column for each dimension of the space."
+            )
+        return points
+
+    def _components(self) -> list[list[int]]:
+        """Dimensions that depend on each other, directly or not, together."""
+        label = list(range(len(self)))
+        for number, each in enumerate(self.dimensions):
+            for parent, _ in each.parents:
+                old, new = label[number], label[parent]
+                label = [new if one == old else one for one in label]
+        return [[i for i, one in enumerate(label) if one == name] for name in sorted(set(label))]
+
+    def _list(self, numbers: list[int]) -> Floats | None:
+        """All points of some dimensions; the others have their first value."""
+        rows = np.full((1, len(self)), np.nan)
+        others = [i for i in range(len(self)) if i not in numbers]
+        rows[:, others] = 0.5 / np.maximum(self._sizes[others], 1)
+        for number in numbers:
+            size = int(self._sizes[number])
+            active = self.active(rows)[:, number]
+            if active.sum() * size > COUNTED:
+                return None
+            grown = np.repeat(rows[active], size, axis=0)
+            grown[:, number] = np.tile((np.arange(size) + 0.5) / size, int(active.sum()))
+            rows = np.concatenate([rows[~active], grown])
+        return rows
+
+
+def _check(number: int, each: Dimension, dimensions: tuple[Dimension, ...]) -> None:
+    if each.size is not None and each.size < 1:
+        raise SearchError(
+            f"The dimension {each.name!r} has {each.size} values, expected at least one (or None "
+            "for a continuous one)."
+        )
+    for parent, _ in each.parents:
+        if not 0 <= parent < number or dimensions[parent].size is None:
+            raise SearchError(
+                f"The dimension {each.name!r} (number {number}) has dimension {parent} as a "
+                "parent; a parent must come before it and have counted values."
+            )

@@ -1,0 +1,221 @@
+"""The next trial: a pure function of what is known, so that every worker can decide on its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keras_candle.errors import SearchError
+from keras_candle.search.evidence import Evidence, evidence_of, nearest
+from keras_candle.search.gaussian_process import fit_gaussian_process
+from keras_candle.search.history import Floats, History
+from keras_candle.search.maximisation import maximise
+from keras_candle.search.random_forest import fit_random_forest
+from keras_candle.search.regions import (
+    Region,
+    choose_subspace,
+    deepen,
+    incumbents,
+    trust_box,
+)
+from keras_candle.search.space import SearchSpace
+from keras_candle.search.subspaces import Subspace, whole
+from keras_candle.search.worth import worth_of
+
+SURROGATES: dict[str, Callable[..., Any]] = {
+    "gaussian_process": fit_gaussian_process,
+    "random_forest": fit_random_forest,
+}
+# A prediction is made from at most so many trials.
+PREDICTING_POINTS = 240
+# Finite spaces with fewer points than this are looked through whole.
+LISTED = 2_000
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to search.
+
+    Attributes:
+        workers: how many trials run at once.
+        budget: trials in all.
+        overlap: of the subspaces.
+        surrogate: "gaussian_process" or "random_forest".
+        cost_exponent: 1.0: expected improvement per unit of cost; 0.0: cost doesn't matter.
+        cost_limit: trials should not cost more than this; None: no limit.
+    """
+
+    workers: int = 1
+    budget: int = 64
+    overlap: float = 0.25
+    surrogate: str = "gaussian_process"
+    cost_exponent: float = 0.0
+    cost_limit: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.surrogate not in SURROGATES:
+            raise SearchError(
+                f"surrogate={self.surrogate!r} is not known; choose one of {sorted(SURROGATES)}."
+            )
+        if self.workers < 1 or self.budget < 1:
+            raise SearchError(
+                f"The settings have workers={self.workers} and budget={self.budget}; both must "
+                "be at least 1."
+            )
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """A trial to run.
+
+    Attributes:
+        unit: float [d], canonical.
+        subspace: the index of the subspace that it is given to.
+    """
+
+    unit: Floats
+    subspace: int
+
+
+def suggest(
+    space: SearchSpace,
+    history: History,
+    subspaces: Sequence[Subspace],
+    home: int,
+    settings: Settings,
+    rng: np.random.Generator,
+) -> Suggestion | None:
+    """The next trial.
+
+    Args:
+        space: to be searched.
+        history: ended and running trials, also those that failed.
+        subspaces: from `decompose`.
+        home: the index of the subspace that the asking worker prefers.
+        settings: how to search.
+        rng: all chance comes from it: the same arguments give the same suggestion.
+
+    Returns:
+        None when each point of a finite space has been tried or is running.
+    """
+    tried = set(space.keys(history.units)) | set(space.keys(history.pending))
+    untried = _untried(space, tried)
+    if untried is not None and not len(untried):
+        return None
+    evidence = evidence_of(space, history, settings.cost_limit)
+    known = len(history.units) + len(history.pending)
+    if known < start_size(space, settings) or len(evidence.values) < 3:
+        unit = _apart(space, history, subspaces[home], untried, rng)
+        return Suggestion(unit, home)
+    region = _region(space, history, evidence, subspaces, home, settings, rng)
+    score = worth_of(
+        space,
+        evidence,
+        _learned_from(space, evidence, region, rng),
+        SURROGATES[settings.surrogate],
+        settings.cost_exponent,
+        settings.cost_limit,
+        rng,
+    )
+    if untried is not None and len(untried) <= LISTED:
+        inside = untried[region.box.contains(untried)]
+        listed = inside if len(inside) else untried
+        return Suggestion(listed[score(listed).argmax()], region.subspace)
+    good = evidence.units[np.argsort(evidence.merits, kind="stable")[:20]]
+    if region.centre is not None:
+        good = np.concatenate([region.centre[None], good[region.box.contains(good)]])
+    best = maximise(space, region.box, score, good, tried, rng)
+    if best is None:
+        best = _apart(space, history, subspaces[region.subspace], untried, rng)
+    return Suggestion(best, region.subspace)
+
+
+def start_size(space: SearchSpace, settings: Settings) -> int:
+    """How many trials come before the first decision of a surrogate: few when the budget is small.
+
+    Args:
+        space: to be searched.
+        settings: how.
+    """
+    return max(3, min(2 * len(space), settings.budget // 8))
+
+
+def _untried(space: SearchSpace, tried: set[bytes]) -> Floats | None:
+    """All points that are left, where listing them is affordable or needed; else None."""
+    if space.count is None or (space.count > LISTED and 2 * len(tried) < space.count):
+        return None
+    points = space.all_points()
+    left = np.array([key not in tried for key in space.keys(points)], bool)
+    return np.asarray(points[left])
+
+
+def _apart(
+    space: SearchSpace,
+    history: History,
+    box: Subspace,
+    untried: Floats | None,
+    rng: np.random.Generator,
+) -> Floats:
+    """A point of a subspace that is far from all that are known."""
+    known = space.features(np.concatenate([history.units, history.pending]))
+    points = space.sample(128, rng, box)
+    if untried is not None:
+        inside = untried[box.contains(untried)]
+        points = inside if len(inside) else untried
+        points = points[rng.permutation(len(points))[:LISTED]]
+    if not len(known):
+        return np.asarray(points[0])
+    features = space.features(points)
+    squares = (features**2).sum(1)[:, None] + (known**2).sum(1) - 2 * features @ known.T
+    return np.asarray(points[squares.min(axis=1).argmax()])
+
+
+def _region(
+    space: SearchSpace,
+    history: History,
+    evidence: Evidence,
+    subspaces: Sequence[Subspace],
+    home: int,
+    settings: Settings,
+    rng: np.random.Generator,
+) -> Region:
+    everything = whole(space)
+    if settings.workers < 4 and len(subspaces) == 1:
+        return Region(everything, subspaces[0].index)
+    kind = rng.random()
+    if kind < 0.25:
+        number = choose_subspace(history, evidence, subspaces, home, rng)
+        return Region(deepen(space, subspaces[number], evidence, rng), number)
+    if settings.workers < 4 or kind < 0.4:
+        return Region(everything, home)
+    places = incumbents(evidence, 0.2 * np.sqrt(len(space)) * 0.5)
+    chances = 0.5 ** np.arange(len(places))
+    number = int(rng.choice(places, p=chances / chances.sum()))
+    centre = evidence.units[number]
+    edge = float(np.exp(rng.uniform(np.log(0.02), np.log(0.63))))
+    owners = [each.index for each in subspaces if each.contains(centre[None])[0]]
+    owner = home if home in owners or not owners else int(rng.choice(owners))
+    return Region(trust_box(space, everything, centre, edge), owner, centre)
+
+
+def _learned_from(
+    space: SearchSpace, evidence: Evidence, region: Region, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """The trials for a prediction in a region: the best, the nearest, and some of all others."""
+    count = len(evidence.values)
+    if count <= PREDICTING_POINTS:
+        return np.arange(count)
+    best = np.argsort(evidence.merits, kind="stable")[: PREDICTING_POINTS // 4]
+    if region.centre is None:
+        inside = np.flatnonzero(region.box.contains(evidence.units))
+        near = rng.permutation(inside)
+    else:
+        centre = evidence.features_of(space, region.centre[None])[0]
+        near = nearest(evidence.features, centre)
+    order = np.concatenate([best, near[: PREDICTING_POINTS // 2], rng.permutation(count)])
+    _, first = np.unique(order, return_index=True)
+    return order[np.sort(first)][:PREDICTING_POINTS]

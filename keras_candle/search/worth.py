@@ -1,0 +1,133 @@
+"""What a trial at a point is worth: its improvement, cost, limits and danger, in one number."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from keras_candle.search.acquisition import log_expected_improvement, log_probability_below
+from keras_candle.search.evidence import Evidence
+from keras_candle.search.history import Floats
+from keras_candle.search.space import SearchSpace
+
+Fit = Callable[..., Any]
+# The cost is a simpler function than the objective: few trials tell enough of it.
+_COST_POINTS = 80
+# A failed trial is held to say something of points that are this alike, and no less.
+_FAILURE_SCALE = 0.15
+_FAILURES_EXPECTED = 0.05
+
+
+@dataclass(frozen=True)
+class Worth:
+    """A score for points, the higher the better.
+
+    Attributes:
+        space: of the points.
+        evidence: what the models learned from.
+        model: of the objective.
+        best: the value to be improved on; None: no trial has kept the limit of the cost yet.
+        cost: of the logarithm of the cost; None where cost doesn't matter.
+        exponent: of the cost that the improvement is divided by.
+        limit: logarithm of the highest cost; None without.
+    """
+
+    space: SearchSpace
+    evidence: Evidence
+    model: Any
+    best: float | None
+    cost: Any = None
+    exponent: float = 0.0
+    limit: float | None = None
+
+    def __call__(self, units: Floats) -> Floats:
+        """Float [n], the logarithm of what trials at float [n, d] canonical points are worth."""
+        features = self.evidence.features_of(self.space, units)
+        score = np.zeros(len(units))
+        if self.best is not None:
+            mean, std = self.model.predict(features)
+            score += log_expected_improvement(mean, std, self.best)
+        if self.cost is not None:
+            mean, std = self.cost.predict(features)
+            score -= self.exponent * mean
+            if self.limit is not None:
+                # How well a function of so many causes can be known at all.
+                score += log_probability_below(mean, np.hypot(std, 0.05), self.limit)
+        return np.asarray(score + self._log_safety(features))
+
+    def _log_safety(self, features: Floats) -> Floats:
+        """The logarithm of the probability that a trial gives a number (a kernel's estimate)."""
+        failed, fine = self.evidence.failed, self.evidence.features
+        if not len(failed):
+            return np.zeros(len(features))
+        near = _closeness(features, failed).sum(axis=1)
+        safe = _closeness(features, fine).sum(axis=1)
+        return np.asarray(np.log1p(-(near + _FAILURES_EXPECTED) / (near + safe + 1.0)))
+
+
+def worth_of(
+    space: SearchSpace,
+    evidence: Evidence,
+    chosen: Any,
+    fit: Fit,
+    exponent: float,
+    limit: float | None,
+    rng: np.random.Generator,
+) -> Worth:
+    """Fit what is needed to judge points.
+
+    Args:
+        space: of the points.
+        evidence: what is known.
+        chosen: int [k], the trials that the model of the objective learns from.
+        fit: makes a surrogate.
+        exponent: of the cost that the improvement is divided by.
+        limit: the highest cost; None without.
+        rng: for the fits.
+    """
+    model = fit(evidence.features[chosen], evidence.values[chosen], rng)
+    best = _best(evidence, chosen, model)
+    if len(evidence.pending):
+        # A running trial is believed to give what is expected of it (kriging believer).
+        model = model.with_points(evidence.pending, model.predict(evidence.pending)[0])
+    cost = None
+    if exponent or limit is not None:
+        cost = _cost_model(evidence, fit, rng)
+    return Worth(
+        space, evidence, model, best, cost, exponent, None if limit is None else np.log(limit)
+    )
+
+
+def _best(evidence: Evidence, chosen: Any, model: Any) -> float | None:
+    feasible = evidence.feasible[chosen]
+    if not feasible.any():
+        return None
+    rows = chosen[feasible]
+    features = evidence.features[rows]
+    if evidence.fidelities:
+        features = features.copy()
+        features[:, -1] = 1.0
+    elif model.noise < 0.05:
+        return float(evidence.values[rows].min())
+    # With noise, or at a part of the fidelity, the lowest number seen is too good to be true.
+    return float(model.predict(features)[0].min())
+
+
+def _cost_model(evidence: Evidence, fit: Fit, rng: np.random.Generator) -> Any:
+    known = np.flatnonzero(np.isfinite(evidence.log_cost))
+    if len(known) < 3:
+        return None
+    if len(known) > _COST_POINTS:
+        known = rng.choice(known, _COST_POINTS, replace=False)
+    return fit(evidence.features[known], evidence.log_cost[known], rng)
+
+
+def _closeness(features: Floats, others: Floats) -> Floats:
+    scale = _FAILURE_SCALE * np.sqrt(features.shape[1])
+    squares = (
+        (features**2).sum(1)[:, None] + (others**2).sum(1) - 2 * features @ others.T
+    ) / scale**2
+    return np.asarray(np.exp(-0.5 * np.maximum(squares, 0.0)))
