@@ -8,21 +8,16 @@ function of the history, so every worker can decide on its own.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from keras_candle.errors import SearchError
-from keras_candle.search.acquisition import log_expected_improvement
 from keras_candle.search.evidence import Evidence, evidence_of
-from keras_candle.search.gaussian_process import fit_gaussian_process
 from keras_candle.search.history import Floats, History
-from keras_candle.search.random_forest import fit_random_forest
 from keras_candle.search.space import SearchSpace
-
-if TYPE_CHECKING:
-    from keras_candle.search.suggestion import Settings
+from keras_candle.search.suggestion import PREDICTING_POINTS, SURROGATES, Settings
+from keras_candle.search.worth import worth_of
 
 # A small step of a numeric hyperparameter, as a part of its range.
 _STEP = 0.15
@@ -73,7 +68,7 @@ def propose(
     Args:
         space: to be searched.
         history: ended and running trials, also those that failed.
-        settings: which surrogate.
+        settings: which surrogate, and what a trial may cost.
         rng: all chance comes from it: the same arguments give the same trial.
         evolution: how to evolve.
 
@@ -178,21 +173,22 @@ def _rank(
     settings: Settings,
     rng: np.random.Generator,
 ) -> int:
-    """The number of the mutant with the greatest expected improvement."""
-    evidence = evidence_of(space, history)
-    model = _fit(evidence, settings, rng)
-    mean, std = model.predict(evidence.features_of(space, mutants))
-    return int(log_expected_improvement(mean, std, evidence.values.min()).argmax())
+    """The number of the mutant that is worth most: improvement, cost and danger of failing."""
+    evidence = evidence_of(space, history, settings.cost_limit)
+    score = worth_of(
+        space,
+        evidence,
+        _learned_from(evidence),
+        SURROGATES[settings.surrogate],
+        settings.cost_exponent,
+        settings.cost_limit,
+        rng,
+    )
+    return int(score(mutants).argmax())
 
 
-def _fit(evidence: Evidence, settings: Settings, rng: np.random.Generator) -> Any:
-    forest = settings.surrogate == "random_forest"
-    # What failed is as bad as the worst, so that its neighbours are avoided.
-    features = np.concatenate([evidence.features, evidence.failed])
-    bad = np.full(len(evidence.failed), evidence.values.max())
-    values = np.concatenate([evidence.values, bad])
-    model: Any = (fit_random_forest if forest else fit_gaussian_process)(features, values, rng)
-    if len(evidence.pending):
-        # Running trials are believed to end as predicted, so that others are asked for.
-        model = model.with_points(evidence.pending, model.predict(evidence.pending)[0])
-    return model
+def _learned_from(evidence: Evidence) -> NDArray[np.int64]:
+    """The best trials and the last ones: near these are the mutants."""
+    best = np.argsort(evidence.values, kind="stable")[: PREDICTING_POINTS // 3]
+    last = np.arange(len(evidence.values))[-(PREDICTING_POINTS - len(best)) :]
+    return np.union1d(best, last)
