@@ -63,7 +63,10 @@ def recipe(facts: BuildFacts, folder: Path, environment: Mapping[str, str]) -> d
         "CXXFLAGS": f"{environment.get('CXXFLAGS', '')} -include stdexcept -include string".strip(),
     }
     ours["HOROVOD_WITHOUT_MPI" if facts.operations == "gloo" else "HOROVOD_WITH_MPI"] = "1"
-    ours.setdefault("MAKEFLAGS", f"-j{parallel_jobs(cores_of_this_node(), free_memory_bytes())}")
+    flags = ours.get("MAKEFLAGS", "")
+    if "-j" not in flags:  # make itself sets the variable for what it runs
+        jobs = parallel_jobs(cores_of_this_node(), free_memory_bytes())
+        ours["MAKEFLAGS"] = f"{flags} -j{jobs}".strip()
     return ours
 
 

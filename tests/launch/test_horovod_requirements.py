@@ -1,6 +1,7 @@
 """What stands in the way of a build is said in one sentence with its remedy."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,8 @@ import pytest
 
 from keras_candle.errors import LaunchError
 from keras_candle.launch import horovod_key, horovod_tools
-from keras_candle.launch.horovod_wheel import first_error
+from keras_candle.launch.horovod_key import BuildFacts
+from keras_candle.launch.horovod_wheel import first_error, recipe
 
 
 def fake_distribution(folder: Path, name: str, version: str) -> None:
@@ -138,3 +140,15 @@ def test_memory_is_read_and_bounds_the_compilers():
     free = horovod_tools.free_memory_bytes()
     assert 0 < free < 2**50
     assert horovod_tools.parallel_jobs(os.cpu_count() or 1, free) >= 1
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [({}, r"-j\d+"), ({"MAKEFLAGS": ""}, r"-j\d+"), ({"MAKEFLAGS": "w"}, r"w -j\d+")],
+)
+def test_compilers_run_beside_each_other_also_where_make_started_the_build(
+    tmp_path, given, expected
+):
+    facts = BuildFacts("2.21.0", "tensorflow-cpu", "cpython-311", "linux-x86_64", "1")
+    assert re.fullmatch(expected, recipe(facts, tmp_path, given)["MAKEFLAGS"])
+    assert recipe(facts, tmp_path, {"MAKEFLAGS": "-j1"})["MAKEFLAGS"] == "-j1"
