@@ -18,6 +18,7 @@ class Evidence:
     Attributes:
         units: float [n, d], canonical.
         features: float [n, f]; the last column is the fidelity where it varies.
+        objective: float [n], as it was given.
         values: float [n], the objective on a scale without units: 0 is the median.
         log_cost: float [n], NaN where the cost isn't known.
         feasible: bool [n], whether the cost keeps the limit (or isn't known).
@@ -28,6 +29,7 @@ class Evidence:
 
     units: Floats
     features: Floats
+    objective: Floats
     values: Floats
     log_cost: Floats
     feasible: NDArray[np.bool_]
@@ -72,6 +74,7 @@ def evidence_of(space: SearchSpace, history: History, limit: float | None = None
     return Evidence(
         units[whole],
         features[whole],
+        history.objective[whole],
         level(history.objective[whole]),
         log_cost,
         ~(cost > (np.inf if limit is None else limit)),

@@ -7,15 +7,20 @@ length scales grows with the root of the dimensions (Hvarfner et al., ICML 2024)
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from keras_candle.search.history import Floats
-from keras_candle.search.kernels import matern, matern_sum, sum_values
+from keras_candle.search.kernels import pair_correlations, product, squared_differences, total
 
 # Hyperparameters are fitted to so many points; the prediction uses all that are given.
-FITTED_POINTS = 128
-_STEPS = 24
+FITTED_POINTS = 100
+_FEWEST_POINTS = 64
+_STEPS = 30
+# From an earlier fit it is not far.
+_FURTHER_STEPS = 8
 # Natural logarithms of: variance of the product, of the sum, of the noise.
 _VARIANCE_PRIOR = ((0.0, 1.0), (0.0, 1.0), (np.log(1e-5), 2.5))
 _VARIANCE_BOUNDS = ((-6.0, 4.0), (-9.0, 4.0), (np.log(1e-8), 0.5))
@@ -119,30 +124,39 @@ def fit_gaussian_process(
     from scipy.optimize import minimize
 
     shift, scale = float(values.mean()), float(values.std()) or 1.0
-    chosen = np.arange(len(values))
-    if len(values) > FITTED_POINTS:
-        # The best third, and others: the shape near the best is what matters most.
-        order = np.argsort(values, kind="stable")
-        best, rest = order[: FITTED_POINTS // 3], order[FITTED_POINTS // 3 :]
-        chosen = np.concatenate([best, rng.choice(rest, FITTED_POINTS - len(best), replace=False)])
     columns = features.shape[1]
+    chosen = representatives(values, columns, rng)
     x, y = features[chosen], (values[chosen] - shift) / scale
-    bounds = [_LENGTH_BOUNDS] * (2 * columns) + list(_VARIANCE_BOUNDS)
-    starts = [_start(columns)] if previous is None else [previous.logarithms]
-    found = [
-        minimize(
-            _negative_log_posterior,
-            start,
-            args=(x, y),
-            jac=True,
-            method="L-BFGS-B",
-            bounds=bounds,
-            options={"maxiter": _STEPS},
-        )
-        for start in starts
-    ]
-    best_fit = min(found, key=lambda each: float(each.fun))
-    return _condition(best_fit.x, features, values, shift, scale)
+    start = _start(columns) if previous is None else previous.logarithms
+    found = minimize(
+        _negative_log_posterior,
+        start,
+        args=(x, y, squared_differences(x), np.triu_indices(len(x), 1)),
+        jac=True,
+        method="L-BFGS-B",
+        bounds=[_LENGTH_BOUNDS] * (2 * columns) + list(_VARIANCE_BOUNDS),
+        options={"maxiter": _STEPS if previous is None else _FURTHER_STEPS},
+    )
+    return _condition(found.x, features, values, shift, scale)
+
+
+def representatives(values: Floats, columns: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """The points that hyperparameters are fitted to: the best third, and any others.
+
+    Args:
+        values: float [n].
+        columns: of the features; with very many a step takes longer, and the points are fewer.
+        rng: chooses the others.
+
+    Returns:
+        int [at most n], in no order.
+    """
+    limit = int(max(_FEWEST_POINTS, FITTED_POINTS * min(1.0, np.sqrt(8 / max(columns, 1)))))
+    if len(values) <= limit:
+        return np.arange(len(values))
+    order = np.argsort(values, kind="stable")
+    best, rest = order[: limit // 3], order[limit // 3 :]
+    return np.concatenate([best, rng.choice(rest, limit - len(best), replace=False)])
 
 
 def _prior(columns: int) -> tuple[Floats, Floats]:
@@ -162,12 +176,11 @@ def _start(columns: int) -> Floats:
 def _covariance(a: Floats, b: Floats, logarithms: Floats) -> Floats:
     columns = a.shape[1]
     scales = np.exp(logarithms)
-    product, _ = matern(a, b, scales[:columns])
-    total = scales[-3] * product
+    result = scales[-3] * product(a, b, scales[:columns])
     # A part that explains a hundredth of a percent isn't worth its time.
     if scales[-2] > 1e-4 * scales[-3]:
-        total += scales[-2] * sum_values(a, b, scales[columns : 2 * columns])
-    return np.asarray(total)
+        result += scales[-2] * total(a, b, scales[columns : 2 * columns])
+    return np.asarray(result)
 
 
 def _condition(
@@ -189,38 +202,48 @@ def _condition(
     return GaussianProcess(logarithms, features, values, shift, scale, root, weights)
 
 
-def _negative_log_posterior(logarithms: Floats, x: Floats, y: Floats) -> tuple[float, Floats]:
+def _negative_log_posterior(
+    logarithms: Floats, x: Floats, y: Floats, squares: Floats, pairs: Any
+) -> tuple[float, Floats]:
+    """What the fit minimises, and its gradient.
+
+    Args:
+        logarithms: float [2 f + 3].
+        x: float [n, f].
+        y: float [n].
+        squares: float [f, pairs], from `squared_differences`.
+        pairs: the row and the column of each pair.
+    """
     from scipy.linalg import cho_solve
     from scipy.linalg.lapack import dpotrf, dpotri
 
     count, columns = x.shape
     scales = np.exp(logarithms)
-    lengths, variances = scales[:columns], scales[-3:]
-    product, slope = matern(x, x, lengths)
-    total, slopes = matern_sum(x, x, scales[columns : 2 * columns])
-    covariance = variances[0] * product + variances[1] * total
-    covariance[np.diag_indices(count)] += variances[2] + 1e-9 * variances[:2].sum()
+    variances = scales[-3:]
+    of_product = scales[:columns] ** -2
+    joint, joint_slope = pair_correlations(of_product @ squares)
+    alone = squares * (scales[columns : 2 * columns] ** -2)[:, None]
+    single, single_slopes = pair_correlations(alone)
+    mean_single = single.mean(axis=0)
+    covariance = np.zeros((count, count), order="F")
+    covariance[pairs[::-1]] = variances[0] * joint + variances[1] * mean_single
+    covariance[np.diag_indices(count)] = (1 + 1e-9) * variances[:2].sum() + variances[2]
     root, failed = dpotrf(covariance, lower=1)
     mean, spread = _prior(columns)
     off = (logarithms - mean) / spread
     if failed:
         return _WORTHLESS, off / spread
     weights = cho_solve((root, True), y, check_finite=False)
-    inverse = dpotri(root, lower=1)[0]
-    inverse = np.tril(inverse) + np.tril(inverse, -1).T
     lost = 0.5 * y @ weights + np.log(np.diag(root)).sum() + 0.5 * off @ off
-    # dL/dK = (K^-1 - w w^T) / 2 (Rasmussen and Williams, equation 5.9)
-    outer = 0.5 * (inverse - np.outer(weights, weights))
+    inverse = dpotri(root, lower=1)[0]
+    # dL/dK = (K^-1 - w w^T) / 2 (Rasmussen and Williams, equation 5.9); each pair counts twice.
+    diagonal = 0.5 * (np.diag(inverse) - weights**2)
+    outer = inverse[pairs[::-1]] - weights[pairs[0]] * weights[pairs[1]]
     gradient = np.empty_like(logarithms)
-    # The sum over pairs of m_ab (x_aj - x_bj)^2, without an array of pairs and columns.
-    pairs = outer * slope * variances[0]
-    scaled = x / lengths
-    gradient[:columns] = 2 * (
-        pairs.sum(axis=1) @ scaled**2 - np.einsum("aj,aj->j", scaled, pairs @ scaled)
-    )
-    flat = outer.ravel()
-    gradient[columns : 2 * columns] = variances[1] * (slopes.reshape(columns, -1) @ flat)
-    gradient[-3] = variances[0] * (flat @ product.ravel())
-    gradient[-2] = variances[1] * (flat @ total.ravel())
-    gradient[-1] = variances[2] * np.trace(outer)
+    gradient[:columns] = variances[0] * of_product * (squares @ (outer * joint_slope))
+    gradient[columns : 2 * columns] = np.einsum("jp,jp,p->j", single_slopes, alone, outer)
+    gradient[columns : 2 * columns] *= variances[1] / columns
+    gradient[-3] = variances[0] * (outer @ joint + diagonal.sum())
+    gradient[-2] = variances[1] * (outer @ mean_single + diagonal.sum())
+    gradient[-1] = variances[2] * diagonal.sum()
     return float(lost), gradient + off / spread

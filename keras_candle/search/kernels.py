@@ -14,7 +14,7 @@ from keras_candle.search.history import Floats
 _ROOT = np.sqrt(5.0)
 
 
-def matern(a: Floats, b: Floats, length_scales: Floats) -> tuple[Floats, Floats]:
+def product(a: Floats, b: Floats, length_scales: Floats) -> Floats:
     """The product kernel with a length scale for each column (ARD).
 
     Args:
@@ -23,15 +23,18 @@ def matern(a: Floats, b: Floats, length_scales: Floats) -> tuple[Floats, Floats]
         length_scales: float [f].
 
     Returns:
-        float [n, m] correlations, and float [n, m] slopes: the derivative by the logarithm of a
-        length scale is the slope times the squared scaled difference in its column.
+        float [n, m] correlations.
     """
     left, right = a / length_scales, b / length_scales
-    squares = (left**2).sum(1)[:, None] + (right**2).sum(1) - 2 * left @ right.T
-    return _matern(np.maximum(squares, 0.0))
+    squares = -2 * left @ right.T
+    squares += (left**2).sum(1)[:, None]
+    squares += (right**2).sum(1)
+    np.maximum(squares, 0.0, out=squares)
+    squares *= 5
+    return _correlation(np.sqrt(squares, out=squares))
 
 
-def matern_sum(a: Floats, b: Floats, length_scales: Floats) -> tuple[Floats, Floats]:
+def total(a: Floats, b: Floats, length_scales: Floats) -> Floats:
     """The mean of one-dimensional kernels, one for each column.
 
     Args:
@@ -40,26 +43,45 @@ def matern_sum(a: Floats, b: Floats, length_scales: Floats) -> tuple[Floats, Flo
         length_scales: float [f].
 
     Returns:
-        float [n, m] correlations, and float [f, n, m] derivatives by the logarithms of the length
-        scales.
+        float [n, m] correlations.
     """
-    columns = len(length_scales)
-    left, right = (a / length_scales).T, (b / length_scales).T
-    squares = (left[:, :, None] - right[:, None, :]) ** 2
-    value, slope = _matern(squares)
-    return value.mean(axis=0), slope * squares / columns
-
-
-def sum_values(a: Floats, b: Floats, length_scales: Floats) -> Floats:
-    """The correlations of `matern_sum` alone, without the room for the derivatives."""
-    total = np.zeros((len(a), len(b)))
+    mean = np.zeros((len(a), len(b)))
     for column, scale in enumerate(length_scales):
-        distance = np.abs(a[:, column, None] - b[:, column]) * (_ROOT / scale)
-        total += (1 + distance + distance**2 / 3) * np.exp(-distance)
-    return total / max(len(length_scales), 1)
+        left, right = a[:, column] * (_ROOT / scale), b[:, column] * (_ROOT / scale)
+        distance = left[:, None] - right
+        mean += _correlation(np.abs(distance, out=distance))
+    mean /= max(len(length_scales), 1)
+    return mean
 
 
-def _matern(squares: Floats) -> tuple[Floats, Floats]:
+def squared_differences(points: Floats) -> Floats:
+    """Float [f, pairs]: what `pair_correlations` needs, for each pair of rows once (i < j).
+
+    Args:
+        points: float [n, f].
+    """
+    first, second = np.triu_indices(len(points), 1)
+    return np.ascontiguousarray((points[first] - points[second]).T ** 2)
+
+
+def pair_correlations(squares: Floats) -> tuple[Floats, Floats]:
+    """Matern 5/2 of squared scaled distances, any shape, and its slope.
+
+    The derivative by the logarithm of a length scale is the slope times the squared scaled
+    difference in its column.
+    """
     distance = np.sqrt(5 * squares)
     decay = np.exp(-distance)
-    return (1 + distance + distance**2 / 3) * decay, 5 / 3 * (1 + distance) * decay
+    slope = (1 + distance) * decay
+    return slope + 5 / 3 * squares * decay, 5 / 3 * slope
+
+
+def _correlation(distance: Floats) -> Floats:
+    """Matern 5/2 of root(5) times the scaled distance; large arrays, hence in place."""
+    decay = np.exp(-distance)
+    value = distance * distance
+    value /= 3
+    value += distance
+    value += 1
+    value *= decay
+    return value

@@ -31,7 +31,7 @@ SURROGATES: dict[str, Callable[..., Any]] = {
     "random_forest": fit_random_forest,
 }
 # A prediction is made from at most so many trials.
-PREDICTING_POINTS = 240
+PREDICTING_POINTS = 200
 # Finite spaces with fewer points than this are looked through whole.
 LISTED = 2_000
 

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from keras_candle.search.acquisition import log_expected_improvement, log_probability_below
-from keras_candle.search.evidence import Evidence
+from keras_candle.search.evidence import Evidence, level
+from keras_candle.search.gaussian_process import (
+    GaussianProcess,
+    fit_gaussian_process,
+    representatives,
+)
 from keras_candle.search.history import Floats
 from keras_candle.search.space import SearchSpace
 
 Fit = Callable[..., Any]
 # The cost is a simpler function than the objective: few trials tell enough of it.
 _COST_POINTS = 80
+_FIRST_STAGE, _STAGE = 20, 1.1
 # A failed trial is held to say something of points that are this alike, and no less.
 _FAILURE_SCALE = 0.15
 _FAILURES_EXPECTED = 0.05
@@ -88,7 +95,8 @@ def worth_of(
         limit: the highest cost; None without.
         rng: for the fits.
     """
-    model = fit(evidence.features[chosen], evidence.values[chosen], rng)
+    earlier = None if fit is not fit_gaussian_process else staged_fit(evidence)
+    model = fit(evidence.features[chosen], evidence.values[chosen], rng, earlier)
     best = _best(evidence, chosen, model)
     if len(evidence.pending):
         # A running trial is believed to give what is expected of it (kriging believer).
@@ -99,6 +107,32 @@ def worth_of(
     return Worth(
         space, evidence, model, best, cost, exponent, None if limit is None else np.log(limit)
     )
+
+
+def staged_fit(evidence: Evidence) -> GaussianProcess:
+    """The fit to the first trials, whose number grows by a tenth from stage to stage.
+
+    It is where a fit to all begins. As it depends on the first trials alone, it is the same for
+    many decisions, and remembered between them.
+
+    Args:
+        evidence: at least one trial.
+    """
+    count = len(evidence.values)
+    if count > _FIRST_STAGE:
+        stages = np.log(count / _FIRST_STAGE) // np.log(_STAGE)
+        count = int(_FIRST_STAGE * _STAGE**stages)
+    features, objective = evidence.features[:count], evidence.objective[:count]
+    return _remembered_fit(features.tobytes(), objective.tobytes(), features.shape[1])
+
+
+@lru_cache(maxsize=16)
+def _remembered_fit(features: bytes, objective: bytes, columns: int) -> GaussianProcess:
+    points = np.frombuffer(features).reshape(-1, columns)
+    values = level(np.frombuffer(objective))
+    rng = np.random.default_rng(len(values))
+    chosen = representatives(values, columns, rng)
+    return fit_gaussian_process(points[chosen], values[chosen], rng)
 
 
 def _best(evidence: Evidence, chosen: Any, model: Any) -> float | None:
