@@ -13,6 +13,7 @@ from keras_candle import around_fit as _around_fit
 
 if TYPE_CHECKING:
     from keras_candle import engine as engine
+    from keras_candle import search as search
     from keras_candle.callback import CandleCallback as CandleCallback
     from keras_candle.callback import Checkpoint as Checkpoint
     from keras_candle.decorator import is_root as is_root
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from keras_candle.errors import EngineError as EngineError
     from keras_candle.errors import LaunchError as LaunchError
     from keras_candle.errors import SearchError as SearchError
+    from keras_candle.search import CandleTuner as CandleTuner
+    from keras_candle.search import HyperSpaceOracle as HyperSpaceOracle
     from keras_candle.training.data import shard as shard
     from keras_candle.training.metric_reductions import (
         register_metric_reduction as register_metric_reduction,
@@ -51,16 +54,17 @@ _HOMES = {
     ),
     **dict.fromkeys(("CandleCallback", "Checkpoint"), "keras_candle.callback"),
     **dict.fromkeys(_ERRORS, "keras_candle.errors"),
+    **dict.fromkeys(("CandleTuner", "HyperSpaceOracle"), "keras_candle.search"),
     "shard": "keras_candle.training.data",
     "register_metric_reduction": "keras_candle.training.metric_reductions",
 }
 
-__all__ = ["__version__", "engine", *_HOMES]  # noqa: PLE0604 - the keys are strings
+__all__ = ["__version__", "engine", "search", *_HOMES]  # noqa: PLE0604 - the keys are strings
 
 
 def __getattr__(name: str) -> Any:
-    if name == "engine":
-        return importlib.import_module("keras_candle.engine")
+    if name in ("engine", "search"):
+        return importlib.import_module(f"keras_candle.{name}")
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'keras_candle' has no attribute {name!r}")

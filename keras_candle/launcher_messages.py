@@ -13,6 +13,7 @@ import os
 import re
 import termios
 import time
+from collections.abc import Callable, Iterator
 
 # `candle run` sets the first where it wants to hear of checkpoints, the second to how often it
 # has started the job again, the third to when it began: seconds since the epoch.
@@ -56,3 +57,19 @@ def write_through(pipe: int, data: bytes) -> None:
 def restarts() -> int:
     """How often `candle run --max-restarts` has started this job again."""
     return int(os.environ.get(RESTARTS, "0"))
+
+
+# The supervisor of a rank puts a function here that hears whether the job may go on without it.
+on_independent: Callable[[bool], None] | None = None
+
+
+@contextlib.contextmanager
+def independent() -> Iterator[None]:
+    """While in it, this rank's sudden death does not end the job: no other rank waits for it."""
+    if on_independent is not None:
+        on_independent(True)
+    try:
+        yield
+    finally:
+        if on_independent is not None:
+            on_independent(False)

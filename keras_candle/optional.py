@@ -12,7 +12,9 @@ from keras_candle.errors import CandleError
 REMEDIES = {
     "horovod.tensorflow": "build it for your TensorFlow: pip install 'keras-candle[horovod]' "
     "&& candle build-horovod",
+    "keras_tuner": "install it: pip install 'keras-candle[tune]'",
     "mpi4py.MPI": "install it: pip install mpi4py mpich",
+    "scipy": "install it: pip install 'keras-candle[tune]'",
     "sklearn.datasets": "install it: pip install 'keras-candle[demo]'",
     "tensorflow": "install it: pip install 'keras-candle[cpu]' (or [gpu])",
 }

@@ -144,7 +144,7 @@ def serve() -> None:
     from mpi4py import MPI
 
     from keras_candle import engine as engines
-    from keras_candle.engine import _make
+    from keras_candle.engine import make
 
     world = MPI.COMM_WORLD
     parent = None
@@ -157,7 +157,7 @@ def serve() -> None:
         keras.utils.clear_session()
         try:
             if engine not in made:
-                made[engine] = _make(engine)
+                made[engine] = make(engine)
             with engines.use(made[engine]):
                 result = (True, resolve(name)(**kwargs))
         except BaseException:

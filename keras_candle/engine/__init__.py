@@ -20,7 +20,7 @@ from keras_candle.engine import detection
 from keras_candle.engine.base import Engine
 from keras_candle.errors import EngineError
 
-__all__ = ["Engine", "current", "start", "stop", "use"]
+__all__ = ["Engine", "current", "make", "start", "stop", "use"]
 
 # name -> module and class. Nothing of it is imported before it is asked for.
 ENGINES = {
@@ -63,7 +63,7 @@ def start(name: str = "auto") -> Engine:
             f"engine={wanted!r} was asked for, but {engine.name!r} already runs. "
             "Use one engine in a program, or call candle.engine.stop() first."
         )
-    engine = _choose() if wanted == "auto" else _make(wanted)
+    engine = _choose() if wanted == "auto" else make(wanted)
     _running.append(engine)
     return engine
 
@@ -95,13 +95,13 @@ def use(engine: Engine) -> Iterator[Engine]:
 
 def _choose() -> Engine:
     if not detection.may_have_launcher():
-        return _make("single")
-    if detection.promised_size() == 1 and _make("mpi").size == 1:
-        return _make("single")
+        return make("single")
+    if detection.promised_size() == 1 and make("mpi").size == 1:
+        return make("single")
     try:
-        engine = _make("horovod")
+        engine = make("horovod")
     except EngineError as missing:
-        engine = _make("mpi")
+        engine = make("mpi")
         reason = f" ({missing})"
     else:
         reason = ""
@@ -109,7 +109,15 @@ def _choose() -> Engine:
     return engine
 
 
-def _make(name: str) -> Engine:
+def make(name: str) -> Engine:
+    """An engine of its own, beside the one that runs.
+
+    Args:
+        name: "horovod", "mpi" or "single".
+
+    Raises:
+        EngineError: when it is not installed, or the ranks do not find each other.
+    """
     # Before the engine is made: Horovod's has to set variables like those of a launcher.
     launcher, promised = detection.detect(), detection.promised_size()
     module, kind = ENGINES[name]

@@ -32,7 +32,7 @@ def pin_gpu(engine: Engine) -> None:
     import tensorflow as tf
 
     gpus = tf.config.list_physical_devices("GPU")
-    if engine.size == 1 or not gpus:
+    if (engine.size == 1 and engine.local_size == 1) or not gpus:
         return
     mine = own_device(gpus, engine.local_rank)
     try:

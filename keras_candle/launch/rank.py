@@ -18,6 +18,7 @@ import time
 from collections.abc import Sequence
 from typing import BinaryIO
 
+from keras_candle import launcher_messages
 from keras_candle.errors import EXIT_RUN_AGAIN, EXIT_STALLED
 from keras_candle.launch import environment
 from keras_candle.launch.failure import Failure
@@ -36,7 +37,7 @@ _STALLED = "the watchdog has ended the job; its report stands above"
 _TAIL_LINES = 30
 _TAIL_BYTES = 8000
 # One byte each of the memory that supervisor and program share.
-_STOP_ASKED, _TOLD, _END_JOB = range(3)
+_STOP_ASKED, _TOLD, _END_JOB, _INDEPENDENT = range(4)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -68,7 +69,7 @@ class Rank:
 
     def __init__(self) -> None:
         self.rank, self.size, self.local_size = environment.launcher_facts(os.environ)
-        self._flags = mmap.mmap(-1, 3)
+        self._flags = mmap.mmap(-1, 4)
         self._speech = os.dup(2)
         self._captured: BinaryIO | None = None
         if self.rank > 0 and not os.environ.get(environment.ALL_OUTPUT):
@@ -92,10 +93,14 @@ class Rank:
         cores = environment.cores_of_this_node()
         os.environ.update(environment.share_of_threads(os.environ, cores, self.local_size))
         faulthandler.enable()
+        launcher_messages.on_independent = self._note_independent
         ending = run_program(arguments)
         if ending.code != 0:
             self._end_badly(ending)
         return ending.code
+
+    def _note_independent(self, independent: bool) -> None:
+        self._flags[_INDEPENDENT] = independent
 
     def supervise(self, pid: int) -> int:
         """The parent's part: waits for the program, and tells the job when it ended badly."""
@@ -105,7 +110,9 @@ class Rank:
         if code != 0 and not self._flags[_TOLD]:
             reason = _STALLED if code == EXIT_STALLED else ""
             self._tell(pid, Ending(code, reason), killed_by)
-            if not self._flags[_STOP_ASKED] and code != EXIT_RUN_AGAIN:
+            if not (
+                self._flags[_STOP_ASKED] or self._flags[_INDEPENDENT] or code == EXIT_RUN_AGAIN
+            ):
                 self._flags[_END_JOB] = 1
         if self._flags[_END_JOB]:
             _end_hydra_job(code)

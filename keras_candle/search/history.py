@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,5 +45,13 @@ class History:
 
     @property
     def whole(self) -> NDArray[np.bool_]:
-        """bool [trials]: whether a trial gave a number."""
+        """Bool [trials]: whether a trial gave a number."""
         return np.isfinite(self.objective)
+
+    def with_pending(self, unit: Floats) -> History:
+        """The same with one more running trial.
+
+        Args:
+            unit: float [dimensions], its point.
+        """
+        return replace(self, pending=np.vstack([self.pending, unit]))

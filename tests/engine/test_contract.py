@@ -266,7 +266,7 @@ class TestHorovod(EngineContract):
 def test_every_engine_is_under_the_contract():
     covered = {each.engine for each in EngineContract.__subclasses__()}
     assert covered == set(engines.ENGINES)
-    assert all(issubclass(type(engines._make("single")), Engine) for _ in covered)
+    assert all(issubclass(type(engines.make("single")), Engine) for _ in covered)
 
 
 def test_unknown_engine_is_named():

@@ -1,0 +1,155 @@
+"""Who runs which trial: claims that only one of many processes can make, without a lock.
+
+Making a directory or a file that must not exist yet is atomic on every file system that clusters
+share, NFS and Lustre included. A claim of a started trial is never taken back; what a
+dead process had claimed is claimed again under the next number.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+ALIVE, POINTS = "alive", "points"
+
+
+def owner() -> dict[str, Any]:
+    """This process, as others can find out whether it still lives."""
+    return {"host": socket.gethostname(), "pid": os.getpid(), "began": _began(os.getpid())}
+
+
+def is_gone(of: dict[str, Any]) -> bool:
+    """Whether an owner on this node has ended; nothing can be said of other nodes'."""
+    if of.get("host") != socket.gethostname():
+        return False
+    began = _began(int(of["pid"]))
+    return began is None or (of.get("began") is not None and began != of["began"])
+
+
+def _began(pid: int) -> int | None:
+    """When a process began, in the system's own ticks: numbers of processes are used again."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] == "Z" else int(fields[19])
+
+
+class Claims:
+    """The claims of one search.
+
+    Args:
+        folder: the search's, with a folder for each trial as Keras Tuner makes them.
+        lease_s: a running trial whose process has given no sign for so long is taken for lost.
+    """
+
+    def __init__(self, folder: Path, lease_s: float) -> None:
+        self._folder, self.lease_s = folder, lease_s
+
+    def trial(self, trial_id: str) -> bool:
+        """Claim a new trial; False where it exists."""
+        return _make(self._trial(trial_id))
+
+    def start(self, trial_id: str, number: int) -> bool:
+        """Claim a further start of a trial; False where another process has it."""
+        return _make(self._trial(trial_id) / f"start-{number}")
+
+    def point(self, key: bytes, trial_id: str, values: dict[str, Any]) -> bool:
+        """Claim a point of a finite space for a trial; False where another trial has it."""
+        points = self._folder / POINTS
+        points.mkdir(exist_ok=True)
+        made = points / f".{trial_id}-{os.getpid()}"
+        made.write_text(json.dumps({"trial": trial_id, "values": values}))
+        try:
+            os.link(made, points / f"p{key.hex()}")
+        except FileExistsError:
+            return False
+        finally:
+            made.unlink()
+        return True
+
+    def points(self) -> list[dict[str, Any]]:
+        """Every claimed point: {"trial": its trial, "values": its values}."""
+        found = []
+        with contextlib.suppress(FileNotFoundError):
+            for entry in os.scandir(self._folder / POINTS):
+                if not entry.name.startswith("."):
+                    found.append(json.loads(Path(entry.path).read_text()))
+        return found
+
+    def silent_s(self, trial_id: str, since_s: float) -> float:
+        """Seconds since the process that runs a trial has given its last sign.
+
+        Args:
+            trial_id: the trial.
+            since_s: when it was started, for one that has given none.
+        """
+        last_s = since_s
+        with contextlib.suppress(OSError):
+            last_s = max(last_s, (self._trial(trial_id) / ALIVE).stat().st_mtime)
+        return time.time() - last_s
+
+    def unstarted(self, known: set[str], *, lost: bool = False) -> list[str]:
+        """Trials that were claimed and not started yet.
+
+        Args:
+            known: trials that were started.
+            lost: only those that were claimed longer ago than the lease.
+        """
+        found = []
+        for entry in os.scandir(self._folder):
+            trial_id = entry.name.removeprefix("trial_")
+            if entry.name == trial_id or trial_id in known:
+                continue
+            if not lost or time.time() - entry.stat().st_mtime > self.lease_s:
+                found.append(trial_id)
+        return sorted(found)
+
+    def release(self, trial_id: str) -> None:
+        """Take a claim of a trial back, of which nothing is known yet."""
+        with contextlib.suppress(OSError):
+            self._trial(trial_id).rmdir()
+
+    def _trial(self, trial_id: str) -> Path:
+        return self._folder / f"trial_{trial_id}"
+
+
+class SignOfLife:
+    """Touches a file while a trial runs, so that others know that its process lives.
+
+    A process that is stopped or dead touches nothing.
+
+    Args:
+        folder: the trial's.
+        every_s: seconds between two signs.
+    """
+
+    def __init__(self, folder: Path, every_s: float) -> None:
+        self._file, self._every_s = folder / ALIVE, every_s
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._give, daemon=True, name="candle-alive")
+        self._thread.start()
+
+    def _give(self) -> None:
+        # The start itself is a sign, so a short trial needs none.
+        while not self._over.wait(self._every_s):
+            with contextlib.suppress(OSError):
+                self._file.touch()
+
+    def stop(self) -> None:
+        """The trial has ended."""
+        self._over.set()
+
+
+def _make(folder: Path) -> bool:
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        return False
+    return True

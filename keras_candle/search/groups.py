@@ -1,0 +1,80 @@
+"""Which ranks run a trial together."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from keras_candle import engine as engines
+from keras_candle.engine import detection
+from keras_candle.engine.base import Engine
+from keras_candle.engine.single import SingleEngine
+from keras_candle.errors import SearchError
+from keras_candle.search.oracle import Group
+
+# A process's number on its node, as launchers tell it.
+_LOCAL_RANKS = (
+    "OMPI_COMM_WORLD_LOCAL_RANK",
+    "MPI_LOCALRANKID",
+    "JSM_NAMESPACE_LOCAL_RANK",
+    "PALS_LOCAL_RANKID",
+    "FLUX_TASK_LOCAL_ID",
+    "SLURM_LOCALID",
+)
+
+
+def join(ranks_per_trial: int) -> tuple[Group, Engine]:
+    """The group that this process belongs to, and the engine that connects its ranks.
+
+    Groups of one rank need no MPI between them, so each may end without taking others with it.
+
+    Args:
+        ranks_per_trial: ranks of each group.
+
+    Returns:
+        The group, and its engine.
+
+    Raises:
+        SearchError: when the ranks cannot be divided so.
+        EngineError: when the ranks do not find each other.
+    """
+    if not isinstance(ranks_per_trial, int) or ranks_per_trial < 1:
+        raise SearchError(f"ranks_per_trial={ranks_per_trial!r}, expected a number from 1.")
+    rank, size = place(os.environ)
+    if size % ranks_per_trial:
+        raise SearchError(
+            f"ranks_per_trial={ranks_per_trial}, but there are {size} ranks, which cannot be "
+            f"divided into groups of {ranks_per_trial}. Start a multiple: candle run -np "
+            f"{ranks_per_trial * max(1, size // ranks_per_trial)} script.py"
+        )
+    group = Group(rank // ranks_per_trial, size // ranks_per_trial, ranks_per_trial)
+    if ranks_per_trial == 1:
+        engine: Engine = SingleEngine()
+        engine.local_rank = _local_rank(os.environ)
+        engine.local_size = size
+        return group, engine
+    world = engines.current()
+    connected = world if world.name == "mpi" else engines.make("mpi")
+    engine = connected.split(group.number)
+    # On a node with several groups a rank's device goes by its number among all of them.
+    engine.local_rank, engine.local_size = world.local_rank, world.local_size
+    return group, engine
+
+
+def place(environ: Mapping[str, str]) -> tuple[int, int]:
+    """This process's rank and the number of ranks, as its launcher told it.
+
+    Args:
+        environ: the environment variables.
+    """
+    launcher = detection.detect(environ)
+    if launcher is None:
+        if detection.may_have_launcher(environ):
+            world = engines.current()
+            return world.rank, world.size
+        return 0, 1
+    return int(environ.get(launcher.rank, "0")), int(environ[launcher.size])
+
+
+def _local_rank(environ: Mapping[str, str]) -> int:
+    return next((int(environ[name]) for name in _LOCAL_RANKS if environ.get(name, "").isdigit()), 0)

@@ -1,0 +1,105 @@
+"""What a trial costs: device-seconds, memory, parameters, and how long a prediction takes."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import resource
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+_PREDICTIONS = 5
+_PEAK = "VmHWM:"
+
+
+class Measurement:
+    """Measures one trial from now on.
+
+    Args:
+        ranks: that run it.
+    """
+
+    def __init__(self, ranks: int) -> None:
+        self._ranks, self._began_s = ranks, time.perf_counter()
+        _reset_peak()
+
+    def take(self, model: Any) -> dict[str, float]:
+        """What the trial has cost.
+
+        Args:
+            model: that was trained; None for a trial that trains none of Keras's.
+
+        Returns:
+            "device_seconds" (time of the trial times its ranks), "peak_memory_bytes" of this
+            process, on GPUs of the device; with a model "parameters" and
+            "prediction_latency_s", the median time of the model's call on one row, uncompiled.
+        """
+        found = {
+            "device_seconds": (time.perf_counter() - self._began_s) * self._ranks,
+            "peak_memory_bytes": float(_peak_bytes()),
+        }
+        if model is not None:
+            found["parameters"] = float(model.count_params())
+            with contextlib.suppress(Exception):  # a model that takes no such row has no latency
+                found["prediction_latency_s"] = _latency_s(model)
+        return found
+
+
+def give_memory_back() -> None:
+    """Give what a trial has left behind back to the system, so that processes can stay warm."""
+    keras.backend.clear_session()
+    gc.collect()
+    if sys.platform == "linux":
+        import ctypes
+
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
+def _latency_s(model: Any) -> float:
+    row = keras.tree.map_structure(_one_row, model.input)
+    times = []
+    for _ in range(_PREDICTIONS):
+        began_s = time.perf_counter()
+        keras.tree.map_structure(keras.ops.convert_to_numpy, model(row, training=False))
+        times.append(time.perf_counter() - began_s)
+    return statistics.median(times)
+
+
+def _one_row(tensor: Any) -> Any:
+    shape = [1, *(size or 1 for size in tensor.shape[1:])]
+    return np.zeros(shape, "float32" if "bfloat16" in tensor.dtype else tensor.dtype)
+
+
+def _reset_peak() -> None:
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+    memory, devices = _gpus()
+    for device in devices:
+        memory.reset_memory_stats(device)
+
+
+def _peak_bytes() -> int:
+    memory, devices = _gpus()
+    if devices:
+        return sum(int(memory.get_memory_info(device)["peak"]) for device in devices)
+    with contextlib.suppress(OSError, StopIteration):
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return 1024 * int(next(line for line in lines if line.startswith(_PEAK)).split()[1])
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _gpus() -> tuple[Any, list[str]]:
+    """TensorFlow's account of its memory, and the devices that it knows."""
+    if keras.backend.backend() != "tensorflow":
+        return None, []
+    import tensorflow as tf
+
+    devices = [f"GPU:{i}" for i, _ in enumerate(tf.config.list_logical_devices("GPU"))]
+    return tf.config.experimental, devices

@@ -1,0 +1,96 @@
+"""What a user may ask of a search beside Keras Tuner's own arguments, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras_tuner
+from keras_tuner.src.engine import objective as objectives
+
+from keras_candle.errors import SearchError
+from keras_candle.search.proposals import SEARCHES
+
+# What is measured of each trial, and so can be an objective, a cost or the axis of a front.
+MEASURES = ("device_seconds", "peak_memory_bytes", "parameters", "prediction_latency_s")
+COST = "cost"
+SURROGATES = ("gaussian_process", "random_forest")
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """How a search chooses its trials, see `HyperSpaceOracle`.
+
+    Raises:
+        SearchError: for a value that makes no sense.
+    """
+
+    subspaces: int | None = None
+    overlap: float = 0.25
+    surrogate: str = "gaussian_process"
+    search: str = "subspaces"
+    cost: str = "device_seconds"
+    max_cost: float | None = None
+    per_cost: bool = False
+    lease_s: float = 60.0
+
+    def __post_init__(self) -> None:
+        if self.subspaces is not None and not _is_count(self.subspaces):
+            raise SearchError(f"subspaces={self.subspaces!r}, expected a number from 1, or None.")
+        if not 0 <= self.overlap < 1:
+            raise SearchError(f"overlap={self.overlap!r}, expected a number from 0 to below 1.")
+        for name, value, choices in (
+            ("surrogate", self.surrogate, SURROGATES),
+            ("search", self.search, SEARCHES),
+            ("cost", self.cost, MEASURES),
+        ):
+            if value not in choices:
+                listed = ", ".join(map(repr, choices))
+                raise SearchError(f"{name}={value!r}, expected one of {listed}.")
+        for name in ("max_cost", "lease_s"):
+            number = getattr(self, name)
+            if number is not None and not (isinstance(number, int | float) and number > 0):
+                raise SearchError(f"{name}={number!r}, expected a number above 0.")
+
+
+def make_objective(given: Any) -> Any:
+    """Keras Tuner's objective for what the user named.
+
+    Args:
+        given: a name, a `keras_tuner.Objective`, a list of these, or None. Measured quantities
+            (`MEASURES`, and "cost" for the one that `cost=` names) are minimised.
+
+    Returns:
+        A `keras_tuner.Objective`, or a list of them.
+
+    Raises:
+        SearchError: when nobody knows which way an objective gets better.
+    """
+    if isinstance(given, str):
+        if given in (COST, *MEASURES):
+            return keras_tuner.Objective(given, "min")
+        try:
+            return objectives.create_objective(given)
+        except ValueError as cause:
+            raise SearchError(
+                f"objective={given!r}: it is not known whether it shall be small or large. Say "
+                f"keras_tuner.Objective({given!r}, direction='min') or 'max', name a metric of "
+                f"Keras's such as 'val_loss', or one of {', '.join((COST, *MEASURES))}."
+            ) from cause
+    if isinstance(given, Sequence):
+        if len(given) < 2:
+            raise SearchError(f"objective={given!r}, expected at least two in a list.")
+        return [make_objective(each) for each in given]
+    if given is None or isinstance(given, keras_tuner.Objective):
+        return given
+    raise SearchError(f"objective={given!r}, expected a name or a keras_tuner.Objective.")
+
+
+def parts_of(objective: Any) -> list[Any]:
+    """The objectives of one objective: several of a `MultiObjective`, else itself."""
+    return list(getattr(objective, "objectives", [objective]))
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1

@@ -1,0 +1,231 @@
+"""A search's folder: Keras Tuner's own files, and beside them journals, claims and search.json.
+
+search.json      which search this is: written once, compared by everyone who goes on
+oracle.json      what a stock Keras Tuner oracle reads
+trial_0000/      as Keras Tuner makes them: trial.json, the best epoch's weights
+journals/        one file for each start of each group of ranks: the source of truth
+points/          claimed points of a finite space
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from keras_candle.errors import SearchError
+from keras_candle.search.claims import Claims, is_gone
+from keras_candle.search.journal import Journal, Readers
+from keras_candle.search.ledger import TrialRecord
+
+_FORMAT = 1
+_WRITE_ORACLE_EVERY_S = 10.0
+
+
+class Project:
+    """The folder of one search, as one process uses it.
+
+    Args:
+        folder: of the project.
+        lease_s: see `Claims`.
+    """
+
+    def __init__(self, folder: Path, lease_s: float) -> None:
+        self.folder = folder
+        self.claims = Claims(folder, lease_s)
+        self._journals = folder / "journals"
+        self._readers = Readers(self._journals)
+        self._journal: Journal | None = None
+        self._lowest = 0
+        self._wrote_oracle_s = 0.0
+
+    def begin(self, group: int, identity: dict[str, Any], hyperparameters: Any) -> None:
+        """Make the folder, or see that it is this search's.
+
+        Args:
+            group: the number of the group that writes.
+            identity: what must be the same for a search to go on.
+            hyperparameters: a `keras_tuner.HyperParameters`: the space, as far as it is known.
+                Where the search goes on and it is empty, it is filled with the recorded one.
+
+        Raises:
+            SearchError: when it cannot be written, or is another search's.
+        """
+        space = hyperparameters.get_config()["space"]
+        ours = {"format": _FORMAT, "search": identity, "space": space}
+        try:
+            self._journals.mkdir(parents=True, exist_ok=True)
+            found = _write_once(self.folder / "search.json", ours)
+            self._journal = Journal(self._journals, f"group-{group:05d}")
+        except OSError as cause:
+            raise SearchError(
+                f"The search's folder {self.folder} cannot be written ({cause}). Name one that can."
+            ) from cause
+        if not space:
+            hyperparameters.merge(type(hyperparameters).from_config(
+                {"space": found["space"], "values": {}}))  # fmt: skip
+        else:
+            self._compare(found, ours)
+
+    def _compare(self, found: dict[str, Any], ours: dict[str, Any]) -> None:
+        remedy = "Go on with what it was begun with, name another project, or say overwrite=True."
+        for what, value in ours["search"].items():
+            before = found.get("search", {}).get(what)
+            if before != value:
+                raise SearchError(
+                    f"{self.folder} belongs to another search: its {what} is {before}, here it is "
+                    f"{value}. {remedy}"
+                )
+        if difference := _first_difference(found.get("space", []), ours["space"]):
+            raise SearchError(
+                f"The search space in {self.folder} is another: {difference}. {remedy}"
+            )
+
+    def note(self, event: str, **facts: Any) -> None:
+        """Append a line to this process's journal.
+
+        Raises:
+            SearchError: when it cannot be written.
+        """
+        if self._journal is None:
+            raise SearchError("The project has not begun: call begin() first.")
+        try:
+            self._journal.append(event, **facts)
+        except OSError as cause:
+            raise SearchError(
+                f"{self._journal.path} cannot be written ({cause}); what was there before is whole."
+            ) from cause
+
+    def new_lines(self) -> list[dict[str, Any]]:
+        """What all groups have written since the last call."""
+        return self._readers.new_lines()
+
+    # Trials.
+
+    def free_number(self, max_trials: int | None, known: set[str]) -> str | None:
+        """The lowest number of a trial that nobody is known to have; None past the limit."""
+        while number_of(self._lowest) in known:
+            self._lowest += 1
+        return self._within(self._lowest, max_trials)
+
+    def claim_number(self, trial_id: str, max_trials: int | None) -> str | None:
+        """Claim a trial's number, or the next one that is free; None past the limit."""
+        number = int(trial_id)
+        while (name := self._within(number, max_trials)) is not None:
+            if self.claims.trial(name):
+                return name
+            number += 1
+        return None
+
+    @staticmethod
+    def _within(number: int, max_trials: int | None) -> str | None:
+        return number_of(number) if max_trials is None or number < max_trials else None
+
+    def is_lost(self, record: TrialRecord) -> bool:
+        """Whether the process that runs a trial is gone, or gives no sign any more."""
+        start = record.last_start
+        if is_gone(start.owner):
+            return True
+        return self.claims.silent_s(record.trial_id, start.time_s) > self.claims.lease_s
+
+    def claimed_values(self, trial_id: str) -> dict[str, Any] | None:
+        """The values that a trial was to have, where its point was claimed."""
+        claimed = (each for each in self.claims.points() if each["trial"] == trial_id)
+        return next((dict(each["values"]) for each in claimed), None)
+
+    # Keras Tuner's files.
+
+    def write_trial(self, trial: Any) -> None:
+        """Write trial.json, whole or not at all.
+
+        Raises:
+            SearchError: when it cannot be written.
+        """
+        self._replace(self.folder / f"trial_{trial.trial_id}" / "trial.json", trial.get_state())
+
+    def write_oracle(self, state: Callable[[], dict[str, Any]], *, now: bool) -> None:
+        """Write oracle.json, not more often than every few seconds.
+
+        Args:
+            state: gives what to write.
+            now: whether it is written in any case.
+
+        Raises:
+            SearchError: when it cannot be written.
+        """
+        if now or time.monotonic() - self._wrote_oracle_s > _WRITE_ORACLE_EVERY_S:
+            self._replace(self.folder / "oracle.json", state())
+            self._wrote_oracle_s = time.monotonic()
+
+    def write(self, name: str, content: dict[str, Any]) -> None:
+        """Write a JSON file into the folder, whole or not at all.
+
+        Raises:
+            SearchError: when it cannot be written.
+        """
+        self._replace(self.folder / name, content)
+
+    @staticmethod
+    def _replace(path: Path, content: dict[str, Any]) -> None:
+        # Not synced: the journals are the truth, and a stock oracle's files can be written again.
+        partial = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            partial.write_text(json.dumps(content))
+            os.replace(partial, path)
+        except OSError as cause:
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
+            raise SearchError(
+                f"{path} cannot be written ({cause}); what was there before is whole."
+            ) from cause
+
+
+def number_of(number: int) -> str:
+    """A trial's name."""
+    return f"{number:04d}"
+
+
+def _write_once(path: Path, content: dict[str, Any]) -> dict[str, Any]:
+    """Write a file that is not there yet; returns what it holds, whoever wrote it."""
+    if not path.exists():
+        made = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        made.write_text(json.dumps(content, indent=1))
+        try:
+            os.link(made, path)
+        except FileExistsError:
+            pass
+        finally:
+            made.unlink()
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found
+
+
+def _first_difference(found: list[dict[str, Any]], ours: list[dict[str, Any]]) -> str:
+    """In words; empty where there is none. Hyperparameters may come in another order."""
+    before = {_key(each): each for each in found}
+    now = {_key(each): each for each in ours}
+    for key in before.keys() | now.keys():
+        if before.get(key) != now.get(key):
+            return (
+                f"hyperparameter {key[0]!r} was {_described(before.get(key))}, here it is "
+                f"{_described(now.get(key))}"
+            )
+    return ""
+
+
+def _key(described: dict[str, Any]) -> tuple[str, str]:
+    config = described["config"]
+    return str(config["name"]), json.dumps(config["conditions"], default=str)
+
+
+def _described(described: dict[str, Any] | None) -> str:
+    if described is None:
+        return "not there"
+    hidden = ("name", "conditions")
+    inner = ", ".join(f"{k}={v!r}" for k, v in described["config"].items() if k not in hidden)
+    return f"{described['class_name']}({inner})"

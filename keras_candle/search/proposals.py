@@ -1,0 +1,187 @@
+"""The next trial of a search: what is known is put into arrays, and the engine is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from threadpoolctl import ThreadpoolController
+
+from keras_candle.search.history import Floats, History
+from keras_candle.search.hyperparameters import UnitCube
+from keras_candle.search.ledger import RUNNING, TrialRecord
+from keras_candle.search.pareto import scalarise
+from keras_candle.search.subspaces import Subspace, decompose
+from keras_candle.search.suggestion import Settings, suggest
+
+SEARCHES = ("subspaces", "evolution", "random")
+# Two proposals that differ in the cube may mean the same values; so often another one is drawn.
+_DRAWS = 20
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """The values of the next trial.
+
+    Attributes:
+        values: name to value of the active hyperparameters.
+        subspace: that it comes from, -1 where none was asked.
+        key: the same for points that mean the same trial.
+    """
+
+    values: dict[str, Any]
+    subspace: int
+    key: bytes
+
+
+class Proposals:
+    """Proposes the values of trials.
+
+    Args:
+        settings: of the engine.
+        subspaces: into how many the space is cut; None: one for each worker.
+        search: "subspaces" (a surrogate in each), "evolution" (regularised evolution of the
+            choices, ranked by a surrogate) or "random".
+        seed: of all draws.
+    """
+
+    def __init__(self, settings: Settings, subspaces: int | None, search: str, seed: int) -> None:
+        self.settings, self._count, self._search, self._seed = settings, subspaces, search, seed
+        self._cube = UnitCube(_Nothing())
+        self._known: int = -1
+        self._units: dict[str, Floats] = {}
+        self._threads = ThreadpoolController()
+
+    @property
+    def cube(self) -> UnitCube:
+        """The search space as it is known now."""
+        return self._cube
+
+    def look_at(self, hyperparameters: Any) -> UnitCube:
+        """Take the search space as it is known now.
+
+        Args:
+            hyperparameters: a `keras_tuner.HyperParameters`, to which some may have been added.
+        """
+        if len(hyperparameters.space) != self._known:
+            self._cube, self._known = UnitCube(hyperparameters), len(hyperparameters.space)
+            self._units = {}
+        return self._cube
+
+    def subspaces(self) -> tuple[Subspace, ...]:
+        """How the space is cut now."""
+        settings = self.settings
+        count = self._count or max(settings.workers, 1)
+        return decompose(self._cube.space, count, settings.overlap, seed=self._seed)
+
+    def propose(
+        self,
+        records: Iterable[TrialRecord],
+        objectives: Callable[[TrialRecord], list[float]],
+        home: int,
+        seeds: tuple[int, ...],
+        taken: Iterable[dict[str, Any]] = (),
+    ) -> Proposal | None:
+        """The values of the next trial.
+
+        Args:
+            records: of all trials.
+            objectives: a trial's, each to be minimised; NaN for one that failed.
+            home: the number of the group that asks.
+            seeds: what this trial's draws come from, beside the search's seed.
+            taken: values that other groups have claimed and not told of yet.
+
+        Returns:
+            The proposal; None when every point of a finite space was tried.
+        """
+        rng = np.random.default_rng([self._seed, *seeds])
+        kept = list(records)
+        history = self.history(kept, objectives, rng)
+        tried = set(self._cube.space.keys(self._points(kept)))
+        for values in taken:
+            if self._key(values) not in tried:
+                tried.add(self._key(values))
+                history = history.with_pending(self._cube.unit_of(values))
+        for _ in range(_DRAWS):
+            found = self._ask(history, home, rng)
+            if found is None:
+                return None
+            values = self._cube.values_of(found[0])
+            key = self._key(values)
+            if key not in tried:
+                return Proposal(values, found[1], key)
+            again = self._cube.unit_of(values)
+            history = history.with_pending(again)
+        return None
+
+    def _ask(
+        self, history: History, home: int, rng: np.random.Generator
+    ) -> tuple[Floats, int] | None:
+        space = self._cube.space
+        if not space.dimensions:
+            return None if len(history.units) or len(history.pending) else (np.empty(0), -1)
+        if self._search == "evolution":
+            from keras_candle.search.architecture.evolution import propose
+
+            unit = propose(space, history, self.settings, rng)
+            return None if unit is None else (unit, -1)
+        if self._search == "random":
+            return self._draw(history, rng)
+        cut = self.subspaces()
+        # On matrices of this size a second thread costs more than it brings.
+        with self._threads.limit(limits=1, user_api="blas"):
+            made = suggest(space, history, cut, home % len(cut), self.settings, rng)
+        return None if made is None else (made.unit, made.subspace)
+
+    def _draw(self, history: History, rng: np.random.Generator) -> tuple[Floats, int] | None:
+        space = self._cube.space
+        tried = {space.key(unit) for unit in [*history.units, *history.pending]}
+        if space.count is not None and len(tried) >= space.count:
+            return None
+        while True:
+            for unit in space.sample(16, rng):
+                if space.key(unit) not in tried:
+                    return unit, -1
+
+    def _key(self, values: dict[str, Any]) -> bytes:
+        return self._cube.space.key(self._cube.unit_of(values))
+
+    def history(
+        self,
+        records: list[TrialRecord],
+        objectives: Callable[[TrialRecord], list[float]],
+        rng: np.random.Generator,
+    ) -> History:
+        """What is known, as arrays.
+
+        Args:
+            records: of all trials.
+            objectives: a trial's, each to be minimised; NaN for one that failed.
+            rng: weighs several objectives against each other.
+        """
+        ended = [each for each in records if each.end is not None]
+        running = [each for each in records if each.end is None]
+        values = [objectives(each) for each in ended]
+        several = bool(values) and len(values[0]) > 1
+        whole = scalarise(np.array(values), rng) if several else np.ravel(values)
+        return History(
+            units=self._points(ended),
+            objective=np.asarray(whole, float),
+            cost=np.array([(each.end or {}).get("cost", np.nan) for each in ended], float),
+            fidelity=np.array([(each.end or {}).get("fidelity", 1.0) for each in ended], float),
+            subspace=np.array([each.subspace for each in ended], np.int64),
+            pending=self._points([each for each in running if each.status == RUNNING]),
+        )
+
+    def _points(self, records: list[TrialRecord]) -> Floats:
+        for each in records:
+            if each.trial_id not in self._units:
+                self._units[each.trial_id] = self._cube.unit_of(each.values)
+        points = [self._units[each.trial_id] for each in records]
+        return np.array(points, float).reshape(len(records), len(self._cube.space.dimensions))
+
+
+class _Nothing:
+    space: tuple[()] = ()

@@ -1,0 +1,312 @@
+"""A Keras Tuner tuner whose trials run on groups of ranks, each group with its own oracle."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import time
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import keras
+import keras_tuner
+from keras_tuner import errors
+from keras_tuner.engine import trial as trials
+from keras_tuner.src.engine import tuner_utils
+
+from keras_candle import engine as engines
+from keras_candle.engine.devices import pin_gpu
+from keras_candle.errors import SearchError
+from keras_candle.launcher_messages import STARTED_S, independent, restarts
+from keras_candle.search.groups import join
+from keras_candle.search.insight import table
+from keras_candle.search.measurement import Measurement, give_memory_back
+from keras_candle.search.options import COST, MEASURES, SearchOptions, parts_of
+from keras_candle.search.oracle import HyperSpaceOracle
+from keras_candle.search.reporting import insight_of
+
+_OF_THE_ORACLE = {
+    *SearchOptions.__dataclass_fields__,
+    "seed",
+    "hyperparameters",
+    "tune_new_entries",
+    "allow_new_entries",
+    "max_retries_per_trial",
+    "max_consecutive_failed_trials",
+}
+_LONGEST_WAIT_S = 600.0
+
+
+class CandleTuner(keras_tuner.Tuner):  # type: ignore[misc]
+    """Searches hyperparameters on any number of ranks: `candle run -np 16 search.py`.
+
+    The ranks form groups of `ranks_per_trial`. Each group runs trials of its own, which a model
+    built with `@candle.scalable` trains data-parallel on the group's ranks, and knows all other
+    groups' results from the project's folder, which all of them must see. A group that dies loses
+    its running trial, which another group runs again. Started again, the search goes on.
+
+    Args:
+        hypermodel: a function of `hp` that returns a compiled model, or a
+            `keras_tuner.HyperModel`.
+        objective: see `HyperSpaceOracle`.
+        max_trials: trials of all groups together.
+        ranks_per_trial: ranks of a group.
+        directory: where the project's folder lies; a shared disk on several nodes.
+        project_name: the project's folder.
+        overwrite: whether a search that is there is removed first.
+        **options: those of `HyperSpaceOracle`, and of `keras_tuner.Tuner`.
+
+    Raises:
+        SearchError: for a value that makes no sense, more ranks in a group than there are, a space
+            without a free hyperparameter, a folder of another search.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     class Bowl(CandleTuner):
+        ...         def run_trial(self, trial):
+        ...             return (trial.hyperparameters.Float("x", -1.0, 1.0) - 0.3) ** 2
+        ...     tuner = Bowl(max_trials=12, directory=folder)
+        ...     tuner.search(verbose=0)
+        ...     abs(tuner.get_best_hyperparameters()[0]["x"] - 0.3) < 0.1
+        True
+    """
+
+    def __init__(
+        self,
+        hypermodel: Any = None,
+        objective: Any = None,
+        max_trials: int | None = 10,
+        ranks_per_trial: int = 1,
+        directory: str | os.PathLike[str] | None = None,
+        project_name: str | None = None,
+        overwrite: bool = False,
+        **options: Any,
+    ) -> None:
+        of_the_oracle = {name: options.pop(name) for name in _OF_THE_ORACLE & set(options)}
+        oracle = HyperSpaceOracle(objective, max_trials, **of_the_oracle)
+        oracle.group, self.engine = join(ranks_per_trial)
+        if keras.backend.backend() == "tensorflow":
+            pin_gpu(self.engine)
+        self._model: Any = None
+        folder = Path(directory or ".", project_name or "untitled_project")
+        self._speaks = oracle.group.number == 0 and self.engine.is_root
+        _prepare(folder, overwrite=overwrite, first=self._speaks, alone=oracle.group.count == 1)
+        super().__init__(
+            oracle,
+            hypermodel,
+            directory=None if directory is None else str(directory),
+            project_name=project_name,
+            **options,
+        )
+        self.tuner_id = f"group{oracle.group.number}"
+        oracle.verbose = int(self._speaks)
+        if self._speaks:
+            self._save_tuner()
+        oracle.open()
+        if hypermodel is not None and not oracle.proposals().cube.space.dimensions:
+            raise SearchError(
+                "The model has no free hyperparameter: hp is asked for fixed values only. Let it "
+                "ask for others, such as hp.Float('learning_rate', 1e-4, 1e-1, sampling='log')."
+            )
+
+    # Keras Tuner's files.
+
+    def reload(self) -> None:
+        """Keras Tuner's hook: the search goes on, with the space that the hypermodel has now."""
+        self._populate_initial_space()
+
+    def save(self) -> None:
+        """Keras Tuner's hook. The oracle writes when it has something to write."""
+
+    def _save_tuner(self) -> None:
+        Path(self._get_tuner_fname()).write_text("{}")
+
+    def _get_tuner_fname(self) -> str:
+        # A stock tuner looks for this name.
+        return str(Path(self.project_dir) / "tuner0.json")
+
+    # The search.
+
+    def search(self, *fit_args: Any, **fit_kwargs: Any) -> None:
+        """Run trials until there are enough, or none is left to try.
+
+        Args:
+            *fit_args: for `fit`, such as the data.
+            **fit_kwargs: for `fit`, such as `validation_data` and `epochs`.
+
+        Raises:
+            SearchError: when the objective cannot come out of `fit`, or too many trials failed
+                one after the other; all results are kept.
+        """
+        self._check_objective(fit_kwargs)
+        if "verbose" in fit_kwargs and self._speaks:
+            self.oracle.verbose = fit_kwargs["verbose"]
+        with independent() if self.engine.size == 1 else contextlib.nullcontext():
+            self.on_search_begin()
+            while (trial := self._next_trial()) is not None:
+                self.on_trial_begin(trial)
+                self._try_run_and_update_trial(trial, *fit_args, **fit_kwargs)
+                self.on_trial_end(trial)
+            self.on_search_end()
+
+    def _next_trial(self) -> Any:
+        """The group's next trial, on all its ranks; None when there is none."""
+        state: dict[str, Any] | None = None
+        problem: Exception | None = None
+        if self.engine.is_root:
+            try:
+                self.pre_create_trial()
+                trial = self.oracle.create_trial(self.tuner_id)
+            except Exception as error:
+                problem = error
+            else:
+                state = trial.get_state() if trial.status == "RUNNING" else None
+        state, problem = self.engine.broadcast((state, problem))
+        if problem is not None:
+            raise problem
+        if state is None or self.engine.is_root:
+            return None if state is None else trial
+        trial = trials.Trial.from_state(state)
+        self.oracle.trials[trial.trial_id] = trial
+        return trial
+
+    def _try_run_and_update_trial(self, trial: Any, *fit_args: Any, **fit_kwargs: Any) -> None:
+        outcome: Any = None
+        message = ""
+        status = "COMPLETED"
+        with engines.use(self.engine):
+            measurement = Measurement(self.engine.size)
+            try:
+                results = self.run_trial(trial, *fit_args, **fit_kwargs)
+                outcome = self._metrics_of(trial, results)
+            except (errors.FatalError, SearchError):
+                raise
+            except Exception as error:
+                message = traceback.format_exc()
+                status = "FAILED" if isinstance(error, errors.FailedTrialError) else "INVALID"
+            measured = measurement.take(self._model)
+        every_rank = self.engine.gather_objects((status, message))
+        trial.status, trial.message = next(
+            (each for each in every_rank if each[0] != "COMPLETED"), ("COMPLETED", None)
+        )
+        if trial.status == "COMPLETED" and self.engine.is_root:
+            metrics, step = outcome
+            self.oracle.update_trial(trial.trial_id, {**measured, **metrics}, step=step)
+
+    def _metrics_of(self, trial: Any, results: Any) -> tuple[dict[str, Any], int]:
+        objective = self.oracle.objective
+        reported = self.oracle.trials[trial.trial_id].metrics
+        if results is None and reported.exists(objective.name):
+            return {}, trial.best_step  # run_trial has called oracle.update_trial itself
+        for each in results if isinstance(results, list) else [results]:
+            if isinstance(each, keras.callbacks.History | dict):
+                self._check_names(getattr(each, "history", each))
+        tuner_utils.validate_trial_results(results, objective, "run_trial()")
+        metrics = tuner_utils.convert_to_metrics_dict(results, objective)
+        return metrics, tuner_utils.get_best_step(results, objective)
+
+    def _check_names(self, logs: dict[str, Any]) -> None:
+        for each in parts_of(self.oracle.objective):
+            if each.name not in (*logs, *MEASURES, COST):
+                raise SearchError(
+                    f"The objective {each.name!r} is not among what a trial returned: "
+                    f"{', '.join(sorted(logs))}. Name one of these, or let the model report it."
+                )
+
+    def _check_objective(self, fit_kwargs: dict[str, Any]) -> None:
+        ours = type(self).run_trial is keras_tuner.Tuner.run_trial
+        held_out = ("validation_data", "validation_split")
+        plain = getattr(type(self.hypermodel), "fit", None) is keras_tuner.HyperModel.fit
+        if not (ours and plain) or any(fit_kwargs.get(name) for name in held_out):
+            return
+        for each in parts_of(self.oracle.objective):
+            if each.name.startswith("val_"):
+                raise SearchError(
+                    f"The objective {each.name!r} comes from validation, and search() got neither "
+                    "validation_data nor validation_split. Give it one, or another objective."
+                )
+
+    def _try_build(self, hp: Any) -> Any:
+        self._model = None
+        give_memory_back()
+        self._model = super()._try_build(hp)
+        return self._model
+
+    def _configure_tensorboard_dir(self, callbacks: Any, trial: Any, execution: int = 0) -> None:
+        super()._configure_tensorboard_dir(callbacks, trial, execution)
+        for each in callbacks:
+            if hasattr(each, "run_directory"):  # one run for each trial
+                each.run_directory = Path(each.run_directory) / f"trial_{trial.trial_id}"
+
+    def on_trial_end(self, trial: Any) -> None:
+        """Keras Tuner's hook, on every rank of the group."""
+        problem: Exception | None = None
+        if self.engine.is_root:
+            try:
+                self.oracle.end_trial(trial)
+            except Exception as error:
+                problem = error
+        problem = self.engine.broadcast(problem)
+        self._model = None
+        if problem is not None:
+            raise problem
+
+    def on_search_end(self) -> None:
+        """Keras Tuner's hook: root tells what was found."""
+        self._model = None
+        give_memory_back()
+        if self._speaks:
+            found = self.insight()
+            self.oracle.open().write("insight.json", found)
+            if self.oracle.verbose:
+                print(table(found))  # noqa: T201 - Keras Tuner's own way to speak
+
+    # What was found.
+
+    def insight(self) -> dict[str, Any]:
+        """What was found, as JSON values: see `keras_candle.search.reporting.insight_of`."""
+        return insight_of(self.oracle)
+
+    def pareto_front(self) -> list[Any]:
+        """The trials that none other betters in all objectives, by the first objective.
+
+        Returns:
+            `keras_tuner.engine.trial.Trial` objects; with one objective the best trial alone.
+        """
+        return [self.oracle.trials[trial_id] for trial_id in self.oracle.front()]
+
+
+def _prepare(folder: Path, *, overwrite: bool, first: bool, alone: bool) -> None:
+    """Let one process empty the folder, and the others wait until it has."""
+    # A job that `candle run` starts again goes on, whatever it was to begin with.
+    if not overwrite or restarts():
+        return
+    job = os.environ.get(STARTED_S, "")
+    if not alone and not job:
+        raise SearchError(
+            "overwrite=True on several ranks needs `candle run`, by which they know that they "
+            "belong together. Remove the folder before, or name another project."
+        )
+    mark = folder / ".job"
+    if first:
+        if folder.exists():
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True)
+        mark.write_text(job)
+        return
+    for _ in _until(_LONGEST_WAIT_S):
+        with contextlib.suppress(FileNotFoundError):
+            if mark.read_text() == job:
+                return
+    raise SearchError(f"{folder} was not emptied by the first rank within {_LONGEST_WAIT_S:.0f} s.")
+
+
+def _until(seconds: float) -> Iterator[None]:
+    deadline_s = time.monotonic() + seconds
+    while time.monotonic() < deadline_s:
+        yield
+        time.sleep(0.02)
