@@ -237,7 +237,9 @@ class CandleTuner(keras_tuner.Tuner):  # type: ignore[misc]
         return self._model
 
     def _configure_tensorboard_dir(self, callbacks: Any, trial: Any, execution: int = 0) -> None:
-        super()._configure_tensorboard_dir(callbacks, trial, execution)
+        # Keras Tuner's needs the package tensorboard, also where nobody uses it.
+        if any(type(each).__name__ == "TensorBoard" for each in callbacks):
+            super()._configure_tensorboard_dir(callbacks, trial, execution)
         for each in callbacks:
             if hasattr(each, "run_directory"):  # one run for each trial
                 each.run_directory = Path(each.run_directory) / f"trial_{trial.trial_id}"
