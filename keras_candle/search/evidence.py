@@ -105,6 +105,23 @@ def level(values: Floats) -> Floats:
     return np.asarray(np.where(z > 1.0, 1.0 + np.log(np.maximum(z, 1.0)), z))
 
 
+def with_low_end(values: Floats) -> tuple[Floats, float]:
+    """Levelled values whose low end grows by its logarithm only, like the high one.
+
+    Where most of an objective is a plain with a narrow hole, the depth of the hole would be all
+    that a surrogate sees.
+
+    Args:
+        values: float [n], from `level`.
+
+    Returns:
+        float [n], and the sum of the logarithms of the slopes, by which a likelihood of these
+        values can be compared with one of those.
+    """
+    low = np.log(np.maximum(-values, 1.0))
+    return np.where(values < -1.0, -1.0 - low, values), -float(low.sum())
+
+
 def _features(space: SearchSpace, units: Floats, fidelity: Floats | None) -> Floats:
     features = space.features(units)
     if fidelity is None:

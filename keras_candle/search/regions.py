@@ -133,6 +133,17 @@ def incumbents(evidence: Evidence, apart: float) -> list[int]:
     return chosen
 
 
+def inner(box: Subspace, margin: float) -> Subspace:
+    """The box without its outer parts along continuous dimensions.
+
+    Args:
+        box: to be shrunk.
+        margin: the part of its width that is taken off on both sides.
+    """
+    shrunk = margin * (box.upper - box.lower) * (np.array(box.sizes) == 0)
+    return replace(box, lower=box.lower + shrunk, upper=box.upper - shrunk)
+
+
 def trust_box(space: SearchSpace, everything: Subspace, centre: Floats, edge: float) -> Subspace:
     """A box around a point; categories without an order stay free.
 

@@ -150,6 +150,9 @@ def _boxes(
             continue
         more = (number + 1) // 2
         parts = cut(space, box, overlap, weights, seed, more / number) or (box, box)
+        # Values don't always halve: the larger part gets the more boxes.
+        left, right = (float(part.widths().prod()) for part in parts)
+        more = min(max(round(number * left / (left + right)), 1), number - 1)
         boxes += [(parts[0], more), (parts[1], number - more)]
     return done
 

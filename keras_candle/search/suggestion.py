@@ -20,6 +20,7 @@ from keras_candle.search.regions import (
     choose_subspace,
     deepen,
     incumbents,
+    inner,
     trust_box,
 )
 from keras_candle.search.space import SearchSpace
@@ -34,6 +35,8 @@ SURROGATES: dict[str, Callable[..., Any]] = {
 PREDICTING_POINTS = 200
 # Finite spaces with fewer points than this are looked through whole.
 LISTED = 2_000
+# Of the whole cube as a region. Without any, most trials go to its many corners.
+_MARGINS = (0.0, 0.0, 0.08, 0.16)
 
 
 @dataclass(frozen=True)
@@ -184,14 +187,15 @@ def _region(
     rng: np.random.Generator,
 ) -> Region:
     everything = whole(space)
-    if settings.workers < 4 and len(subspaces) == 1:
-        return Region(everything, subspaces[0].index)
+    explore, anywhere = _shares(space, evidence, settings)
+    if len(subspaces) == 1:
+        explore = 0.0
     kind = rng.random()
-    if kind < 0.25:
+    if kind < explore:
         number = choose_subspace(history, evidence, subspaces, home, rng)
         return Region(deepen(space, subspaces[number], evidence, rng), number)
-    if settings.workers < 4 or kind < 0.4:
-        return Region(everything, home)
+    if kind < anywhere:
+        return Region(inner(everything, rng.choice(_MARGINS)), home)
     places = incumbents(evidence, 0.2 * np.sqrt(len(space)) * 0.5)
     chances = 0.5 ** np.arange(len(places))
     number = int(rng.choice(places, p=chances / chances.sum()))
@@ -200,6 +204,16 @@ def _region(
     owners = [each.index for each in subspaces if each.contains(centre[None])[0]]
     owner = home if home in owners or not owners else int(rng.choice(owners))
     return Region(trust_box(space, everything, centre, edge), owner, centre)
+
+
+def _shares(space: SearchSpace, evidence: Evidence, settings: Settings) -> tuple[float, float]:
+    """The part of the trials that goes to subspaces, and to those or anywhere."""
+    if settings.workers < 4:
+        return 0.0, 1.0
+    # A box around the best of a few trials is a box around nothing.
+    if len(evidence.values) < 10 * len(space):
+        return 0.15, 0.8
+    return 0.25, 0.45
 
 
 def _learned_from(

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from keras_candle.search.acquisition import log_expected_improvement, log_probability_below
-from keras_candle.search.evidence import Evidence, level
+from keras_candle.search.evidence import Evidence, level, with_low_end
 from keras_candle.search.gaussian_process import (
     GaussianProcess,
     fit_gaussian_process,
@@ -22,6 +22,7 @@ from keras_candle.search.space import SearchSpace
 Fit = Callable[..., Any]
 # The cost is a simpler function than the objective: few trials tell enough of it.
 _COST_POINTS = 80
+_BOLDNESS = (1.0,)
 _FIRST_STAGE, _STAGE = 20, 1.1
 # A failed trial is held to say something of points that are this alike, and no less.
 _FAILURE_SCALE = 0.15
@@ -37,6 +38,8 @@ class Worth:
         evidence: what the models learned from.
         model: of the objective.
         best: the value to be improved on; None: no trial has kept the limit of the cost yet.
+        boldness: what the standard deviation is multiplied by; the corners of a cube, of which
+            the least is known, lose their charm when it is small.
         cost: of the logarithm of the cost; None where cost doesn't matter.
         exponent: of the cost that the improvement is divided by.
         limit: logarithm of the highest cost; None without.
@@ -46,6 +49,7 @@ class Worth:
     evidence: Evidence
     model: Any
     best: float | None
+    boldness: float = 1.0
     cost: Any = None
     exponent: float = 0.0
     limit: float | None = None
@@ -56,7 +60,7 @@ class Worth:
         score = np.zeros(len(units))
         if self.best is not None:
             mean, std = self.model.predict(features)
-            score += log_expected_improvement(mean, std, self.best)
+            score += log_expected_improvement(mean, self.boldness * std, self.best)
         if self.cost is not None:
             mean, std = self.cost.predict(features)
             score -= self.exponent * mean
@@ -95,9 +99,13 @@ def worth_of(
         limit: the highest cost; None without.
         rng: for the fits.
     """
-    earlier = None if fit is not fit_gaussian_process else staged_fit(evidence)
-    model = fit(evidence.features[chosen], evidence.values[chosen], rng, earlier)
-    best = _best(evidence, chosen, model)
+    earlier, values = None, evidence.values
+    if fit is fit_gaussian_process:
+        stage = _stage(evidence)
+        earlier = stage.model
+        values = with_low_end(values)[0] if stage.low_end else values
+    model = fit(evidence.features[chosen], values[chosen], rng, earlier)
+    best = _best(evidence, values, chosen, model)
     if len(evidence.pending):
         # A running trial is believed to give what is expected of it (kriging believer).
         model = model.with_points(evidence.pending, model.predict(evidence.pending)[0])
@@ -105,37 +113,57 @@ def worth_of(
     if exponent or limit is not None:
         cost = _cost_model(evidence, fit, rng)
     return Worth(
-        space, evidence, model, best, cost, exponent, None if limit is None else np.log(limit)
+        space,
+        evidence,
+        model,
+        best,
+        float(rng.choice(_BOLDNESS)),
+        cost,
+        exponent,
+        None if limit is None else np.log(limit),
     )
 
 
-def staged_fit(evidence: Evidence) -> GaussianProcess:
+@dataclass(frozen=True)
+class _Stage:
+    """The fit to the first trials, and whether the low end of the values was levelled for it."""
+
+    model: GaussianProcess
+    low_end: bool
+
+
+def _stage(evidence: Evidence) -> _Stage:
     """The fit to the first trials, whose number grows by a tenth from stage to stage.
 
     It is where a fit to all begins. As it depends on the first trials alone, it is the same for
     many decisions, and remembered between them.
-
-    Args:
-        evidence: at least one trial.
     """
     count = len(evidence.values)
     if count > _FIRST_STAGE:
         stages = np.log(count / _FIRST_STAGE) // np.log(_STAGE)
         count = int(_FIRST_STAGE * _STAGE**stages)
     features, objective = evidence.features[:count], evidence.objective[:count]
-    return _remembered_fit(features.tobytes(), objective.tobytes(), features.shape[1])
+    return _remembered_stage(features.tobytes(), objective.tobytes(), features.shape[1])
 
 
 @lru_cache(maxsize=16)
-def _remembered_fit(features: bytes, objective: bytes, columns: int) -> GaussianProcess:
+def _remembered_stage(features: bytes, objective: bytes, columns: int) -> _Stage:
     points = np.frombuffer(features).reshape(-1, columns)
     values = level(np.frombuffer(objective))
     rng = np.random.default_rng(len(values))
     chosen = representatives(values, columns, rng)
-    return fit_gaussian_process(points[chosen], values[chosen], rng)
+    points, values = points[chosen], values[chosen]
+    plain = fit_gaussian_process(points, values, rng)
+    bent, slopes = with_low_end(values)
+    if slopes == 0.0:
+        return _Stage(plain, False)
+    other = fit_gaussian_process(points, bent, rng)
+    if other.loss - slopes < plain.loss:
+        return _Stage(other, True)
+    return _Stage(plain, False)
 
 
-def _best(evidence: Evidence, chosen: Any, model: Any) -> float | None:
+def _best(evidence: Evidence, values: Floats, chosen: Any, model: Any) -> float | None:
     feasible = evidence.feasible[chosen]
     if not feasible.any():
         return None
@@ -145,7 +173,7 @@ def _best(evidence: Evidence, chosen: Any, model: Any) -> float | None:
         features = features.copy()
         features[:, -1] = 1.0
     elif model.noise < 0.05:
-        return float(evidence.values[rows].min())
+        return float(values[rows].min())
     # With noise, or at a part of the fidelity, the lowest number seen is too good to be true.
     return float(model.predict(features)[0].min())
 
