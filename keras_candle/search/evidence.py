@@ -45,6 +45,19 @@ class Evidence:
         over = np.where(self.feasible, 0.0, np.ptp(self.values) + np.nan_to_num(self.log_cost))
         return np.asarray(self.values + np.where(self.feasible, 0.0, over - over.min() + 1.0))
 
+    def cheapness(self, rows: NDArray[np.int64], exponent: float) -> Floats:
+        """Float [k]: one over the cost of some trials, to the power of an exponent.
+
+        Args:
+            rows: int [k], their numbers. One of unknown cost costs as much as the middle one.
+            exponent: 0.0: all alike.
+        """
+        known = self.log_cost[np.isfinite(self.log_cost)]
+        if not exponent or not len(known):
+            return np.ones(len(rows))
+        cost = self.log_cost[rows]
+        return np.asarray(np.exp(-exponent * np.where(np.isnan(cost), np.median(known), cost)))
+
     def features_of(self, space: SearchSpace, units: Floats) -> Floats:
         """The features of points, at full fidelity.
 

@@ -37,6 +37,7 @@ def choose_subspace(
     evidence: Evidence,
     subspaces: Sequence[Subspace],
     home: int,
+    cost_exponent: float,
     rng: np.random.Generator,
 ) -> int:
     """A bandit over the subspaces: those with good trials get more, none is left alone.
@@ -49,7 +50,8 @@ def choose_subspace(
         evidence: the same, levelled.
         subspaces: to choose from.
         home: the one that the asking worker prefers, where others aren't clearly better.
-        rng: breaks ties.
+        cost_exponent: of the cost of the best inside, that the chances are divided by.
+        rng: chooses, by those chances.
 
     Returns:
         The index of a subspace.
@@ -65,6 +67,7 @@ def choose_subspace(
     scores = (rewards - rewards.min()) / spread + np.sqrt(np.log(total + 1) / (given + 1))
     scores[home] += 0.1
     chances = np.exp(4 * (scores - scores.max()))
+    chances *= [_cheapness(evidence, each, cost_exponent) for each in subspaces]
     return int(rng.choice(count, p=chances / chances.sum()))
 
 
@@ -75,10 +78,19 @@ def _reward(evidence: Evidence, box: Subspace) -> float:
     return -float(inside[: max(1, len(inside) // 10)].mean())
 
 
+def _cheapness(evidence: Evidence, box: Subspace, exponent: float) -> float:
+    inside = np.flatnonzero(box.contains(evidence.units))
+    if not len(inside):
+        return 1.0
+    best = inside[evidence.merits[inside].argmin()]
+    return float(evidence.cheapness(np.array([best]), exponent)[0])
+
+
 def deepen(
     space: SearchSpace,
     box: Subspace,
     evidence: Evidence,
+    cost_exponent: float,
     rng: np.random.Generator,
 ) -> Subspace:
     """A part of a subspace, the smaller the more is known inside: splits get deeper with evidence.
@@ -87,6 +99,7 @@ def deepen(
         space: that the box belongs to.
         box: to begin with.
         evidence: decides how deep, and towards which half.
+        cost_exponent: of the cost of the best inside, that the chances of a half are divided by.
         rng: sometimes takes the half that looks worse.
 
     Returns:
@@ -99,8 +112,9 @@ def deepen(
         if parts is None:
             break
         rewards = np.array([_reward(evidence, part) for part in parts])
-        better = int(rewards.argmax())
-        box = parts[better if rng.random() < 0.75 else 1 - better]
+        chances = np.where(rewards == rewards.max(), 0.75, 0.25)
+        chances *= [_cheapness(evidence, part, cost_exponent) for part in parts]
+        box = parts[int(rng.choice(2, p=chances / chances.sum()))]
     return box
 
 

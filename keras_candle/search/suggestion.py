@@ -192,12 +192,14 @@ def _region(
         explore = 0.0
     kind = rng.random()
     if kind < explore:
-        number = choose_subspace(history, evidence, subspaces, home, rng)
-        return Region(deepen(space, subspaces[number], evidence, rng), number)
+        number = choose_subspace(history, evidence, subspaces, home, settings.cost_exponent, rng)
+        box = deepen(space, subspaces[number], evidence, settings.cost_exponent, rng)
+        return Region(box, number)
     if kind < anywhere:
         return Region(inner(everything, rng.choice(_MARGINS)), home)
     places = incumbents(evidence, 0.2 * np.sqrt(len(space)) * 0.5)
     chances = 0.5 ** np.arange(len(places))
+    chances *= evidence.cheapness(np.array(places), settings.cost_exponent)
     number = int(rng.choice(places, p=chances / chances.sum()))
     centre = evidence.units[number]
     edge = float(np.exp(rng.uniform(np.log(0.02), np.log(0.63))))

@@ -22,10 +22,10 @@ from keras_candle.search.space import SearchSpace
 Fit = Callable[..., Any]
 # The cost is a simpler function than the objective: few trials tell enough of it.
 _COST_POINTS = 80
+_FAILED_POINTS = 80
 _BOLDNESS = (1.0,)
 _FIRST_STAGE, _STAGE = 20, 1.1
-# A failed trial is held to say something of points that are this alike, and no less.
-_FAILURE_SCALE = 0.15
+_FAILURE_REACH = (0.03, 0.15)
 _FAILURES_EXPECTED = 0.05
 
 
@@ -74,8 +74,9 @@ class Worth:
         failed, fine = self.evidence.failed, self.evidence.features
         if not len(failed):
             return np.zeros(len(features))
-        near = _closeness(features, failed).sum(axis=1)
-        safe = _closeness(features, fine).sum(axis=1)
+        reach = _reach(self.evidence)
+        near = _closeness(features, failed, reach).sum(axis=1)
+        safe = _closeness(features, fine, reach).sum(axis=1)
         return np.asarray(np.log1p(-(near + _FAILURES_EXPECTED) / (near + safe + 1.0)))
 
 
@@ -104,7 +105,8 @@ def worth_of(
         stage = _stage(evidence)
         earlier = stage.model
         values = with_low_end(values)[0] if stage.low_end else values
-    model = fit(evidence.features[chosen], values[chosen], rng, earlier)
+    features, known = _with_failures(evidence, evidence.features[chosen], values[chosen])
+    model = fit(features, known, rng, earlier)
     best = _best(evidence, values, chosen, model)
     if len(evidence.pending):
         # A running trial is believed to give what is expected of it (kriging believer).
@@ -178,6 +180,18 @@ def _best(evidence: Evidence, values: Floats, chosen: Any, model: Any) -> float 
     return float(model.predict(features)[0].min())
 
 
+def _with_failures(evidence: Evidence, features: Floats, values: Floats) -> tuple[Floats, Floats]:
+    """With the failed trials where most trials fail, as bad ones. Others may have had bad luck."""
+    failed, fine = evidence.failed[-_FAILED_POINTS:], evidence.features
+    if not len(failed):
+        return features, values
+    reach = _reach(evidence)
+    near = _closeness(failed, failed, reach).sum(axis=1)
+    hopeless = failed[near > 1.5 * _closeness(failed, fine, reach).sum(axis=1)]
+    bad = np.full(len(hopeless), values.max())
+    return np.concatenate([features, hopeless]), np.concatenate([values, bad])
+
+
 def _cost_model(evidence: Evidence, fit: Fit, rng: np.random.Generator) -> Any:
     known = np.flatnonzero(np.isfinite(evidence.log_cost))
     if len(known) < 3:
@@ -187,9 +201,15 @@ def _cost_model(evidence: Evidence, fit: Fit, rng: np.random.Generator) -> Any:
     return fit(evidence.features[known], evidence.log_cost[known], rng)
 
 
-def _closeness(features: Floats, others: Floats) -> Floats:
-    scale = _FAILURE_SCALE * np.sqrt(features.shape[1])
-    squares = (
-        (features**2).sum(1)[:, None] + (others**2).sum(1) - 2 * features @ others.T
-    ) / scale**2
-    return np.asarray(np.exp(-0.5 * np.maximum(squares, 0.0)))
+def _reach(evidence: Evidence) -> float:
+    """How far a trial tells whether others fail: about as far as to the next one."""
+    columns = evidence.features.shape[1]
+    count = len(evidence.features) + len(evidence.failed)
+    part = np.clip(0.4 * count ** (-1 / columns), *_FAILURE_REACH)
+    return float(part * np.sqrt(columns))
+
+
+def _closeness(features: Floats, others: Floats, reach: float) -> Floats:
+    squares = -2 * features @ others.T
+    squares += (features**2).sum(1)[:, None] + (others**2).sum(1)
+    return np.asarray(np.exp(-0.5 * np.maximum(squares, 0.0) / reach**2))

@@ -1,0 +1,166 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from keras_candle.errors import SearchError
+from keras_candle.search.history import History
+from keras_candle.search.space import Dimension, SearchSpace
+from keras_candle.search.subspaces import decompose
+from keras_candle.search.suggestion import Settings, suggest
+from tests.search.spaces import CONDITIONAL, CONTINUOUS, FINITE, SPACES, history_of
+
+
+def ask(space, history, settings=None, seed=0, subspaces=1):
+    settings = settings or Settings()
+    boxes = decompose(space, subspaces)
+    return suggest(space, history, boxes, seed % subspaces, settings, np.random.default_rng(seed))
+
+
+def search(space, function, trials, settings=None, seed=0, subspaces=1):
+    """Units and values of a search by one worker; `function` gives NaN where a trial fails."""
+    units, values = np.empty((0, len(space))), np.empty(0)
+    for number in range(trials):
+        history = history_of(units, values)
+        made = ask(space, history, settings, 1000 * seed + number, subspaces)
+        units = np.vstack([units, made.unit])
+        values = np.append(values, function(made.unit))
+    return units, values
+
+
+def bowl(unit):
+    return float(np.nansum((unit - 0.31) ** 2))
+
+
+@pytest.mark.parametrize("workers", [1, 8])
+def test_a_bowl_is_searched_to_its_bottom(workers):
+    settings = Settings(workers=workers, budget=40)
+    _, values = search(CONTINUOUS, bowl, 40, settings, subspaces=workers)
+    assert values.min() < 1e-4
+
+
+@pytest.mark.parametrize("surrogate", ["gaussian_process", "random_forest"])
+@pytest.mark.parametrize("name", SPACES)
+def test_the_same_arguments_give_the_same_suggestion(name, surrogate):
+    space = SPACES[name]
+    points = space.sample(15, np.random.default_rng(1))
+    history = history_of(points[:10], [bowl(unit) for unit in points[:10]], points[10:])
+    settings = Settings(workers=8, surrogate=surrogate)
+    first, second = (ask(space, history, settings, seed=5, subspaces=3) for _ in range(2))
+    np.testing.assert_array_equal(first.unit, second.unit)
+    assert first.subspace == second.subspace
+
+
+@pytest.mark.parametrize("scale", [(1e6, 0.0), (1.0, 1e6)])
+def test_the_units_of_the_objective_make_no_difference(scale):
+    def coarse(unit):
+        return round(1024 * (4 * unit[0] - 1) ** 2 + 1024 * unit[1]) / 1024
+
+    factor, offset = scale
+    plain, _ = search(CONTINUOUS, coarse, 16)
+    other, _ = search(CONTINUOUS, lambda unit: factor * coarse(unit) + offset, 16)
+    np.testing.assert_array_equal(plain, other)
+
+
+@pytest.mark.parametrize("workers", [1, 8])
+def test_a_finite_space_is_exhausted_exactly(workers):
+    settings = Settings(workers=workers, budget=40)
+    units, values = search(FINITE, bowl, 18, settings, subspaces=workers)
+    assert len(set(FINITE.keys(units))) == 18
+    assert ask(FINITE, history_of(units, values), settings, subspaces=workers) is None
+
+
+def test_running_and_failed_points_are_not_asked_again():
+    points = FINITE.all_points()
+    values = np.append([1.0, 2.0, 3.0, 4.0], np.full(6, np.nan))
+    history = history_of(points[:10], values, points[10:17])
+    np.testing.assert_array_equal(ask(FINITE, history).unit, points[17])
+
+
+def test_every_point_running_means_that_none_is_left():
+    assert ask(FINITE, replace(History.empty(3), pending=FINITE.all_points())) is None
+
+
+def test_where_trials_fail_fewer_are_sent():
+    def half_fails(unit):
+        return np.nan if unit[0] > 0.5 else bowl(1 - unit)
+
+    # Without the failures all would go there: the minimum is at .69.
+    units, _ = search(CONTINUOUS, half_fails, 40)
+    assert (units[20:, 0] > 0.5).mean() < 0.5
+
+
+def test_a_search_goes_on_while_a_third_of_the_trials_fail():
+    random = np.random.default_rng(0)
+    _, values = search(CONTINUOUS, lambda unit: np.nan if random.random() < 0.3 else bowl(unit), 50)
+    assert np.nanmin(values) < 1e-3
+
+
+def test_conditional_points_are_canonical_and_good():
+    settings = Settings(workers=4, budget=50)
+    units, values = search(CONDITIONAL, lambda u: bowl(u) + np.isnan(u[3]), 50, settings)
+    np.testing.assert_array_equal(CONDITIONAL.canonical(units), units)
+    assert not np.isnan(units[values.argmin(), 3])
+
+
+def test_a_constant_objective_is_no_obstacle():
+    units, _ = search(CONTINUOUS, lambda unit: 1.0, 12)
+    assert len(set(CONTINUOUS.keys(units))) == 12
+
+
+def test_what_one_subspace_finds_leads_the_others():
+    rng = np.random.default_rng(0)
+    points = np.vstack(
+        [CONTINUOUS.sample(40, rng), np.full((5, 2), 0.8) + rng.normal(0, 0.02, (5, 2))]
+    )
+    history = history_of(points, [abs(unit - 0.8).sum() for unit in points])
+    asked = [ask(CONTINUOUS, history, Settings(workers=8), s, 8).unit for s in range(24)]
+    assert (np.linalg.norm(np.array(asked) - 0.8, axis=1) < 0.1).mean() > 0.4
+
+
+@pytest.mark.parametrize(("exponent", "least", "most"), [(1.0, 0.8, 1.0), (0.0, 0.25, 0.75)])
+def test_the_cheap_one_of_two_equal_regions_gets_the_trials(exponent, least, most):
+    def both_halves_alike(unit):
+        away = np.array([2 * unit[0] % 1, unit[1]]) - 0.37
+        return (away**2 + 0.1 * (1 - np.cos(12 * away))).sum()
+
+    units = CONTINUOUS.sample(8, np.random.default_rng(0))
+    settings = Settings(workers=8, budget=80, cost_exponent=exponent)
+    for number in range(72):
+        cost = np.where(units[:, 0] < 0.5, 10.0, 1.0)
+        history = history_of(units, [both_halves_alike(unit) for unit in units], cost=cost)
+        units = np.vstack([units, ask(CONTINUOUS, history, settings, number, 4).unit])
+    assert least <= (units[40:, 0] > 0.5).mean() <= most
+
+
+def test_a_limit_of_the_cost_is_kept():
+    units = CONTINUOUS.sample(20, np.random.default_rng(0))
+    for number in range(20):
+        history = history_of(units, [bowl(1 - u) for u in units], cost=0.1 + units[:, 0])
+        made = ask(CONTINUOUS, history, Settings(cost_limit=0.6, budget=40), number)
+        units = np.vstack([units, made.unit])
+    assert (units[20:, 0] < 0.55).mean() > 0.8
+    assert min(abs(units[20:, 0] - 0.5)) < 0.05
+
+
+def test_trials_at_a_part_of_the_fidelity_tell_of_whole_ones():
+    units = CONTINUOUS.sample(30, np.random.default_rng(0))
+    fidelity = np.where(np.arange(30) % 3, 1 / 9, 1.0)
+    # At a low fidelity all looks better than it is.
+    objective = [bowl(u) - 1.0 + f for u, f in zip(units, fidelity, strict=True)]
+    history = history_of(units, objective, fidelity=fidelity)
+    asked = np.array([ask(CONTINUOUS, history, seed=seed).unit for seed in range(5)])
+    assert np.median(np.linalg.norm(asked - 0.31, axis=1)) < 0.15
+
+
+def test_the_order_of_categories_does_not_matter():
+    space = SearchSpace([Dimension("kind", 8, ordered=False), Dimension("x")])
+    for best in (0, 3, 7):
+        _, values = search(space, lambda u, best=best: bowl(u[1:]) + (int(u[0] * 8) != best), 35)
+        assert values.min() < 0.01
+
+
+@pytest.mark.parametrize("wrong", [{"surrogate": "oracle"}, {"workers": 0}, {"budget": 0}])
+def test_settings_out_of_range_are_named(wrong):
+    with pytest.raises(SearchError, match=str(next(iter(wrong)))):
+        Settings(**wrong)
