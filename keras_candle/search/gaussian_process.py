@@ -18,7 +18,7 @@ from keras_candle.search.kernels import pair_correlations, product, squared_diff
 # Hyperparameters are fitted to so many points; the prediction uses all that are given.
 FITTED_POINTS = 100
 _FEWEST_POINTS = 64
-_STEPS = 30
+_FIRST_STEPS, _STEPS = 6, 18
 # From an earlier fit it is not far.
 _FURTHER_STEPS = 8
 # Natural logarithms of: variance of the product, of the sum, of the noise.
@@ -131,21 +131,24 @@ def fit_gaussian_process(
     columns = features.shape[1]
     chosen = representatives(values, columns, rng)
     x, y = features[chosen], (values[chosen] - shift) / scale
-    starts = _starts(columns) if previous is None else [previous.logarithms]
     squares, pairs = squared_differences(x), np.triu_indices(len(x), 1)
-    found = [
-        minimize(
+
+    def descend(start: Floats, most: int) -> Any:
+        return minimize(
             _negative_log_posterior,
             start,
             args=(x, y, squares, pairs),
             jac=True,
             method="L-BFGS-B",
             bounds=[_PRODUCT_BOUNDS] * columns + [_SUM_BOUNDS] * columns + [*_VARIANCE_BOUNDS],
-            options={"maxiter": _STEPS if previous is None else _FURTHER_STEPS},
+            options={"maxiter": most},
         )
-        for start in starts
-    ]
-    best = min(found, key=lambda each: float(each.fun))
+
+    if previous is None:
+        begun = [descend(start, _FIRST_STEPS) for start in _starts(columns)]
+        best = descend(min(begun, key=lambda each: float(each.fun)).x, _STEPS)
+    else:
+        best = descend(previous.logarithms, _FURTHER_STEPS)
     model = _condition(best.x, features, values, shift, scale)
     return replace(model, loss=float(best.fun) + len(x) * float(np.log(scale)))
 

@@ -159,7 +159,7 @@ def _remembered_stage(features: bytes, objective: bytes, columns: int) -> _Stage
     bent, slopes = with_low_end(values)
     if slopes == 0.0:
         return _Stage(plain, False)
-    other = fit_gaussian_process(points, bent, rng)
+    other = fit_gaussian_process(points, bent, rng, plain)
     if other.loss - slopes < plain.loss:
         return _Stage(other, True)
     return _Stage(plain, False)
@@ -213,3 +213,8 @@ def _closeness(features: Floats, others: Floats, reach: float) -> Floats:
     squares = -2 * features @ others.T
     squares += (features**2).sum(1)[:, None] + (others**2).sum(1)
     return np.asarray(np.exp(-0.5 * np.maximum(squares, 0.0) / reach**2))
+
+
+def forget_stages() -> None:
+    """Let the next decision fit all anew; it will be the same."""
+    _remembered_stage.cache_clear()
