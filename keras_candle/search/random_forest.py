@@ -53,11 +53,6 @@ class RandomForest:
         floor = 1e-6 * max(float(self.values.std()), 1e-12)
         return means.mean(axis=0), np.sqrt(variance) + floor
 
-    def correlation(self, features: Floats, others: Floats) -> Floats:
-        """Float [m, k]: the part of the trees in which two points share a leaf."""
-        left, right = self.forest.apply(features), self.forest.apply(others)
-        return np.asarray((left[:, None, :] == right[None, :, :]).mean(axis=2))
-
     def with_points(self, features: Floats, values: Floats) -> RandomForest:
         """The same forest: pending points don't change it, they are only not asked again."""
         del features, values

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 # Finite spaces up to this many points are counted and, when hardly any is left, listed.
 COUNTED = 1_000_000
-_BELOW_ONE = 1 - 1e-12
 
 
 @dataclass(frozen=True)
@@ -129,15 +128,6 @@ class SearchSpace:
             if each.parents:
                 columns.append((~missing).astype(float))
         return np.stack(columns, axis=1) if columns else np.zeros((len(points), 0))
-
-    @cached_property
-    def groups(self) -> NDArray[np.int64]:
-        """Int [f]: the dimension that each column of the features belongs to."""
-        owners = []
-        for number, each in enumerate(self.dimensions):
-            single = each.ordered or each.size is None or each.size == 2
-            owners += [number] * ((1 if single else each.size or 1) + bool(each.parents))
-        return np.array(owners, np.int64)
 
     def sample(
         self, count: int, rng: np.random.Generator, subspace: Subspace | None = None

@@ -23,7 +23,6 @@ Fit = Callable[..., Any]
 # The cost is a simpler function than the objective: few trials tell enough of it.
 _COST_POINTS = 80
 _FAILED_POINTS = 80
-_BOLDNESS = (1.0,)
 _FIRST_STAGE, _STAGE = 20, 1.1
 _FAILURE_REACH = (0.03, 0.15)
 _FAILURES_EXPECTED = 0.05
@@ -38,8 +37,6 @@ class Worth:
         evidence: what the models learned from.
         model: of the objective.
         best: the value to be improved on; None: no trial has kept the limit of the cost yet.
-        boldness: what the standard deviation is multiplied by; the corners of a cube, of which
-            the least is known, lose their charm when it is small.
         cost: of the logarithm of the cost; None where cost doesn't matter.
         exponent: of the cost that the improvement is divided by.
         limit: logarithm of the highest cost; None without.
@@ -49,7 +46,6 @@ class Worth:
     evidence: Evidence
     model: Any
     best: float | None
-    boldness: float = 1.0
     cost: Any = None
     exponent: float = 0.0
     limit: float | None = None
@@ -60,7 +56,7 @@ class Worth:
         score = np.zeros(len(units))
         if self.best is not None:
             mean, std = self.model.predict(features)
-            score += log_expected_improvement(mean, self.boldness * std, self.best)
+            score += log_expected_improvement(mean, std, self.best)
         if self.cost is not None:
             mean, std = self.cost.predict(features)
             score -= self.exponent * mean
@@ -119,7 +115,6 @@ def worth_of(
         evidence,
         model,
         best,
-        float(rng.choice(_BOLDNESS)),
         cost,
         exponent,
         None if limit is None else np.log(limit),

@@ -30,11 +30,6 @@ def test_one_trial_is_enough_to_predict():
     assert (std > 0).all()
 
 
-def test_a_point_is_like_itself_and_less_like_another():
-    alike = fit().correlation(np.array([[0.1, 0.1, 0.1]]), np.array([[0.1] * 3, [0.9] * 3]))
-    assert alike[0, 0] == 1.0 > alike[0, 1]
-
-
 def test_the_same_generator_gives_the_same_forest():
     new = np.random.default_rng(1).random((20, 3))
     np.testing.assert_array_equal(fit(seed=3).predict(new)[0], fit(seed=3).predict(new)[0])
