@@ -29,7 +29,8 @@ from keras_candle.search.space import SearchSpace
 from keras_candle.search.subspaces import decompose
 from keras_candle.search.suggestion import Settings, suggest
 
-BUDGETS, SETTINGS = (16, 32, 64), Settings(budget=64)
+BUDGETS = (16, 24, 32, 48)
+SETTINGS = Settings(budget=BUDGETS[-1])
 OURS = "ranked evolution"
 Propose = Callable[[SearchSpace, History, np.random.Generator], Any]
 
@@ -100,8 +101,8 @@ def compare(task: str, table: Table, seeds: int) -> None:
         f"\n{task}: {len(losses)} architectures trained; validation loss {lowest:.4f} (lowest), "
         f"{good:.4f} (hundredth), {np.median(losses):.4f} (median). {seeds} seeds."
     )
-    header = "".join(f"   regret@{budget:<3}" for budget in BUDGETS)
-    print(f"{'':18}{header}   until 1%   regret@{BUDGETS[-1]}: worst, ratio of ours")
+    header = "".join(f"  regret@{budget:<4}" for budget in BUDGETS)
+    print(f"{'':17}{header}  until 1%   worst@{BUDGETS[-1]}  ours / this")
     regrets, until = {}, {}
     for name, ask in SEARCHERS.items():
         runs = [table.search(ask, BUDGETS[-1], seed) for seed in range(seeds)]
@@ -112,13 +113,13 @@ def compare(task: str, table: Table, seeds: int) -> None:
     ours = np.median(regrets[OURS], axis=0)
     for name, regret in regrets.items():
         medians = np.median(regret, axis=0)
-        shown = "".join(f"   {value:10.5f}" for value in medians)
-        ratios = " ".join(f"{_ratio(a, b)}" for a, b in zip(ours, medians, strict=True))
-        print(f"{name:18}{shown}   {until[name]:8.0f}   {regret[:, -1].max():10.5f}, {ratios}")
+        shown = "".join(f"  {value:11.4f}" for value in medians)
+        ratios = " ".join(_ratio(a, b) for a, b in zip(ours, medians, strict=True))
+        print(f"{name:17}{shown}  {until[name]:8.0f}  {regret[:, -1].max():9.4f}  {ratios}")
 
 
 def _ratio(ours: float, other: float) -> str:
-    return f"{ours / other:.2f}" if other > 0 else "-"
+    return f"{ours / other:.2f}" if other > 0 else "1.00" if ours == 0 else "inf"
 
 
 if __name__ == "__main__":

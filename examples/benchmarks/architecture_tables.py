@@ -28,7 +28,8 @@ def digits(hp: Any) -> Any:
     from keras_candle.search import architecture
 
     image = keras.Input((8, 8, 1))
-    x = architecture.conv_cell(hp, image, "cell", nodes=2, widths=(12,))
+    kinds = ("conv", "separable", "identity")
+    x = architecture.conv_cell(hp, image, "cell", nodes=2, kinds=kinds, widths=(12,))
     x = keras.layers.GlobalAveragePooling2D()(x)
     return keras.Model(image, keras.layers.Dense(10, "softmax")(x))
 
@@ -168,7 +169,7 @@ def complete(path: Path, limit: int | None = None) -> dict[str, dict[str, list[f
     """Train what the table doesn't have.
 
     Args:
-        path: of the table; written again after each 20 trainings, so that it can be gone on with.
+        path: of the table; written again after each 5 trainings, so that it can be gone on with.
         limit: how many trainings at most.
     """
     tables = json.loads(path.read_text()) if path.exists() else {}
@@ -181,7 +182,7 @@ def complete(path: Path, limit: int | None = None) -> dict[str, dict[str, list[f
     data = {task: load() for task, (_, load) in TASKS.items()}
     for number, (task, values) in enumerate(missing[:limit], start=1):
         tables[task][key_of(values)] = train(task, values, data[task])
-        if number % 20 == 0 or number == len(missing[:limit]):
+        if number % 5 == 0 or number == len(missing[:limit]):
             partial = path.with_suffix(".partial")
             partial.write_text(json.dumps(tables))
             os.replace(partial, path)
