@@ -13,9 +13,12 @@ from typing import Any
 import keras
 
 from keras_candle.callback.config import config_of
-from keras_candle.callback.options import Checkpoint, Limits
+from keras_candle.callback.inexact_data import INEXACT_DATA
+from keras_candle.callback.options import Checkpoint, Limits, check_choice
+from keras_candle.callback.restoring import Resumption
 from keras_candle.callback.run import Run
 from keras_candle.callback.session import Session
+from keras_candle.callback.trial import Trial, trial_of
 from keras_candle.engine.base import Engine
 from keras_candle.engine.single import SingleEngine
 from keras_candle.errors import CandleError
@@ -29,7 +32,8 @@ class CandleCallback(keras.callbacks.Callback):  # type: ignore[misc]
     """Makes a training durable: it can be killed anywhere, started again, and ends as if not.
 
     Nothing is opened before `fit`. It stands anywhere in the list of callbacks, can be copied, and
-    one run directory serves all fits of a script, one after the other.
+    one run directory serves all fits of a script, one after the other. In a search of Keras Tuner
+    each trial has a run directory of its own in there, `trial_ID`.
 
     Args:
         run_directory: where the run keeps its checkpoints and its journal.
@@ -47,12 +51,17 @@ class CandleCallback(keras.callbacks.Callback):  # type: ignore[misc]
         guard: how often a scaled model's ranks compare their state, to name the first variable
             that differs: True for as often as `@candle.scalable(guard=)` says (on by default),
             False for never, a number for every so many steps too.
+        inexact_data: what to do where a training would go on with data whose place cannot be
+            found again for sure: a generator or a loader, a `tf.data.Dataset` that draws without
+            a seed or runs Python code, or a pass that has to begin anew. "skip": go on, and say
+            what is left out or seen twice. "refuse": an error before the first step.
 
     Raises:
         CandleError: for an unknown value.
         CheckpointError: from `fit`, before its first step: the directory cannot be written or
             belongs to a run that has not ended, a checkpoint is of another model, optimizer or
-            other data; later: a checkpoint cannot be written.
+            other data, or its data cannot be gone on with as `inexact_data` asks; later: a
+            checkpoint cannot be written.
 
     Example:
         >>> import tempfile
@@ -76,17 +85,16 @@ class CandleCallback(keras.callbacks.Callback):  # type: ignore[misc]
         walltime: float | str | None = None,
         stall_timeout: float | str | None = "auto",
         guard: bool | int = True,
+        inexact_data: str = "skip",
     ) -> None:
         super().__init__()
         self.run_directory = Path(run_directory)
         self.checkpoint = Checkpoint() if checkpoint is None else checkpoint
         if not isinstance(self.checkpoint, Checkpoint):
             raise CandleError(f"checkpoint={checkpoint!r}, expected a candle.Checkpoint.")
-        if resume not in _RESUME:
-            raise CandleError(
-                f"resume={resume!r}, expected one of {', '.join(map(repr, _RESUME))}."
-            )
-        self.resume = resume
+        check_choice("resume", resume, _RESUME)
+        check_choice("inexact_data", inexact_data, INEXACT_DATA)
+        self.resume, self.inexact_data = resume, inexact_data
         self.limits = Limits(walltime, stall_timeout)
         self.guard = check_guard(guard)
 
@@ -96,12 +104,17 @@ class CandleCallback(keras.callbacks.Callback):  # type: ignore[misc]
         """See `keras_candle.training.durable.AroundFit`."""
         trainer = getattr(model, "_candle_trainer", None)
         engine = SingleEngine() if trainer is None else trainer.replica.engine
+        # From root: whether the other ranks have a TunerCallback is their tuner's affair.
+        trial: Trial | None = engine.broadcast(trial_of(given["callbacks"]))
         run = Run(self.run_directory, engine)
+        if trial:
+            run = Run(trial.directory(self.run_directory), engine, trial.identity)
         run.open()
         try:
             state = run.find(self.resume)
             run.configure(self._config(trainer, engine, given))
-            session = Session(run, model, self.checkpoint, self.limits, state)
+            resumption = Resumption(run, model, state, self.inexact_data) if state else None
+            session = Session(run, model, self.checkpoint, self.limits, resumption)
             try:
                 with _guarded(trainer, self.guard):
                     return fit(given, session)
@@ -117,6 +130,7 @@ class CandleCallback(keras.callbacks.Callback):  # type: ignore[misc]
             "resume": self.resume,
             **asdict(self.limits),
             "guard": self.guard,
+            "inexact_data": self.inexact_data,
         }
         options = None if trainer is None else trainer.replica.options
         return config_of(arguments, options, engine, given)

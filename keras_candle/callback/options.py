@@ -54,8 +54,8 @@ class Checkpoint:
         seconds = self.every_seconds
         if seconds is not None and not (isinstance(seconds, int | float) and seconds > 0):
             raise CandleError(f"every_seconds={seconds!r}, expected a number above 0, or None.")
-        _check_choice("mode", self.mode, MODES)
-        _check_choice("on_error", self.on_error, ON_ERROR)
+        check_choice("mode", self.mode, MODES)
+        check_choice("on_error", self.on_error, ON_ERROR)
 
     @property
     def smaller_is_better(self) -> bool:
@@ -104,6 +104,11 @@ def _check(name: str, value: object, right: bool, least: int) -> None:
         raise CandleError(f"{name}={value!r}, expected a number, {least} or more.")
 
 
-def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    """Refuse what is none of the choices.
+
+    Raises:
+        CandleError: with the choices.
+    """
     if value not in choices:
         raise CandleError(f"{name}={value!r}, expected one of {', '.join(map(repr, choices))}.")

@@ -10,6 +10,7 @@ import keras
 
 from keras_candle.callback import others
 from keras_candle.callback.data_state import DataState
+from keras_candle.callback.inexact_data import PART_OF_A_PASS, weigh
 from keras_candle.callback.progress import Progress
 from keras_candle.callback.randomness import set_random_state
 from keras_candle.callback.rank_state import set_metrics, set_rank_state
@@ -19,7 +20,6 @@ from keras_candle.checkpoints.keras_state import owner_of
 from keras_candle.checkpoints.layout import layout_of
 from keras_candle.checkpoints.manifest import read
 from keras_candle.checkpoints.reading import read_rank
-from keras_candle.engine.base import Engine
 from keras_candle.errors import CheckpointError
 from keras_candle.training.building import build_model
 from keras_candle.training.gradients import leaf_optimizers, outermost_optimizers
@@ -34,11 +34,12 @@ class Resumption:
         run: where the checkpoint is.
         model: what is trained.
         state: what all ranks share of the checkpoint.
+        inexact_data: see `CandleCallback`.
     """
 
-    def __init__(self, run: Run, model: Any, state: dict[str, Any]) -> None:
+    def __init__(self, run: Run, model: Any, state: dict[str, Any], inexact_data: str) -> None:
         self._run, self._model, self.state = run, model, state
-        self._engine = run.engine
+        self._engine, self._inexact_data = run.engine, inexact_data
         self._of_ranks: list[dict[str, Any]] = []
 
     def prepare(self, given: dict[str, Any], progress: Progress, identity: dict[str, Any]) -> None:
@@ -50,17 +51,22 @@ class Resumption:
             identity: what `identity_of` returned for the model and data at hand.
 
         Raises:
-            CheckpointError: when it is another one, with the first difference.
+            CheckpointError: when it is another one, with the first difference; when its data
+            cannot be gone on with exactly, and the user does not want that.
         """
         state, model = self.state, self._model
-        check_identity(str(self._run.folder.path_of(state["step"])), state["identity"], identity)
+        folder = str(self._run.folder.path_of(state["step"]))
+        check_identity(folder, state["identity"], identity)
+        over = state["finished"] and state["epochs"] == given["epochs"]
+        if not over:
+            doubts = [*(() if state["can_go_on"] else (PART_OF_A_PASS,)), *progress.adapter.doubts]
+            weigh(doubts, self._inexact_data, folder, self._engine)
         build_all(model, progress.adapter)
         let_schedule_go_on(model, state["schedule_position"], state["schedule_iterations"])
         progress.step, progress.epoch = state["step"], state["epoch"]
         progress.passes = state["position"]["passes"]
         if state["can_go_on"]:
             progress.before_epoch = state["before_epoch"]
-        over = state["finished"] and state["epochs"] == given["epochs"]
         given["initial_epoch"] = given["epochs"] if over else state["epoch"]
         if over:
             progress.adapter.get_tf_dataset().leave_out()
@@ -99,21 +105,14 @@ class Resumption:
         set_metrics(self._model, [each["model"] for each in self._of_ranks], self._engine)
 
     @property
+    def start(self) -> Position:
+        """Where the data are gone on with."""
+        start = Position(**self.state["position"])
+        return start if self.state["can_go_on"] else replace(start, taken=0)
+
+    @property
     def _same_ranks(self) -> bool:
         return len(self._of_ranks) == self._engine.size
-
-
-def start_of(state: dict[str, Any], engine: Engine) -> Position:
-    """Where the data are gone on with."""
-    start = Position(**state["position"])
-    if state["can_go_on"]:
-        return start
-    engine.say(
-        "steps_per_epoch divides passes of finite data, and Keras cannot go on in the middle of a "
-        "pass: this one begins anew, some rows are seen twice. Repeat the data without an end "
-        "(dataset.repeat()) for an exact resume."
-    )
-    return replace(start, taken=0)
 
 
 def identity_of(model: Any, adapter: Any) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +30,19 @@ class Run:
     Args:
         path: the directory.
         engine: connects the ranks.
+        identity: what must be the same for one of its checkpoints to be gone on from, beside
+            model and data.
 
     Attributes:
         fit: which of the script's fits in this directory this one is, from 0.
         ends: the steps of the run at which the fits before it ended.
     """
 
-    def __init__(self, path: Path, engine: Engine) -> None:
+    def __init__(
+        self, path: Path, engine: Engine, identity: Mapping[str, Any] | None = None
+    ) -> None:
         self.directory, self.engine = RunDirectory(path), engine
+        self.identity = dict(identity or {})
         self.folder = CheckpointFolder(self.directory.checkpoints)
         self.ends = list(ends.get(self.directory.path, []))
         self.fit = len(self.ends)

@@ -18,7 +18,6 @@ from keras_candle.callback.restoring import (
     identity_of,
     iterations_of,
     schedule_position,
-    start_of,
 )
 from keras_candle.callback.run import Run
 from keras_candle.callback.saving import Saving
@@ -36,7 +35,7 @@ class Session:
         model: what is trained.
         options: when checkpoints are made.
         limits: of its time.
-        state: from which it goes on; None where it begins.
+        resumption: of the checkpoint from which it goes on; None where it begins.
 
     Attributes:
         start: where it goes on in its data; None where it begins.
@@ -48,7 +47,7 @@ class Session:
         model: Any,
         options: Checkpoint,
         limits: Limits,
-        state: dict[str, Any] | None,
+        resumption: Resumption | None,
     ) -> None:
         self._run, self._model, self._options = run, model, options
         self._engine = run.engine
@@ -61,11 +60,11 @@ class Session:
         self._epochs = 0
         self._saved_step = -1
         self._saved_s = time.monotonic()
-        self.start = start_of(state, run.engine) if state else None
-        self._resumption = Resumption(run, model, state) if state else None
-        for value, step in state["best"] if state else ():
+        self._resumption = resumption
+        self.start = resumption.start if resumption else None
+        for value, step in resumption.state["best"] if resumption else ():
             self._saving.note_best(value, step)
-        self._chain = list(state["chain"]) if state else []
+        self._chain = list(resumption.state["chain"]) if resumption else []
 
     def arrange(self, given: dict[str, Any]) -> None:
         """Put the session's list of callbacks into the arguments of `fit`."""
@@ -74,7 +73,7 @@ class Session:
         self._progress = Progress(adapter, given["steps_per_epoch"], step=self._run.first_step)
         self._progress.epoch = given["initial_epoch"]
         self._data = DataState(adapter)
-        self._identity = identity_of(self._model, adapter)
+        self._identity = {**self._run.identity, **identity_of(self._model, adapter)}
         if self._resumption:
             self._resumption.prepare(given, self._progress, self._identity)
         self._saved_step = self._progress.step

@@ -13,6 +13,7 @@ import numpy as np
 
 from keras_candle.callback import run as runs
 from keras_candle.callback.run import Run, observers
+from keras_candle.callback.trial import directory_of
 from keras_candle.checkpoints.manifest import digest
 from keras_candle.engine import detection
 from keras_candle.fault_injection.killer import Killer
@@ -58,7 +59,7 @@ class Recorder:
 
     def fit(self, plain: Callable[..., Any], callback: Any, model: Any, given: Any) -> Any:
         """Watch one fit."""
-        name, path = self._place_of(callback.run_directory)
+        name, path = self._place_of(directory_of(callback.run_directory, given["callbacks"]))
         number = len(runs.ends.get(path, []))
         self._tell(
             FIT,

@@ -73,12 +73,7 @@ class DatasetShard(DataAdapter):  # type: ignore[misc]
         self.deal, self._dataset = dealt(0)
         self._left = self._dataset
         taken = self.deal.whole_epochs(self._start.taken)
-        if taken != self._start.taken:
-            engine.say(
-                f"{steps} steps of an epoch cannot be divided by {engine.size} ranks, so the epoch "
-                "that was left in the middle begins anew: some batches are seen twice."
-            )
-            self._start = replace(self._start, taken=taken)
+        self._start = replace(self._start, taken=taken)
         if taken:
             _, self._left = dealt(taken)
         rest = self._left if taken else None
@@ -141,21 +136,27 @@ def describe_dataset(dataset: Any) -> list[str]:
     """
     if int(dataset.cardinality()) == 0:
         raise DataError("The tf.data.Dataset has no batch; expected at least one.")
-    seeds = [_seeds_of(each) for each in _ancestors(dataset) if "Shuffle" in type(each).__name__]
-    if any(seed == (0, 0) for seed in seeds):
+    shuffles = [each for each in ancestors(dataset) if "Shuffle" in type(each).__name__]
+    if any(is_unseeded(each) for each in shuffles):
         raise DataError(
             "The tf.data.Dataset is shuffled without a seed, so its order differs on each rank "
             "and rows would be lost. Call keras.utils.set_random_seed(...) before the dataset is "
             "made, or give its shuffle(...) a seed."
         )
-    batches = int(dataset.cardinality())
+    seeds, batches = [_seeds_of(each) for each in shuffles], int(dataset.cardinality())
     return [f"{batches} batches of {dataset.element_spec}", f"seeds of shuffles {seeds}"]
 
 
-def _ancestors(dataset: Any) -> Iterator[Any]:
+def ancestors(dataset: Any) -> Iterator[Any]:
+    """A dataset and all that it was made from."""
     yield dataset
     for each in dataset_inputs(dataset):
-        yield from _ancestors(each)
+        yield from ancestors(each)
+
+
+def is_unseeded(dataset: Any) -> bool:
+    """Whether a dataset draws at random itself, and nothing says what."""
+    return hasattr(dataset, "_seed") and _seeds_of(dataset) == (0, 0)
 
 
 def _seeds_of(shuffled: Any) -> tuple[int, int]:

@@ -12,6 +12,7 @@ from keras_candle.errors import DataError
 from keras_candle.training.array_shard import ArrayShard
 from keras_candle.training.feed import held_out_of, training_source
 from keras_candle.training.position import Position
+from keras_candle.training.rereading import doubts_of
 from keras_candle.training.source import ARRAYS
 from keras_candle.training.stock import StockData
 
@@ -75,8 +76,10 @@ def take_own_data(given: dict[str, Any], start: Position | None) -> None:
             adapter.get_tf_dataset()
         except DataError:  # sparse ones
             adapter = None
+    adapter = adapter or StockData(source.stock, start, source.x)
+    adapter.doubts = doubts_of(source, adapter)
     given.update(
-        x=adapter or StockData(source.stock, start, source.x),
+        x=adapter,
         y=None,
         sample_weight=None,
         class_weight=None,

@@ -17,6 +17,7 @@ from keras_candle.training.options import Options
 from keras_candle.training.position import Position
 from keras_candle.training.pydataset import PyDatasetShard
 from keras_candle.training.randomness import SharedRandomness
+from keras_candle.training.rereading import doubts_of
 from keras_candle.training.source import ARRAYS, DATASET, PYDATASET, Source
 from keras_candle.training.step import Share, largest_row
 from keras_candle.training.stock import OwnDataset, StockData
@@ -84,6 +85,8 @@ def make_feed(source: Source, options: Options, engine: Engine) -> Feed:
         adapter = _dealt(source, options, engine, randomness)
         ends_early = source.steps and (source.for_training or source.kind == PYDATASET)
         steps = adapter.deal.rounds_of_epoch if ends_early else None
+    if source.start:
+        adapter.doubts = doubts_of(source, adapter)
     return _feed(adapter, steps, source, options, engine)
 
 

@@ -73,6 +73,11 @@ PRIVATE_NAMES = (
     PrivateName(
         "tensorflow.python.data.ops.dataset_ops", "DatasetV2._inputs", "seeds of tf.data shuffles"
     ),
+    PrivateName(
+        "tensorflow.python.data.ops.dataset_ops",
+        "DatasetV2._functions",
+        "whether tf.data is the same when it is read again",
+    ),
     PrivateName(_SEEDS, "global_seed_generator", "resuming what is drawn outside of layers"),
     PrivateName(_GLOBALS, "get_global_attribute", "resuming what is drawn outside of layers"),
     PrivateName(_SAVING, "_save_state", "checkpoints: what Keras saves, object by object"),
@@ -131,6 +136,11 @@ class_weight_to_sample_weights: Any = _load(
 )
 TensorFlowTrainer: Any = _load(_TRAINER, "TensorFlowTrainer")
 get_data_adapter: Any = _load(_ADAPTERS, "get_data_adapter")
+
+
+def dataset_functions(dataset: Any) -> list[Any]:
+    """The traced functions that a `tf.data.Dataset` itself calls, such as those of its `map`."""
+    return [each.function for each in dataset._functions()]
 
 
 def dataset_inputs(dataset: Any) -> list[Any]:

@@ -1,0 +1,114 @@
+"""Data whose place cannot be found again for sure: refused before the first step, or said."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_candle as candle
+from keras_candle.checkpoints.folder import CheckpointFolder
+from tests.callback import cases
+from tests.callback.training_job import KilledError, Killer
+
+X = np.arange(48, dtype="float32").reshape(16, 3) / 48
+
+
+def rows():
+    return tf.data.Dataset.from_tensor_slices((X, X[:, :1]))
+
+
+def repeated(dataset):
+    return {"x": dataset.batch(4), "epochs": 2}
+
+
+def endless():
+    for _ in itertools.count():
+        yield X[:4], X[:4, :1]
+
+
+def in_three_steps(x, **more):
+    return {"x": x, "steps_per_epoch": 3, "epochs": 2, **more}
+
+
+def draws(x, y):
+    return x + tf.random.uniform([], seed=5), y
+
+
+INEXACT = {
+    "a generator": lambda: in_three_steps(endless()),
+    "draws without a seed": lambda: repeated(rows().shuffle(16)),
+    "middle of a pass": lambda: in_three_steps(X, y=X[:, :1], batch_size=3),
+}
+EXACT = {
+    "arrays": lambda: {"x": X, "y": X[:, :1], "batch_size": 4, "epochs": 2},
+    "tf.data": lambda: repeated(rows().shuffle(16, seed=3).map(draws)),
+}
+
+
+@pytest.fixture(autouse=True)
+def _unseeded():
+    tf.random.set_seed(None)
+
+
+def fit(run, data, kill=None, every_steps=1, **how):
+    """A training that is begun or gone on with; the loss of each of its epochs."""
+    cases.forget_fits()
+    model = cases.small_model()
+    model.set_weights([np.ones((3, 1)), np.zeros(1)])
+    durable = candle.CandleCallback(run, candle.Checkpoint(every_steps=every_steps), **how)
+    callbacks = [durable, Killer(kill)] if kill else [durable]
+    try:
+        return model.fit(**data, verbose=0, shuffle=False, callbacks=callbacks).history["loss"]
+    except KilledError:
+        assert kill
+
+
+@pytest.mark.parametrize("what", INEXACT)
+def test_it_is_refused_and_the_checkpoint_stays_or_it_is_said_once(tmp_path, capsys, what):
+    fit(tmp_path, INEXACT[what](), kill=6)
+    steps = CheckpointFolder(tmp_path / "checkpoints").steps()
+    assert capsys.readouterr().err == ""
+    with pytest.raises(candle.CheckpointError, match=f"{what}.*inexact_data='skip'"):
+        fit(tmp_path, INEXACT[what](), inexact_data="refuse")
+    assert CheckpointFolder(tmp_path / "checkpoints").steps() == steps
+    assert len(fit(tmp_path, INEXACT[what]())) == 2
+    said = capsys.readouterr().err
+    assert said.count("inexact_data='refuse' makes this an error") == 1
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_what_is_not_refused_goes_on_to_the_bit(tmp_path, name):
+    whole = fit(tmp_path / "whole", EXACT[name]())
+    fit(tmp_path / "parts", EXACT[name](), kill=7)
+    assert fit(tmp_path / "parts", EXACT[name](), inexact_data="refuse") == whole
+
+
+def test_where_a_pass_begins_an_order_without_a_seed_has_no_place_to_lose(tmp_path):
+    data = repeated(rows().shuffle(16))
+    fit(tmp_path, data, kill=6, every_steps=4)
+    assert len(fit(tmp_path, data, every_steps=4, inexact_data="refuse")) == 2
+
+
+def test_a_training_that_has_ended_reads_nothing(tmp_path, capsys):
+    fit(tmp_path, in_three_steps(endless()))
+    fit(tmp_path, in_three_steps(endless()), inexact_data="refuse")
+    assert "inexact_data" not in capsys.readouterr().err
+
+
+def refused(run):
+    fit(run, in_three_steps(endless()), kill=3)
+    fit(run, in_three_steps(endless()), inexact_data="refuse")
+
+
+def test_every_rank_refuses(ranks, tmp_path):
+    for error in ranks(2).errors(refused, run=tmp_path):
+        assert "CheckpointError" in error
+        assert "a generator" in error
+
+
+def test_a_choice_that_is_none(tmp_path):
+    with pytest.raises(candle.CandleError, match="inexact_data='stop', expected one of 'skip', "):
+        candle.CandleCallback(tmp_path, inexact_data="stop")
