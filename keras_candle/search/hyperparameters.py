@@ -19,6 +19,8 @@ _FEW_VALUES, _MANY_VALUES = 32, 1000
 _BELOW_ONE = 1 - 1e-9
 # What Keras Tuner's own Hyperband writes among the values of a trial.
 RESERVED = "tuner/"
+# The trial whose weights one begins with.
+INHERITS = "tuner/inherits"
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import keras_tuner
 from keras_tuner.src.engine import objective as objectives
 
 from keras_candle.errors import SearchError
+from keras_candle.search.fidelity import rungs
 from keras_candle.search.proposals import SEARCHES
 
 # What is measured of each trial, and so can be an objective, a cost or the axis of a front.
@@ -20,7 +21,30 @@ SURROGATES = ("gaussian_process", "random_forest")
 
 @dataclass(frozen=True)
 class SearchOptions:
-    """How a search chooses its trials, see `HyperSpaceOracle`.
+    """How a search chooses its trials.
+
+    Attributes:
+        subspaces: into how many the space is cut; None: one for each group.
+        overlap: of neighbouring subspaces, as a part of the range that was cut.
+        surrogate: "gaussian_process" or "random_forest".
+        search: "subspaces" (a surrogate, subspaces, trust boxes), "evolution" (regularised
+            evolution of the choices, ranked by the surrogate) or "random".
+        cost: which measured quantity is the cost: "device_seconds", "peak_memory_bytes",
+            "parameters" or "prediction_latency_s".
+        max_cost: trials are to stay below it; None: no limit.
+        per_cost: whether expected improvement counts for each unit of cost, so that cheap good
+            trials come first.
+        lease_s: a trial whose process gives no sign of life for so many seconds is run by another.
+        max_epochs: successive halving: trials begin with `min_epochs` or somewhat more, and of
+            `eta` that come to a rung the best is trained on, up to `max_epochs`. Each promotion is
+            one of `max_trials`. None: every trial is trained as long as `search` says.
+        min_epochs: of the first rung.
+        eta: of the rungs.
+        brackets: 1, or more, or None for as many as Hyperband has: each begins one rung higher.
+        stop_hopeless: whether a trial is stopped when its learning curve says that it will hardly
+            win.
+        inherit_weights: whether a trial begins with the weights of the one that differs least, in
+            those layers whose names and shapes agree.
 
     Raises:
         SearchError: for a value that makes no sense.
@@ -34,6 +58,12 @@ class SearchOptions:
     max_cost: float | None = None
     per_cost: bool = False
     lease_s: float = 60.0
+    max_epochs: int | None = None
+    min_epochs: int = 1
+    eta: float = 3
+    brackets: int | None = 1
+    stop_hopeless: bool = False
+    inherit_weights: bool = False
 
     def __post_init__(self) -> None:
         if self.subspaces is not None and not _is_count(self.subspaces):
@@ -48,6 +78,8 @@ class SearchOptions:
             if value not in choices:
                 listed = ", ".join(map(repr, choices))
                 raise SearchError(f"{name}={value!r}, expected one of {listed}.")
+        if self.max_epochs is not None:
+            rungs(self.max_epochs, self.eta, self.min_epochs)
         for name in ("max_cost", "lease_s"):
             number = getattr(self, name)
             if number is not None and not (isinstance(number, int | float) and number > 0):

@@ -15,12 +15,13 @@ from keras_tuner.engine import trial as trials
 from keras_candle.errors import SearchError
 from keras_candle.search import ledger as states
 from keras_candle.search.claims import SignOfLife, owner
-from keras_candle.search.hyperparameters import with_values
+from keras_candle.search.halving import Halving, fidelity_of
+from keras_candle.search.hyperparameters import INHERITS, with_values
 from keras_candle.search.ledger import TrialRecord
 from keras_candle.search.options import COST, SearchOptions, make_objective, parts_of
 from keras_candle.search.pareto import non_dominated
 from keras_candle.search.project import Project
-from keras_candle.search.proposals import Proposals
+from keras_candle.search.proposals import Proposal, Proposals
 from keras_candle.search.suggestion import Settings
 
 _LONGEST_MESSAGE = 16_000
@@ -65,11 +66,7 @@ class HyperSpaceOracle(keras_tuner.Oracle):  # type: ignore[misc]
         subspaces: into how many the space is cut; None: one for each group.
         overlap: of neighbouring subspaces, as a part of the range that was cut.
         seed: of all draws.
-        **options: `surrogate` ("gaussian_process" or "random_forest"), `search` ("subspaces",
-            "evolution" or "random"), `cost` (a measured quantity, "device_seconds"), `max_cost`
-            (trials are to stay below it), `per_cost` (True: expected improvement for each unit of
-            cost, so that cheap good trials come first), `lease_s` (a trial whose process gives no
-            sign of life for so long is given to another), and Keras Tuner's `hyperparameters`,
+        **options: those of `SearchOptions`, and Keras Tuner's `hyperparameters`,
             `tune_new_entries`, `allow_new_entries`, `max_retries_per_trial` and
             `max_consecutive_failed_trials`.
 
@@ -108,6 +105,12 @@ class HyperSpaceOracle(keras_tuner.Oracle):  # type: ignore[misc]
         self._signs: dict[str, SignOfLife] = {}
         self._proposals: Proposals | None = None
         self._taken: list[dict[str, Any]] = []
+        self._halving: Halving | None = None
+        if self.options.max_epochs is not None:
+            chosen = self.options
+            self._halving = Halving(
+                self.options.max_epochs, chosen.eta, chosen.min_epochs, chosen.brackets
+            )
 
     # What a tuner calls.
 
@@ -268,16 +271,47 @@ class HyperSpaceOracle(keras_tuner.Oracle):  # type: ignore[misc]
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:
         """Keras Tuner's hook: the values of the next trial."""
-        proposal = self.proposals().propose(
-            self._ledger.trials.values(),
-            self.objectives_of,
-            self.group.number,
-            (int(trial_id), self.group.number),
-            self._taken,
-        )
+        proposal = self._promotion(closing=False)
+        halving = self._halving
+        if proposal is None and not (halving and halving.is_closing(self._left())):
+            proposal = self.proposals().propose(
+                self._ledger.trials.values(),
+                self.objectives_of,
+                self.group.number,
+                (int(trial_id), self.group.number),
+                self._taken,
+            )
+            if proposal is not None:
+                proposal.values.update(self._further_values(proposal.values))
+        proposal = proposal or self._promotion(closing=True)
         if proposal is None:
             return {"status": "STOPPED"}
         return {"status": states.RUNNING, "values": proposal.values, "proposal": proposal}
+
+    def _promotion(self, *, closing: bool) -> Proposal | None:
+        """A trial that is trained further."""
+        if self._halving is None:
+            return None
+        found = self._halving.promotion(
+            self._ledger.trials.values(),
+            lambda each: self.objectives_of(each)[0],
+            self._taken,
+            closing=closing,
+        )
+        return None if found is None else Proposal(*found)
+
+    def _left(self) -> int | None:
+        return None if self.max_trials is None else self.max_trials - len(self._ledger.trials)
+
+    def _further_values(self, values: dict[str, Any]) -> dict[str, Any]:
+        """What a new trial is told beside its hyperparameters."""
+        records = self._ledger.trials.values()
+        further = self._halving.first_values(records) if self._halving else {}
+        if self.options.inherit_weights:
+            ended = [each for each in records if each.status == states.COMPLETED]
+            parent = self.proposals().nearest(values, ended)
+            further[INHERITS] = parent and parent.trial_id
+        return further
 
     def get_best_trials(self, num_trials: int = 1) -> list[Any]:
         """The best trials of all groups.
@@ -290,14 +324,27 @@ class HyperSpaceOracle(keras_tuner.Oracle):  # type: ignore[misc]
             the first objective.
         """
         with self._lock:
-            ended = [each for each in self.trials.values() if each.status == states.COMPLETED]
+            self.read()
+            known = self._ledger.trials
+            ended = [self.trials[each] for each in known if known[each].status == states.COMPLETED]
             front = set(self.front()) if len(parts_of(self.objective)) > 1 else set()
 
             def place(trial: Any) -> tuple[bool, float, str]:
-                values = self.objectives_of(self._ledger.trials[trial.trial_id])
+                values = self.objectives_of(known[trial.trial_id])
                 return (trial.trial_id not in front, values[0], trial.trial_id)
 
             return sorted(ended, key=place)[:num_trials]
+
+    def best_so_far(self) -> float | None:
+        """The best first objective of a full training, to be minimised; None before one ended."""
+        with self._lock:
+            self.read()
+            full = [
+                self.objectives_of(each)[0]
+                for each in self._ledger.trials.values()
+                if each.status == states.COMPLETED and (each.end or {}).get("fidelity") == 1.0
+            ]
+        return min(full, default=None)
 
     def front(self) -> list[str]:
         """The trials that none other betters in all objectives, by the first objective."""
@@ -346,11 +393,11 @@ class HyperSpaceOracle(keras_tuner.Oracle):  # type: ignore[misc]
             trial_id = project.claim_number(trial_id, self.max_trials)
             if trial_id is None:
                 return None
-            if self.proposals().cube.space.count is None or project.claims.point(
+            if not proposal.claimed or project.claims.point(
                 proposal.key, trial_id, proposal.values
             ):
                 return self._started(project, trial_id, 1, proposal.values, proposal.subspace)
-            # Another group has just taken the same point of a finite space.
+            # Another group has just taken the same.
             project.claims.release(trial_id)
             self._taken = [dict(each["values"]) for each in project.claims.points()]
             self.read()
@@ -420,6 +467,7 @@ class HyperSpaceOracle(keras_tuner.Oracle):  # type: ignore[misc]
             step=trial.best_step,
             objectives=objectives,
             cost=trial.metrics.get_best_value(measured) if measured else None,
+            fidelity=fidelity_of(trial.hyperparameters.values, self.options.max_epochs),
             metrics=trial.metrics.get_config(),
             message=trial.message and trial.message[-_LONGEST_MESSAGE:],
         )

@@ -19,6 +19,7 @@ from keras_candle.search.suggestion import Settings, suggest
 SEARCHES = ("subspaces", "evolution", "random")
 # Two proposals that differ in the cube may mean the same values; so often another one is drawn.
 _DRAWS = 20
+_SAME = 1e-9
 
 
 @dataclass(frozen=True)
@@ -29,11 +30,13 @@ class Proposal:
         values: name to value of the active hyperparameters.
         subspace: that it comes from, -1 where none was asked.
         key: the same for points that mean the same trial.
+        claimed: whether several groups could propose the same, so that it has to be claimed.
     """
 
     values: dict[str, Any]
     subspace: int
     key: bytes
+    claimed: bool = True
 
 
 class Proposals:
@@ -111,7 +114,7 @@ class Proposals:
             values = self._cube.values_of(found[0])
             key = self._key(values)
             if key not in tried:
-                return Proposal(values, found[1], key)
+                return Proposal(values, found[1], key, self._cube.space.count is not None)
             again = self._cube.unit_of(values)
             history = history.with_pending(again)
         return None
@@ -144,6 +147,21 @@ class Proposals:
             for unit in space.sample(16, rng):
                 if space.key(unit) not in tried:
                     return unit, -1
+
+    def nearest(self, values: dict[str, Any], records: Iterable[TrialRecord]) -> TrialRecord | None:
+        """The trial that differs in the fewest hyperparameters, the latest of them.
+
+        Args:
+            values: of the trial that is compared.
+            records: of those to choose from.
+        """
+        kept = list(records)
+        if not kept:
+            return None
+        point = self._cube.space.features(self._cube.unit_of(values)[None])
+        features = self._cube.space.features(self._points(kept))
+        differing = (np.abs(features - point) > _SAME).sum(axis=1)
+        return kept[int(np.flatnonzero(differing == differing.min())[-1])]
 
     def _key(self, values: dict[str, Any]) -> bytes:
         return self._cube.space.key(self._cube.unit_of(values))

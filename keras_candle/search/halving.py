@@ -1,0 +1,117 @@
+"""Successive halving on Keras Tuner's trials: a promotion is a trial that goes on from another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from keras_candle.search.fidelity import Promotion, Training, next_bracket, next_promotion, rungs
+from keras_candle.search.ledger import TrialRecord
+
+# Keras Tuner's Hyperband writes the same names among the values of a trial.
+EPOCHS, INITIAL_EPOCH = "tuner/epochs", "tuner/initial_epoch"
+BRACKET, ROUND, PARENT = "tuner/bracket", "tuner/round", "tuner/trial_id"
+
+
+class Halving:
+    """Which trial is trained further, and how far a new one is trained first.
+
+    Args:
+        max_epochs: of a full training.
+        eta: of eta trials at a rung one is trained on.
+        min_epochs: of the first rung.
+        brackets: see `fidelity.next_bracket`.
+    """
+
+    def __init__(self, max_epochs: int, eta: float, min_epochs: int, brackets: int | None) -> None:
+        self.epochs = rungs(max_epochs, eta, min_epochs)
+        self._eta, self._brackets = eta, brackets
+
+    def is_closing(self, left: int | None) -> bool:
+        """Whether the trials that are left are needed to train the best one to the end."""
+        return left is not None and left < len(self.epochs)
+
+    def promotion(
+        self,
+        records: Iterable[TrialRecord],
+        objective: Callable[[TrialRecord], float],
+        taken: Iterable[dict[str, Any]],
+        *,
+        closing: bool,
+    ) -> tuple[dict[str, Any], int, bytes] | None:
+        """The trial that goes on from another now.
+
+        Args:
+            records: of all trials.
+            objective: a trial's, to be minimised; NaN for one that failed.
+            taken: values that other groups have claimed and not told of yet.
+            closing: whether no new trial will begin.
+
+        Returns:
+            Its values, its subspace, and a key of its own; None when no trial may be promoted.
+        """
+        known = {each.trial_id: each for each in records}
+        trainings = self.trainings(known, objective, taken)
+        found = next_promotion(trainings, self.epochs, self._eta, closing=closing)
+        if found is None:
+            return None
+        parent = self._parent(known, found)
+        values = {
+            **parent.values,
+            EPOCHS: found.epochs,
+            INITIAL_EPOCH: found.initial_epoch,
+            ROUND: found.rung,
+            PARENT: parent.trial_id,
+        }
+        return values, found.subspace, f"promotion {found.trial} {found.rung}".encode()
+
+    def first_values(self, records: Iterable[TrialRecord]) -> dict[str, Any]:
+        """What a new trial has among its values."""
+        known = {each.trial_id: each for each in records}
+        trainings = self.trainings(known, lambda _: 0.0, ())
+        bracket = next_bracket(trainings, self.epochs, self._brackets)
+        return {
+            EPOCHS: self.epochs[bracket], INITIAL_EPOCH: 0, BRACKET: bracket, ROUND: bracket,
+        }  # fmt: skip
+
+    def trainings(
+        self,
+        known: dict[str, TrialRecord],
+        objective: Callable[[TrialRecord], float],
+        taken: Iterable[dict[str, Any]],
+    ) -> list[Training]:
+        """What was trained, each first trial under its own name with all that went on from it."""
+        found = [
+            Training(
+                _first(known, each.trial_id),
+                each.values[ROUND],
+                None if each.end is None else objective(each),
+                each.subspace,
+                each.values[BRACKET],
+            )
+            for each in known.values()
+        ]
+        begun = {(each.values.get(PARENT), each.values[ROUND]) for each in known.values()}
+        for values in taken:
+            if values.get(PARENT) in known and (values[PARENT], values[ROUND]) not in begun:
+                first = _first(known, values[PARENT])
+                found.append(Training(first, values[ROUND], None, bracket=values[BRACKET]))
+        return found
+
+    def _parent(self, known: dict[str, TrialRecord], found: Promotion) -> TrialRecord:
+        return next(
+            each
+            for each in known.values()
+            if each.values[ROUND] == found.rung - 1 and _first(known, each.trial_id) == found.trial
+        )
+
+
+def fidelity_of(values: dict[str, Any], max_epochs: int | None) -> float:
+    """The part of a full training that a trial is trained to."""
+    return 1.0 if max_epochs is None else float(values[EPOCHS]) / max_epochs
+
+
+def _first(known: dict[str, TrialRecord], trial_id: str) -> str:
+    while (parent := known[trial_id].values.get(PARENT)) in known:
+        trial_id = str(parent)
+    return trial_id
