@@ -9,12 +9,6 @@ import sys
 import time
 from pathlib import Path
 
-import keras_tuner
-
-import keras_candle as candle
-
-ASKED = json.loads(sys.argv[1])
-
 
 def small(hp):
     return hp.Int("a", 0, 2), hp.Boolean("b"), hp.Choice("c", ["x", "y", "z"])
@@ -24,36 +18,44 @@ def wide(hp):
     return hp.Float("u", 0.0, 1.0), hp.Float("v", 1e-4, 1.0, sampling="log"), hp.Int("n", 1, 9)
 
 
-class Quick(candle.CandleTuner):
-    ran = 0
-
-    def run_trial(self, trial, *args, **kwargs):
-        self.ran += 1
-        values = {"small": small, "wide": wide}[ASKED["space"]](trial.hyperparameters)
-        time.sleep(ASKED.get("sleep_s", 0))
-        if os.environ.get("PMI_RANK") == ASKED.get("killed") and self.ran == 3:
-            os.kill(os.getpid(), signal.SIGKILL)
-        if values[0] == ASKED.get("fails"):
-            raise ValueError("this one is never good")
-        return {"score": sum(ord(str(each)[-1]) for each in values)}
+SPACES = {"small": small, "wide": wide}
 
 
-def main():
-    objective = keras_tuner.Objective("score", "min")
+def main(asked):
+    import keras_tuner
+
+    import keras_candle as candle
+
+    rank, ask = os.environ.get("PMI_RANK", "0"), SPACES[asked["space"]]
+
+    class Quick(candle.CandleTuner):
+        ran = 0
+
+        def run_trial(self, trial, *args, **kwargs):
+            self.ran += 1
+            values = ask(trial.hyperparameters)
+            time.sleep(asked.get("sleep_s", 0))
+            if rank == asked.get("killed") and self.ran == 3:
+                os.kill(os.getpid(), signal.SIGKILL)
+            if values[0] == asked.get("fails"):
+                raise ValueError("this one is never good")
+            return {"score": sum(ord(str(each)[-1]) for each in values)}
+
     tuner = Quick(
-        lambda hp: {"small": small, "wide": wide}[ASKED["space"]](hp) and None,
-        objective,
-        ASKED["max_trials"],
+        lambda hp: ask(hp) and None,
+        keras_tuner.Objective("score", "min"),
+        asked["max_trials"],
         directory="runs",
         project_name="search",
         lease_s=5,
         max_consecutive_failed_trials=100,
-        **ASKED.get("options", {}),
+        **asked.get("options", {}),
     )
     tuner.search(verbose=0)
     best = tuner.get_best_hyperparameters()[0].values
     told = {"best": best, "trials": len(tuner.oracle.trials), "ran": tuner.ran}
-    Path(f"told-{os.environ.get('PMI_RANK', '0')}.json").write_text(json.dumps(told))
+    Path(f"told-{rank}.json").write_text(json.dumps(told))
 
 
-main()
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))
