@@ -24,7 +24,8 @@ class SearchOptions:
     """How a search chooses its trials.
 
     Attributes:
-        subspaces: into how many the space is cut; None: one for each group.
+        subspaces: into how many the space is cut; None: one for each group, up to 64, and with
+            fewer than four groups one for all.
         overlap: of neighbouring subspaces, as a part of the range that was cut.
         surrogate: "gaussian_process" or "random_forest".
         search: "subspaces" (a surrogate, subspaces, trust boxes), "evolution" (regularised

@@ -320,8 +320,8 @@ class HyperSpaceOracle(keras_tuner.Oracle):  # type: ignore[misc]
             num_trials: how many, at most.
 
         Returns:
-            Completed ones by their score; with several objectives those of the front first, by
-            the first objective.
+            Completed ones by their score, those above `max_cost` last; with several objectives
+            those of the front first, by the first objective.
         """
         with self._lock:
             self.read()
@@ -329,9 +329,12 @@ class HyperSpaceOracle(keras_tuner.Oracle):  # type: ignore[misc]
             ended = [self.trials[each] for each in known if known[each].status == states.COMPLETED]
             front = set(self.front()) if len(parts_of(self.objective)) > 1 else set()
 
-            def place(trial: Any) -> tuple[bool, float, str]:
-                values = self.objectives_of(known[trial.trial_id])
-                return (trial.trial_id not in front, values[0], trial.trial_id)
+            def place(trial: Any) -> tuple[bool, bool, float, str]:
+                record = known[trial.trial_id]
+                cost, limit = (record.end or {}).get("cost"), self.options.max_cost
+                dear = limit is not None and cost is not None and cost > limit
+                value = self.objectives_of(record)[0]
+                return (dear, trial.trial_id not in front, value, trial.trial_id)
 
             return sorted(ended, key=place)[:num_trials]
 

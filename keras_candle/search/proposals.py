@@ -20,6 +20,8 @@ SEARCHES = ("subspaces", "evolution", "random")
 # Two proposals that differ in the cube may mean the same values; so often another one is drawn.
 _DRAWS = 20
 _SAME = 1e-9
+# Fewer workers than this search the whole space together; more than that share subspaces.
+_FEW_WORKERS, _MOST_SUBSPACES = 4, 64
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,8 @@ class Proposals:
 
     Args:
         settings: of the engine.
-        subspaces: into how many the space is cut; None: one for each worker.
+        subspaces: into how many the space is cut; None: one for each worker, up to 64, and with
+            fewer than four workers one for all.
         search: "subspaces" (a surrogate in each), "evolution" (regularised evolution of the
             choices, ranked by a surrogate) or "random".
         seed: of all draws.
@@ -76,7 +79,8 @@ class Proposals:
     def subspaces(self) -> tuple[Subspace, ...]:
         """How the space is cut now."""
         settings = self.settings
-        count = self._count or max(settings.workers, 1)
+        workers = settings.workers
+        count = self._count or (1 if workers < _FEW_WORKERS else min(workers, _MOST_SUBSPACES))
         return decompose(self._cube.space, count, settings.overlap, seed=self._seed)
 
     def propose(

@@ -24,6 +24,12 @@ Fit = Callable[..., Any]
 _COST_POINTS = 80
 _FAILED_POINTS = 80
 _FIRST_STAGE, _STAGE = 20, 1.1
+# Of the results' spread: nobody pays a dear trial for less, however unknown its region.
+_SMALL_IMPROVEMENT = 0.01
+# A trial beyond the limit is of no use, and improvement goes on growing there.
+_LIMIT_WEIGHT = 3.0
+# What is aimed at the limit itself lands beyond it half of the time (in logarithms: 3 percent).
+_MARGIN = 0.03
 _FAILURE_REACH = (0.03, 0.15)
 _FAILURES_EXPECTED = 0.05
 
@@ -57,12 +63,15 @@ class Worth:
         if self.best is not None:
             mean, std = self.model.predict(features)
             score += log_expected_improvement(mean, std, self.best)
+            if self.exponent:
+                score = np.logaddexp(score, np.log(_SMALL_IMPROVEMENT))
         if self.cost is not None:
             mean, std = self.cost.predict(features)
             score -= self.exponent * mean
             if self.limit is not None:
-                # How well a function of so many causes can be known at all.
-                score += log_probability_below(mean, np.hypot(std, 0.05), self.limit)
+                # A hundredth: how well a cost can be known at all.
+                within = log_probability_below(mean, np.hypot(std, 0.01), self.limit - _MARGIN)
+                score += _LIMIT_WEIGHT * within
         return np.asarray(score + self._log_safety(features))
 
     def _log_safety(self, features: Floats) -> Floats:

@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 
 import keras_tuner
+import numpy as np
 import pytest
 
 from keras_candle.errors import SearchError
@@ -172,6 +173,28 @@ def test_with_two_objectives_the_front_is_what_nothing_betters(tmp_path):
     best = [tuner.oracle.trials[each].hyperparameters["x"] for each in front]
     assert len(front) > 8
     assert best == sorted(best)
+
+
+def test_cheap_trials_come_first_when_asked(tmp_path):
+    def two_valleys(hp):
+        x, y = hp.Float("x", 0.0, 1.0), hp.Float("y", 0.0, 1.0)
+        score = min(abs(x - 0.25), abs(x - 0.75)) + (y - 0.3) ** 2
+        return {"score": score, "device_seconds": 10.0 if x > 0.5 else 1.0}
+
+    tuner = search(two_valleys, tmp_path, score("min"), max_trials=40, per_cost=True)
+    later = values_of(tuner)[10:]
+    assert np.mean([each["x"] < 0.5 for each in later]) >= 0.8
+
+
+def test_a_limit_of_the_cost_is_kept(tmp_path):
+    def slow_is_good(hp):
+        x = hp.Float("x", 0.0, 1.0)
+        return {"score": -x, "device_seconds": 10 * x + 1e-3}
+
+    tuner = search(slow_is_good, tmp_path, score("min"), max_trials=30, max_cost=5.0)
+    later = np.array([each["x"] for each in values_of(tuner)[10:]])
+    assert np.mean(later <= 0.5) > 0.8
+    assert 0.45 < tuner.get_best_hyperparameters()[0]["x"] <= 0.5
 
 
 @pytest.mark.parametrize(
