@@ -61,7 +61,7 @@ class Claims:
         return _make(self._trial(trial_id) / f"start-{number}")
 
     def point(self, key: bytes, trial_id: str, values: dict[str, Any]) -> bool:
-        """Claim a point of a finite space for a trial; False where another trial has it."""
+        """Claim a point for a trial; False where another trial has it."""
         points = self._folder / POINTS
         points.mkdir(exist_ok=True)
         made = points / f".{trial_id}-{os.getpid()}"

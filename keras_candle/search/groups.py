@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from keras_candle import engine as engines
 from keras_candle.engine import detection
 from keras_candle.engine.base import Engine
 from keras_candle.engine.single import SingleEngine
 from keras_candle.errors import SearchError
-from keras_candle.search.oracle import Group
 
 # A process's number on its node, as launchers tell it.
 _LOCAL_RANKS = (
@@ -21,6 +21,21 @@ _LOCAL_RANKS = (
     "FLUX_TASK_LOCAL_ID",
     "SLURM_LOCALID",
 )
+
+
+@dataclass(frozen=True)
+class Group:
+    """The ranks that run one trial, among all groups of a search.
+
+    Attributes:
+        number: of this group, from 0.
+        count: of groups.
+        ranks: of this group.
+    """
+
+    number: int = 0
+    count: int = 1
+    ranks: int = 1
 
 
 def join(ranks_per_trial: int) -> tuple[Group, Engine]:

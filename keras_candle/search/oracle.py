@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,39 +13,21 @@ from keras_tuner.engine import trial as trials
 
 from keras_candle.errors import SearchError
 from keras_candle.search import ledger as states
-from keras_candle.search.claims import SignOfLife, owner
-from keras_candle.search.halving import Halving, fidelity_of
-from keras_candle.search.hyperparameters import INHERITS, with_values
+from keras_candle.search.claims import SignOfLife
+from keras_candle.search.coordinator import Coordinator
+from keras_candle.search.groups import Group
+from keras_candle.search.halving import fidelity_of
+from keras_candle.search.hyperparameters import with_values
 from keras_candle.search.ledger import TrialRecord
 from keras_candle.search.options import COST, SearchOptions, make_objective, parts_of
-from keras_candle.search.pareto import non_dominated
 from keras_candle.search.project import Project
-from keras_candle.search.proposals import Proposal, Proposals
-from keras_candle.search.suggestion import Settings
 
 _LONGEST_MESSAGE = 16_000
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.005, 0.5
-# Without a limit the engine has to be told how far to look ahead.
-_NO_LIMIT = 256
 
 
 class TooManyFailuresError(SearchError, RuntimeError):
     """As many trials failed one after the other as the user allows (Keras Tuner: RuntimeError)."""
-
-
-@dataclass(frozen=True)
-class Group:
-    """The ranks that run one trial, among all groups of a search.
-
-    Attributes:
-        number: of this group, from 0.
-        count: of groups.
-        ranks: of this group.
-    """
-
-    number: int = 0
-    count: int = 1
-    ranks: int = 1
 
 
 class HyperSpaceOracle(keras_tuner.Oracle):  # type: ignore[misc]
@@ -99,18 +80,8 @@ class HyperSpaceOracle(keras_tuner.Oracle):  # type: ignore[misc]
         self.seed = seed  # Keras Tuner takes 0 for none
         self.group = Group()
         self._lock = threading.RLock()
-        self._project: Project | None = None
-        self._ledger = states.Ledger()
-        self._starts: dict[str, int] = {}
+        self._made: Coordinator | None = None
         self._signs: dict[str, SignOfLife] = {}
-        self._proposals: Proposals | None = None
-        self._taken: list[dict[str, Any]] = []
-        self._halving: Halving | None = None
-        if self.options.max_epochs is not None:
-            chosen = self.options
-            self._halving = Halving(
-                self.options.max_epochs, chosen.eta, chosen.min_epochs, chosen.brackets
-            )
 
     # What a tuner calls.
 
@@ -129,17 +100,15 @@ class HyperSpaceOracle(keras_tuner.Oracle):  # type: ignore[misc]
         with self._lock:
             if tuner_id in self.ongoing_trials:
                 return self.ongoing_trials[tuner_id]
-            project, pause_s = self.open(), _FIRST_PAUSE_S
+            self.open()
+            pause_s = _FIRST_PAUSE_S
             while True:
                 self.read()
                 self._check_consecutive_failures()
-                trial = self._again(project) or self._new(project) or self._unstarted(project)
-                if trial is not None:
-                    self._begin(trial, tuner_id)
-                    return trial
-                if not self._open_trials() and not project.claims.unstarted(
-                    set(self._ledger.trials)
-                ):
+                found = self.coordinator.next()
+                if found is not None:
+                    return self._begin(*found, tuner_id)
+                if self.coordinator.is_over():
                     self.save(now=True)
                     return trials.Trial(with_values(self.hyperparameters, {}), "", "STOPPED")
                 time.sleep(pause_s)
@@ -201,29 +170,52 @@ class HyperSpaceOracle(keras_tuner.Oracle):  # type: ignore[misc]
             self.read()
             self._check_consecutive_failures()
 
+    def populate_space(self, trial_id: str) -> dict[str, Any]:
+        """Keras Tuner's hook: the values that a new trial of this number would have."""
+        self.read()
+        found = self.coordinator.propose(trial_id)
+        return {"status": "STOPPED"} if found is None else {
+            "status": states.RUNNING, "values": found.values,
+        }  # fmt: skip
+
     # What is known.
 
+    @property
+    def coordinator(self) -> Coordinator:
+        """What chooses the trials, with the space as it is known now."""
+        if self._made is None:
+            objectives = len(parts_of(self.objective))
+            self._made = Coordinator(
+                self.group, self.options, objectives, self.max_trials, self.seed
+            )
+        self._made.proposals.look_at(self.hyperparameters)
+        return self._made
+
     def open(self) -> Project:
-        """The project's folder, ready to be written."""
-        if self._project is None:
-            self._project = Project(Path(self._project_dir), self.options.lease_s)
-            self._project.begin(self.group.number, self._identity(), self.hyperparameters)
+        """The project's folder, ready to be written.
+
+        Raises:
+            SearchError: when it cannot be written, or is another search's.
+        """
+        project = self.coordinator.project
+        if project is None:
+            objective = [[each.name, each.direction] for each in parts_of(self.objective)]
+            identity = {"objective": objective, "cost": self.options.cost}
+            folder = Path(self._project_dir)
+            project = self.coordinator.begin(folder, identity, self.hyperparameters)
             self.read()
-        return self._project
+        return project
 
     def read(self) -> None:
         """Take what the other groups have written since."""
-        if self._project is None:
+        with self._lock:
             self.open()
-            return
-        changed = self._ledger.take(self._project.new_lines())
-        found = self._ledger.hyperparameters
-        if found:
-            fresh = keras_tuner.HyperParameters.from_config({"space": found, "values": {}})
-            self._ledger.hyperparameters = []
-            super().update_space(fresh)
-        for trial_id in changed:
-            self._mirror(self._ledger.trials[trial_id])
+            changed, found = self.coordinator.read()
+            if found:
+                fresh = keras_tuner.HyperParameters.from_config({"space": found, "values": {}})
+                super().update_space(fresh)
+            for trial_id in changed:
+                self._mirror(self.coordinator.ledger.trials[trial_id])
 
     def _mirror(self, record: TrialRecord) -> None:
         """Let Keras Tuner's own fields say what the journals say of a trial."""
@@ -233,85 +225,20 @@ class HyperSpaceOracle(keras_tuner.Oracle):  # type: ignore[misc]
             self.trials[trial_id] = trials.Trial(values, trial_id, states.RUNNING)
             self.start_order.append(trial_id)
         trial = self.trials[trial_id]
-        if end is None or trial_id in self._starts:
+        if end is None:
             return
-        trial.status, trial.score, trial.best_step = end["status"], end["score"], end["step"]
-        trial.message = end["message"]
-        trial.metrics = type(trial.metrics).from_config(end["metrics"])
         if trial_id not in self.end_order:
             self.end_order.append(trial_id)
+        if trial_id not in self.coordinator.starts:
+            trial.status, trial.score, trial.best_step = end["status"], end["score"], end["step"]
+            trial.message = end["message"]
+            trial.metrics = type(trial.metrics).from_config(end["metrics"])
 
     def records(self) -> list[TrialRecord]:
         """All trials as the journals tell of them, by their numbers."""
         with self._lock:
             self.read()
-            return sorted(self._ledger.trials.values(), key=lambda each: each.trial_id)
-
-    def objectives_of(self, record: TrialRecord) -> list[float]:
-        """A trial's objectives, each to be minimised; NaN for one that failed."""
-        end = record.end or {}
-        missing = [float("nan")] * len(parts_of(self.objective))
-        return end.get("objectives") or missing
-
-    def proposals(self) -> Proposals:
-        """What proposes the next trial, with the space as it is known now."""
-        if self._proposals is None:
-            settings = Settings(
-                workers=self.group.count,
-                budget=self.max_trials or _NO_LIMIT,
-                overlap=self.options.overlap,
-                surrogate=self.options.surrogate,
-                cost_exponent=float(self.options.per_cost),
-                cost_limit=self.options.max_cost,
-            )
-            chosen = self.options
-            self._proposals = Proposals(settings, chosen.subspaces, chosen.search, self.seed)
-        self._proposals.look_at(self.hyperparameters)
-        return self._proposals
-
-    def populate_space(self, trial_id: str) -> dict[str, Any]:
-        """Keras Tuner's hook: the values of the next trial."""
-        proposal = self._promotion(closing=False)
-        halving = self._halving
-        if proposal is None and not (halving and halving.is_closing(self._left())):
-            proposal = self.proposals().propose(
-                self._ledger.trials.values(),
-                self.objectives_of,
-                self.group.number,
-                (int(trial_id), self.group.number),
-                self._taken,
-            )
-            if proposal is not None:
-                proposal.values.update(self._further_values(proposal.values))
-        proposal = proposal or self._promotion(closing=True)
-        if proposal is None:
-            return {"status": "STOPPED"}
-        return {"status": states.RUNNING, "values": proposal.values, "proposal": proposal}
-
-    def _promotion(self, *, closing: bool) -> Proposal | None:
-        """A trial that is trained further."""
-        if self._halving is None:
-            return None
-        found = self._halving.promotion(
-            self._ledger.trials.values(),
-            lambda each: self.objectives_of(each)[0],
-            self._taken,
-            closing=closing,
-        )
-        return None if found is None else Proposal(*found)
-
-    def _left(self) -> int | None:
-        return None if self.max_trials is None else self.max_trials - len(self._ledger.trials)
-
-    def _further_values(self, values: dict[str, Any]) -> dict[str, Any]:
-        """What a new trial is told beside its hyperparameters."""
-        records = self._ledger.trials.values()
-        further = self._halving.first_values(records) if self._halving else {}
-        if self.options.inherit_weights:
-            ended = [each for each in records if each.status == states.COMPLETED]
-            parent = self.proposals().nearest(values, ended)
-            further[INHERITS] = parent and parent.trial_id
-        return further
+            return self.coordinator.records()
 
     def get_best_trials(self, num_trials: int = 1) -> list[Any]:
         """The best trials of all groups.
@@ -325,115 +252,37 @@ class HyperSpaceOracle(keras_tuner.Oracle):  # type: ignore[misc]
         """
         with self._lock:
             self.read()
-            known = self._ledger.trials
-            ended = [self.trials[each] for each in known if known[each].status == states.COMPLETED]
-            front = set(self.front()) if len(parts_of(self.objective)) > 1 else set()
+            return [self.trials[each] for each in self.coordinator.ranking()[:num_trials]]
 
-            def place(trial: Any) -> tuple[bool, bool, float, str]:
-                record = known[trial.trial_id]
-                cost, limit = (record.end or {}).get("cost"), self.options.max_cost
-                dear = limit is not None and cost is not None and cost > limit
-                value = self.objectives_of(record)[0]
-                return (dear, trial.trial_id not in front, value, trial.trial_id)
-
-            return sorted(ended, key=place)[:num_trials]
+    def front(self) -> list[str]:
+        """The trials that none other betters in all objectives, by the first objective."""
+        with self._lock:
+            self.read()
+            return self.coordinator.front()
 
     def best_so_far(self) -> float | None:
         """The best first objective of a full training, to be minimised; None before one ended."""
         with self._lock:
             self.read()
-            full = [
-                self.objectives_of(each)[0]
-                for each in self._ledger.trials.values()
-                if each.status == states.COMPLETED and (each.end or {}).get("fidelity") == 1.0
-            ]
-        return min(full, default=None)
-
-    def front(self) -> list[str]:
-        """The trials that none other betters in all objectives, by the first objective."""
-        ended = [each for each in self.records() if each.status == states.COMPLETED]
-        if not ended:
-            return []
-        values = np.array([self.objectives_of(each) for each in ended], float)
-        chosen = [i for i, good in enumerate(non_dominated(values)) if good]
-        return [ended[i].trial_id for i in sorted(chosen, key=lambda i: (values[i, 0], i))]
+            return self.coordinator.best_so_far()
 
     # Starting and ending.
 
-    def _open_trials(self) -> list[TrialRecord]:
-        return [each for each in self._ledger.trials.values() if each.end is None]
-
-    def _again(self, project: Project) -> Any:
-        """A trial that failed and may be tried again, or whose group is gone."""
-        for record in self._open_trials():
-            start = record.last_start
-            due = start.end is not None or project.is_lost(record)
-            if due and project.claims.start(record.trial_id, start.number + 1):
-                return self._started(project, record.trial_id, start.number + 1, record.values,
-                                     record.subspace)  # fmt: skip
-        return None
-
-    def _unstarted(self, project: Project) -> Any:
-        """A trial whose group died between its claim and its first line."""
-        for trial_id in project.claims.unstarted(set(self._ledger.trials), lost=True):
-            if project.claims.start(trial_id, 1):
-                values = project.claimed_values(trial_id) or self.populate_space(trial_id).get(
-                    "values"
-                )
-                if values is not None:
-                    return self._started(project, trial_id, 1, values, -1)
-        return None
-
-    def _new(self, project: Project) -> Any:
-        trial_id = project.free_number(self.max_trials, set(self._ledger.trials))
-        if trial_id is None:
-            return None
-        while True:
-            response = self.populate_space(trial_id)
-            proposal = response.get("proposal")
-            if proposal is None:
-                return None
-            trial_id = project.claim_number(trial_id, self.max_trials)
-            if trial_id is None:
-                return None
-            if not proposal.claimed or project.claims.point(
-                proposal.key, trial_id, proposal.values
-            ):
-                return self._started(project, trial_id, 1, proposal.values, proposal.subspace)
-            # Another group has just taken the same.
-            project.claims.release(trial_id)
-            self._taken = [dict(each["values"]) for each in project.claims.points()]
-            self.read()
-
-    def _started(
-        self, project: Project, trial_id: str, number: int, values: dict[str, Any], subspace: int
-    ) -> Any:
-        project.note(
-            "started",
-            trial=trial_id,
-            start=number,
-            values=values,
-            subspace=subspace,
-            group=self.group.number,
-            owner=owner(),
-        )
-        self._starts[trial_id] = number
+    def _begin(self, trial_id: str, values: dict[str, Any], tuner_id: str) -> Any:
         self.read()
         trial = self.trials[trial_id]
         trial.hyperparameters = with_values(self.hyperparameters, values)
         trial.status = states.RUNNING
-        return trial
-
-    def _begin(self, trial: Any, tuner_id: str) -> None:
         self.tuner_ids.add(tuner_id)
         self.ongoing_trials[tuner_id] = trial
-        folder = Path(self._get_trial_dir(trial.trial_id))
-        self._signs[trial.trial_id] = SignOfLife(folder, self.options.lease_s / 4)
+        folder = Path(self._get_trial_dir(trial_id))
+        self._signs[trial_id] = SignOfLife(folder, self.options.lease_s / 4)
         self._display.on_trial_begin(trial)
+        return trial
 
     def _elapsed_s(self, trial_id: str) -> float:
-        start = self._ledger.trials[trial_id].starts[self._starts[trial_id]]
-        return time.time() - start.time_s
+        start = self.coordinator.starts[trial_id]
+        return time.time() - self.coordinator.ledger.trials[trial_id].starts[start].time_s
 
     def _tell_found(self, hyperparameters: Any) -> None:
         before = len(self.hyperparameters.space)
@@ -450,7 +299,7 @@ class HyperSpaceOracle(keras_tuner.Oracle):  # type: ignore[misc]
             if trial.score is None or not np.isfinite(trial.score):
                 trial.status = states.INVALID
                 trial.message = f"The objective {self.objective.name} is {trial.score}."
-        tries = self._ledger.trials[trial.trial_id].tries
+        tries = self.coordinator.ledger.trials[trial.trial_id].tries
         if trial.status == states.INVALID and tries >= self.max_retries_per_trial:
             trial.status = states.FAILED
 
@@ -464,7 +313,7 @@ class HyperSpaceOracle(keras_tuner.Oracle):  # type: ignore[misc]
         project.note(
             "ended",
             trial=trial.trial_id,
-            start=self._starts[trial.trial_id],
+            start=self.coordinator.starts[trial.trial_id],
             status=trial.status,
             score=trial.score,
             step=trial.best_step,
@@ -476,12 +325,10 @@ class HyperSpaceOracle(keras_tuner.Oracle):  # type: ignore[misc]
         )
 
     def _check_consecutive_failures(self) -> None:
-        row: list[TrialRecord] = []
-        for record in self._ledger.ended():
-            row = [*row, record] if record.status == states.FAILED else []
-            if len(row) >= self.max_consecutive_failed_trials:
-                self.save(now=True)
-                raise TooManyFailuresError(_failures(row))
+        row = self.coordinator.failures_in_a_row(self.max_consecutive_failed_trials)
+        if row:
+            self.save(now=True)
+            raise TooManyFailuresError(_failures(row))
 
     # What Keras Tuner writes.
 
@@ -491,8 +338,8 @@ class HyperSpaceOracle(keras_tuner.Oracle):  # type: ignore[misc]
         Args:
             now: whether it is written in any case.
         """
-        if self.group.number == 0 and self._project is not None:
-            self._project.write_oracle(self.get_state, now=now)
+        if self.group.number == 0 and self._made is not None and self._made.project is not None:
+            self._made.project.write_oracle(self.get_state, now=now)
 
     def reload(self) -> None:
         """Go on with the search in the project's folder."""
@@ -505,13 +352,6 @@ class HyperSpaceOracle(keras_tuner.Oracle):  # type: ignore[misc]
         state["ongoing_trials"] = {}
         state["start_order"] = [each for each in self.start_order if each in set(self.end_order)]
         return state
-
-    def _identity(self) -> dict[str, Any]:
-        parts = parts_of(self.objective)
-        return {
-            "objective": [[each.name, each.direction] for each in parts],
-            "cost": self.options.cost,
-        }
 
 
 def _minimised(trial: Any, objective: Any) -> float:

@@ -4,7 +4,7 @@ search.json      which search this is: written once, compared by everyone who go
 oracle.json      what a stock Keras Tuner oracle reads
 trial_0000/      as Keras Tuner makes them: trial.json, the best epoch's weights
 journals/        one file for each start of each group of ranks: the source of truth
-points/          claimed points of a finite space
+points/          claimed points, so that no two groups try the same one
 """
 
 from __future__ import annotations

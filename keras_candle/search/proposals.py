@@ -32,13 +32,11 @@ class Proposal:
         values: name to value of the active hyperparameters.
         subspace: that it comes from, -1 where none was asked.
         key: the same for points that mean the same trial.
-        claimed: whether several groups could propose the same, so that it has to be claimed.
     """
 
     values: dict[str, Any]
     subspace: int
     key: bytes
-    claimed: bool = True
 
 
 class Proposals:
@@ -118,7 +116,7 @@ class Proposals:
             values = self._cube.values_of(found[0])
             key = self._key(values)
             if key not in tried:
-                return Proposal(values, found[1], key, self._cube.space.count is not None)
+                return Proposal(values, found[1], key)
             again = self._cube.unit_of(values)
             history = history.with_pending(again)
         return None

@@ -23,10 +23,11 @@ def insight_of(oracle: Any) -> dict[str, Any]:
         each trial.
     """
     records = oracle.records()
-    proposals = oracle.proposals()
+    coordinator = oracle.coordinator
+    proposals = coordinator.proposals
     ended = [each for each in records if each.end is not None]
     history = proposals.history(
-        records, lambda each: oracle.objectives_of(each)[:1], np.random.default_rng(0)
+        records, lambda each: coordinator.objectives_of(each)[:1], np.random.default_rng(0)
     )
     found = summarise(
         proposals.cube.space,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import time
@@ -22,12 +21,8 @@ from keras_candle import engine as engines
 from keras_candle.engine.devices import pin_gpu
 from keras_candle.errors import SearchError
 from keras_candle.launcher_messages import STARTED_S, independent, restarts
-from keras_candle.search.architecture.inheritance import inherit
 from keras_candle.search.groups import join
-from keras_candle.search.halving import EPOCHS, INITIAL_EPOCH, PARENT
-from keras_candle.search.hyperparameters import INHERITS
 from keras_candle.search.insight import table
-from keras_candle.search.learning_curve import should_stop
 from keras_candle.search.measurement import (
     Measurement,
     give_memory_back,
@@ -36,6 +31,7 @@ from keras_candle.search.measurement import (
 from keras_candle.search.options import COST, MEASURES, SearchOptions, parts_of
 from keras_candle.search.oracle import HyperSpaceOracle
 from keras_candle.search.reporting import insight_of
+from keras_candle.search.trial_training import TrialTraining
 
 _OF_THE_ORACLE = {
     *SearchOptions.__dataclass_fields__,
@@ -49,7 +45,7 @@ _OF_THE_ORACLE = {
 _LONGEST_WAIT_S = 600.0
 
 
-class CandleTuner(keras_tuner.Tuner):  # type: ignore[misc]
+class CandleTuner(TrialTraining):
     """Searches hyperparameters on any number of ranks: `candle run -np 16 search.py`.
 
     The ranks form groups of `ranks_per_trial`. Each group runs trials of its own, which a model
@@ -100,9 +96,6 @@ class CandleTuner(keras_tuner.Tuner):  # type: ignore[misc]
         oracle.group, self.engine = join(ranks_per_trial)
         if keras.backend.backend() == "tensorflow":
             pin_gpu(self.engine)
-        self._model: Any = None
-        self._curve: list[float] = []
-        self._epochs = 1
         folder = Path(directory or ".", project_name or "untitled_project")
         self._speaks = oracle.group.number == 0 and self.engine.is_root
         _prepare(folder, overwrite=overwrite, first=self._speaks, alone=oracle.group.count == 1)
@@ -118,7 +111,7 @@ class CandleTuner(keras_tuner.Tuner):  # type: ignore[misc]
         if self._speaks:
             self._save_tuner()
         oracle.open()
-        if hypermodel is not None and not oracle.proposals().cube.space.dimensions:
+        if hypermodel is not None and not oracle.coordinator.proposals.cube.space.dimensions:
             raise SearchError(
                 "The model has no free hyperparameter: hp is asked for fixed values only. Let it "
                 "ask for others, such as hp.Float('learning_rate', 1e-4, 1e-1, sampling='log')."
@@ -236,7 +229,7 @@ class CandleTuner(keras_tuner.Tuner):  # type: ignore[misc]
                 )
 
     def _check_objective(self, fit_kwargs: dict[str, Any]) -> None:
-        ours = type(self).run_trial is CandleTuner.run_trial
+        ours = type(self).run_trial is TrialTraining.run_trial
         held_out = ("validation_data", "validation_split")
         plain = getattr(type(self.hypermodel), "fit", None) is keras_tuner.HyperModel.fit
         if not (ours and plain) or any(fit_kwargs.get(name) for name in held_out):
@@ -247,91 +240,6 @@ class CandleTuner(keras_tuner.Tuner):  # type: ignore[misc]
                     f"The objective {each.name!r} comes from validation, and search() got neither "
                     "validation_data nor validation_split. Give it one, or another objective."
                 )
-
-    def run_trial(self, trial: Any, *args: Any, **kwargs: Any) -> Any:
-        """Build, train and measure; see `keras_tuner.Tuner.run_trial`."""
-        values = trial.hyperparameters.values
-        if EPOCHS in values:
-            kwargs.update(epochs=values[EPOCHS], initial_epoch=values[INITIAL_EPOCH])
-        self._curve = []
-        self._epochs = kwargs.get("epochs", 1)
-        return super().run_trial(trial, *args, **kwargs)
-
-    def _try_build(self, hp: Any) -> Any:
-        self._model = None
-        give_memory_back()
-        model = self._build_hypermodel(hp)
-        if not isinstance(model, keras.Model):
-            raise errors.FatalTypeError(
-                f"The hypermodel returned {model!r}, expected a keras.Model that is compiled."
-            )
-        if self.max_model_size and model.count_params() > self.max_model_size:
-            raise errors.FailedTrialError(
-                f"The model has {model.count_params()} parameters, at most {self.max_model_size} "
-                "were asked for."
-            )
-        self._model = model
-        return model
-
-    def load_model(self, trial: Any) -> Any:
-        """The trained model of a trial, at its best epoch."""
-        model = self._try_build(trial.hyperparameters)
-        self._build(model, trial.trial_id)
-        model.optimizer.build(model.trainable_variables)
-        model.load_weights(self._get_checkpoint_fname(trial.trial_id))
-        return model
-
-    def _build_and_fit_model(self, trial: Any, *args: Any, **kwargs: Any) -> Any:
-        results = super()._build_and_fit_model(trial, *args, **kwargs)
-        if EPOCHS in trial.hyperparameters.values:
-            self._model.save_weights(self._last_weights(trial.trial_id))
-        return results
-
-    def _build_hypermodel(self, hp: Any) -> Any:
-        model = super()._build_hypermodel(hp)
-        parent, model_of = hp.values.get(PARENT), hp.values.get(INHERITS)
-        if parent is not None:
-            self._build(model, parent)
-            model.optimizer.build(model.trainable_variables)
-            model.load_weights(self._last_weights(parent))
-        elif model_of is not None:
-            self._build(model, model_of)
-            inherit(model, self._get_checkpoint_fname(model_of))
-        return model
-
-    def _build(self, model: Any, like: str) -> None:
-        if not model.built:
-            described = Path(self._get_build_config_fname(like)).read_text()
-            model.build_from_config(json.loads(described))
-
-    def _last_weights(self, trial_id: str) -> str:
-        return str(Path(self.get_trial_dir(trial_id)) / "last.weights.h5")
-
-    def on_epoch_end(
-        self,
-        trial: Any,  # noqa: ARG002 - Keras Tuner's signature
-        model: Any,
-        epoch: int,
-        logs: Any = None,
-    ) -> None:
-        """Keras Tuner's hook: a trial that will hardly win is stopped, where that is asked for."""
-        if not self.oracle.options.stop_hopeless:
-            return
-        objective = parts_of(self.oracle.objective)[0]
-        sign = -1.0 if objective.direction == "max" else 1.0
-        self._curve.append(sign * float((logs or {}).get(objective.name, "nan")))
-        best = self.oracle.best_so_far() if self.engine.is_root else None
-        if (best := self.engine.broadcast(best)) is None:
-            return
-        first = epoch + 1 - len(self._curve)
-        epochs = [first + i + 1 for i in range(len(self._curve))]
-        if should_stop(epochs, self._curve, self._epochs, best):
-            model.stop_training = True
-
-    def _configure_tensorboard_dir(self, callbacks: Any, trial: Any, execution: int = 0) -> None:
-        # Keras Tuner's needs the package tensorboard, also where nobody uses it.
-        if any(type(each).__name__ == "TensorBoard" for each in callbacks):
-            super()._configure_tensorboard_dir(callbacks, trial, execution)
 
     def on_trial_end(self, trial: Any) -> None:
         """Keras Tuner's hook, on every rank of the group."""

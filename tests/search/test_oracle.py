@@ -156,7 +156,8 @@ def test_a_failing_trial_is_tried_as_often_as_asked(tmp_path, retries, runs):
 def test_an_error_of_the_engine_locks_nobody_out(tmp_path, monkeypatch):
     oracle = HyperSpaceOracle(max_trials=3)
     oracle._set_project_dir(str(tmp_path), "p")
-    monkeypatch.setattr(oracle, "populate_space", lambda _: 1 / 0)
+    oracle.open()
+    monkeypatch.setattr(oracle.coordinator, "propose", lambda _: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         oracle.create_trial("a")
     monkeypatch.undo()

@@ -1,0 +1,259 @@
+"""Which trial is next, and what is known of all: without a server, a port or a lock.
+
+Each group of ranks has a coordinator. What it decides is a function of the journals of all groups;
+who gets a trial is settled by a claim that only one of them can make.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_candle.search import ledger as states
+from keras_candle.search.claims import owner
+from keras_candle.search.groups import Group
+from keras_candle.search.halving import Halving
+from keras_candle.search.hyperparameters import INHERITS
+from keras_candle.search.ledger import Ledger, TrialRecord
+from keras_candle.search.options import SearchOptions
+from keras_candle.search.pareto import non_dominated
+from keras_candle.search.project import Project
+from keras_candle.search.proposals import Proposal, Proposals
+from keras_candle.search.suggestion import Settings
+
+# Without a limit the engine has to be told how far to look ahead.
+_NO_LIMIT = 256
+
+
+class Coordinator:
+    """The search as one group sees it.
+
+    Args:
+        group: the group.
+        options: how trials are chosen.
+        objectives: how many there are.
+        max_trials: of all groups together; None for no limit.
+        seed: of all draws.
+
+    Attributes:
+        project: the folder; None before `begin`.
+        ledger: all trials as the journals tell of them.
+        proposals: what proposes the next trial's values.
+        starts: the number of the start of each trial that this process has run.
+    """
+
+    def __init__(
+        self,
+        group: Group,
+        options: SearchOptions,
+        objectives: int,
+        max_trials: int | None,
+        seed: int,
+    ) -> None:
+        self.group, self.max_trials = group, max_trials
+        self._options, self._objectives = options, objectives
+        self.ledger, self.starts = Ledger(), dict[str, int]()
+        self.project: Project | None = None
+        settings = Settings(
+            workers=group.count,
+            budget=max_trials or _NO_LIMIT,
+            overlap=options.overlap,
+            surrogate=options.surrogate,
+            cost_exponent=float(options.per_cost),
+            cost_limit=options.max_cost,
+        )
+        self.proposals = Proposals(settings, options.subspaces, options.search, seed)
+        self._halving: Halving | None = None
+        if options.max_epochs is not None:
+            self._halving = Halving(
+                options.max_epochs, options.eta, options.min_epochs, options.brackets
+            )
+        self._taken: list[dict[str, Any]] = []
+        self._began_s = time.time()
+
+    def begin(self, folder: Path, identity: dict[str, Any], hyperparameters: Any) -> Project:
+        """Open the search's folder, see `Project.begin`."""
+        self.project = Project(folder, self._options.lease_s)
+        self.project.begin(self.group.number, identity, hyperparameters)
+        return self.project
+
+    def read(self) -> tuple[set[str], list[dict[str, Any]]]:
+        """Take what all groups have written since.
+
+        Returns:
+            The trials that have changed, and the hyperparameters that were found while building.
+        """
+        changed = self.ledger.take(self._opened().new_lines())
+        found, self.ledger.hyperparameters = self.ledger.hyperparameters, []
+        return changed, found
+
+    # What is known.
+
+    def records(self) -> list[TrialRecord]:
+        """All trials, by their numbers."""
+        return sorted(self.ledger.trials.values(), key=lambda each: each.trial_id)
+
+    def completed(self) -> list[TrialRecord]:
+        """Those that gave a result, by their numbers."""
+        return [each for each in self.records() if each.status == states.COMPLETED]
+
+    def objectives_of(self, record: TrialRecord) -> list[float]:
+        """A trial's objectives, each to be minimised; NaN for one that failed."""
+        end = record.end or {}
+        return end.get("objectives") or [float("nan")] * self._objectives
+
+    def front(self) -> list[str]:
+        """The trials that none other betters in all objectives, by the first objective."""
+        ended = self.completed()
+        if not ended:
+            return []
+        values = np.array([self.objectives_of(each) for each in ended], float)
+        chosen = np.flatnonzero(non_dominated(values))
+        return [ended[i].trial_id for i in sorted(chosen, key=lambda i: (values[i, 0], i))]
+
+    def ranking(self) -> list[str]:
+        """The trials with a result, the best first: within `max_cost`, of the front, by score."""
+        front = set(self.front()) if self._objectives > 1 else set()
+
+        def place(record: TrialRecord) -> tuple[bool, bool, float, str]:
+            cost, limit = (record.end or {}).get("cost"), self._options.max_cost
+            dear = limit is not None and cost is not None and cost > limit
+            value = self.objectives_of(record)[0]
+            return dear, record.trial_id not in front, value, record.trial_id
+
+        return [each.trial_id for each in sorted(self.completed(), key=place)]
+
+    def best_so_far(self) -> float | None:
+        """The best first objective of a full training, to be minimised; None before one ended."""
+        full = (each for each in self.completed() if (each.end or {}).get("fidelity") == 1.0)
+        return min((self.objectives_of(each)[0] for each in full), default=None)
+
+    def failures_in_a_row(self, most: int) -> list[TrialRecord]:
+        """The first `most` trials of this start that failed one after the other; else nothing."""
+        row: list[TrialRecord] = []
+        for record in self.ledger.ended():
+            if (record.end or {})["time_s"] < self._began_s:
+                continue
+            row = [*row, record] if record.status == states.FAILED else []
+            if len(row) >= most:
+                return row
+        return []
+
+    def is_over(self) -> bool:
+        """Whether no trial runs any more, or may be run again."""
+        project = self._opened()
+        return not self._open_trials() and not project.claims.unstarted(set(self.ledger.trials))
+
+    def _open_trials(self) -> list[TrialRecord]:
+        return [each for each in self.ledger.trials.values() if each.end is None]
+
+    # Which is next.
+
+    def next(self) -> tuple[str, dict[str, Any]] | None:
+        """Claim the next trial for this group.
+
+        Returns:
+            Its name and values; None when there is none now. As long as others run, one of theirs
+            may still become free.
+        """
+        return self._again() or self._new() or self._unstarted()
+
+    def propose(self, trial_id: str) -> Proposal | None:
+        """The values of a new trial; None when there is none to be begun."""
+        found = self._promotion(closing=False)
+        halving = self._halving
+        if found is None and not (halving and halving.is_closing(self._left())):
+            found = self.proposals.propose(
+                self.ledger.trials.values(),
+                self.objectives_of,
+                self.group.number,
+                (int(trial_id), self.group.number),
+                self._taken,
+            )
+            if found is not None:
+                found.values.update(self._further_values(found.values))
+        return found or self._promotion(closing=True)
+
+    def _again(self) -> tuple[str, dict[str, Any]] | None:
+        """A trial that failed and may be tried again, or whose group is gone."""
+        project = self._opened()
+        for record in self._open_trials():
+            start = record.last_start
+            due = start.end is not None or project.is_lost(record)
+            if due and project.claims.start(record.trial_id, start.number + 1):
+                again = Proposal(record.values, record.subspace, b"")
+                return self._start(record.trial_id, start.number + 1, again)
+        return None
+
+    def _new(self) -> tuple[str, dict[str, Any]] | None:
+        project = self._opened()
+        trial_id = project.free_number(self.max_trials, set(self.ledger.trials))
+        while trial_id is not None:
+            proposal = self.propose(trial_id)
+            if proposal is None:
+                return None
+            trial_id = project.claim_number(trial_id, self.max_trials)
+            if trial_id is None:
+                return None
+            if project.claims.point(proposal.key, trial_id, proposal.values):
+                return self._start(trial_id, 1, proposal)
+            # Another group has just taken the same: groups that know the same think alike.
+            project.claims.release(trial_id)
+            self._taken = [dict(each["values"]) for each in project.claims.points()]
+        return None
+
+    def _unstarted(self) -> tuple[str, dict[str, Any]] | None:
+        """A trial whose group died between its claim and its first line."""
+        project = self._opened()
+        for trial_id in project.claims.unstarted(set(self.ledger.trials), lost=True):
+            if project.claims.start(trial_id, 1):
+                claimed = project.claimed_values(trial_id)
+                found = self.propose(trial_id) if claimed is None else Proposal(claimed, -1, b"")
+                if found is not None:
+                    return self._start(trial_id, 1, found)
+        return None
+
+    def _start(self, trial_id: str, number: int, proposal: Proposal) -> tuple[str, dict[str, Any]]:
+        self._opened().note(
+            "started",
+            trial=trial_id,
+            start=number,
+            values=proposal.values,
+            subspace=proposal.subspace,
+            group=self.group.number,
+            owner=owner(),
+        )
+        self.starts[trial_id] = number
+        return trial_id, proposal.values
+
+    def _promotion(self, *, closing: bool) -> Proposal | None:
+        if self._halving is None:
+            return None
+        found = self._halving.promotion(
+            self.ledger.trials.values(),
+            lambda each: self.objectives_of(each)[0],
+            self._taken,
+            closing=closing,
+        )
+        return None if found is None else Proposal(*found)
+
+    def _left(self) -> int | None:
+        return None if self.max_trials is None else self.max_trials - len(self.ledger.trials)
+
+    def _further_values(self, values: dict[str, Any]) -> dict[str, Any]:
+        """What a new trial is told beside its hyperparameters."""
+        records: Iterable[TrialRecord] = self.ledger.trials.values()
+        further = self._halving.first_values(records) if self._halving else {}
+        if self._options.inherit_weights:
+            parent = self.proposals.nearest(values, self.completed())
+            further[INHERITS] = parent and parent.trial_id
+        return further
+
+    def _opened(self) -> Project:
+        if self.project is None:
+            raise RuntimeError("begin() comes first")
+        return self.project
