@@ -164,6 +164,7 @@ def _step(model: Any, x: Any, y: Any) -> Any:
     import tensorflow as tf
 
     adam, loss = keras.optimizers.Adam(0.01), keras.losses.SparseCategoricalCrossentropy()
+    model.compile(adam, loss)
     adam.build(model.trainable_variables)
 
     @tf.function
