@@ -7,7 +7,12 @@ BIN := $(VENV)/bin
 OLDEST := .venv-oldest
 HAS_COMPILER := $(shell command -v $${CXX:-g++} c++ 2>/dev/null)
 
-.PHONY: env demo test lint oldest clean
+STARTS_JOBS := tests/auto tests/launch tests/test_corpus.py tests/watchdog
+ONE_THREAD := OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1
+# What a target prints stays together, where make can do that.
+IN_ONE_PIECE := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
+
+.PHONY: env demo test test-jobs test-ranks lint oldest clean
 
 env: $(VENV)/.locked
 	@if [ -n "$(HAS_COMPILER)" ]; then \
@@ -32,13 +37,22 @@ lint: env
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: lint oldest
-	$(BIN)/python -m pytest
-	$(BIN)/python -m pytest keras_candle --doctest-modules
+# Two at a time, each on one core: most of the tests leave the other one idle.
+test: env
+	$(MAKE) --no-print-directory -j2 $(IN_ONE_PIECE) lint test-ranks oldest test-jobs
+
+# Tests that start jobs of their own, and the examples in docstrings.
+test-jobs: env
+	$(ONE_THREAD) $(BIN)/python -m pytest $(STARTS_JOBS)
+	$(ONE_THREAD) $(BIN)/python -m pytest keras_candle --doctest-modules
+
+# All the others: most of them share ranks that stay warm.
+test-ranks: env
+	$(ONE_THREAD) $(BIN)/python -m pytest tests $(addprefix --ignore=,$(STARTS_JOBS))
 
 # The oldest Keras that we support: the contract with its private names, and some of the laws.
 oldest: env $(OLDEST)/.made
-	$(OLDEST)/bin/python -m pytest tests/training/test_keras_names.py \
+	$(ONE_THREAD) $(OLDEST)/bin/python -m pytest tests/training/test_keras_names.py \
 		tests/training/test_identity.py tests/training/test_equivalence.py tests/checkpoints \
 		tests/callback/test_candle_callback.py \
 		-k "keras_names or identity or checkpoints or candle_callback or (other_pairs and mpi)"

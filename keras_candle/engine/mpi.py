@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 import zlib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,6 +14,9 @@ from numpy.typing import ArrayLike, NDArray
 from keras_candle.engine.base import Engine
 from keras_candle.errors import EngineError
 from keras_candle.optional import load
+
+# A rank that is waited for longer than a step takes is doing something else than a step.
+_POLLS_FOR_S, _NAP_S = 5e-3, 1e-4
 
 
 class MpiEngine(Engine):
@@ -170,10 +174,15 @@ class MpiEngine(Engine):
         """Wait for a collective, and leave the core to whoever else wants it meanwhile.
 
         MPI would poll without a pause, on a core that another thread of this rank may need
-        before it can take part.
+        before it can take part. Who has waited for long waits for a rank that compiles, evaluates
+        or writes, and where ranks share cores it may be waiting for ours.
         """
+        begun_s = time.monotonic()
         while not request.Test():
-            os.sched_yield()
+            if time.monotonic() - begun_s < _POLLS_FOR_S:
+                os.sched_yield()
+            else:
+                time.sleep(_NAP_S)
 
     def _half_operation(self, op: str) -> Any:
         if op == "sum":
