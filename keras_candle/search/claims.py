@@ -8,6 +8,7 @@ dead process had claimed is claimed again under the next number.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import socket
@@ -26,7 +27,7 @@ def owner() -> dict[str, Any]:
 
 def is_gone(of: dict[str, Any]) -> bool:
     """Whether an owner on this node has ended; nothing can be said of other nodes'."""
-    if of.get("host") != socket.gethostname():
+    if of.get("host") != socket.gethostname() or _began(os.getpid()) is None:
         return False
     began = _began(int(of["pid"]))
     return began is None or (of.get("began") is not None and began != of["began"])
@@ -67,7 +68,7 @@ class Claims:
         made = points / f".{trial_id}-{os.getpid()}"
         made.write_text(json.dumps({"trial": trial_id, "values": values}))
         try:
-            os.link(made, points / f"p{key.hex()}")
+            os.link(made, points / hashlib.blake2b(key, digest_size=16).hexdigest())
         except FileExistsError:
             return False
         finally:
@@ -83,38 +84,48 @@ class Claims:
                     found.append(json.loads(Path(entry.path).read_text()))
         return found
 
-    def silent_s(self, trial_id: str, since_s: float) -> float:
-        """Seconds since the process that runs a trial has given its last sign.
+    def last_start(self, trial_id: str) -> int:
+        """The highest number of a start that was claimed; 1 for a trial that was claimed once."""
+        numbers = [1]
+        with contextlib.suppress(FileNotFoundError):
+            for entry in os.scandir(self._trial(trial_id)):
+                if entry.name.startswith("start-"):
+                    numbers.append(int(entry.name.removeprefix("start-")))
+        return max(numbers)
 
-        Args:
-            trial_id: the trial.
-            since_s: when it was started, for one that has given none.
-        """
-        last_s = since_s
-        with contextlib.suppress(OSError):
-            last_s = max(last_s, (self._trial(trial_id) / ALIVE).stat().st_mtime)
-        return time.time() - last_s
+    def is_silent(self, trial_id: str) -> bool:
+        """Whether nobody who has to do with a trial has given a sign for longer than the lease."""
+        folder = self._trial(trial_id)
+        last_s = 0.0
+        for path in (folder, folder / ALIVE):  # a claim of a start changes the folder
+            with contextlib.suppress(FileNotFoundError):
+                last_s = max(last_s, path.stat().st_mtime)
+        # The clock of the file server decides: the nodes' own may differ.
+        return time.time() - last_s > self.lease_s and self._now_s() - last_s > self.lease_s
 
-    def unstarted(self, known: set[str], *, lost: bool = False) -> list[str]:
+    def unstarted(self, known: set[str]) -> list[str]:
         """Trials that were claimed and not started yet.
 
         Args:
             known: trials that were started.
-            lost: only those that were claimed longer ago than the lease.
         """
-        found = []
-        for entry in os.scandir(self._folder):
-            trial_id = entry.name.removeprefix("trial_")
-            if entry.name == trial_id or trial_id in known:
-                continue
-            if not lost or time.time() - entry.stat().st_mtime > self.lease_s:
-                found.append(trial_id)
-        return sorted(found)
+        names = (entry.name for entry in os.scandir(self._folder))
+        found = (name.removeprefix("trial_") for name in names if name.startswith("trial_"))
+        return sorted(each for each in found if each not in known)
 
     def release(self, trial_id: str) -> None:
-        """Take a claim of a trial back, of which nothing is known yet."""
+        """Take the claims of a trial back, of which nothing is known yet."""
         with contextlib.suppress(OSError):
+            for entry in list(os.scandir(self._trial(trial_id))):
+                Path(entry.path).rmdir()
             self._trial(trial_id).rmdir()
+
+    def _now_s(self) -> float:
+        probe = self._folder / f".now-{socket.gethostname()}-{os.getpid()}"
+        probe.touch()
+        now_s = probe.stat().st_mtime
+        probe.unlink(missing_ok=True)
+        return now_s
 
     def _trial(self, trial_id: str) -> Path:
         return self._folder / f"trial_{trial_id}"

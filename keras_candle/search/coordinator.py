@@ -182,11 +182,12 @@ class Coordinator:
         """A trial that failed and may be tried again, or whose group is gone."""
         project = self._opened()
         for record in self._open_trials():
-            start = record.last_start
-            due = start.end is not None or project.is_lost(record)
-            if due and project.claims.start(record.trial_id, start.number + 1):
+            if not project.is_free(record):
+                continue
+            number = project.claims.last_start(record.trial_id) + 1
+            if project.claims.start(record.trial_id, number):
                 again = Proposal(record.values, record.subspace, b"")
-                return self._start(record.trial_id, start.number + 1, again)
+                return self._start(record.trial_id, number, again)
         return None
 
     def _new(self) -> tuple[str, dict[str, Any]] | None:
@@ -209,12 +210,15 @@ class Coordinator:
     def _unstarted(self) -> tuple[str, dict[str, Any]] | None:
         """A trial whose group died between its claim and its first line."""
         project = self._opened()
-        for trial_id in project.claims.unstarted(set(self.ledger.trials), lost=True):
-            if project.claims.start(trial_id, 1):
-                claimed = project.claimed_values(trial_id)
-                found = self.propose(trial_id) if claimed is None else Proposal(claimed, -1, b"")
-                if found is not None:
-                    return self._start(trial_id, 1, found)
+        for trial_id in project.claims.unstarted(set(self.ledger.trials)):
+            number = project.claims.last_start(trial_id) + 1
+            if not (project.claims.is_silent(trial_id) and project.claims.start(trial_id, number)):
+                continue
+            claimed = project.claimed_values(trial_id)
+            found = self.propose(trial_id) if claimed is None else Proposal(claimed, -1, b"")
+            if found is not None:
+                return self._start(trial_id, number, found)
+            project.claims.release(trial_id)
         return None
 
     def _start(self, trial_id: str, number: int, proposal: Proposal) -> tuple[str, dict[str, Any]]:

@@ -126,12 +126,14 @@ class Project:
     def _within(number: int, max_trials: int | None) -> str | None:
         return number_of(number) if max_trials is None or number < max_trials else None
 
-    def is_lost(self, record: TrialRecord) -> bool:
-        """Whether the process that runs a trial is gone, or gives no sign any more."""
+    def is_free(self, record: TrialRecord) -> bool:
+        """Whether a trial has to be started again: it failed, or its process is gone or silent."""
         start = record.last_start
-        if is_gone(start.owner):
+        # Who has claimed the next start has not told of it yet.
+        told = start.number == self.claims.last_start(record.trial_id)
+        if told and (start.end is not None or is_gone(start.owner)):
             return True
-        return self.claims.silent_s(record.trial_id, start.time_s) > self.claims.lease_s
+        return self.claims.is_silent(record.trial_id)
 
     def claimed_values(self, trial_id: str) -> dict[str, Any] | None:
         """The values that a trial was to have, where its point was claimed."""

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import ast
 import itertools
+import os
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 
+import keras_tuner
 import pytest
 
 from keras_candle.search.claims import Claims, SignOfLife, is_gone, owner
+from keras_candle.search.coordinator import Coordinator
+from keras_candle.search.groups import Group
 from keras_candle.search.journal import Journal, Readers
 from keras_candle.search.ledger import Ledger
+from keras_candle.search.options import SearchOptions
 
 HERE = owner()
 
@@ -103,18 +109,43 @@ def test_a_process_that_has_ended_is_gone():
 def test_a_running_trial_gives_signs_of_life(tmp_path):
     claims = Claims(tmp_path, lease_s=60)
     claims.trial("0000")
-    assert claims.silent_s("0000", since_s=0) > 1e6
+    os.utime(tmp_path / "trial_0000", (0, 0))
+    assert claims.is_silent("0000")
     sign = SignOfLife(tmp_path / "trial_0000", every_s=0.01)
-    while claims.silent_s("0000", since_s=0) > 60:
-        pass
+    while claims.is_silent("0000"):
+        time.sleep(0.01)
     sign.stop()
 
 
 def test_a_claim_that_was_never_started_is_found(tmp_path):
-    claims = Claims(tmp_path, lease_s=1e-9)
+    claims = Claims(tmp_path, lease_s=60)
     claims.trial("0000")
     claims.trial("0001")
-    assert claims.unstarted({"0001"}) == claims.unstarted({"0001"}, lost=True) == ["0000"]
-    assert Claims(tmp_path, lease_s=60).unstarted(set(), lost=True) == []
+    assert claims.unstarted({"0001"}) == ["0000"]
+    assert not claims.is_silent("0000")
+    assert claims.start("0000", claims.last_start("0000") + 1)
+    assert claims.last_start("0000") == 2
     claims.release("0000")
     assert claims.unstarted({"0001"}) == []
+
+
+@pytest.mark.parametrize("found", ["claimed a start", "claimed a point", "claimed a trial"])
+def test_what_a_dead_group_had_only_claimed_is_run_by_another(tmp_path, found):
+    claims = Claims(tmp_path, lease_s=1)
+    claims.trial("0000")
+    if found == "claimed a point":
+        claims.point(b"p", "0000", {"x": 0.25})
+    if found == "claimed a start":
+        claims.start("0000", 2)
+    os.utime(tmp_path / "trial_0000", (0, 0))
+    space = keras_tuner.HyperParameters()
+    space.Float("x", 0.0, 1.0)
+    coordinator = Coordinator(Group(), SearchOptions(lease_s=1), 1, max_trials=1, seed=0)
+    coordinator.proposals.look_at(space)
+    coordinator.begin(tmp_path, {}, space)
+    assert not coordinator.is_over()
+    trial, values = coordinator.next()
+    assert trial == "0000"
+    assert found != "claimed a point" or values == {"x": 0.25}
+    coordinator.read()
+    assert coordinator.ledger.trials["0000"].status == "RUNNING"
