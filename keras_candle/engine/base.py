@@ -129,6 +129,20 @@ class Engine(ABC):
             The engine of this rank's group, with ranks counted from 0.
         """
 
+    def meet_again(self, problem: str) -> list[str]:
+        """Meet after work that may have failed on some ranks, in the middle of a collective.
+
+        An engine that can frees the ranks that wait for one that has failed: their collective
+        raises `EngineError`. Afterwards collectives work as before.
+
+        Args:
+            problem: what failed on this rank; empty when nothing did.
+
+        Returns:
+            The problems by rank, on every rank.
+        """
+        return self.gather_objects(problem)
+
     @abstractmethod
     def after_root(self, action: Callable[[], Any], what: str) -> Any:
         """Let the root do something that the other ranks must not see half done.

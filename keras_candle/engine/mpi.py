@@ -17,6 +17,7 @@ from keras_candle.optional import load
 
 # A rank that is waited for longer than a step takes is doing something else than a step.
 _POLLS_FOR_S, _NAP_S = 5e-3, 1e-4
+_FAILED = 1  # the tag of the message by which a rank frees those that wait for it
 
 
 class MpiEngine(Engine):
@@ -26,7 +27,7 @@ class MpiEngine(Engine):
     are about to do. Two different collectives can therefore never meet in silence.
 
     Args:
-        communicator: an mpi4py communicator, of which the engine keeps two duplicates.
+        communicator: an mpi4py communicator, of which the engine keeps three duplicates.
     """
 
     name = "mpi"
@@ -37,6 +38,9 @@ class MpiEngine(Engine):
         # Steps run on TensorFlow's threads, everything else on the program's: each has its own
         # communicator, so that their messages cannot meet.
         self._host, self._graph = world.Dup(), world.Dup()
+        # Where ranks meet when one of them has left the others alone in a collective.
+        self._spare = world.Dup()
+        self._abandoned: list[Any] = []
         node = world.Split_type(self._mpi.COMM_TYPE_SHARED, world.rank)
         self.rank, self.size = world.rank, world.size
         self.local_rank, self.local_size = node.rank, node.size
@@ -80,6 +84,19 @@ class MpiEngine(Engine):
             return MpiEngine(group)
         finally:
             group.Free()
+
+    def meet_again(self, problem: str) -> list[str]:
+        others = [rank for rank in range(self.size) if rank != self.rank]
+        sent = [self._spare.isend(problem, rank, _FAILED) for rank in others if problem]
+        problems: list[str] = self._spare.allgather(problem)
+        for rank in others:
+            if problems[rank]:
+                self._spare.recv(source=rank, tag=_FAILED)
+        self._mpi.Request.waitall(sent)
+        if any(problems):
+            # A collective that one rank never came to is under way on these for ever.
+            self._host, self._graph = self._spare.Dup(), self._spare.Dup()
+        return problems
 
     def after_root(self, action: Callable[[], Any], what: str) -> Any:
         tag = zlib.crc32(what.encode()) % 32768  # the largest tag that every MPI must offer
@@ -138,8 +155,8 @@ class MpiEngine(Engine):
     def stop(self) -> None:
         for note in self._notes:
             note.Test()
-        self._host.Free()
-        self._graph.Free()
+        for communicator in (self._host, self._graph, self._spare):
+            communicator.Free()
 
     def _meet(self, communicator: Any, what: str) -> None:
         self.on_collective(what)
@@ -169,8 +186,7 @@ class MpiEngine(Engine):
         self._wait(communicator.Iallreduce(array, result, getattr(self._mpi, op.upper())))
         return result
 
-    @staticmethod
-    def _wait(request: Any) -> None:
+    def _wait(self, request: Any) -> None:
         """Wait for a collective, and leave the core to whoever else wants it meanwhile.
 
         MPI would poll without a pause, on a core that another thread of this rank may need
@@ -181,8 +197,12 @@ class MpiEngine(Engine):
         while not request.Test():
             if time.monotonic() - begun_s < _POLLS_FOR_S:
                 os.sched_yield()
-            else:
-                time.sleep(_NAP_S)
+                continue
+            status = self._mpi.Status()
+            if self._spare.iprobe(tag=_FAILED, status=status):
+                self._abandoned.append(request)  # others may still write into its arrays
+                raise EngineError(f"rank {status.Get_source()} has failed, and was waited for")
+            time.sleep(_NAP_S)
 
     def _half_operation(self, op: str) -> Any:
         if op == "sum":

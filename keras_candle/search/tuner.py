@@ -200,13 +200,20 @@ class CandleTuner(TrialTraining):
                 message = traceback.format_exc()
                 status = "FAILED" if isinstance(error, errors.FailedTrialError) else "INVALID"
             measured = measurement.take(self._model)
-        every_rank = self.engine.gather_objects((status, message))
-        trial.status, trial.message = next(
-            (each for each in every_rank if each[0] != "COMPLETED"), ("COMPLETED", None)
-        )
+        trial.status, trial.message = self._agree(status, message)
         if trial.status == "COMPLETED" and self.engine.is_root:
             metrics, step = outcome
             self.oracle.update_trial(trial.trial_id, {**measured, **metrics}, step=step)
+
+    def _agree(self, status: str, message: str) -> tuple[str, str | None]:
+        """How the trial ended on the group: as on the first rank that failed by itself."""
+        problem = "" if status == "COMPLETED" else f"{status}\n{message}"
+        problems = list(filter(None, self.engine.meet_again(problem)))
+        if not problems:
+            return "COMPLETED", None
+        told = next((each for each in problems if "EngineError: rank" not in each), problems[0])
+        status, _, message = told.partition("\n")
+        return status, message
 
     def _metrics_of(self, trial: Any, results: Any) -> tuple[dict[str, Any], int]:
         objective = self.oracle.objective

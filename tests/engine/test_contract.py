@@ -80,6 +80,24 @@ def one_rank_elsewhere():
         engine.broadcast(1)
 
 
+def last_rank_fails(where):
+    import tensorflow as tf
+
+    engine = engines.current()
+    waits = {
+        "allreduce": lambda: engine.allreduce(1.0),
+        "barrier": engine.barrier,
+        "step": lambda: engine.sum_tensors([tf.ones(3)], name="step"),
+    }
+    problem = "out of memory"
+    if engine.rank < engine.size - 1:
+        try:
+            waits[where]()
+        except Exception as error:
+            problem = f"{type(error).__name__}: {error}"
+    return engine.meet_again(problem), float(engine.allreduce(1.0))
+
+
 def groups():
     engine = engines.current()
     group = engine.split(color=engine.rank % 2)
@@ -253,6 +271,14 @@ class TestSingle(EngineContract):
 @pytest.mark.parametrize("size", [1, 2, 3])
 class TestMpi(EngineContract):
     engine = "mpi"
+
+    @pytest.mark.parametrize("where", ["allreduce", "barrier", "step"])
+    def test_who_waits_for_a_failed_rank_is_freed(self, job, size, where):
+        for problems, total in job.run(last_rank_fails, where=where):
+            assert problems[-1] == "out of memory"
+            freed = [f"EngineError: rank {size - 1} has failed" in each for each in problems[:-1]]
+            assert freed == [True] * (size - 1)
+            assert total == size
 
 
 @pytest.mark.parametrize("size", [1, 2, 3])

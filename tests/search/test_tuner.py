@@ -169,11 +169,12 @@ JOB = """
 import json, os, keras, numpy as np, keras_candle as candle
 from tests.search.test_tuner import DATA, build_model
 scaled = candle.scalable(build_model)
-def build(hp):
-    model = scaled(hp)
-    assert candle.size() == 2
-    return model
-tuner = candle.CandleTuner(scaled, "val_loss", max_trials=4, directory="runs", ranks_per_trial=2)
+class Mine(candle.CandleTuner):
+    def run_trial(self, trial, *args, **kwargs):
+        if trial.trial_id == "0001" and candle.rank() == 1:
+            raise MemoryError("on this rank only")
+        return super().run_trial(trial, *args, **kwargs)
+tuner = Mine(scaled, "val_loss", max_trials=5, directory="runs", ranks_per_trial=2)
 class Sum(keras.callbacks.Callback):
     def on_train_end(self, logs=None):
         weights = np.concatenate([w.ravel() for w in self.model.get_weights()])
@@ -184,7 +185,7 @@ print("#", json.dumps(best, sort_keys=True), flush=True)
 """
 
 
-def test_two_groups_of_two_ranks_train_each_trial_together(tmp_path):
+def test_two_groups_of_two_ranks_train_each_trial_together_and_fail_together(tmp_path):
     (tmp_path / "job.py").write_text(JOB)
     command = [sys.executable, "-m", "keras_candle.launch.cli", "run", "-np", "4", "--all-output"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
@@ -199,5 +200,8 @@ def test_two_groups_of_two_ranks_train_each_trial_together(tmp_path):
     assert len({total for *_, total in lines}) == 4  # the ranks of a group have the same weights
     best = {line.partition("# ")[2] for line in done.stdout.splitlines() if "# " in line}
     assert len(best) == 1
-    insight = json.loads((tmp_path / "runs/untitled_project/insight.json").read_text())
-    assert len(insight["table"]) == 4
+    project = tmp_path / "runs/untitled_project"
+    insight = json.loads((project / "insight.json").read_text())
+    assert [each["status"] for each in insight["table"]].count("FAILED") == 1
+    failed = json.loads((project / "trial_0001/trial.json").read_text())
+    assert "MemoryError: on this rank only" in failed["message"]
