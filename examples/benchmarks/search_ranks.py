@@ -1,6 +1,6 @@
 """The search on real ranks: trials a second beside Keras Tuner's chief, idle ranks, dead ranks.
 
-    KERAS_BACKEND=numpy python -m examples.benchmarks.search_ranks --ranks 4 8
+    python -m examples.benchmarks.search_ranks --ranks 4 8
 
 rate    a trivial objective of 10 hyperparameters, on the same cores: trials a second from the first
         trial's begin to the last one's end, of `CandleTuner(search="random")` and of Keras Tuner's
@@ -168,7 +168,6 @@ def main() -> None:
     if options.worker:
         worker(json.loads(options.worker))
         return
-    os.environ.setdefault("KERAS_BACKEND", "numpy")
     if options.only in (None, "rate"):
         for ranks in options.ranks:
             measure_rates(ranks)

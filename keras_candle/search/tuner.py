@@ -72,7 +72,7 @@ class CandleTuner(TrialTraining):
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     class Bowl(CandleTuner):
-        ...         def run_trial(self, trial):
+        ...         def run_trial(self, trial, **fit_kwargs):
         ...             return (trial.hyperparameters.Float("x", -1.0, 1.0) - 0.3) ** 2
         ...     tuner = Bowl(max_trials=12, directory=folder)
         ...     tuner.search(verbose=0)
@@ -163,6 +163,17 @@ class CandleTuner(TrialTraining):
                 self._try_run_and_update_trial(trial, *fit_args, **fit_kwargs)
                 self.on_trial_end(trial)
             self.on_search_end()
+        self._check_results()
+
+    def _check_results(self) -> None:
+        """Say what went wrong where nothing went right."""
+        records = self.oracle.records()
+        ends = [each.end for each in records if each.end is not None]
+        if ends and all(end["status"] == "FAILED" for end in ends):
+            raise SearchError(
+                f"None of the {len(ends)} trials gave a result. The last one's traceback:\n"
+                f"{ends[-1]['message']}"
+            )
 
     def _next_trial(self) -> Any:
         """The group's next trial, on all its ranks; None when there is none."""

@@ -26,6 +26,7 @@ def main(asked):
 
     import keras_candle as candle
 
+    folder = Path(asked.get("folder", "."))
     rank, ask = os.environ.get("PMI_RANK", "0"), SPACES[asked["space"]]
 
     class Quick(candle.CandleTuner):
@@ -45,7 +46,7 @@ def main(asked):
         lambda hp: ask(hp) and None,
         keras_tuner.Objective("score", "min"),
         asked["max_trials"],
-        directory="runs",
+        directory=folder / "runs",
         project_name="search",
         lease_s=5,
         max_consecutive_failed_trials=100,
@@ -54,7 +55,8 @@ def main(asked):
     tuner.search(verbose=0)
     best = tuner.get_best_hyperparameters()[0].values
     told = {"best": best, "trials": len(tuner.oracle.trials), "ran": tuner.ran}
-    Path(f"told-{rank}.json").write_text(json.dumps(told))
+    (folder / f"told-{rank}.json").write_text(json.dumps(told))
+    return told
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
+from tests.search.search_job import main
 
 ROOT = Path(__file__).parents[2]
 JOB = Path(__file__).with_name("search_job.py")
@@ -16,12 +16,10 @@ JOB = Path(__file__).with_name("search_job.py")
 
 def run(ranks, folder, **asked):
     command = [sys.executable, "-m", "keras_candle.launch.cli", "run", "-np", str(ranks), str(JOB)]
-    environment = {
-        **os.environ, "PYTHONPATH": str(ROOT), "KERAS_BACKEND": "numpy", "OMP_NUM_THREADS": "1",
-    }  # fmt: skip
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     return subprocess.run(
         [*command, json.dumps(asked)],
-        cwd=folder, env=environment, capture_output=True, text=True, timeout=240, check=False,
+        cwd=folder, env=environment, capture_output=True, text=True, timeout=280, check=False,
     )  # fmt: skip
 
 
@@ -44,13 +42,12 @@ def values(folder):
     ]
 
 
-def test_a_finite_space_is_tried_whole_once_and_every_rank_stops(tmp_path):
-    done = run(4, tmp_path, space="small", max_trials=40)
-    assert done.returncode == 0, done.stderr
+def test_a_finite_space_is_tried_whole_once_and_every_rank_stops(ranks, tmp_path):
+    asked = {"space": "small", "max_trials": 40, "folder": str(tmp_path)}
+    of_ranks = ranks(3).run(main, asked=asked)
     assert len(set(values(tmp_path))) == len(values(tmp_path)) == 18
-    of_ranks = told(tmp_path)
     assert sum(each["ran"] for each in of_ranks) == 18
-    assert [each["trials"] for each in of_ranks] == [18] * 4
+    assert [each["trials"] for each in of_ranks] == [18] * 3
     assert len({json.dumps(each["best"]) for each in of_ranks}) == 1
 
 
@@ -69,17 +66,16 @@ def test_a_killed_rank_loses_one_trial_which_another_runs_and_the_search_goes_on
     assert sum(each["ran"] for each in told(tmp_path)) == 6
 
 
-def test_failures_are_kept_by_every_rank(tmp_path):
-    done = run(2, tmp_path, space="small", max_trials=18, fails=1)
-    assert done.returncode == 0, done.stderr
+def test_failures_are_kept_and_the_search_goes_on(ranks, tmp_path):
+    asked = {"space": "small", "max_trials": 18, "folder": str(tmp_path), "fails": 1}
+    assert [each["trials"] for each in ranks(2).run(main, asked=asked)] == [18] * 2
     failed = [each for each in trials(tmp_path) if each["status"] == "FAILED"]
     assert len(failed) == 6
     assert all("this one is never good" in each["message"] for each in failed)
 
 
-@pytest.mark.parametrize("options", [{"ranks_per_trial": 2}])
-def test_ranks_that_cannot_be_divided_are_refused_before_the_first_trial(tmp_path, options):
-    done = run(3, tmp_path, space="small", max_trials=4, options=options)
-    assert done.returncode == 1
-    assert "there are 3 ranks, which cannot be divided into groups of 2" in done.stderr
-    assert not list(tmp_path.glob("runs/search/trial_*"))
+def test_ranks_that_cannot_be_divided_are_refused_before_the_first_trial(ranks, tmp_path):
+    asked = {"space": "small", "max_trials": 4, "folder": str(tmp_path)}
+    for error in ranks(3).errors(main, asked={**asked, "options": {"ranks_per_trial": 2}}):
+        assert "there are 3 ranks, which cannot be divided into groups of 2" in error
+    assert not trials(tmp_path)
