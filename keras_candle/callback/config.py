@@ -52,10 +52,7 @@ def config_of(
         "python": platform.python_version(),
         "versions": {name: found for name in _PACKAGES if (found := _version(name))},
     }
-    # A scaling rule can be a function, validation_freq a list.
-    return json.dumps(
-        config, indent=1, default=lambda value: getattr(value, "__name__", str(value))
-    )
+    return json.dumps(config, indent=1, default=_named)
 
 
 def _named(value: Any) -> str:
