@@ -142,7 +142,7 @@ class Proposals:
 
     def _draw(self, history: History, rng: np.random.Generator) -> tuple[Floats, int] | None:
         space = self._cube.space
-        tried = {space.key(unit) for unit in [*history.units, *history.pending]}
+        tried = {*space.keys(history.units), *space.keys(history.pending)}
         if space.count is not None and len(tried) >= space.count:
             return None
         while True:
