@@ -38,6 +38,7 @@ class TrialRecord:
         starts: by number. The one with the lowest number that ended decides: were two groups at
             it, because one seemed dead, every reader takes the same.
         epochs: the objective after each epoch that its group has told of, by epoch from 0.
+        end: the line that decides about it; None while it runs or waits to be tried again.
     """
 
     trial_id: str
@@ -45,20 +46,19 @@ class TrialRecord:
     subspace: int = -1
     starts: dict[int, Start] = field(default_factory=dict)
     epochs: dict[int, float] = field(default_factory=dict)
+    end: dict[str, Any] | None = None
 
     @property
     def last_start(self) -> Start:
         """The one with the highest number."""
         return self.starts[max(self.starts)]
 
-    @property
-    def end(self) -> dict[str, Any] | None:
-        """The line that decides about it; None while it runs or waits to be tried again."""
-        for number in sorted(self.starts):
-            end = self.starts[number].end
-            if end is not None and end["status"] != INVALID:
-                return end
-        return None
+    def take_end(self, line: dict[str, Any]) -> None:
+        """Take the line that ended one of its starts."""
+        self.starts[line["start"]].end = line
+        undecided = self.end is None or line["start"] < self.end["start"]
+        if line["status"] != INVALID and undecided:
+            self.end = line
 
     @property
     def tries(self) -> int:
@@ -69,9 +69,8 @@ class TrialRecord:
     @property
     def status(self) -> str:
         """Keras Tuner's word; INVALID: waits to be tried again."""
-        end = self.end
-        if end is not None:
-            return str(end["status"])
+        if self.end is not None:
+            return str(self.end["status"])
         return INVALID if self.last_start.end is not None else RUNNING
 
 
@@ -120,7 +119,7 @@ class Ledger:
         if record is None or line["start"] not in record.starts:
             return event not in ("ended", "epoch")
         if event == "ended":
-            record.starts[line["start"]].end = line
+            record.take_end(line)
         elif event == "epoch":
             record.epochs[line["epoch"]] = line["objective"]
         return True
