@@ -146,7 +146,7 @@ class Proposals:
         if space.count is not None and len(tried) >= space.count:
             return None
         while True:
-            for unit in space.sample(16, rng):
+            for unit in space.canonical(rng.random((16, len(space)))):
                 if space.key(unit) not in tried:
                     return unit, -1
 
