@@ -6,6 +6,7 @@ who gets a trial is settled by a claim that only one of them can make.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -27,6 +28,8 @@ from keras_candle.search.suggestion import Settings
 
 # Without a limit the engine has to be told how far to look ahead.
 _NO_LIMIT = 256
+# How often a group looks whether the others' trials are free because their groups are gone.
+_LOOK_EVERY_S = 0.2
 
 
 class Coordinator:
@@ -74,6 +77,7 @@ class Coordinator:
             )
         self._taken: list[dict[str, Any]] = []
         self._began_s = time.time()
+        self._looked_s = -math.inf
 
     def begin(self, folder: Path, identity: dict[str, Any], hyperparameters: Any) -> Project:
         """Open the search's folder, see `Project.begin`."""
@@ -182,8 +186,13 @@ class Coordinator:
     def _again(self) -> tuple[str, dict[str, Any]] | None:
         """A trial that failed and may be tried again, or whose group is gone."""
         project = self._opened()
+        # To look whether others still live costs more than a short trial may.
+        looks = time.monotonic() - self._looked_s > _LOOK_EVERY_S
+        if looks:
+            self._looked_s = time.monotonic()
         for record in self._open_trials():
-            if not project.is_free(record):
+            failed = record.last_start.end is not None
+            if not ((failed or looks) and project.is_free(record)):
                 continue
             number = project.claims.last_start(record.trial_id) + 1
             if project.claims.start(record.trial_id, number):
