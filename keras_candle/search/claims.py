@@ -131,31 +131,46 @@ class Claims:
         return self._folder / f"trial_{trial_id}"
 
 
-class SignOfLife:
-    """Touches a file while a trial runs, so that others know that its process lives.
+class SignsOfLife:
+    """Touches a file of each trial that runs here, so that others know that its process lives.
 
-    A process that is stopped or dead touches nothing.
+    A process that is stopped or dead touches nothing. One thread serves all trials, and ends where
+    it finds none: a thread for each would cost more than a short trial.
 
     Args:
-        folder: the trial's.
         every_s: seconds between two signs.
     """
 
-    def __init__(self, folder: Path, every_s: float) -> None:
-        self._file, self._every_s = folder / ALIVE, every_s
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._give, daemon=True, name="candle-alive")
-        self._thread.start()
+    def __init__(self, every_s: float) -> None:
+        self._every_s = every_s
+        self._files: set[Path] = set()
+        self._lock = threading.Lock()
+        self._gives = False
+
+    def begin(self, folder: Path) -> None:
+        """A trial has begun; the claim itself is its first sign."""
+        with self._lock:
+            self._files.add(folder / ALIVE)
+            if not self._gives:
+                self._gives = True
+                threading.Thread(target=self._give, daemon=True, name="candle-alive").start()
+
+    def end(self, folder: Path) -> None:
+        """The trial has ended."""
+        with self._lock:
+            self._files.discard(folder / ALIVE)
 
     def _give(self) -> None:
-        # The start itself is a sign, so a short trial needs none.
-        while not self._over.wait(self._every_s):
-            with contextlib.suppress(OSError):
-                self._file.touch()
-
-    def stop(self) -> None:
-        """The trial has ended."""
-        self._over.set()
+        while True:
+            time.sleep(self._every_s)
+            with self._lock:
+                files = list(self._files)
+                self._gives = bool(files)
+            if not files:
+                return
+            for file in files:
+                with contextlib.suppress(OSError):
+                    file.touch()
 
 
 def _make(folder: Path) -> bool:

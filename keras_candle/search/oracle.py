@@ -13,7 +13,7 @@ from keras_tuner.engine import trial as trials
 
 from keras_candle.errors import SearchError
 from keras_candle.search import ledger as states
-from keras_candle.search.claims import SignOfLife
+from keras_candle.search.claims import SignsOfLife
 from keras_candle.search.coordinator import Coordinator
 from keras_candle.search.groups import Group
 from keras_candle.search.halving import fidelity_of
@@ -81,7 +81,7 @@ class HyperSpaceOracle(keras_tuner.Oracle):  # type: ignore[misc]
         self.group = Group()
         self._lock = threading.RLock()
         self._made: Coordinator | None = None
-        self._signs: dict[str, SignOfLife] = {}
+        self._signs = SignsOfLife(self.options.lease_s / 4)
 
     # What a tuner calls.
 
@@ -160,7 +160,7 @@ class HyperSpaceOracle(keras_tuner.Oracle):  # type: ignore[misc]
             kept.message = trial.message
             self._tell_found(trial.hyperparameters)
             self._score(kept)
-            self._signs.pop(kept.trial_id).stop()
+            self._signs.end(Path(self._get_trial_dir(kept.trial_id)))
             self._write_end(kept)
             self._display.on_trial_end(kept)
             for tuner_id, each in list(self.ongoing_trials.items()):
@@ -275,8 +275,7 @@ class HyperSpaceOracle(keras_tuner.Oracle):  # type: ignore[misc]
         trial.status = states.RUNNING
         self.tuner_ids.add(tuner_id)
         self.ongoing_trials[tuner_id] = trial
-        folder = Path(self._get_trial_dir(trial_id))
-        self._signs[trial_id] = SignOfLife(folder, self.options.lease_s / 4)
+        self._signs.begin(Path(self._get_trial_dir(trial_id)))
         self._display.on_trial_begin(trial)
         return trial
 

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import keras_tuner
 import pytest
 
-from keras_candle.search.claims import Claims, SignOfLife, is_gone, owner
+from keras_candle.search.claims import Claims, SignsOfLife, is_gone, owner
 from keras_candle.search.coordinator import Coordinator
 from keras_candle.search.groups import Group
 from keras_candle.search.journal import Journal, Readers
@@ -111,10 +111,11 @@ def test_a_running_trial_gives_signs_of_life(tmp_path):
     claims.trial("0000")
     os.utime(tmp_path / "trial_0000", (0, 0))
     assert claims.is_silent("0000")
-    sign = SignOfLife(tmp_path / "trial_0000", every_s=0.01)
+    signs = SignsOfLife(every_s=0.01)
+    signs.begin(tmp_path / "trial_0000")
     while claims.is_silent("0000"):
         time.sleep(0.01)
-    sign.stop()
+    signs.end(tmp_path / "trial_0000")
 
 
 def test_a_claim_that_was_never_started_is_found(tmp_path):
