@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -32,7 +33,7 @@ class _Axis:
 
     def unit_of(self, value: Any) -> float:
         if self.values is None:
-            return float(np.clip(self.hyperparameter.value_to_prob(value), 0, _BELOW_ONE))
+            return min(max(float(self.hyperparameter.value_to_prob(value)), 0.0), _BELOW_ONE)
         return (_index_of(value, self.values) + 0.5) / len(self.values)
 
     def value_of(self, unit: float) -> Any:
@@ -103,7 +104,9 @@ class UnitCube:
                 values[hp.name] = hp.value if isinstance(hp, kinds.Fixed) else hp.default
                 continue
             place = unit[self._places[number]]
-            values[hp.name] = hp.default if np.isnan(place) else _plain(axis.value_of(float(place)))
+            values[hp.name] = (
+                hp.default if math.isnan(place) else _plain(axis.value_of(float(place)))
+            )
         return values
 
     def unit_of(self, values: dict[str, Any]) -> Floats:
