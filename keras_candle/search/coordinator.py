@@ -139,8 +139,7 @@ class Coordinator:
     def failures_in_a_row(self, most: int) -> list[TrialRecord]:
         """The first `most` trials of this start that failed one after the other; else nothing."""
         row: list[TrialRecord] = []
-        failed = [each for each in self.ledger.trials.values() if each.status == states.FAILED]
-        for record in self.ledger.ended() if len(failed) >= most else ():
+        for record in self.ledger.ended() if len(self.ledger.failures) >= most else ():
             if (record.end or {})["time_s"] < self._began_s:
                 continue
             row = [*row, record] if record.status == states.FAILED else []

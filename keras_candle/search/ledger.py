@@ -80,10 +80,12 @@ class Ledger:
     Attributes:
         trials: trial_id to record, in the order in which they were read.
         hyperparameters: configurations of hyperparameters that were found while building.
+        failures: the names of the trials that failed.
     """
 
     def __init__(self) -> None:
         self.trials: dict[str, TrialRecord] = {}
+        self.failures: set[str] = set()
         self.hyperparameters: list[dict[str, Any]] = []
         self._waiting: list[dict[str, Any]] = []
 
@@ -120,6 +122,8 @@ class Ledger:
             return event not in ("ended", "epoch")
         if event == "ended":
             record.take_end(line)
+            if record.status == FAILED:
+                self.failures.add(record.trial_id)
         elif event == "epoch":
             record.epochs[line["epoch"]] = line["objective"]
         return True

@@ -56,6 +56,7 @@ class Proposals:
         self._cube = UnitCube(_Nothing())
         self._known: int = -1
         self._units: dict[str, Floats] = {}
+        self._keys: dict[str, bytes] = {}
         self._threads = ThreadpoolController()
 
     @property
@@ -71,7 +72,7 @@ class Proposals:
         """
         if len(hyperparameters.space) != self._known:
             self._cube, self._known = UnitCube(hyperparameters), len(hyperparameters.space)
-            self._units = {}
+            self._units, self._keys = {}, {}
         return self._cube
 
     def subspaces(self) -> tuple[Subspace, ...]:
@@ -103,12 +104,18 @@ class Proposals:
         """
         rng = np.random.default_rng([self._seed, *seeds])
         kept = list(records)
+        for each in kept:
+            if each.trial_id not in self._keys:
+                self._keys[each.trial_id] = self._key(each.values)
+        tried = set(self._keys.values())
+        claimed = {self._key(values): values for values in taken}
+        claimed = {key: values for key, values in claimed.items() if key not in tried}
+        tried |= claimed.keys()
+        if self._search == "random":
+            return self._draw(tried, rng)
         history = self.history(kept, objectives, rng)
-        tried = set(self._cube.space.keys(self._points(kept)))
-        for values in taken:
-            if self._key(values) not in tried:
-                tried.add(self._key(values))
-                history = history.with_pending(self._cube.unit_of(values))
+        for values in claimed.values():
+            history = history.with_pending(self._cube.unit_of(values))
         for _ in range(_DRAWS):
             found = self._ask(history, home, rng)
             if found is None:
@@ -132,23 +139,22 @@ class Proposals:
 
             unit = propose(space, history, self.settings, rng)
             return None if unit is None else (unit, -1)
-        if self._search == "random":
-            return self._draw(history, rng)
         cut = self.subspaces()
         # On matrices of this size a second thread costs more than it brings.
         with self._threads.limit(limits=1, user_api="blas"):
             made = suggest(space, history, cut, home % len(cut), self.settings, rng)
         return None if made is None else (made.unit, made.subspace)
 
-    def _draw(self, history: History, rng: np.random.Generator) -> tuple[Floats, int] | None:
-        space = self._cube.space
-        tried = {*space.keys(history.units), *space.keys(history.pending)}
-        if space.count is not None and len(tried) >= space.count:
-            return None
-        while True:
+    def _draw(self, tried: set[bytes], rng: np.random.Generator) -> Proposal | None:
+        space, seen = self._cube.space, set(tried)
+        while space.count is None or len(seen) < space.count:
             for unit in space.canonical(rng.random((16, len(space)))):
-                if space.key(unit) not in tried:
-                    return unit, -1
+                values = self._cube.values_of(unit)
+                key = self._key(values)
+                if key not in tried:
+                    return Proposal(values, -1, key)
+                seen.add(space.key(unit))  # two points may stand for the same values
+        return None
 
     def nearest(self, values: dict[str, Any], records: Iterable[TrialRecord]) -> TrialRecord | None:
         """The trial that differs in the fewest hyperparameters, the latest of them.
