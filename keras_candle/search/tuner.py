@@ -25,8 +25,8 @@ from keras_candle.search.groups import join
 from keras_candle.search.insight import table
 from keras_candle.search.measurement import (
     Measurement,
+    apart_from_trials,
     give_memory_back,
-    leave_out_what_stays,
 )
 from keras_candle.search.options import COST, MEASURES, SearchOptions, parts_of
 from keras_candle.search.oracle import HyperSpaceOracle
@@ -157,11 +157,12 @@ class CandleTuner(TrialTraining):
             self.oracle.verbose = fit_kwargs["verbose"]
         with independent() if self.engine.size == 1 else contextlib.nullcontext():
             self.on_search_begin()
-            leave_out_what_stays()
-            while (trial := self._next_trial()) is not None:
-                self.on_trial_begin(trial)
-                self._try_run_and_update_trial(trial, *fit_args, **fit_kwargs)
-                self.on_trial_end(trial)
+            with apart_from_trials() as forget:
+                while (trial := self._next_trial()) is not None:
+                    self.on_trial_begin(trial)
+                    self._try_run_and_update_trial(trial, *fit_args, **fit_kwargs)
+                    self.on_trial_end(trial)
+                    forget()
             self.on_search_end()
         self._check_results()
 

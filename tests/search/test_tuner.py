@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import keras_candle as candle
 from keras_candle.errors import SearchError
@@ -69,6 +71,15 @@ def test_every_trial_has_its_cost(tmp_path):
         assert found["device_seconds"] > 0
         assert found["prediction_latency_s"] > 0
         assert found["peak_memory_bytes"] > 1e7
+
+
+def test_trials_leave_no_graphs_behind(tmp_path):
+    def graphs_after(trials):
+        tuned(tmp_path / str(trials), max_trials=trials)
+        keras.backend.clear_session()
+        return sum(isinstance(each, tf.Graph) for each in gc.get_objects())
+
+    assert graphs_after(5) == graphs_after(2)
 
 
 def test_the_front_of_quality_against_parameters(tmp_path):
