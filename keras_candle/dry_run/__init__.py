@@ -24,7 +24,17 @@ SOURCES = "KERAS_CANDLE_DRY_RUN_SOURCES"
 
 def prepare() -> None:
     """Record what the program in this process does, and keep it from files that are the user's."""
+    journal = guard_files()
+    when_imported("keras", lambda keras: watch_training(keras, journal))
+
+
+def guard_files() -> Journal:
+    """Keep the program in this process from files that are the user's.
+
+    Returns:
+        Where facts go.
+    """
     sources = tuple(os.environ[SOURCES].split(os.pathsep))
     journal = Journal(os.environ[FACTS], sources)
     watch_files(journal, os.environ[SCRATCH])
-    when_imported("keras", lambda keras: watch_training(keras, journal))
+    return journal

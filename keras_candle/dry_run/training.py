@@ -27,11 +27,11 @@ def watch_training(keras: ModuleType, journal: Journal) -> None:
     """
     watch = _Watch(keras, journal)
     for name in ("fit", "evaluate", "train_on_batch", "compile"):
-        _replace(keras.Model, name, getattr(watch, name))
-    _replace(keras.optimizers.Optimizer, "apply", watch.apply)
+        replace_method(keras.Model, name, getattr(watch, name))
+    replace_method(keras.optimizers.Optimizer, "apply", watch.apply)
 
 
-def _replace(owner: type, name: str, around: Callable[..., Any]) -> None:
+def replace_method(owner: type, name: str, around: Callable[..., Any]) -> None:
     """Let every class that inherits a method call `around(plain, self, ...)` for it."""
     definer = next(each for each in owner.__mro__ if name in vars(each))
     plain = vars(definer)[name]

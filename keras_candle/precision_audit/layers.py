@@ -1,0 +1,210 @@
+"""The layers of a model: which follow its precision, which keep their own, and who made them."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType, ModuleType
+from typing import Any
+
+import keras
+
+FLOAT32, FLOAT16, BFLOAT16 = PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
+
+# What was given as a layer's dtype.
+_NOTHING, _NAME, _POLICY = "nothing", "name", "policy"
+
+
+@dataclass(frozen=True)
+class Made:
+    """How a layer was made.
+
+    Attributes:
+        given: what was given as its dtype.
+        by_keras: whether a layer of Keras made it, for itself.
+        line: the script's file and line that made it, where it was the script.
+    """
+
+    given: str
+    by_keras: bool
+    line: tuple[str, int] | None
+
+
+@dataclass(frozen=True)
+class Part:
+    """A layer at its place in a model, or an operation of a functional model.
+
+    Attributes:
+        layer: the layer.
+        name: the names of the layers that it lies in, and its own.
+        parent: the part that it lies in.
+        follows: whether the dtype policy that is in force when the model is made decides its
+            precision. Otherwise it was given one, and keeps it.
+        by_keras: whether a layer of Keras made it, for itself.
+        line: the script's file and line that made it.
+    """
+
+    layer: Any
+    name: str
+    parent: Part | None = None
+    follows: bool = False
+    by_keras: bool = False
+    line: tuple[str, int] | None = None
+
+    @property
+    def kind(self) -> str:
+        """The layer's class."""
+        return type(self.layer).__name__
+
+    @property
+    def is_layer(self) -> bool:
+        """Whether it is a layer, and no bare operation."""
+        return isinstance(self.layer, keras.Layer)
+
+    @property
+    def inside_keras_layer(self) -> bool:
+        """Whether it belongs to a layer of Keras, whose dtype is its own."""
+        return self.by_keras and self.parent is not None and not _is_model(self.parent.layer)
+
+
+def watch_layers(keras_module: ModuleType, is_own: Callable[[str], bool]) -> None:
+    """From now on, take note of how each layer is made; for a process that exists for one audit.
+
+    Args:
+        keras_module: Keras, imported by the script.
+        is_own: whether a file is the script's.
+    """
+    plain = keras_module.Layer.__init__
+
+    @functools.wraps(plain)
+    def init(self: Any, *args: Any, **kwargs: Any) -> None:
+        plain(self, *args, **kwargs)
+        # Past Keras's own bookkeeping of attributes.
+        object.__setattr__(self, "_candle_made", _made(self, kwargs.get("dtype"), is_own))
+
+    # Keras asks for it where a layer has no __init__ of its own.
+    init.__signature__ = inspect.signature(plain)  # type: ignore[attr-defined]
+    keras_module.Layer.__init__ = init
+
+
+def _made(layer: Any, dtype: Any, is_own: Callable[[str], bool]) -> Made:
+    given = _NAME
+    if dtype is None or dtype is keras.config.dtype_policy():
+        given = _NOTHING
+    elif isinstance(dtype, keras.DTypePolicy | dict):
+        given = _POLICY
+    makers = [frame for frame in _frames() if not _belongs_to(frame, layer)]
+    module = makers[0].f_globals.get("__name__", "") if makers else ""
+    own = next((frame for frame in makers if is_own(frame.f_code.co_filename)), None)
+    line = None if own is None else (own.f_code.co_filename, own.f_lineno)
+    return Made(given, module.startswith("keras."), line)
+
+
+def _frames() -> Iterator[FrameType]:
+    frame: FrameType | None = sys._getframe(3)
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
+
+
+def _belongs_to(frame: FrameType, layer: Any) -> bool:
+    """Whether it is a step in making the layer itself, such as its class's own __init__."""
+    code = frame.f_code
+    mine = code.co_argcount > 0 and frame.f_locals.get(code.co_varnames[0]) is layer
+    return mine or frame.f_globals.get("__name__") == "keras.src.ops.operation"
+
+
+def parts_of(model: Any) -> list[Part]:
+    """A model and all layers in it, each once.
+
+    Args:
+        model: a built Keras model.
+
+    Returns:
+        The model first, then the layers, depth first.
+    """
+    parts: list[Part] = []
+    _add(parts, set(), model, None)
+    return parts
+
+
+def _add(parts: list[Part], seen: set[int], layer: Any, parent: Part | None) -> None:
+    if id(layer) in seen:
+        return
+    seen.add(id(layer))
+    part = part_of(layer, parent)
+    parts.append(part)
+    for child in layer._flatten_layers(include_self=False, recursive=False):
+        _add(parts, seen, child, part)
+
+
+def part_of(layer: Any, parent: Part | None) -> Part:
+    """The part that a layer or an operation is.
+
+    Args:
+        layer: it.
+        parent: what it lies in, None for the model itself.
+    """
+    inside = parent is not None and parent.parent is not None
+    name = f"{parent.name}/{layer.name}" if parent is not None and inside else layer.name
+    if not isinstance(layer, keras.Layer):
+        return Part(layer, name, parent)
+    made: Made | None = getattr(layer, "_candle_made", None)
+    line = None if made is None else made.line
+    follows = _follows(layer, made, parent)
+    if made is not None:
+        return Part(layer, name, parent, follows, made.by_keras, line)
+    of_keras = inside and parent is not None and type(parent.layer).__module__.startswith("keras.")
+    return Part(layer, name, parent, follows, of_keras)
+
+
+def _follows(layer: Any, made: Made | None, parent: Part | None) -> bool:
+    policy = layer.dtype_policy
+    if isinstance(layer, keras.layers.InputLayer) or policy.name not in PRECISIONS:
+        return False
+    if made is None:
+        return policy is keras.config.dtype_policy()
+    if made.given != _POLICY:
+        return made.given == _NOTHING
+    # A layer that hands its own policy on, such as Bidirectional: what it was given counts. A
+    # model's layers that have a policy object were loaded with it.
+    if parent is None or _is_model(parent.layer) or parent.layer.dtype_policy.name != policy.name:
+        return False
+    return parent.follows
+
+
+def _is_model(layer: Any) -> bool:
+    return isinstance(layer, keras.Model)
+
+
+def is_pinned(part: Part, pins: Collection[str]) -> bool:
+    """Whether a part works in float32 when the parts of these names are given dtype="float32"."""
+    if part.name in pins:
+        return True
+    return part.inside_keras_layer and part.parent is not None and is_pinned(part.parent, pins)
+
+
+@contextmanager
+def switched(parts: Sequence[Part], precision: str, pins: Collection[str] = ()) -> Iterator[None]:
+    """Let a model work in a precision as if it had been made in it; its variables stay.
+
+    In all of the mixed precisions variables are float32, so only the dtype policies change.
+
+    Args:
+        parts: of the model.
+        precision: one of `PRECISIONS`.
+        pins: names of parts that work in float32.
+    """
+    before = [(part.layer, part.layer.dtype_policy) for part in parts if part.follows]
+    try:
+        for part in parts:
+            if part.follows:
+                part.layer.dtype_policy = FLOAT32 if is_pinned(part, pins) else precision
+        yield
+    finally:
+        for layer, policy in before:
+            layer.dtype_policy = policy

@@ -1,0 +1,42 @@
+"""Everything that a training step changes, to go back to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_candle.training.gradients import outermost_optimizers
+from keras_candle.training.keras_names import global_seed_generator
+
+
+class State:
+    """The values of a model's variables as they are now.
+
+    Args:
+        model: a compiled and built Keras model.
+    """
+
+    def __init__(self, model: Any) -> None:
+        variables = [*model.variables]
+        variables += [each for metric in model.metrics for each in metric.variables]
+        variables += [each for opt in outermost_optimizers(model) for each in opt.variables]
+        variables += [each.state for each in _generators(model)]
+        unique = {id(variable): variable for variable in variables}
+        self._values = [
+            (variable, np.copy(keras.ops.convert_to_numpy(variable)))
+            for variable in unique.values()
+        ]
+
+    def restore(self) -> None:
+        """Go back."""
+        for variable, value in self._values:
+            variable.assign(value)
+
+
+def _generators(model: Any) -> list[Any]:
+    """What draws random numbers, in layers and outside of them."""
+    found = [each for layer in model._flatten_layers() for each in layer._seed_generators]
+    common = global_seed_generator()
+    return found if common is None else [*found, common]

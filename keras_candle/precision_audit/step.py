@@ -1,0 +1,179 @@
+"""One training step with everything watched, that changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+
+from keras_candle.precision_audit.calls import seen_by
+from keras_candle.precision_audit.layers import FLOAT16, Part, switched
+from keras_candle.precision_audit.outputs import OutputWatch
+from keras_candle.precision_audit.state import State
+from keras_candle.precision_audit.values import Array, Counts, count, reference_of
+from keras_candle.verification.exact import without_noise
+
+# Keras's LossScaleOptimizer begins with it, and halves it at each step that overflows.
+FIRST_SCALE = 2.0**15
+
+
+@dataclass
+class Step:
+    """What one batch did.
+
+    Attributes:
+        precision: in which.
+        outputs: what came out of the layers.
+        gradients: by the path of the variable, as they reach the optimizer: scaled.
+        counts: of the gradients, against those in float32.
+        scale: of the loss; 1 where it is not scaled.
+        is_scaled: whether the step's own code scales the loss, when the optimizer expects that.
+        error: what was raised, on one line; "" when the step came to its end.
+    """
+
+    precision: str
+    outputs: OutputWatch
+    gradients: dict[str, Array] = field(default_factory=dict)
+    counts: dict[str, Counts] = field(default_factory=dict)
+    scale: float = 1.0
+    is_scaled: bool = True
+    error: str = ""
+
+    @property
+    def has_finite_gradients(self) -> bool:
+        """Whether Keras would apply them."""
+        return not any(each.infinite + each.nan for each in self.counts.values())
+
+    def keep(self, optimizer: Any, gradients: Any, variables: Any) -> None:
+        """Keep what an optimizer gets, of a sparse gradient the slices."""
+        if variables is None:
+            variables = unwrapped(optimizer)._trainable_variables
+        for gradient, variable in zip(gradients, variables, strict=True):
+            if gradient is not None:
+                values = keras.ops.cast(getattr(gradient, "values", gradient), "float32")
+                self.gradients[variable.path] = keras.ops.convert_to_numpy(values)
+
+
+@dataclass
+class Bench:
+    """A model and a batch, to try precisions on.
+
+    Attributes:
+        model: compiled and built.
+        batch: as a step gets it.
+        parts: of the model.
+        state: what the model was when it came.
+    """
+
+    model: Any
+    batch: Any
+    parts: Sequence[Part]
+    state: State
+
+    def step(self, precision: str, pins: Collection[str] = (), exact: Step | None = None) -> Step:
+        """Take the batch's step in a precision, as many times as it takes to find the loss scale.
+
+        Args:
+            precision: one of `layers.PRECISIONS`.
+            pins: names of parts that work in float32.
+            exact: the step in float32.
+        """
+        scale = FIRST_SCALE
+        while True:
+            done = self._step(precision, pins, exact, scale)
+            forward = any(told.begins for told in done.outputs.outputs.values())
+            if done.has_finite_gradients or forward or done.scale <= 1.0:
+                return done
+            scale /= 2
+
+    def _step(
+        self, precision: str, pins: Collection[str], exact: Step | None, scale: float
+    ) -> Step:
+        watch = OutputWatch(self.parts, None if exact is None else exact.outputs)
+        done = Step(precision, watch)
+        self.state.restore()
+        with ExitStack() as around:
+            around.enter_context(without_noise(self.model))
+            around.enter_context(switched(self.parts, precision, pins))
+            around.enter_context(_optimizer_for(self.model, precision, scale, done))
+            around.enter_context(applied_by(done.keep))
+            around.enter_context(seen_by(watch))
+            try:
+                self.model.train_step(self.batch)
+            except Exception as error:  # whatever a layer of the user's raises in this precision
+                done.error = f"{type(error).__name__}: {_first_line(error)}"
+        self.state.restore()
+        dtype = "float16" if precision == FLOAT16 else "bfloat16"
+        for path, gradient in done.gradients.items():
+            other = None if exact is None else exact.gradients.get(path)
+            reference = None if other is None else reference_of(other, done.scale)
+            done.counts[path] = count(gradient, dtype, reference)
+        return done
+
+
+@contextmanager
+def _optimizer_for(model: Any, precision: str, scale: float, done: Step) -> Iterator[None]:
+    """The optimizer that `compile` would have made in a precision, for a step not applied."""
+    before = getattr(model, "optimizer", None)
+    if before is None:
+        yield
+        return
+    inner = unwrapped(before)
+    factor = inner.loss_scale_factor  # which the wrapper would take from it
+    if precision == FLOAT16:
+        wrapped = keras.optimizers.LossScaleOptimizer(inner, initial_scale=scale)
+        plain = wrapped.scale_loss
+        done.is_scaled = False
+
+        def scale_loss(loss: Any) -> Any:
+            done.scale, done.is_scaled = scale, True
+            return plain(loss)
+
+        wrapped.scale_loss = scale_loss
+        model.optimizer = wrapped
+    else:
+        model.optimizer = inner
+    try:
+        yield
+    finally:
+        model.optimizer, inner.loss_scale_factor = before, factor
+
+
+def unwrapped(optimizer: Any) -> Any:
+    """An optimizer without the loss scaling around it."""
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        return optimizer.inner_optimizer
+    return optimizer
+
+
+@contextmanager
+def applied_by(keep: Callable[[Any, Any, Any], None]) -> Iterator[None]:
+    """Let all optimizers hand what they get to a function, and apply nothing.
+
+    Args:
+        keep: called with the optimizer, the gradients, and the variables or None.
+    """
+    optimizers = keras.optimizers
+    kinds = [optimizers.Optimizer, optimizers.LossScaleOptimizer]
+    kinds += [getattr(optimizers, "MultiOptimizer", optimizers.Optimizer)]
+    owners = {next(each for each in kind.__mro__ if "apply" in vars(each)) for kind in kinds}
+    before = {owner: vars(owner)["apply"] for owner in owners}
+
+    def apply(optimizer: Any, grads: Any, trainable_variables: Any = None) -> None:
+        keep(optimizer, grads, trainable_variables)
+
+    for owner in owners:
+        owner.apply = apply
+    try:
+        yield
+    finally:
+        for owner, plain in before.items():
+            owner.apply = plain
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else ""

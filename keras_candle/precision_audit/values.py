@@ -1,0 +1,133 @@
+"""What becomes of values in 16 bits, counted against the same values in float32."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Format:
+    """A floating-point format.
+
+    Attributes:
+        largest: its largest finite number.
+        smallest: its smallest normal number; below it digits are lost, and further below all.
+    """
+
+    largest: float
+    smallest: float
+
+
+# IEEE 754 binary16, and the upper half of binary32.
+FORMATS = {"float16": Format(65504.0, 2.0**-14), "bfloat16": Format(3.3895e38, 2.0**-126)}
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What an array, or several, is made of.
+
+    Attributes:
+        values: numbers in it.
+        infinite: infinities that are no infinities in float32.
+        nan: the same for NaN.
+        underflow: zeros that are no zeros in float32, because the format has nothing so small.
+        subnormal: numbers below the smallest normal one, which have lost digits.
+        largest: the largest finite magnitude.
+    """
+
+    values: int = 0
+    infinite: int = 0
+    nan: int = 0
+    underflow: int = 0
+    subnormal: int = 0
+    largest: float = 0.0
+
+    def __add__(self, other: Counts) -> Counts:
+        """Both together."""
+        return Counts(
+            self.values + other.values,
+            self.infinite + other.infinite,
+            self.nan + other.nan,
+            self.underflow + other.underflow,
+            self.subnormal + other.subnormal,
+            max(self.largest, other.largest),
+        )
+
+    def share(self, count: int) -> float:
+        """A count as a share of all values."""
+        return count / self.values if self.values else 0.0
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What is kept of an array in float32: a bit for each number and format.
+
+    Attributes:
+        shape: of the array.
+        infinite: its infinities.
+        nan: its NaNs.
+        small: format -> packed bits, set where a number is not zero but below the smallest normal
+            one of the format. None where no number is.
+    """
+
+    shape: tuple[int, ...]
+    infinite: int
+    nan: int
+    small: dict[str, Array | None]
+
+
+def reference_of(array: Array, scale: float = 1.0) -> Reference:
+    """What `count` needs to know of an array in float32.
+
+    Args:
+        array: float32.
+        scale: what it is multiplied with before it is put into 16 bits.
+    """
+    size = np.abs(array) * np.float32(scale)
+    small = {name: (size > 0) & (size < each.smallest) for name, each in FORMATS.items()}
+    return Reference(
+        array.shape,
+        int(np.isinf(array).sum()),
+        int(np.isnan(array).sum()),
+        {name: np.packbits(bits) if bits.any() else None for name, bits in small.items()},
+    )
+
+
+def count(array: Array, dtype: str, reference: Reference | None) -> Counts:
+    """Count what an array is made of.
+
+    Args:
+        array: the values, as float32.
+        dtype: the format that they had.
+        reference: of the same array in float32; None where there is none.
+
+    Returns:
+        Counts, without what is the same in float32.
+
+    Example:
+        >>> exact = np.array([1e5, 1e-9, 1e-6, 0.0, 1.0], "float32")
+        >>> half = exact.astype("float16").astype("float32")
+        >>> told = count(half, "float16", reference_of(exact))
+        >>> told.infinite, told.underflow, told.subnormal, told.largest
+        (1, 1, 1, 1.0)
+    """
+    if reference is not None and reference.shape != array.shape:
+        reference = None  # the program went another way
+    finite = np.isfinite(array)
+    infinite, nan = int(np.isinf(array).sum()), int(np.isnan(array).sum())
+    underflow = subnormal = 0
+    if reference is not None:
+        infinite = max(0, infinite - reference.infinite)
+        nan = max(0, nan - reference.nan)
+        bits = reference.small.get(dtype)
+        if bits is not None:
+            small = np.unpackbits(bits, count=array.size).astype(bool).reshape(array.shape)
+            underflow = int((small & (array == 0)).sum())
+            subnormal = int((small & (array != 0) & finite).sum())
+    largest = float(np.max(np.abs(array), initial=0.0, where=finite))
+    return Counts(array.size, infinite, nan, underflow, subnormal, largest)
