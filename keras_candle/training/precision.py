@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import keras
 
@@ -15,6 +16,23 @@ PRECISIONS = (None, "float32", "mixed_float16", "mixed_bfloat16", "auto")
 
 # From the least to the most capable hardware.
 _LADDER = ("float32", "mixed_float16", "mixed_bfloat16")
+_BFLOAT16_FLAGS = ("avx512_bf16", "amx_bf16")
+
+
+class Choice(NamedTuple):
+    """A precision, and the entry of the table that it comes from.
+
+    Attributes:
+        precision: a dtype policy.
+        reason: a sentence's end.
+    """
+
+    precision: str
+    reason: str
+
+
+# What this process has told its user.
+_SAID: set[Choice] = set()
 
 
 def check_precision(precision: str | None) -> None:
@@ -36,13 +54,17 @@ def precision_scope(precision: str | None, engine: Engine) -> Iterator[None]:
 
     Args:
         precision: one of `PRECISIONS`; None leaves everything alone.
-        engine: "auto" takes what the weakest rank's hardware speeds up.
+        engine: "auto" takes what the weakest rank's hardware speeds up, and says so once.
     """
     if precision is None:
         yield
         return
     if precision == "auto":
-        precision = automatic_precision(engine)
+        choice = automatic_precision(engine)
+        if choice not in _SAID:  # a search builds many models
+            _SAID.add(choice)
+            engine.say(f'precision="auto" takes {choice.precision}: {choice.reason}')
+        precision = choice.precision
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(precision)
     try:
@@ -51,43 +73,60 @@ def precision_scope(precision: str | None, engine: Engine) -> Iterator[None]:
         keras.config.set_dtype_policy(before)
 
 
-def automatic_precision(engine: Engine) -> str:
-    """The fastest precision that every rank's hardware has instructions for.
+def automatic_precision(engine: Engine) -> Choice:
+    """The fastest precision that every rank's hardware has instructions for; nothing is measured.
 
     Source: NVIDIA compute capability 8.0 and later multiplies bfloat16 on its tensor cores,
     7.0 and 7.5 float16 only; x86 processors with AVX512_BF16 or AMX multiply bfloat16. On a
     processor float16 is never faster.
     """
+    own = precision_of_this_node()
+    weakest = _LADDER[int(engine.allreduce(_LADDER.index(own.precision), "min"))]
+    if weakest == own.precision:
+        return own
+    return Choice(weakest, f"the hardware of another rank speeds up no more ({own.reason})")
+
+
+def precision_of_this_node() -> Choice:
+    """What the table says for the hardware that this process sees."""
     import tensorflow as tf
 
     gpus = tf.config.get_visible_devices("GPU")
     if gpus:
         details = tf.config.experimental.get_device_details(gpus[0])
-        own = precision_of_gpu(details.get("compute_capability", (0, 0)))
-    else:
-        cpuinfo = Path("/proc/cpuinfo")
-        own = precision_of_cpu(cpuinfo.read_text() if cpuinfo.exists() else "")
-    return _LADDER[int(engine.allreduce(_LADDER.index(own), "min"))]
+        return precision_of_gpu(details.get("compute_capability", (0, 0)))
+    cpuinfo = Path("/proc/cpuinfo")
+    return precision_of_cpu(cpuinfo.read_text() if cpuinfo.exists() else "")
 
 
-def precision_of_gpu(compute_capability: tuple[int, int]) -> str:
+def precision_of_gpu(compute_capability: tuple[int, int]) -> Choice:
     """The precision for a GPU.
 
     Example:
-        >>> precision_of_gpu((9, 0)), precision_of_gpu((7, 5)), precision_of_gpu((6, 1))
-        ('mixed_bfloat16', 'mixed_float16', 'float32')
+        >>> for capability in ((9, 0), (7, 5), (6, 1)):
+        ...     print(*precision_of_gpu(capability), sep=": ")
+        mixed_bfloat16: this GPU has compute capability 9.0, and 8.0 or more multiplies bfloat16
+        mixed_float16: this GPU has compute capability 7.5, and 7.0 to 7.5 multiply float16
+        float32: this GPU has compute capability 6.1, and less than 7.0 speeds up neither
     """
+    has = f"this GPU has compute capability {'.'.join(map(str, compute_capability))}, and "
     if compute_capability >= (8, 0):
-        return "mixed_bfloat16"
-    return "mixed_float16" if compute_capability >= (7, 0) else "float32"
+        return Choice("mixed_bfloat16", f"{has}8.0 or more multiplies bfloat16")
+    if compute_capability >= (7, 0):
+        return Choice("mixed_float16", f"{has}7.0 to 7.5 multiply float16")
+    return Choice("float32", f"{has}less than 7.0 speeds up neither")
 
 
-def precision_of_cpu(cpuinfo: str) -> str:
+def precision_of_cpu(cpuinfo: str) -> Choice:
     """The precision for a processor, from the text of /proc/cpuinfo.
 
     Example:
-        >>> precision_of_cpu("flags : fma avx512_bf16"), precision_of_cpu("flags : fma avx2")
-        ('mixed_bfloat16', 'float32')
+        >>> for flags in ("flags : fma avx512_bf16", "flags : fma avx2"):
+        ...     print(*precision_of_cpu(flags), sep=": ")
+        mixed_bfloat16: this CPU has avx512_bf16
+        float32: this CPU has neither avx512_bf16 nor amx_bf16
     """
-    flags = set(cpuinfo.split())
-    return "mixed_bfloat16" if flags & {"avx512_bf16", "amx_bf16"} else "float32"
+    found = [flag for flag in _BFLOAT16_FLAGS if flag in cpuinfo.split()]
+    if found:
+        return Choice("mixed_bfloat16", f"this CPU has {' and '.join(found)}")
+    return Choice("float32", f"this CPU has neither {' nor '.join(_BFLOAT16_FLAGS)}")
