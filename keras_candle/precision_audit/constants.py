@@ -59,29 +59,40 @@ class _Node:
         return sorted({float(value) for value in self.values[lost]})
 
 
-def constants_of(bench: Bench, pins: Collection[str] = ()) -> list[Constant]:
-    """The constants of a model's layers that meet float16 and do not fit.
+class ConstantSearch:
+    """Finds the constants of a model's layers that meet float16 and do not fit.
 
     Args:
         bench: the model.
-        pins: names of parts that work in float32.
-
-    Returns:
-        Each value of a part once. Nothing of what stands outside of all layers: losses and
-        metrics work in float32.
 
     Raises:
-        Exception: what the step raises as it is traced.
+        Exception: what the step in float32 raises as it is traced.
     """
-    exact, half = (_nodes(bench, each, pins) for each in (FLOAT32, FLOAT16))
-    found: dict[tuple[str, float], Constant] = {}
-    for node in half:
-        values = [] if node.values.dtype == np.float32 else _written_as(node, exact)
-        if node.values.dtype == np.float32 and "Cast to half" in node.takers:
-            values = node.extremes()
-        for value in values:
-            found.setdefault((node.part.name, value), Constant(node.part, value))
-    return list(found.values())
+
+    def __init__(self, bench: Bench) -> None:
+        self._bench, self._exact = bench, _nodes(bench, FLOAT32, ())
+
+    def found(self, pins: Collection[str] = ()) -> list[Constant]:
+        """Those that there are when the parts of these names work in float32.
+
+        Args:
+            pins: names of parts.
+
+        Returns:
+            Each value of a part once. Nothing of what stands outside of all layers: losses and
+            metrics work in float32.
+
+        Raises:
+            Exception: what the step raises as it is traced.
+        """
+        found: dict[tuple[str, float], Constant] = {}
+        for node in _nodes(self._bench, FLOAT16, pins):
+            values = [] if node.values.dtype == np.float32 else _written_as(node, self._exact)
+            if node.values.dtype == np.float32 and "Cast to half" in node.takers:
+                values = node.extremes()
+            for value in values:
+                found.setdefault((node.part.name, value), Constant(node.part, value))
+        return list(found.values())
 
 
 def _written_as(node: _Node, exact: Sequence[_Node]) -> list[float]:

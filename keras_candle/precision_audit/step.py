@@ -73,15 +73,21 @@ class Bench:
     parts: Sequence[Part]
     state: State
 
-    def step(self, precision: str, pins: Collection[str] = (), exact: Step | None = None) -> Step:
+    def step(
+        self,
+        precision: str,
+        pins: Collection[str] = (),
+        exact: Step | None = None,
+        scale: float = FIRST_SCALE,
+    ) -> Step:
         """Take the batch's step in a precision, as many times as it takes to find the loss scale.
 
         Args:
             precision: one of `layers.PRECISIONS`.
             pins: names of parts that work in float32.
             exact: the step in float32.
+            scale: the loss scale to begin with.
         """
-        scale = FIRST_SCALE
         while True:
             done = self._step(precision, pins, exact, scale)
             forward = any(told.begins for told in done.outputs.outputs.values())

@@ -1,0 +1,144 @@
+"""Which layers to pin to float32: few enough that none of them can be left out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from keras_candle.precision_audit.calls import operations_before
+from keras_candle.precision_audit.constants import ConstantSearch
+from keras_candle.precision_audit.findings import Finding, findings_of, findings_of_constants
+from keras_candle.precision_audit.layers import FLOAT16, Part
+from keras_candle.precision_audit.step import Bench, Step
+
+# A step runs for each choice of layers that is tried, each layer watched.
+_MOST_TRIES = 60
+
+
+@dataclass
+class Pinned:
+    """What was found in a precision, and what helps.
+
+    Attributes:
+        findings: without pins.
+        step: the batch's step without pins.
+        parts: the layers to pin, in the order of the model; none where nothing is to be pinned
+            or nothing helps.
+        left: what is wrong with the pins.
+        with_pins: the step with the pins.
+        is_minimal: whether each of the pins is known to be needed.
+    """
+
+    findings: list[Finding]
+    step: Step
+    parts: list[Part] = field(default_factory=list)
+    left: list[Finding] = field(default_factory=list)
+    with_pins: Step | None = None
+    is_minimal: bool = True
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the pinned parts."""
+        return [part.name for part in self.parts]
+
+
+class PinSearch:
+    """Looks for the pins of one precision.
+
+    Args:
+        bench: the model and a batch.
+        precision: mixed_float16 or mixed_bfloat16.
+        exact: the batch's step in float32.
+        constants: looks for the model's constants; None where they cannot be looked for.
+    """
+
+    def __init__(
+        self, bench: Bench, precision: str, exact: Step, constants: ConstantSearch | None
+    ) -> None:
+        self._bench, self._precision, self._exact = bench, precision, exact
+        self._constants = constants if precision == FLOAT16 else None
+        self._tries = 0
+        self._parts = {part.name: part for part in bench.parts if _can_be_pinned(part)}
+
+    def find(self) -> Pinned:
+        """Run the batch with pins that are more and more, then with fewer and fewer."""
+        findings, step = self._look([])
+        found = Pinned(findings, step)
+        if not findings:
+            return found
+        pins = self._grown(findings)
+        if pins is None:
+            pins = list(self._parts)
+            if self._look(pins)[0]:
+                found.left = findings
+                return found
+        pins = fewer(pins, lambda names: self._tries < _MOST_TRIES and not self._look(names)[0])
+        found.is_minimal = self._tries < _MOST_TRIES
+        found.parts = [self._parts[name] for name in self._parts if name in pins]
+        found.left, found.with_pins = self._look(pins)
+        return found
+
+    def _look(self, pins: Sequence[str]) -> tuple[list[Finding], Step]:
+        self._tries += 1
+        step = self._bench.step(self._precision, pins, self._exact)
+        found = findings_of(step, self._bench.parts)
+        if self._constants is not None and not step.error:
+            found += findings_of_constants(self._constants.found(pins))
+        return found, step
+
+    def _grown(self, findings: Sequence[Finding]) -> list[str] | None:
+        """Pins with which nothing is wrong; None where pinning what is to blame does not help."""
+        pins: dict[str, None] = {}
+        while findings and self._tries < _MOST_TRIES // 2:
+            more = {name for each in findings for name in self._blamed(each.part, pins)}
+            if not more:
+                return None
+            pins |= dict.fromkeys(name for name in self._parts if name in more)
+            findings = self._look(list(pins))[0]
+        return None if findings else list(pins)
+
+    def _blamed(self, part: Part, pins: dict[str, None]) -> list[str]:
+        """The layers to pin for a part, that are not pinned yet."""
+        if not part.is_layer:
+            layers = {id(layer) for layer in operations_before(part.layer)}
+            sources = [name for name, each in self._parts.items() if id(each.layer) in layers]
+            return [name for name in sources if name not in pins]
+        while part.inside_keras_layer and part.parent is not None:
+            part = part.parent
+        if part.name in self._parts and part.name not in pins and part.parent is not None:
+            return [part.name]
+        # What it does itself, between the calls of its layers, it does in their precision.
+        inner = [name for name, each in self._parts.items() if each is part or each.parent is part]
+        return [name for name in inner if name not in pins]
+
+
+def _can_be_pinned(part: Part) -> bool:
+    return part.follows and not part.inside_keras_layer
+
+
+def fewer(names: Sequence[str], is_enough: Callable[[Sequence[str]], bool]) -> list[str]:
+    """Leave out what can be left out, half of all at first and single ones at the end.
+
+    Args:
+        names: together they are enough, and nothing at all is not.
+        is_enough: whether some of them are.
+
+    Returns:
+        Names none of which can be left out, as long as is_enough says so.
+
+    Example:
+        >>> fewer("abcdefgh", lambda names: "c" in names and "g" in names)
+        ['c', 'g']
+    """
+    kept = list(names)
+    size = (len(kept) + 1) // 2
+    while size:
+        start = 0
+        while start < len(kept):
+            rest = kept[:start] + kept[start + size :]
+            if rest and is_enough(rest):
+                kept = rest
+            else:
+                start += size
+        size = size // 2
+    return kept
