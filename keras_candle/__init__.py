@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from keras_candle.errors import SearchError as SearchError
     from keras_candle.search import CandleTuner as CandleTuner
     from keras_candle.search import HyperSpaceOracle as HyperSpaceOracle
+    from keras_candle.trackers import Tracker as Tracker
     from keras_candle.training.data import shard as shard
     from keras_candle.training.metric_reductions import (
         register_metric_reduction as register_metric_reduction,
@@ -55,6 +56,7 @@ _HOMES = {
     **dict.fromkeys(("CandleCallback", "Checkpoint"), "keras_candle.callback"),
     **dict.fromkeys(_ERRORS, "keras_candle.errors"),
     **dict.fromkeys(("CandleTuner", "HyperSpaceOracle"), "keras_candle.search"),
+    "Tracker": "keras_candle.trackers",
     "shard": "keras_candle.training.data",
     "register_metric_reduction": "keras_candle.training.metric_reductions",
 }

@@ -95,9 +95,11 @@ class RunDirectory:
         """
         line = json.dumps({"time_s": round(time.time(), 3), "event": event, **facts}) + "\n"
         # One write: a line is there as a whole, or its end is missing and the next reader sees it.
-        descriptor = os.open(self.journal, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        descriptor = os.open(self.journal, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
         try:
-            os.write(descriptor, line.encode())
+            size = os.fstat(descriptor).st_size
+            is_cut = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
+            os.write(descriptor, b"\n" * is_cut + line.encode())
         finally:
             os.close(descriptor)
 

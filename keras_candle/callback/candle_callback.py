@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,13 @@ from keras_candle.callback.options import Checkpoint, Limits, check_choice
 from keras_candle.callback.restoring import Resumption
 from keras_candle.callback.run import Run
 from keras_candle.callback.session import Session
+from keras_candle.callback.tracking import Tracking
 from keras_candle.callback.trial import Trial, trial_of
 from keras_candle.engine.base import Engine
 from keras_candle.engine.single import SingleEngine
 from keras_candle.errors import CandleError
+from keras_candle.trackers import names
+from keras_candle.trackers.base import Tracker
 from keras_candle.training.durable import Durable, around_fit, take_own_data
 from keras_candle.training.options import check_guard
 
@@ -41,6 +44,9 @@ class CandleCallback(keras.callbacks.Callback):  # type: ignore[misc]
         resume: "auto": go on from the newest whole checkpoint, begin where there is none.
             "required": an error where there is none. "never": begin; checkpoints that are there
             are set aside.
+        trackers: where the numbers of each epoch go: "csv" (`log.csv` in the run directory),
+            "tensorboard", "wandb", "mlflow", or `candle.Tracker` objects of your own. One that
+            fails or hangs is told of once, and stops nothing.
         walltime: when the job ends: seconds from its start, or "auto" to ask Slurm, PBS or LSF.
             The training saves and ends with exit code 75 in time, by the measured times of its
             steps, evaluations and checkpoints. None: there is no limit.
@@ -57,7 +63,7 @@ class CandleCallback(keras.callbacks.Callback):  # type: ignore[misc]
             what is left out or seen twice. "refuse": an error before the first step.
 
     Raises:
-        CandleError: for an unknown value.
+        CandleError: for an unknown value; from `fit`, for a tracker whose package is missing.
         CheckpointError: from `fit`, before its first step: the directory cannot be written or
             belongs to a run that has not ended, a checkpoint is of another model, optimizer or
             other data, or its data cannot be gone on with as `inexact_data` asks; later: a
@@ -77,14 +83,16 @@ class CandleCallback(keras.callbacks.Callback):  # type: ignore[misc]
         ['last', 'step-00000001', 'step-00000002']
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the options are independent of each other
         self,
         run_directory: str | os.PathLike[str],
         checkpoint: Checkpoint | None = None,
         resume: str = "auto",
+        trackers: str | Tracker | Sequence[str | Tracker] = ("csv",),
         walltime: float | str | None = None,
         stall_timeout: float | str | None = "auto",
         guard: bool | int = True,
+        *,
         inexact_data: str = "skip",
     ) -> None:
         super().__init__()
@@ -95,6 +103,7 @@ class CandleCallback(keras.callbacks.Callback):  # type: ignore[misc]
         check_choice("resume", resume, _RESUME)
         check_choice("inexact_data", inexact_data, INEXACT_DATA)
         self.resume, self.inexact_data = resume, inexact_data
+        self.trackers = names.check(trackers)
         self.limits = Limits(walltime, stall_timeout)
         self.guard = check_guard(guard)
 
@@ -111,15 +120,18 @@ class CandleCallback(keras.callbacks.Callback):  # type: ignore[misc]
             run = Run(trial.directory(self.run_directory), engine, trial.identity)
         run.open()
         try:
+            tracking = Tracking(run, self.trackers, trial)
             state = run.find(self.resume)
-            run.configure(self._config(trainer, engine, given))
+            config = self._config(trainer, engine, given)
+            run.configure(config)
             resumption = Resumption(run, model, state, self.inexact_data) if state else None
             session = Session(run, model, self.checkpoint, self.limits, resumption)
-            try:
-                with _guarded(trainer, self.guard):
-                    return fit(given, session)
-            finally:
-                session.close()
+            with tracking.during(config, state, self.resume):
+                try:
+                    with _guarded(trainer, self.guard):
+                        return fit(given, session)
+                finally:
+                    session.close()
         finally:
             run.close()
 
@@ -128,6 +140,7 @@ class CandleCallback(keras.callbacks.Callback):  # type: ignore[misc]
             "run_directory": str(self.run_directory),
             "checkpoint": asdict(self.checkpoint),
             "resume": self.resume,
+            "trackers": [each if isinstance(each, str) else type(each) for each in self.trackers],
             **asdict(self.limits),
             "guard": self.guard,
             "inexact_data": self.inexact_data,

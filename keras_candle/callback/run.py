@@ -36,6 +36,8 @@ class Run:
     Attributes:
         fit: which of the script's fits in this directory this one is, from 0.
         ends: the steps of the run at which the fits before it ended.
+        trackers: what `keras_candle.trackers.identity` says of the run, kept in checkpoints.
+        noted: called after each line of the journal.
     """
 
     def __init__(
@@ -46,6 +48,8 @@ class Run:
         self.folder = CheckpointFolder(self.directory.checkpoints)
         self.ends = list(ends.get(self.directory.path, []))
         self.fit = len(self.ends)
+        self.trackers: dict[str, Any] = {}
+        self.noted: Callable[[], object] = lambda: None
         self._told = False
 
     @property
@@ -156,6 +160,7 @@ class Run:
             return
         try:
             self.directory.note(event, fit=self.fit, **facts)
+            self.noted()
         except OSError as cause:
             if not self._told:
                 self.engine.say(f"{self.directory.journal} cannot be written ({cause}).")

@@ -232,7 +232,7 @@ class Session:
             "best": self._saving.best,
             "monitor": {name: value for name, value in logs.items() if name == monitor},
             "callbacks": others.shared_states(self._callbacks),
-            "trackers": {},
+            "trackers": self._run.trackers,
             "privacy": None,
         }
         self._saving.save(progress.step, state, of_ranks, self._run.ends)

@@ -1,0 +1,139 @@
+"""The trackers of one fit: on root, beside the training, fed from the run's journal."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from keras_candle.callback.run import Run
+from keras_candle.callback.trial import Trial
+from keras_candle.errors import EXIT_RUN_AGAIN, CandleError
+from keras_candle.launcher_messages import restarts
+from keras_candle.trackers.base import FAILED, FINISHED, INTERRUPTED, TrackedRun, Tracker
+from keras_candle.trackers.courier import Courier, courier
+from keras_candle.trackers.identity import id_of_search, identify
+from keras_candle.trackers.mirror import Mirror
+from keras_candle.trackers.names import OF_OTHERS, check_packages, make
+from keras_candle.trackers.redaction import redacted
+
+_CLOSE_S = 5.0
+# What the user was told of the trackers of a directory in this process.
+_told: set[tuple[Path, str]] = set()
+
+
+class Tracking:
+    """The trackers of one fit.
+
+    Args:
+        run: its run directory, open.
+        trackers: names and objects.
+        trial: of the search that the fit belongs to, if it does.
+
+    Raises:
+        CandleError: on every rank, where root lacks a package.
+    """
+
+    def __init__(self, run: Run, trackers: Sequence[str | Tracker], trial: Trial | None) -> None:
+        self._run, self._trackers, self._trial = run, trackers, trial
+        self._home = run.directory.path.parent if trial else run.directory.path
+        self._courier: Courier | None = None
+        self._mirrors: list[Mirror] = []
+        problem = run.engine.broadcast(self._problem())
+        if problem:
+            raise CandleError(problem)
+
+    def _problem(self) -> str:
+        try:
+            if self._run.engine.is_root:
+                check_packages(self._trackers)
+        except CandleError as error:
+            return str(error)
+        return ""
+
+    @contextlib.contextmanager
+    def during(self, config: str, state: dict[str, Any] | None, resume: str) -> Iterator[None]:
+        """Track what happens meanwhile.
+
+        Args:
+            config: the text of config.json.
+            state: of the checkpoint that is gone on from; None where the training begins.
+            resume: see `CandleCallback`.
+        """
+        if not self._run.engine.is_root:
+            yield
+            return
+        begin = resume == "never" and not restarts() and self._run.fit == 0
+        try:
+            self._start(json.loads(config), state, begin=begin)
+        except OSError as cause:
+            self._tell("trackers", f"The trackers cannot begin ({cause}). The training goes on.")
+        try:
+            yield
+        finally:
+            self._end(_status_of(sys.exception()))
+
+    def _start(self, config: dict[str, Any], state: dict[str, Any] | None, *, begin: bool) -> None:
+        run, trial = self._run, self._trial
+        # A later fit of a script belongs to the run of its first one.
+        goes_on = state is not None or run.fit > 0
+        known = (state or {}).get("trackers", {}) if goes_on else None
+        run.trackers = identify(run.directory, known, begin=begin)
+        if trial:
+            config["hyperparameters"] = json.loads(trial.hyperparameters)
+        tracked = TrackedRun(
+            **run.trackers,
+            name=run.directory.path.name,
+            directory=run.directory.path,
+            home=self._home,
+            group=id_of_search(self._home) if trial else "",
+            config=redacted(config),
+        )
+        others = [each for each in self._trackers if each in OF_OTHERS]
+        if others:
+            self._courier = courier()
+            self._courier.open(tracked, others, run.directory.journal, self._tell)
+        own = [each for each in self._trackers if each not in OF_OTHERS]
+        self._mirrors = [self._mirror(each, tracked) for each in own]
+        run.noted = self._wake
+
+    def _mirror(self, asked: str | Tracker, tracked: TrackedRun) -> Mirror:
+        name = asked if isinstance(asked, str) else type(asked).__name__
+        tracker = make(asked) if isinstance(asked, str) else asked
+        run = TrackedRun(**{**vars(tracked), "tell": lambda text: self._tell(name, text)})
+        return Mirror(tracker, name, run, self._run.directory.journal)
+
+    def _wake(self) -> None:
+        for each in self._mirrors:
+            each.wake()
+
+    def _end(self, status: str) -> None:
+        for each in self._mirrors:
+            each.end(status)
+        if self._courier is not None:
+            self._courier.close(status)
+        deadline_s = time.monotonic() + _CLOSE_S
+        for each in self._mirrors:
+            if not each.has_ended(max(deadline_s - time.monotonic(), 0.0)):
+                self._tell(
+                    each.name,
+                    f"{each.name} has not taken all of the run's numbers in time. "
+                    f"{self._run.directory.journal} keeps them.",
+                )
+
+    def _tell(self, name: str, text: str) -> None:
+        """Once for each tracker."""
+        if (self._home, name) not in _told:
+            _told.add((self._home, name))
+            self._run.engine.say(text)
+
+
+def _status_of(error: BaseException | None) -> str:
+    if error is None:
+        return FINISHED
+    stopped = isinstance(error, SystemExit) and error.code == EXIT_RUN_AGAIN
+    return INTERRUPTED if stopped or isinstance(error, KeyboardInterrupt) else FAILED

@@ -1,0 +1,138 @@
+"""The courier: python -m keras_candle.trackers, started by `Courier`; JSON lines in and out."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import functools
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from keras_candle.trackers.base import FAILED, TrackedRun
+from keras_candle.trackers.mirror import Mirror
+from keras_candle.trackers.names import make
+
+_LOOK_EVERY_S = 0.2
+# When nobody waits any more.
+_LINGER_S = 60.0
+_IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+
+
+class Told:
+    """Sends messages to root; where root is gone, nowhere."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor, self._lock, self._last_s = descriptor, threading.Lock(), 0.0
+
+    def send(self, **message: Any) -> None:
+        """Send one."""
+        with self._lock, contextlib.suppress(OSError):
+            os.write(self._descriptor, json.dumps(message).encode() + b"\n")
+
+    def progress(self) -> None:
+        """Something went forward; one in a second says enough."""
+        if time.monotonic() - self._last_s > 1:
+            self._last_s = time.monotonic()
+            self.send()
+
+
+class Claim:
+    """The right to bring one run's numbers: another courier of it may still be on its way."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._lock = path, threading.Lock()
+        self._descriptor: int | None = None
+
+    def wait(self) -> None:
+        """Wait for it."""
+        with self._lock:
+            while self._descriptor is None:
+                descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    os.close(descriptor)
+                    time.sleep(_LOOK_EVERY_S)
+                    continue
+                except OSError:  # a file system without locks
+                    pass
+                self._descriptor = descriptor
+
+    def give_up(self) -> None:
+        """Let another one have it."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+
+
+class Round:
+    """One run's trackers, from `open` to `close`."""
+
+    def __init__(self, message: dict[str, Any], told: Told) -> None:
+        self._told = told
+        directory = Path(message["open"]["directory"])
+        self._claim = Claim(directory / ".trackers.lock")
+        self._mirrors = [
+            Mirror(
+                make(name),
+                name,
+                TrackedRun.from_json(message["open"], functools.partial(self._tell, name)),
+                Path(message["journal"]),
+                every_s=_LOOK_EVERY_S,
+                ready=self._claim.wait,
+                progress=told.progress,
+            )
+            for name in message["names"]
+        ]
+
+    def end(self, status: str) -> None:
+        """End all of them, and this process where one does not end."""
+        for each in self._mirrors:
+            each.end(status)
+        deadline_s = time.monotonic() + _LINGER_S
+        waiting = list(self._mirrors)
+        while waiting and time.monotonic() < deadline_s:
+            for each in list(waiting):
+                if each.has_ended(0.02):
+                    waiting.remove(each)
+                    self._told.send(closed=each.name)
+        if waiting:
+            os._exit(1)
+        self._claim.give_up()
+
+    def _tell(self, name: str, text: str) -> None:
+        self._told.send(name=name, tell=text)
+
+
+def main() -> None:
+    """Bring one run after the other, until root closes its end."""
+    for number in _IGNORED:
+        signal.signal(number, signal.SIG_IGN)
+    # What a package prints or asks is not for root.
+    commands, told = os.fdopen(os.dup(0), "rb"), Told(os.dup(1))
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nowhere, 0)
+    os.dup2(nowhere, 1)
+    current: Round | None = None
+    for line in commands:
+        message = json.loads(line)
+        if "open" in message:
+            os.environ.clear()
+            os.environ.update(message["environment"])
+            current = Round(message, told)
+        elif current is not None:
+            current.end(message["close"])
+            current = None
+    if current is not None:
+        current.end(FAILED)
+
+
+if __name__ == "__main__":
+    main()
+    sys.stdout.flush()
+    os._exit(0)  # nothing here is worth waiting for

@@ -1,0 +1,101 @@
+"""What tells one run from another, over all its starts: `trackers.json` in the run directory."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from keras_candle.run_directory import RunDirectory
+from keras_candle.trackers import csv_file, tensorboard
+from keras_candle.trackers.feed import lines
+
+FILE = "trackers.json"
+# What is not kept by the run's id.
+_OF_ONE_RUN = (csv_file.FILE, tensorboard.FOLDER)
+
+
+def identify(
+    directory: RunDirectory, of_checkpoint: Mapping[str, Any] | None, *, begin: bool
+) -> dict[str, Any]:
+    """The run's id, and where it begins in the journal.
+
+    A training that begins, where one that had come to a checkpoint was before, is another run.
+
+    Args:
+        directory: the run's, owned.
+        of_checkpoint: what the checkpoint that is gone on from says; None where the training
+            begins.
+        begin: whether the user wants it to begin.
+
+    Returns:
+        {"id": ..., "from_bytes": ...}, to be kept in checkpoints too.
+    """
+    path = directory.path / FILE
+    before = _read(path)
+    if of_checkpoint is not None:
+        identity = of_checkpoint or before or _new(0)
+    elif before is None:
+        identity = _new(_end_of(directory.journal) if begin or _saved(directory.journal, 0) else 0)
+    elif begin or _saved(directory.journal, before["from_bytes"]):
+        _set_aside(directory.path, before["id"])
+        identity = _new(_end_of(directory.journal))
+    else:
+        identity = before
+    if identity != before:
+        partial = path.with_name(f".{FILE}.{os.getpid()}")
+        partial.write_text(json.dumps(identity))
+        os.replace(partial, path)
+    return dict(identity)
+
+
+def id_of_search(home: Path) -> str:
+    """The id of a search, whose trials may all be the first to ask for it.
+
+    Args:
+        home: the search's directory.
+    """
+    path = home / FILE
+    if (found := _read(path)) is None:
+        partial = path.with_name(f".{FILE}.{secrets.token_hex(4)}")
+        partial.write_text(json.dumps(_new(0)))
+        try:
+            os.link(partial, path)  # the first one stays
+        except FileExistsError:
+            pass
+        except OSError:  # a file system without links
+            os.replace(partial, path)
+        partial.unlink(missing_ok=True)
+        found = _read(path) or _new(0)
+    return str(found["id"])
+
+
+def _new(from_bytes: int) -> dict[str, Any]:
+    return {"id": secrets.token_hex(8), "from_bytes": from_bytes}
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    with contextlib.suppress(OSError, ValueError):
+        found = json.loads(path.read_text())
+        if isinstance(found, dict) and "id" in found:
+            return {"id": str(found["id"]), "from_bytes": int(found.get("from_bytes", 0))}
+    return None
+
+
+def _saved(journal: Path, from_bytes: int) -> bool:
+    return any(line.get("event") == "checkpoint" for line, _ in lines(journal, from_bytes))
+
+
+def _end_of(journal: Path) -> int:
+    return journal.stat().st_size if journal.exists() else 0
+
+
+def _set_aside(directory: Path, run_id: str) -> None:
+    for name in _OF_ONE_RUN:
+        path = directory / name
+        if path.exists():
+            path.rename(directory / f"{path.stem}-{run_id}{path.suffix}")

@@ -1,0 +1,125 @@
+"""Weights & Biases: on its server where one is reached, else in files that it sends later."""
+
+from __future__ import annotations
+
+import contextlib
+import netrc
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from keras_candle.optional import load
+from keras_candle.trackers.base import FINISHED, INTERRUPTED, TrackedRun, Tracker
+from keras_candle.trackers.reachable import UnreachableError, reach
+from keras_candle.trackers.wandb_file import last_step
+
+_SERVER = "https://api.wandb.ai"
+_KEYS = ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE")
+# No command line, environment, output, code or machine goes along.
+_SETTINGS = {
+    "console": "off",
+    "disable_code": True,
+    "disable_git": True,
+    "disable_job_creation": True,
+    "host": "host",
+    "init_timeout": 15.0,
+    "program": "keras_candle",
+    "silent": True,
+    "symlink": False,
+    "x_disable_machine_info": True,
+    "x_disable_meta": True,
+    "x_disable_stats": True,
+    "x_save_requirements": False,
+    "x_transaction_log_flush_interval": 1.0,
+}
+
+
+class Wandb(Tracker):
+    """One run on the server, or offline directories of one run that `wandb sync` puts together."""
+
+    def __init__(self) -> None:
+        self._live: Any = None
+
+    def start(self, run: TrackedRun) -> int:
+        """Ask the server, or the files of earlier starts, what is there."""
+        self.close(INTERRUPTED)  # after a failure
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+        self._package = load("wandb", "trackers='wandb'")
+        self._run = run
+        self._config: Mapping[str, Any] = run.config
+        self._folder = run.directory / "wandb"
+        self._mode = os.environ.get("WANDB_MODE", "online")
+        if self._mode == "online":
+            try:
+                _be_ready()
+                return int(self._open().step) - 1
+            except Exception as cause:
+                self._go_offline(cause)
+        return last_step(self._folder, run.id)
+
+    def log_config(self, config: Mapping[str, Any]) -> None:
+        """Keep it for the run, or give it to the one that is open."""
+        self._config = config
+        if self._live is not None:
+            self._live.config.update(dict(config), allow_val_change=True)
+
+    def log(self, values: Mapping[str, float], step: int) -> None:
+        """Log an epoch."""
+        self._open().log(dict(values), step=step, commit=True)
+
+    def log_file(self, path: Path) -> None:
+        """Keep it among the run's files."""
+        if self._live is not None:
+            self._live.save(str(path), base_path=str(path.parent), policy="now")
+
+    def close(self, status: str) -> None:
+        """Finish. A run that goes on is marked as interrupted."""
+        if self._live is not None:
+            live, self._live = self._live, None
+            if status == INTERRUPTED:
+                live.mark_preempting()
+            live.finish(exit_code=0 if status == FINISHED else 1)
+            self._package.teardown()  # the next run may have another environment
+
+    def _open(self) -> Any:
+        """The run. Offline it is opened for its first numbers: each time is a directory."""
+        if self._live is None:
+            run, known = self._run, self._package.Settings.model_fields
+            settings = {name: value for name, value in _SETTINGS.items() if name in known}
+            self._live = self._package.init(
+                dir=str(run.directory),
+                id=run.id,
+                name=run.name,
+                project=os.environ.get("WANDB_PROJECT", "keras_candle"),
+                group=f"{run.home.name}-{run.group}" if run.group else None,
+                job_type="trial" if run.group else None,
+                mode=self._mode,
+                resume="allow",
+                config=dict(self._config),
+                settings=self._package.Settings(**settings),
+            )
+        return self._live
+
+    def _go_offline(self, cause: Exception) -> None:
+        self._mode = "offline"
+        with contextlib.suppress(Exception):
+            self._package.teardown(exit_code=1)
+        self._run.tell(
+            f"wandb: the run is kept offline: {cause}. To send it: "
+            f"wandb sync {self._folder}/offline-run-*-{self._run.id}"
+        )
+
+
+def _be_ready() -> None:
+    """Raise where there is no key, or no server."""
+    server = os.environ.get("WANDB_BASE_URL", _SERVER)
+    host = urlsplit(server).hostname or ""
+    found = None
+    with contextlib.suppress(OSError, netrc.NetrcParseError):
+        file = os.environ.get("NETRC") or Path("~/.netrc").expanduser()
+        found = netrc.netrc(str(file)).authenticators(host)
+    if found is None and not any(os.environ.get(name) for name in _KEYS):
+        raise UnreachableError(f"no key for {host} (WANDB_API_KEY, or wandb login)")
+    reach(server)

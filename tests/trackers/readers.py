@@ -1,0 +1,80 @@
+"""What the trackers' own packages read in a run directory: {step: {name: value}}."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+NAMES = ("csv", "tensorboard", "wandb", "mlflow")
+
+
+def read(name, run):
+    """Each step's numbers. A step that is there twice is an error."""
+    return {"csv": _csv, "tensorboard": _tensorboard, "wandb": _wandb, "mlflow": _mlflow}[name](run)
+
+
+def _csv(run):
+    found = {}
+    with open(run / "log.csv", newline="") as file:
+        for row in csv.DictReader(file):
+            values = {key: float(value) for key, value in row.items() if value != ""}
+            _add(found, int(values.pop("step")), values)
+    return found
+
+
+def _tensorboard(run):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(run / "tensorboard"), size_guidance={"scalars": 0})
+    events.Reload()
+    found = defaultdict(dict)
+    for tag in events.Tags()["scalars"]:
+        for each in events.Scalars(tag):
+            _add(found[each.step], tag, each.value)
+    return dict(found)
+
+
+def wandb_records(run):
+    """All records of all offline directories, as `wandb leet` reads them."""
+    for path in sorted(run.glob("wandb/offline-run-*/run-*.wandb")):
+        command = [Path(sys.executable).parent / "wandb", "leet", "inspect", "--json", path]
+        told = subprocess.run(command, check=True, capture_output=True, text=True)
+        yield from (json.loads(line) for line in told.stdout.splitlines())
+
+
+def _wandb(run):
+    found = {}
+    for record in wandb_records(run):
+        if record["type"] == "history":
+            values = {key: float(value) for key, value in record["history"]["item"].items()}
+            own = {key: value for key, value in values.items() if not key.startswith("_")}
+            _add(found, int(values["_step"]), own)
+    return found
+
+
+def mlflow_runs(run):
+    """The client of the run directory's file, and all runs in there."""
+    import mlflow
+
+    client = mlflow.MlflowClient(f"sqlite:///{run}/mlflow.db")
+    experiment = client.get_experiment_by_name("keras_candle")
+    return client, client.search_runs([experiment.experiment_id])
+
+
+def _mlflow(run):
+    client, runs = mlflow_runs(run)
+    found = defaultdict(dict)
+    (one,) = runs
+    for key in one.data.metrics:
+        for each in client.get_metric_history(one.info.run_id, key):
+            _add(found[each.step], key, each.value)
+    return dict(found)
+
+
+def _add(table, key, value):
+    assert key not in table, f"{key} is there twice"
+    table[key] = value

@@ -1,0 +1,86 @@
+"""Laws that hold for all trackers, with the real packages and their own readers."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from keras_candle.trackers.names import make
+from tests.trackers.cases import MORE, ROWS, run_in, track
+from tests.trackers.readers import NAMES, mlflow_runs, read, wandb_records
+
+CONFIG = {"fit": {"epochs": 3, "batch_size": None}, "ranks": 2}
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"
+)
+
+
+@pytest.fixture(autouse=True)
+def _alone(monkeypatch):
+    for name in [name for name in os.environ if name.startswith(("WANDB_", "MLFLOW_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("NETRC", "/nonexistent")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_was_logged_is_read_back_over_two_starts(tmp_path, name):
+    run = run_in(tmp_path, config=CONFIG)
+    assert track(make(name), run, ROWS, "failed") == -1
+    assert read(name, tmp_path) == ROWS
+    assert track(make(name), run, MORE) == max(ROWS)
+    assert read(name, tmp_path) == {**ROWS, **MORE}
+    assert track(make(name), run, {}) == max(MORE)
+
+
+@pytest.mark.parametrize("name", ["csv", "tensorboard", "wandb"])
+@pytest.mark.parametrize("cut", [1, 11])
+def test_a_file_that_a_crash_has_cut_holds_what_is_whole(tmp_path, name, cut):
+    run = run_in(tmp_path)
+    track(make(name), run, ROWS)
+    pattern = {"csv": "log.csv", "tensorboard": "tensorboard/*", "wandb": "wandb/*/*.wandb"}[name]
+    (path,) = tmp_path.glob(pattern)
+    data = path.read_bytes()
+    if name == "wandb":  # the last rows are followed by what the run ended with
+        data = data[: data.rindex(b"val_loss")]
+    path.write_bytes(data[:-cut])
+    held = make(name).start(run)
+    assert held == 4
+    track(make(name), run, {8: ROWS[8]})
+    assert read(name, tmp_path) == ROWS
+
+
+def test_a_run_of_mlflow_has_its_parameters_once_and_its_status(tmp_path):
+    for status, expected in (("interrupted", "KILLED"), ("finished", "FINISHED")):
+        track(make("mlflow"), run_in(tmp_path, config={**CONFIG, "ranks": len(status)}), {}, status)
+        _, (run,) = mlflow_runs(tmp_path)
+        assert run.info.status == expected
+    assert run.data.params == {
+        "fit/epochs": "3",
+        "fit/batch_size": "None",
+        "ranks": str(len("interrupted")),
+    }
+
+
+def test_a_run_of_wandb_has_its_config(tmp_path):
+    track(make("wandb"), run_in(tmp_path, config=CONFIG), ROWS)
+    (run,) = (each["run"] for each in wandb_records(tmp_path) if each["type"] == "run")
+    config = str(run["config"])
+    assert "epochs" in config
+    assert "ranks" in config
+
+
+def test_names_that_mlflow_does_not_take_are_changed(tmp_path):
+    track(make("mlflow"), run_in(tmp_path), {4: {"epoch": 1, "a@b(c)": 2.0}})
+    assert read("mlflow", tmp_path) == {4: {"epoch": 1, "a_b_c_": 2.0}}
+
+
+def test_files_are_kept(tmp_path):
+    (tmp_path / "performance.json").write_text("{}")
+    tracker = make("mlflow")
+    tracker.start(run_in(tmp_path))
+    tracker.log_file(tmp_path / "performance.json")
+    tracker.close("finished")
+    client, (run,) = mlflow_runs(tmp_path)
+    assert [each.path for each in client.list_artifacts(run.info.run_id)] == ["performance.json"]
+    assert not os.path.exists("mlruns")
