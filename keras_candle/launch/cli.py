@@ -12,6 +12,10 @@ from keras_candle.errors import LaunchError
 COMMANDS = {
     "run": ("run", "run a Python program on N ranks"),
     "check": ("check", "what will go wrong when a script runs on N ranks"),
+    "audit-precision": (
+        "audit_precision",
+        "what 16 bits do to a script's model: which layers to pin, and what it is worth",
+    ),
     "checkpoints": ("checkpoints", "list, verify or go back to the checkpoints of a run"),
     "build-horovod": ("horovod_build", "build Horovod for the TensorFlow at hand"),
     "doctor": ("doctor", "what is installed, what works, what to do"),

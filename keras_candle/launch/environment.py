@@ -10,11 +10,13 @@ LAUNCHER = "KERAS_CANDLE_LAUNCHER"
 ALL_OUTPUT = "KERAS_CANDLE_ALL_OUTPUT"
 TERMINALS = "KERAS_CANDLE_TERMINALS"
 PREPARE = "KERAS_CANDLE_PREPARE"
-# The training room reads this one, the parts of `candle verify` and `candle verify-resume` in the
-# ranks the next two, and the preparation of `candle run --auto` the last two.
+# The training room reads this one, the parts of `candle verify`, `candle verify-resume` and `candle
+# audit-precision` in the ranks the next three, and the preparation of `candle run --auto` the last
+# two.
 OPTIONS = "KERAS_CANDLE_OPTIONS"
 VERIFY = "KERAS_CANDLE_VERIFY"
 VERIFY_RESUME = "KERAS_CANDLE_VERIFY_RESUME"
+AUDIT_PRECISION = "KERAS_CANDLE_AUDIT_PRECISION"
 AUTO_SEED = "KERAS_CANDLE_AUTO_SEED"
 AUTO_STARTED_S = "KERAS_CANDLE_AUTO_STARTED_S"
 

@@ -1,1 +1,45 @@
-"""What 16 bits do to a model: one batch, watched in float32, mixed_float16 and mixed_bfloat16."""
+"""What 16 bits do to a model: one batch, watched in float32, mixed_float16 and mixed_bfloat16.
+
+`candle audit-precision` runs a script with this module's `prepare` called first. The script runs
+guarded until its first training has its batches; then the audit comes in the training's place,
+writes down what it found, and the process ends.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from types import ModuleType
+from typing import NoReturn
+
+from keras_candle.dry_run import guard_files
+from keras_candle.errors import CandleError
+from keras_candle.when_imported import when_imported
+
+VARIABLE = "KERAS_CANDLE_AUDIT_PRECISION"
+"""Environment variable: the file that what was found is written to, as a JSON object."""
+
+
+def prepare() -> None:
+    """Get ready to audit the program in this process, which has not begun yet."""
+    journal = guard_files()
+    result = os.open(os.environ[VARIABLE], os.O_WRONLY | os.O_CREAT)
+
+    def hook(keras: ModuleType) -> None:
+        from keras_candle.precision_audit.audit import audit
+        from keras_candle.precision_audit.first_training import FirstTraining, at_first_training
+        from keras_candle.precision_audit.layers import watch_layers
+
+        def act(training: FirstTraining) -> NoReturn:
+            try:
+                told = audit(training)
+            except CandleError as error:
+                told = {"error": str(error)}
+            os.write(result, json.dumps(told).encode())
+            # Not by an exception: the script might catch it.
+            os._exit(0)
+
+        watch_layers(keras, journal.is_own)
+        at_first_training(keras, journal, act)
+
+    when_imported("keras", hook)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from keras_candle.precision_audit.calls import operations_before
 from keras_candle.precision_audit.constants import ConstantSearch
@@ -12,7 +13,7 @@ from keras_candle.precision_audit.layers import FLOAT16, Part
 from keras_candle.precision_audit.step import Bench, Step
 
 # A step runs for each choice of layers that is tried, each layer watched.
-_MOST_TRIES = 60
+_MOST_TRIES, _MOST_S = 60, 120.0
 
 
 @dataclass
@@ -20,7 +21,7 @@ class Pinned:
     """What was found in a precision, and what helps.
 
     Attributes:
-        findings: without pins.
+        findings: without pins, and what comes to light once some layers are pinned.
         step: the batch's step without pins.
         parts: the layers to pin, in the order of the model; none where nothing is to be pinned
             or nothing helps.
@@ -57,7 +58,7 @@ class PinSearch:
     ) -> None:
         self._bench, self._precision, self._exact = bench, precision, exact
         self._constants = constants if precision == FLOAT16 else None
-        self._tries = 0
+        self._tries, self._deadline = 0, time.monotonic() + _MOST_S
         self._parts = {part.name: part for part in bench.parts if _can_be_pinned(part)}
 
     def find(self) -> Pinned:
@@ -66,14 +67,14 @@ class PinSearch:
         found = Pinned(findings, step)
         if not findings:
             return found
-        pins = self._grown(findings)
+        pins = self._grown(found)
         if pins is None:
             pins = list(self._parts)
             if self._look(pins)[0]:
-                found.left = findings
+                found.left = list(findings)
                 return found
-        pins = fewer(pins, lambda names: self._tries < _MOST_TRIES and not self._look(names)[0])
-        found.is_minimal = self._tries < _MOST_TRIES
+        pins = fewer(pins, lambda names: self._may_try() and not self._look(names)[0])
+        found.is_minimal = self._may_try()
         found.parts = [self._parts[name] for name in self._parts if name in pins]
         found.left, found.with_pins = self._look(pins)
         return found
@@ -86,15 +87,25 @@ class PinSearch:
             found += findings_of_constants(self._constants.found(pins))
         return found, step
 
-    def _grown(self, findings: Sequence[Finding]) -> list[str] | None:
+    def _may_try(self) -> bool:
+        return self._tries < _MOST_TRIES and time.monotonic() < self._deadline
+
+    def _grown(self, found: Pinned) -> list[str] | None:
         """Pins with which nothing is wrong; None where pinning what is to blame does not help."""
         pins: dict[str, None] = {}
-        while findings and self._tries < _MOST_TRIES // 2:
+        findings = found.findings
+        while findings and self._tries < _MOST_TRIES // 2 and self._may_try():
             more = {name for each in findings for name in self._blamed(each.part, pins)}
             if not more:
                 return None
             pins |= dict.fromkeys(name for name in self._parts if name in more)
             findings = self._look(list(pins))[0]
+            known = {(each.part.name, each.kind) for each in found.findings}
+            found.findings = found.findings + [
+                replace(each, said=f"{each.said}, once those before are pinned")
+                for each in findings
+                if (each.part.name, each.kind) not in known
+            ]
         return None if findings else list(pins)
 
     def _blamed(self, part: Part, pins: dict[str, None]) -> list[str]:

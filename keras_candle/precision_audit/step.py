@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -18,6 +19,8 @@ from keras_candle.verification.exact import without_noise
 
 # Keras's LossScaleOptimizer begins with it, and halves it at each step that overflows.
 FIRST_SCALE = 2.0**15
+_OPERATION = re.compile(r" \[Op:.*$")
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
 @dataclass
@@ -110,7 +113,7 @@ class Bench:
             try:
                 self.model.train_step(self.batch)
             except Exception as error:  # whatever a layer of the user's raises in this precision
-                done.error = f"{type(error).__name__}: {_first_line(error)}"
+                done.error = in_a_line(error)
         self.state.restore()
         dtype = "float16" if precision == FLOAT16 else "bfloat16"
         for path, gradient in done.gradients.items():
@@ -123,25 +126,54 @@ class Bench:
 @contextmanager
 def _optimizer_for(model: Any, precision: str, scale: float, done: Step) -> Iterator[None]:
     """The optimizer that `compile` would have made in a precision, for a step not applied."""
-    before = getattr(model, "optimizer", None)
-    if before is None:
-        yield
-        return
-    inner = unwrapped(before)
-    factor = inner.loss_scale_factor  # which the wrapper would take from it
-    if precision == FLOAT16:
-        wrapped = keras.optimizers.LossScaleOptimizer(inner, initial_scale=scale)
-        plain = wrapped.scale_loss
+    scaling = loss_scaling(model, scale) if precision == FLOAT16 else None
+    if scaling is not None:
+        plain = scaling.scale_loss
         done.is_scaled = False
 
         def scale_loss(loss: Any) -> Any:
             done.scale, done.is_scaled = scale, True
             return plain(loss)
 
-        wrapped.scale_loss = scale_loss
-        model.optimizer = wrapped
-    else:
-        model.optimizer = inner
+        scaling.scale_loss = scale_loss
+    with optimizer_in(model, scaling):
+        yield
+
+
+def loss_scaling(model: Any, scale: float = FIRST_SCALE) -> Any:
+    """What `compile` would have put around a model's optimizer in float16; None without one.
+
+    Args:
+        model: compiled.
+        scale: to begin with.
+    """
+    optimizer = getattr(model, "optimizer", None)
+    if optimizer is None:
+        return None
+    inner = unwrapped(optimizer)
+    factor = inner.loss_scale_factor  # which the wrapper takes from it
+    scaling = keras.optimizers.LossScaleOptimizer(inner, initial_scale=scale)
+    inner.loss_scale_factor = factor
+    return scaling
+
+
+@contextmanager
+def optimizer_in(model: Any, scaling: Any) -> Iterator[None]:
+    """Let a model train with its optimizer, scaled in another way or not at all.
+
+    Args:
+        model: compiled.
+        scaling: made by `loss_scaling`; None for the optimizer as it is.
+    """
+    before = getattr(model, "optimizer", None)
+    if before is None:
+        yield
+        return
+    inner = unwrapped(before)
+    factor = inner.loss_scale_factor
+    model.optimizer = inner
+    if scaling is not None:
+        model.optimizer, inner.loss_scale_factor = scaling, None
     try:
         yield
     finally:
@@ -180,6 +212,9 @@ def applied_by(keep: Callable[[Any, Any, Any], None]) -> Iterator[None]:
             owner.apply = plain
 
 
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else ""
+def in_a_line(error: Exception) -> str:
+    """What an error says, without where Keras and TensorFlow met it."""
+    lines = [_COLOURS.sub("", line).strip() for line in str(error).splitlines()]
+    said = [line for line in lines if line and not line.startswith("Exception encountered when")]
+    first = _OPERATION.sub("", said[0]) if said else ""
+    return f"{type(error).__name__}: {first}"

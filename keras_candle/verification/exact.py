@@ -11,13 +11,16 @@ _STRENGTHS = ("rate", "stddev", "dropout", "recurrent_dropout")
 
 
 @contextmanager
-def without_noise(model: Any) -> Iterator[None]:
+def without_noise(model: Any) -> Iterator[bool]:
     """Set dropout rates and the strength of noise to 0, and back at the end.
 
     Only in layers with a seed generator: others may call something else a rate.
 
     Args:
         model: a Keras model that is not being traced.
+
+    Yields:
+        Whether there was any to leave out.
     """
     before = [
         (layer, name, value)
@@ -28,7 +31,7 @@ def without_noise(model: Any) -> Iterator[None]:
     for layer, name, _ in before:
         setattr(layer, name, 0.0)
     try:
-        yield
+        yield bool(before)
     finally:
         # A model that the program saves has its rates.
         for layer, name, value in before:

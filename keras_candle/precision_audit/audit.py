@@ -1,0 +1,192 @@
+"""The audit of one training: what is wrong in 16 bits, what to pin, what it is worth."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection
+from typing import Any
+
+import keras
+
+from keras_candle.errors import CandleError
+from keras_candle.precision_audit.constants import ConstantSearch
+from keras_candle.precision_audit.findings import Finding, owners_of
+from keras_candle.precision_audit.first_training import FirstTraining
+from keras_candle.precision_audit.layers import BFLOAT16, FLOAT16, FLOAT32, Part, parts_of, switched
+from keras_candle.precision_audit.measurement import Measured, measure
+from keras_candle.precision_audit.outputs import LOST_SHARE
+from keras_candle.precision_audit.pins import Pinned, PinSearch
+from keras_candle.precision_audit.state import State
+from keras_candle.precision_audit.step import (
+    Bench,
+    Step,
+    applied_by,
+    in_a_line,
+    optimizer_in,
+    unwrapped,
+)
+from keras_candle.precision_audit.values import Counts
+from keras_candle.training.building import build_model
+from keras_candle.training.precision import precision_of_this_node
+
+Told = dict[str, Any]
+
+
+def audit(training: FirstTraining) -> Told:
+    """Try a training in all precisions. The model is afterwards what it was.
+
+    Args:
+        training: which a script was about to begin.
+
+    Returns:
+        What there is to tell, as JSON holds it; docs/precision.md says what stands there.
+
+    Raises:
+        CandleError: the model has no step in float32 that can be looked at.
+    """
+    _check(training.model)
+    bench = bench_of(training.model, training.batches[0])
+    exact = bench.step(FLOAT32)
+    if exact.error:
+        raise CandleError(f"A step in float32 that runs eagerly fails: {exact.error}")
+    constants = ConstantSearch(bench)
+    found = {
+        precision: PinSearch(bench, precision, exact, constants).find()
+        for precision in (FLOAT16, BFLOAT16)
+    }
+    measured = [Measured(FLOAT32)]
+    for precision, pinned in found.items():
+        measured.append(Measured(precision))
+        if pinned.parts:
+            measured.append(Measured(precision, pinned.names))
+    measure(bench, training.batches, measured)
+    return {
+        **_subject(training, bench),
+        "float32": {"not_finite": _not_finite(exact), "own_dtype": _own_dtypes(bench)},
+        "precisions": [_told(bench, exact, *each) for each in found.items()],
+        "measured": [dataclasses.asdict(each) for each in measured],
+        "auto": precision_of_this_node()._asdict(),
+    }
+
+
+def _check(model: Any) -> None:
+    if keras.backend.backend() != "tensorflow":
+        raise CandleError(f"The audit is for TensorFlow, the script uses {keras.backend.backend()}")
+    import tensorflow as tf
+
+    plain = tf.distribute.get_strategy()
+    if tf.distribute.has_strategy() or model.distribute_strategy is not plain:
+        raise CandleError(
+            "The model was made under a tf.distribute strategy, and the audit looks at one device. "
+            "Make it outside of the strategy's scope for the audit"
+        )
+
+
+def bench_of(model: Any, batch: Any) -> Bench:
+    """A bench for a model, whose variables and whose optimizers' variables are made here.
+
+    Args:
+        model: compiled.
+        batch: as a step gets it.
+
+    Raises:
+        CandleError: the model cannot be built, or its step fails.
+    """
+    build_model(model, batch)
+    parts, state = parts_of(model), State(model)
+
+    def build(optimizer: Any, _: Any, variables: Any) -> None:
+        inner = unwrapped(optimizer)
+        if not inner.built:
+            inner.build(variables)
+            inner.built = True
+
+    try:
+        with switched(parts, FLOAT32), optimizer_in(model, None), applied_by(build):
+            model.train_step(batch)
+    except Exception as error:  # whatever the user's step raises
+        raise CandleError(
+            f"A step in float32 that runs eagerly fails: {in_a_line(error)}"
+        ) from error
+    state.restore()
+    return Bench(model, batch, parts_of(model), State(model))
+
+
+def _subject(training: FirstTraining, bench: Bench) -> Told:
+    model = training.model
+    arrays = [each for each in keras.tree.flatten(bench.batch) if getattr(each, "shape", None)]
+    return {
+        "model": f"{type(model).__name__} {model.name!r}",
+        "method": training.method,
+        "line": training.line,
+        "layers": sum(part.follows for part in bench.parts if part.parent is not None),
+        "batches": len(training.batches),
+        "rows": int(arrays[0].shape[0]) if arrays else 0,
+    }
+
+
+def _not_finite(exact: Step) -> list[str]:
+    """Layers whose outputs are not finite in float32 either."""
+    return [told.part.name for told in exact.outputs.outputs.values() if told.begins]
+
+
+def _own_dtypes(bench: Bench) -> list[Told]:
+    """Layers that were given a dtype, and keep it."""
+    kept = [
+        part
+        for part in bench.parts
+        if part.is_layer
+        and not part.follows
+        and not isinstance(part.layer, keras.layers.InputLayer)
+        and not part.inside_keras_layer
+    ]
+    return [{**_layer(part), "dtype": part.layer.dtype_policy.name} for part in kept]
+
+
+def _told(bench: Bench, exact: Step, precision: str, pinned: Pinned) -> Told:
+    step = pinned.with_pins or pinned.step
+    told: Told = {
+        "precision": precision,
+        "findings": [_finding(each) for each in pinned.findings],
+        "pins": [_layer(part) for part in pinned.parts],
+        "left": [_finding(each) for each in pinned.left],
+        "is_minimal": pinned.is_minimal,
+        "loss_scale": step.scale,
+        "is_scaled": step.is_scaled,
+    }
+    if precision == FLOAT16 and step.scale > 1 and not step.error:
+        plain = bench.step(precision, pinned.names, exact, scale=1.0)
+        told["lost"], told["lost_unscaled"] = (
+            _lost(step.counts.values()),
+            _lost_by_layer(plain, bench),
+        )
+    return told
+
+
+def _lost_by_layer(step: Step, bench: Bench) -> Told:
+    """The share of a layer's gradients that became 0, where it is more than a little."""
+    owners = owners_of(bench.parts)
+    counts: dict[str, list[Counts]] = {}
+    for path, each in step.counts.items():
+        counts.setdefault(owners.get(path, bench.parts[0]).name, []).append(each)
+    shares = {name: _lost(each) for name, each in counts.items()}
+    layers = {name: share for name, share in shares.items() if share > LOST_SHARE}
+    return {"all": _lost(step.counts.values()), "layers": layers}
+
+
+def _lost(counts: Collection[Counts]) -> float:
+    values = sum(each.values for each in counts)
+    return sum(each.underflow for each in counts) / max(1, values)
+
+
+def _finding(finding: Finding) -> Told:
+    return {**_layer(finding.part), "what": finding.kind, "said": finding.said}
+
+
+def _layer(part: Part) -> Told:
+    return {
+        "layer": part.name,
+        "kind": part.kind,
+        "line": part.line,
+        "made_by_keras": part.by_keras,
+    }

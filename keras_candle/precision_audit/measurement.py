@@ -1,0 +1,173 @@
+"""What a step takes in each precision, and where a short training comes to."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+
+from keras_candle.precision_audit.layers import FLOAT16, switched
+from keras_candle.precision_audit.step import (
+    FIRST_SCALE,
+    Bench,
+    in_a_line,
+    loss_scaling,
+    optimizer_in,
+    unwrapped,
+)
+from keras_candle.verification.exact import without_noise
+
+# Together for all precisions; a model whose step is slow trains for fewer steps.
+_TIMING_S, _TRAINING_S = 10.0, 30.0
+_ROUNDS = 5
+_MOST_STEPS_A_ROUND, _FEWEST_STEPS, _MOST_STEPS = 20, 4, 32
+
+
+@dataclass
+class Measured:
+    """One precision, with pins or without.
+
+    Attributes:
+        precision: one of `layers.PRECISIONS`.
+        pins: names of the parts that work in float32.
+        step_s: the median of a step's time.
+        steps: that were trained.
+        metrics: by name, over the last steps.
+        skipped: of the steps, because gradients were not finite at their loss scale.
+        error: what was raised; "" when nothing was.
+    """
+
+    precision: str
+    pins: Sequence[str] = ()
+    step_s: float = 0.0
+    steps: int = 0
+    metrics: dict[str, float] = field(default_factory=dict)
+    skipped: int = 0
+    error: str = ""
+
+
+def measure(bench: Bench, batches: Sequence[Any], asked: Sequence[Measured]) -> None:
+    """Fill in step times, taken in turns, and metrics, each from the same start.
+
+    Args:
+        bench: the model; it is afterwards what it was.
+        batches: to train on, over and over.
+        asked: the precisions and pins, float32 first.
+    """
+    trials = [_Trial(bench, each) for each in asked]
+    for trial in trials:
+        trial.guarded(trial.compile)
+    trials = [trial for trial in trials if not trial.told.error]
+    for number in range(_ROUNDS):
+        for trial in trials:
+            share_s = _TIMING_S / len(trials) / _ROUNDS
+            trial.time(min(_MOST_STEPS_A_ROUND, max(1, int(share_s / trial.first_s))))
+        if number == 0:
+            # The first round warms up.
+            for trial in trials:
+                trial.times.clear()
+    for trial in trials:
+        trial.told.step_s = statistics.median(trial.times)
+    steps = _steps(sum(trial.told.step_s for trial in trials), len(batches))
+    for trial in trials:
+        trial.guarded(lambda trial=trial: trial.train(batches, steps))
+    bench.state.restore()
+
+
+def _steps(all_s: float, batches: int) -> int:
+    steps = min(_MOST_STEPS, max(_FEWEST_STEPS, int(_TRAINING_S / max(all_s, 1e-9))))
+    return max(1, steps // batches) * batches
+
+
+class _Trial:
+    def __init__(self, bench: Bench, told: Measured) -> None:
+        self.told, self._bench = told, bench
+        self.times: list[float] = []
+        self.first_s = 0.0
+        self._function: Any = None
+        self._optimizer: Any = None
+
+    def guarded(self, do: Any) -> None:
+        try:
+            do()
+        except Exception as error:  # whatever the user's layers raise in this precision
+            self.told.error = in_a_line(error)
+
+    def compile(self) -> None:
+        """The training step as Keras compiles it, run twice."""
+        with self._in_precision():
+            self._compile()
+            self._run(self._bench.batch)
+            began = time.perf_counter()
+            self._run(self._bench.batch)
+            self.first_s = max(time.perf_counter() - began, 1e-6)
+
+    def time(self, steps: int) -> None:
+        with self._in_precision():
+            for _ in range(steps):
+                began = time.perf_counter()
+                self._run(self._bench.batch)
+                self.times.append(time.perf_counter() - began)
+
+    def train(self, batches: Sequence[Any], steps: int) -> None:
+        model, logs = self._bench.model, None
+        # Random numbers differ between precisions, and their effect would hide that of rounding.
+        with self._in_precision(), without_noise(model) as is_noisy:
+            if is_noisy:
+                self._compile()
+            for step in range(steps):
+                if step == steps - len(batches):
+                    model.reset_metrics()
+                logs = self._run(batches[step % len(batches)])
+        self.told.steps = steps
+        self.told.metrics = {
+            name: float(keras.ops.convert_to_numpy(value))
+            for name, value in (logs.items() if isinstance(logs, dict) else ())
+            if keras.ops.ndim(value) == 0
+        }
+        if self._optimizer is not None:
+            # Halved at each step that is skipped; doubled after 2,000 others.
+            scale = float(keras.ops.convert_to_numpy(self._optimizer.dynamic_scale))
+            self.told.skipped = round(math.log2(FIRST_SCALE / scale))
+
+    def _compile(self) -> None:
+        model = self._bench.model
+        model.make_train_function(force=True)
+        self._function, model.train_function = model.train_function, None
+
+    def _run(self, batch: Any) -> Any:
+        logs = self._function(iter([batch]))
+        # A step has ended when its numbers can be read.
+        for value in keras.tree.flatten(logs):
+            keras.ops.convert_to_numpy(value)
+        return logs
+
+    @contextmanager
+    def _in_precision(self) -> Iterator[None]:
+        """The model as it would begin in this precision."""
+        bench, told = self._bench, self.told
+        bench.state.restore()
+        with ExitStack() as around:
+            around.enter_context(switched(bench.parts, told.precision, told.pins))
+            around.enter_context(optimizer_in(bench.model, self._scaling()))
+            yield
+
+    def _scaling(self) -> Any:
+        """This trial's own loss scaling, as it is at the beginning of a training."""
+        if self.told.precision != FLOAT16:
+            return None
+        if self._optimizer is None:
+            self._optimizer = loss_scaling(self._bench.model)
+        if self._optimizer is not None:
+            if not self._optimizer.built:
+                self._optimizer.build(unwrapped(self._optimizer)._trainable_variables)
+                self._optimizer.built = True
+            self._optimizer.dynamic_scale.assign(FIRST_SCALE)
+            self._optimizer.step_counter.assign(0)
+        return self._optimizer
