@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -22,6 +23,13 @@ from keras_candle.trackers.names import OF_OTHERS, check_packages, make
 from keras_candle.trackers.redaction import redacted
 
 _CLOSE_S = 5.0
+# Set where keras_candle only tries a program: that is no run of the user's.
+_TRIES = (
+    "KERAS_CANDLE_AUDIT_PRECISION",
+    "KERAS_CANDLE_DRY_RUN_FACTS",
+    "KERAS_CANDLE_VERIFY",
+    "KERAS_CANDLE_VERIFY_RESUME",
+)
 # What the user was told of the trackers of a directory in this process.
 _told: set[tuple[Path, str]] = set()
 
@@ -64,7 +72,7 @@ class Tracking:
             state: of the checkpoint that is gone on from; None where the training begins.
             resume: see `CandleCallback`.
         """
-        if not self._run.engine.is_root:
+        if not self._run.engine.is_root or any(name in os.environ for name in _TRIES):
             yield
             return
         begin = resume == "never" and not restarts() and self._run.fit == 0

@@ -11,8 +11,8 @@ from keras_candle.fault_injection.ends import End, ends_of
 from keras_candle.fault_injection.told import END, Start
 from keras_candle.fault_injection.values import differences, shown
 
-# How often a training was started, and where, is another thing each time.
-_NOT_COMPARED = ("chain", "callbacks")
+# How often a training was started, and where, is another thing each time, and so is its id.
+_NOT_COMPARED = ("chain", "callbacks", "trackers")
 _OWN = {"model": "own state", "random": "random numbers", "data": "data"}
 
 
