@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 MASK = "***"
-_SECRET = re.compile(r"token|secret|passw|api_?key|credential", re.IGNORECASE)
+_SECRET = re.compile(r"token(?!iz)|secret|passw|api_?key|credential", re.IGNORECASE)
 _COUNT = re.compile(r"token", re.IGNORECASE)
 _IN_URL = re.compile(r"(\w://)[^/\s@]+@")
 
