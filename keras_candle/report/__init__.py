@@ -1,0 +1,108 @@
+"""Run directories and searches as one HTML page that needs nothing else: `candle report`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from keras_candle.errors import CandleError
+from keras_candle.report.naming import names_of
+from keras_candle.report.page import page_of
+from keras_candle.report.quantities import counted
+from keras_candle.report.run import Run
+from keras_candle.report.run_journal import is_run, read_run
+from keras_candle.report.trial_files import is_search, read_search
+from keras_candle.report.trials import Search
+
+FILE = "report.html"
+
+
+def write_report(
+    paths: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str] | None = None
+) -> tuple[Path, str]:
+    """Write a page that shows runs and searches.
+
+    Nothing else is needed to read it: no network, no other file. A run or a search that is still
+    under way, or whose files are damaged, is shown as far as they tell; the page says what is
+    missing.
+
+    Args:
+        paths: run directories (as given to `CandleCallback`) and folders of searches.
+        out: the file, replaced as a whole; report.html in the first of the paths by default.
+
+    Returns:
+        The file's path, and a line on what it shows.
+
+    Raises:
+        CandleError: when one of the paths is neither a run nor a search, none is given, or the
+            file cannot be written.
+    """
+    if not paths:
+        raise CandleError(f"A report needs a directory. {_EXPECTED}")
+    folders = list({Path(each).absolute().resolve(): None for each in paths})
+    runs, searches = _read(folders)
+    target = Path(out) if out is not None else folders[0] / FILE
+    text = page_of(runs, searches, time.time())
+    _replace(target, text.encode())
+    return target, _summary(runs, searches)
+
+
+def _read(folders: list[Path]) -> tuple[list[Run], list[Search]]:
+    runs: list[Run] = []
+    searches: list[Search] = []
+    for path, name in zip(folders, names_of(folders), strict=True):
+        if is_run(path):
+            runs.append(read_run(path, name, len(runs)))
+        elif is_search(path):
+            searches.append(read_search(path, name, len(searches)))
+        else:
+            raise CandleError(_refusal(path))
+    return runs, searches
+
+
+_EXPECTED = (
+    "Expected the run directory that CandleCallback was given (it holds journal.jsonl and "
+    "config.json), or a search's folder (CandleTuner's directory/project_name, with search.json)."
+)
+
+
+def _refusal(path: Path) -> str:
+    if not path.is_dir():
+        return f"{path} is {'no directory' if path.exists() else 'not there'}. {_EXPECTED}"
+    inside: list[str] = []
+    with contextlib.suppress(OSError):
+        inside = sorted(each.name for each in path.iterdir() if is_run(each) or is_search(each))
+    more = f", and {len(inside) - 5} more" if len(inside) > 5 else ""
+    hint = f" Inside it there are: {', '.join(inside[:5])}{more}." if inside else ""
+    return f"{path} is neither a run nor a search. {_EXPECTED}{hint}"
+
+
+def _replace(path: Path, content: bytes) -> None:
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        partial.write_bytes(content)
+        os.replace(partial, path)
+    except OSError as cause:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise CandleError(
+            f"The report {path} cannot be written ({cause}). Name another file with -o."
+        ) from cause
+
+
+def _summary(runs: Sequence[Run], searches: Sequence[Search]) -> str:
+    said = []
+    if runs:
+        epochs = sum(len(each.epochs) for each in runs)
+        restarts = sum(max(len(each.starts) - 1, 0) for each in runs)
+        said.append(
+            f"{counted(len(runs), 'run')} with {counted(epochs, 'epoch')} and "
+            f"{counted(restarts, 'restart')}"
+        )
+    for each in searches:
+        best = f", best {each.best_told}" if each.completed else ", no result yet"
+        said.append(f"a search of {counted(len(each.trials), 'trial')}{best}")
+    return "; ".join(said)

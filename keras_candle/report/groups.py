@@ -1,0 +1,68 @@
+"""Which group of ranks ran which trial when, and how busy each was."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+
+from keras_candle.report.axes import Categories, of_time
+from keras_candle.report.chart import Chart
+from keras_candle.report.layout import card, part
+from keras_candle.report.markup import Markup
+from keras_candle.report.quantities import duration, percent
+from keras_candle.report.trials import Search, Trial
+
+_MOST_GROUPS, _MOST_TRIALS = 64, 2000
+
+
+def groups(search: Search) -> Markup:
+    """A lane for each group; nothing where the trials' times are not told."""
+    lanes: dict[int, list[Trial]] = defaultdict(list)
+    for each in search.trials:
+        if each.started_s is not None and each.group is not None:
+            lanes[each.group].append(each)
+    if not lanes or search.first_s is None:
+        return Markup("")
+    shown = dict(sorted(lanes.items())[:_MOST_GROUPS])
+    left_out = len(lanes) - len(shown)
+    more = f" {left_out} more groups are left out." if left_out else ""
+    return part(
+        "Trials over time",
+        card(_chart(search, shown, search.first_s)),
+        lead="A bar is a trial, a lane a group of ranks, with the share of the time in which it "
+        f"had one.{more}",
+    )
+
+
+def _chart(search: Search, lanes: dict[int, list[Trial]], first_s: float) -> Markup:
+    last_s = max(each.ended_s or each.started_s or first_s
+                 for trials in lanes.values() for each in trials)  # fmt: skip
+    names = {
+        group: f"group {group}, {percent(_busy_s(trials) / max(last_s - first_s, 1e-9))}"
+        for group, trials in lanes.items()
+    }
+    chart = Chart(
+        "trials of each group",
+        of_time([last_s - first_s], "time since the first trial"),
+        Categories(tuple(reversed(names.values()))),
+        width=1148,
+        height=max(40.0, 22.0 * len(names)),
+    )
+    quality, most = search.quality, max(_MOST_TRIALS // len(lanes), 1)
+    for group, trials in lanes.items():
+        for each in trials[-most:]:
+            begin = (each.started_s or first_s) - first_s
+            ended = max((each.ended_s or last_s) - first_s, begin)
+            took = duration(ended - begin) if each.ended_s else f"since {_clock(each.started_s)}"
+            style = quality.get(each.name, "c7 faint")
+            told = f"{search.told(each)}\n{took}"
+            chart.bar((begin, ended), names[group], style, told, search.key(each))
+    return chart.svg()
+
+
+def _busy_s(trials: list[Trial]) -> float:
+    return sum((each.ended_s or 0.0) - (each.started_s or 0.0) for each in trials if each.ended_s)
+
+
+def _clock(time_s: float | None) -> str:
+    return time.strftime("%H:%M:%S", time.localtime(time_s))

@@ -1,0 +1,82 @@
+"""What the styles of a chart mean, and the signs for what happens at one moment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from keras_candle.report.markup import Markup, element, joined, shortened, width_of
+
+# Of the text in a chart, in its own units.
+FONT = 12.0
+ROW = 18.0
+SIGNS = {
+    "checkpoint": "M0-5L4 0L0 5L-4 0Z",
+    "best": "M0-7L2-2.2L7-2.2L3 1.2L4.4 6.2L0 3.2L-4.4 6.2L-3 1.2L-7-2.2L-2-2.2Z",
+    "resume": "M-4-6L6 0L-4 6Z",
+    "stop": "M-5-5H5V5H-5Z",
+    "stall": "M-6-4L-4-6L0-2L4-6L6-4L2 0L6 4L4 6L0 2L-4 6L-6 4L-2 0Z",
+    "other": "M-4 0A4 4 0 1 0 4 0A4 4 0 1 0-4 0Z",
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What the legend says of a style.
+
+    Attributes:
+        text: what it stands for.
+        style: class names of the style sheet.
+        key: of what is shown when somebody points at it.
+        shape: "line", "dot", "bar" or a name of `SIGNS`.
+    """
+
+    text: str
+    style: str
+    key: str | None = None
+    shape: str = "line"
+
+
+def legend(entries: Sequence[Entry], left: float, right: float) -> tuple[Markup, int]:
+    """The entries in as many rows as they need.
+
+    Args:
+        entries: in their order.
+        left: where a row begins.
+        right: where it ends at the latest.
+
+    Returns:
+        The markup, from y = 0 downwards, and the number of rows.
+    """
+    parts, x, row = [], left, 0
+    for each in entries:
+        text = shortened(each.text, 48)
+        room = 30 + width_of(text, FONT) + 12
+        if x > left and x + room > right:
+            x, row = left, row + 1
+        y = row * ROW + 8
+        label = element("text", text, x=x + 26, y=y + 4, class_="entry")
+        parts.append(element("g", _sample(each, x, y), label, data_key=each.key, class_="legend"))
+        x += room
+    return joined(*parts), row + 1 if entries else 0
+
+
+def sign(kind: str, x: float, y: float, told: str | None = None) -> Markup:
+    """A sign at a place: one of `SIGNS`, the one for others where there is none of that name."""
+    kind = kind if kind in SIGNS else "other"
+    title = None if told is None else element("title", told)
+    place = f"translate({x:.1f},{y:.1f})"
+    drawn = element("path", title, d=SIGNS[kind], transform=place)
+    return element("g", drawn, class_=f"sign {kind}")
+
+
+def _sample(entry: Entry, x: float, y: float) -> Markup:
+    if entry.shape == "line":
+        return element("path", d=f"M{x:.1f} {y:.1f}h20", class_=f"line {entry.style}")
+    if entry.shape == "dot":
+        return element("circle", cx=x + 12, cy=y, r=4, class_=f"dot {entry.style}")
+    if entry.shape == "bar":
+        return element(
+            "rect", x=x + 6, y=y - 6, width=13, height=12, rx=2, class_=f"bar {entry.style}"
+        )
+    return sign(entry.shape, x + 12, y)

@@ -1,0 +1,86 @@
+"""What the runs are and how they stand: tiles for one, a table for several."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from keras_candle.report.layout import NOTHING, Cell, Row, of_number, of_text, table, tiles
+from keras_candle.report.legend import Entry
+from keras_candle.report.markup import Markup, element, joined
+from keras_candle.report.quantities import counted, duration, short
+from keras_candle.report.run import Run
+
+_MOST_NAMED = 12
+
+
+def entries_of(runs: Sequence[Run]) -> list[Entry]:
+    """A legend of runs; none where there is one alone."""
+    named = runs[:_MOST_NAMED] if len(runs) > 1 else ()
+    return [Entry(each.name, each.colour, each.key) for each in named]
+
+
+def overview(runs: Sequence[Run]) -> Markup:
+    """What a reader wants to know first.
+
+    Args:
+        runs: in their order.
+    """
+    return _tiles(runs[0]) if len(runs) == 1 else _table(runs)
+
+
+def _tiles(run: Run) -> Markup:
+    value, number = _best(run)
+    hosts = max((len(each.hosts) for each in run.starts), default=0)
+    speed = run.samples_per_s
+    where = f" on {counted(hosts, 'host')}" if hosts else ""
+    return tiles(
+        (run.state, "how it stands"),
+        (short(value), f"best {run.monitor}, epoch {number}") if value is not None else None,
+        (len(run.epochs), f"epochs, {run.steps} steps"),
+        (duration(run.active_s), "of processes at work"),
+        (run.ranks or NOTHING, f"ranks{where}"),
+        (short(speed), "samples/s over all ranks") if speed is not None else None,
+        (run.restarts, _again(run)),
+        (run.checkpoints, f"checkpoints written, {len(run.kept)} lie there"),
+    )
+
+
+def _table(runs: Sequence[Run]) -> Markup:
+    head = (
+        "run", "state", "ranks", "epochs", "steps", "monitored", "best", "in epoch", "last",
+        "time at work", "samples/s", "restarts", "checkpoints",
+    )  # fmt: skip
+    return table(head, [_row(run) for run in runs], sortable=True)
+
+
+def _row(run: Run) -> Row:
+    value, number = _best(run)
+    name = joined(element("span", class_=f"swatch {run.colour}"), of_text(run.name).text)
+    cells = [
+        Cell(name, title=str(run.path)),
+        of_text(run.state, 40),
+        of_number(run.ranks),
+        of_number(len(run.epochs)),
+        of_number(run.steps, str(run.steps)),
+        of_text(run.monitor or NOTHING),
+        of_number(value),
+        of_number(number),
+        of_number(run.last(run.monitor) if run.monitor else None),
+        of_number(run.active_s, duration(run.active_s)),
+        of_number(run.samples_per_s),
+        Cell(run.restarts, run.restarts, _again(run), "right"),
+        Cell(run.checkpoints, run.checkpoints, f"{len(run.kept)} lie there", "right"),
+    ]
+    return Row(cells, run.key)
+
+
+def _again(run: Run) -> str:
+    return f"restarts, {counted(run.repeated, 'epoch')} trained again"
+
+
+def _best(run: Run) -> tuple[float | None, int | None]:
+    """The best value of what is monitored, and its epoch."""
+    best = run.best(run.monitor) if run.monitor else None
+    if best is None or run.monitor is None:
+        return None, None
+    return best.values[run.monitor], best.number

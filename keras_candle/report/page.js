@@ -1,0 +1,107 @@
+"use strict";
+(() => {
+  // What belongs together (a trial, a run) has one key in every chart and table.
+  const keyed = new Map();
+  for (const each of document.querySelectorAll("[data-key]")) {
+    const key = each.dataset.key;
+    if (!keyed.has(key)) keyed.set(key, []);
+    keyed.get(key).push(each);
+  }
+  let pinned = null, shown = null;
+  const show = (key) => {
+    if (key === shown) return;
+    for (const each of keyed.get(shown) ?? []) each.classList.remove("lit");
+    shown = key;
+    const found = keyed.get(key) ?? [];
+    for (const each of found) {
+      each.classList.add("lit");
+      // Above the others; a row keeps its place.
+      if (each.matches("path, circle")) each.parentNode.append(each);
+    }
+    document.body.classList.toggle("focus", found.length > 0);
+  };
+  const keyOf = (target) => target.closest?.("[data-key]")?.dataset.key ?? null;
+
+  const told = document.createElement("div");
+  told.id = "told";
+  told.hidden = true;
+  document.body.append(told);
+  const textOf = (target) => {
+    const mark = target.closest?.("svg.chart path, svg.chart circle, svg.chart rect");
+    if (!mark) return "";
+    const title = mark.querySelector(":scope > title");
+    if (title) {  // else the browser would show it too
+      mark.dataset.told = title.textContent;
+      title.remove();
+    }
+    return mark.dataset.told ?? "";
+  };
+  document.addEventListener("pointerover", (event) => {
+    show(keyOf(event.target) ?? pinned);
+    told.textContent = textOf(event.target);
+    told.hidden = !told.textContent;
+  });
+  document.addEventListener("pointermove", (event) => {
+    if (told.hidden) return;
+    const left = Math.min(event.clientX + 14, innerWidth - told.offsetWidth - 8);
+    const below = event.clientY + 18 + told.offsetHeight < innerHeight;
+    told.style.left = `${Math.max(left, 4)}px`;
+    told.style.top = `${event.clientY + (below ? 18 : -told.offsetHeight - 10)}px`;
+  });
+  document.addEventListener("click", (event) => {
+    if (event.target.closest("a, button, summary")) return;
+    const key = keyOf(event.target);
+    pinned = key === pinned ? null : key;
+    show(pinned);
+    if (pinned !== null && !event.target.closest("tr")) {
+      const row = keyed.get(pinned).find((each) => each.matches("tr"));
+      const box = row?.closest(".scroll");
+      // The table's box scrolls, the page stays where it is.
+      if (box) box.scrollTop = row.offsetTop - box.clientHeight / 2;
+    }
+  });
+
+  const valueOf = (row, column) => {
+    const cell = row.cells[column];
+    const number = cell.dataset.v;
+    return number === undefined ? cell.textContent : Number(number);
+  };
+  const compare = (one, other) => {
+    const numbers = [one, other].map((each) => typeof each === "number");
+    if (numbers[0] !== numbers[1]) return numbers[0] ? -1 : 1;
+    return numbers[0] ? one - other : one.localeCompare(other, undefined, { numeric: true });
+  };
+  for (const head of document.querySelectorAll("table.sortable thead th")) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.append(...head.childNodes);
+    head.append(button);
+    button.addEventListener("click", () => {
+      const sign = head.ariaSort === "ascending" ? -1 : 1;
+      for (const each of head.parentNode.cells) each.removeAttribute("aria-sort");
+      head.setAttribute("aria-sort", sign > 0 ? "ascending" : "descending");
+      const body = head.closest("table").tBodies[0];
+      const rows = Array.from(body.rows, (row) => [valueOf(row, head.cellIndex), row]);
+      // What has no value stays at the end, whichever way.
+      const empty = (value) => value === "" || value === "—";
+      rows.sort(([a], [b]) => empty(a) - empty(b) || sign * compare(a, b));
+      body.append(...rows.map(([, row]) => row));
+    });
+  }
+
+  for (const box of document.querySelectorAll(".views")) {
+    const views = Array.from(box.parentNode.querySelectorAll(":scope > [data-view]"));
+    const choose = (name) => {
+      for (const view of views) view.hidden = view.dataset.view !== name;
+      for (const each of box.children) each.setAttribute("aria-pressed", each.dataset.shows === name);
+    };
+    for (const view of views) {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.dataset.shows = button.textContent = view.dataset.view;
+      button.addEventListener("click", () => choose(view.dataset.view));
+      box.append(button);
+    }
+    choose(views[0].dataset.view);
+  }
+})();

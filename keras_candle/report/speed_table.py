@@ -1,0 +1,113 @@
+"""performance.json of runs as a table, and how each figure was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from keras_candle.report.layout import NOTHING, Cell, Row, of_text, table
+from keras_candle.report.markup import Markup, element, joined
+from keras_candle.report.quantities import duration, exact, memory, percent, short
+from keras_candle.report.reading import number
+from keras_candle.report.reading import table as object_of
+from keras_candle.report.run import Run
+
+
+def _ms(value: float) -> str:
+    return duration(value / 1000)
+
+
+def _per_second(value: float) -> str:
+    return f"{short(value)}/s"
+
+
+# Where it stands in performance.json, what the table calls it, how its number is written.
+_FIGURES: tuple[tuple[str, str, Callable[[float], str]], ...] = (
+    ("verdict", "what limits it", str),
+    ("samples_per_s", "samples/s, all ranks", short),
+    ("scaling_efficiency", "scaling efficiency", percent),
+    ("step_ms.p50", "step, median", _ms),
+    ("step_ms.p90", "step, 90th percentile", _ms),
+    ("step_ms.p99", "step, 99th percentile", _ms),
+    ("step_ms.mean", "step, mean", _ms),
+    ("step_ms.first", "first step", _ms),
+    ("steps", "steps", short),
+    ("samples", "samples", short),
+    ("global_batch_rows", "global batch, rows", exact),
+    ("time_s.whole", "time, whole", duration),
+    ("time_s.training", "time in training", duration),
+    ("time_s.evaluation", "time in evaluation", duration),
+    ("time_s.checkpoint", "time in checkpoints", duration),
+    ("parameters", "parameters", short),
+    ("flops_per_step", "FLOP a step", short),
+    ("flops_per_s", "FLOP/s", _per_second),
+    ("utilisation", "utilisation of the peak", percent),
+    ("memory.host_peak_bytes", "host memory, peak", memory),
+    ("memory.device_peak_bytes", "device memory, peak", memory),
+    ("cost.core_s", "cost, core time", duration),
+    ("cost.device_s", "cost, device time", duration),
+    ("flops_unknown_layers", "layers without known FLOP", str),
+)
+_HANDLED = {each.split(".")[0] for each, *_ in _FIGURES} | {
+    "ranks", "engine", "samples_per_s_by_rank", "split", "measured",
+}  # fmt: skip
+
+
+def speed_table(runs: Sequence[Run]) -> Markup:
+    """A row for each figure that any of the runs has, a column for each run."""
+    told = [run for run in runs if run.performance]
+    rows = [
+        Row([Cell(title), *[_cell(run, path, write) for run in told]])
+        for path, title, write in _FIGURES
+        if any(_found(run.performance, path) is not None for run in told)
+    ]
+    others = dict.fromkeys(
+        path
+        for run in told
+        for path in _paths(run.performance)
+        if path.split(".")[0] not in _HANDLED
+    )
+    rows += [Row([Cell(path), *[_cell(run, path, short) for run in told]]) for path in others]
+    if not rows:
+        return Markup("")
+    return joined(table(("", *[run.name for run in told]), rows, style="facts"), _measured(told))
+
+
+def _cell(run: Run, path: str, write: Callable[[float], str]) -> Cell:
+    value = _found(run.performance, path)
+    as_number = number(value)
+    if as_number is not None and write is not str:
+        return Cell(write(as_number), title=exact(as_number))
+    if isinstance(value, list):
+        value = ", ".join(map(str, value))
+    return Cell(NOTHING) if value in (None, "") else of_text(value, 120)
+
+
+def _found(performance: dict[str, Any], path: str) -> Any:
+    value: Any = performance
+    for name in path.split("."):
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
+
+
+def _paths(performance: dict[str, Any]) -> list[str]:
+    """Those of what this table doesn't know, one object deep."""
+    found = []
+    for name, value in performance.items():
+        inner = [f"{name}.{each}" for each in value] if isinstance(value, dict) else [name]
+        found += [each for each in map(str, inner) if each.count(".") <= 1]
+    return found
+
+
+def _measured(runs: Sequence[Run]) -> Markup | None:
+    said = {
+        str(name): sentence
+        for run in runs
+        for name, sentence in object_of(run.performance.get("measured")).items()
+    }
+    if not said:
+        return None
+    lines = [element("li", element("b", name.replace("_", " ")), f": {sentence}")
+             for name, sentence in said.items()]  # fmt: skip
+    return element("details", element("summary", "How each figure was measured"),
+                   element("ul", *lines), class_="soft")  # fmt: skip

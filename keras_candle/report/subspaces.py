@@ -1,0 +1,105 @@
+"""The subspaces of a search: when each was tried, and what it found."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from keras_candle.report.axes import Categories, counting
+from keras_candle.report.chart import Chart
+from keras_candle.report.layout import NOTHING, Cell, Row, card, of_number, part, table
+from keras_candle.report.markup import Markup, joined
+from keras_candle.report.quantities import percent
+from keras_candle.report.trials import FAILED, Search, Trial
+
+_MOST_LANES = 64
+
+
+def subspaces(search: Search) -> Markup:
+    """A chart and a table; nothing where the space was not cut."""
+    found: dict[int, list[Trial]] = defaultdict(list)
+    for each in search.trials:
+        if each.subspace is not None:
+            found[each.subspace].append(each)
+    if len(found) < 2:
+        return Markup("")
+    ordered = dict(sorted(found.items()))
+    return part(
+        "Subspaces",
+        card(_chart(search, ordered)),
+        _table(search, ordered),
+        lead="The space was cut into parts that overlap; each trial was asked for in one of them.",
+    )
+
+
+def _name(subspace: int) -> str:
+    return "whole space" if subspace < 0 else f"subspace {subspace}"
+
+
+def _chart(search: Search, found: dict[int, list[Trial]]) -> Markup | None:
+    places = {each.name: float(place) for place, each in enumerate(search.ended, 1)}
+    shown = list(found)[:_MOST_LANES]
+    if not places:
+        return None
+    chart = Chart(
+        "which subspace was tried when; dark is good",
+        counting(len(places), "trials that have ended"),
+        Categories(tuple(map(_name, reversed(shown)))),
+        width=1148,
+        height=max(60.0, 20.0 * len(shown)),
+    )
+    quality, best = search.quality, search.completed[:1]
+    chart.dots(
+        (places[each.name], _name(subspace), "best" if each in best else quality[each.name],
+         search.told(each), search.key(each))
+        for subspace in shown
+        for each in found[subspace]
+        if each.name in places
+    )  # fmt: skip
+    return chart.svg()
+
+
+def _table(search: Search, found: dict[int, list[Trial]]) -> Markup:
+    new_bests = _new_bests(search)
+    budget = _budget(search)
+    whole = sum(budget.values()) or 1.0
+    head = ("subspace", "trials", "failed", f"best {search.objectives[0].name}", "its trial",
+            "new bests", "share of the budget")  # fmt: skip
+    rows = []
+    for subspace, trials in found.items():
+        best = next((each for each in search.completed if each.subspace == subspace), None)
+        share = sum(budget.get(each.name, 0.0) for each in trials) / whole
+        rows.append(
+            Row(
+                [
+                    Cell(_name(subspace), float(subspace)),
+                    of_number(len(trials)),
+                    of_number(sum(each.status == FAILED for each in trials)),
+                    of_number(best.objective if best else None),
+                    Cell(best.name if best else NOTHING),
+                    of_number(sum(each.name in new_bests for each in trials)),
+                    of_number(share, percent(share)),
+                ],
+                search.key(best) if best else None,
+            )
+        )
+    return joined(table(head, rows, sortable=True))
+
+
+def _budget(search: Search) -> dict[str, float]:
+    """What each trial has spent: its cost where all have one, else its time, else one trial."""
+    ended = search.ended
+    if all(each.cost is not None for each in ended):
+        return {each.name: max(each.cost or 0.0, 0.0) for each in ended}
+    if all(each.ended_s is not None and each.started_s is not None for each in ended):
+        times = {each.name: (each.ended_s or 0.0) - (each.started_s or 0.0) for each in ended}
+        return {name: max(passed_s, 0.0) for name, passed_s in times.items()}
+    return dict.fromkeys((each.name for each in ended), 1.0)
+
+
+def _new_bests(search: Search) -> set[str]:
+    sign, best, found = search.objectives[0].sign(), float("inf"), set()
+    for each in search.ended:
+        if each.objective is not None and sign * each.objective < best:
+            best = sign * each.objective
+            found.add(each.name)
+    return found

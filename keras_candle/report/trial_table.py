@@ -1,0 +1,106 @@
+"""All trials with everything that is known of them, sortable."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from keras_candle.report.importance import by_importance
+from keras_candle.report.layout import (
+    NOTHING,
+    Cell,
+    Row,
+    of_number,
+    of_text,
+    part,
+    table,
+)
+from keras_candle.report.markup import Markup
+from keras_candle.report.quantities import counted, duration, short
+from keras_candle.report.reading import number
+from keras_candle.report.scales import written
+from keras_candle.report.trials import FAILED, Search, Trial
+
+_CellOf = Callable[[Trial], Cell]
+_MOST = 5000
+
+
+def trial_table(search: Search) -> Markup:
+    """The best first, then those without a result."""
+    if not search.trials:
+        return Markup("")
+    best = search.completed
+    others = [each for each in search.trials if each.objective is None]
+    trials = [*best, *others]
+    names = [each.name for each in by_importance(search)]
+    measured = _measured(search)
+    columns = _columns(search)
+    head = ["trial", "status", *[name for name, _ in columns], *names, *measured]
+    if search.failed:
+        head.append("error")
+    rows = [
+        Row(
+            [
+                of_text(each.name),
+                _status(each),
+                *[cell(each) for _, cell in columns],
+                *[_value(each, name) for name in names],
+                *[of_number(each.measured.get(name)) for name in measured],
+                *([of_text(each.message, 90)] if search.failed else []),
+            ],
+            search.key(each),
+        )
+        for each in trials[:_MOST]
+    ]
+    left_out = f" {len(trials) - _MOST} of them are left out." if len(trials) > _MOST else ""
+    return part(
+        f"All {counted(len(trials), 'trial')}",
+        table(head, rows, sortable=True, name=f"trials-{search.number}"),
+        lead="A click on a column's head sorts, a click on a trial marks it in all charts."
+        + left_out,
+    )
+
+
+def _columns(search: Search) -> list[tuple[str, _CellOf]]:
+    """What every search tells of a trial, where this one does."""
+
+    def objective(place: int) -> _CellOf:
+        return lambda each: of_number(each.objectives[place])
+
+    def took(each: Trial) -> Cell:
+        if each.started_s is None or each.ended_s is None:
+            return of_number(None)
+        return of_number(each.ended_s - each.started_s, duration(each.ended_s - each.started_s))
+
+    columns = [(each.name, objective(place)) for place, each in enumerate(search.objectives)]
+    optional: list[tuple[str, _CellOf]] = [
+        (search.cost, lambda each: of_number(each.cost)),
+        ("time", took),
+        ("group", lambda each: of_number(each.group)),
+        ("subspace", lambda each: of_number(each.subspace)),
+    ]
+    columns += [
+        (name, cell)
+        for name, cell in optional
+        if any(cell(each).value is not None for each in search.trials)
+    ]
+    return columns
+
+
+def _measured(search: Search) -> list[str]:
+    known = {search.cost, "cost", *[each.name for each in search.objectives]}
+    found = dict.fromkeys(name for each in search.trials for name in each.measured)
+    return [name for name in found if name not in known]
+
+
+def _status(trial: Trial) -> Cell:
+    return Cell(trial.status.lower(), style="bad" if trial.status == FAILED else None)
+
+
+def _value(trial: Trial, name: str) -> Cell:
+    if name not in trial.values:
+        return Cell(NOTHING, title="not active in this trial")
+    value = trial.values[name]
+    as_number = number(value)
+    if as_number is None:
+        return of_text(written(value)) if value is None else of_text(value, 40)
+    return of_number(as_number, str(value) if isinstance(value, int) else short(as_number))

@@ -1,0 +1,150 @@
+"""One search as its folder tells it: what was asked for, its trials, what they gave and cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from keras_candle.report.quantities import exact
+
+COMPLETED, FAILED = "COMPLETED", "FAILED"
+# What no hyperparameter explains by itself, among the parts that matter.
+INTERACTIONS = "interactions"
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What is searched for.
+
+    Attributes:
+        smaller_is_better: whether it is to be minimised.
+    """
+
+    name: str
+    smaller_is_better: bool = True
+
+    def sign(self) -> int:
+        """By what a value is multiplied so that less is better."""
+        return 1 if self.smaller_is_better else -1
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A hyperparameter of the space.
+
+    Attributes:
+        choices: its values where they have no scale: of a choice or a switch.
+        log: whether its scale is logarithmic; None where nothing tells.
+    """
+
+    name: str
+    choices: tuple[Any, ...] = ()
+    log: bool | None = None
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One trial.
+
+    Attributes:
+        objectives: one for each of the search's; None where there is none.
+        measured: every metric's best value, by name.
+        cost: what the search counts as its cost.
+        message: the last line of the error that it ended with.
+        started_s: in seconds since the epoch; None where nothing tells.
+    """
+
+    name: str
+    status: str
+    values: dict[str, Any]
+    objectives: tuple[float | None, ...] = (None,)
+    measured: dict[str, float] = field(default_factory=dict)
+    cost: float | None = None
+    group: int | None = None
+    subspace: int | None = None
+    started_s: float | None = None
+    ended_s: float | None = None
+    message: str = ""
+
+    @property
+    def objective(self) -> float | None:
+        """The first one's value."""
+        return self.objectives[0] if self.objectives else None
+
+
+@dataclass
+class Search:
+    """One search.
+
+    Attributes:
+        path: its folder.
+        name: by which the report calls it.
+        number: its place among the report's searches, from 0.
+        objectives: the first one counts where one is shown.
+        cost: the name of what is counted as cost.
+        parameters: of its space, and others that its trials have, in order.
+        trials: by their names.
+        importance: name to part of the variance; empty where it is not known.
+        missing: sentences on what could not be read.
+    """
+
+    path: Path
+    name: str
+    number: int = 0
+    objectives: tuple[Objective, ...] = (Objective("score"),)
+    cost: str = "cost"
+    parameters: list[Parameter] = field(default_factory=list)
+    trials: list[Trial] = field(default_factory=list)
+    importance: dict[str, float] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
+
+    @property
+    def completed(self) -> list[Trial]:
+        """The trials with a result, the best first."""
+        sign = self.objectives[0].sign()
+        whole = [each for each in self.trials if each.objective is not None]
+        return sorted(whole, key=lambda each: (sign * (each.objective or 0.0), each.name))
+
+    @property
+    def best_told(self) -> str:
+        """The best trial in a few words; empty where there is no result."""
+        best = next(iter(self.completed), None)
+        if best is None or best.objective is None:
+            return ""
+        return f"{self.objectives[0].name} {exact(best.objective)} (trial {best.name})"
+
+    def told(self, trial: Trial) -> str:
+        """A trial and its result in a line."""
+        pairs = zip(self.objectives, trial.objectives, strict=False)
+        values = [f"{each.name} {exact(value)}" for each, value in pairs if value is not None]
+        return f"trial {trial.name}: {', '.join(values) or trial.status.lower()}"
+
+    def key(self, trial: Trial) -> str:
+        """By which the page's script knows a trial."""
+        return f"{self.number}:{trial.name}"
+
+    @property
+    def quality(self) -> dict[str, str]:
+        """The style in which each trial is drawn, by name: from q0, the best eighth, to q7."""
+        whole = self.completed
+        styles = {each.name: f"q{8 * place // len(whole)}" for place, each in enumerate(whole)}
+        return {**dict.fromkeys((each.name for each in self.failed), "failed"), **styles}
+
+    @property
+    def first_s(self) -> float | None:
+        """When its first trial began, in seconds since the epoch; None where nothing tells."""
+        return min(
+            (each.started_s for each in self.trials if each.started_s is not None), default=None
+        )
+
+    @property
+    def failed(self) -> list[Trial]:
+        """Those that failed."""
+        return [each for each in self.trials if each.status == FAILED]
+
+    @property
+    def ended(self) -> list[Trial]:
+        """The trials that gave a result or failed, by the time of their end, else by name."""
+        over = [each for each in self.trials if each.objective is not None or each.status == FAILED]
+        return sorted(over, key=lambda each: (each.ended_s or 0.0, each.name))

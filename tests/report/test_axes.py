@@ -1,0 +1,65 @@
+"""Axes: every value has its place, and ticks are round and apart."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from keras_candle.report.axes import Categories, counting, fenced, fitted, of_time
+from keras_candle.report.chart import Chart, apart
+from keras_candle.report.naming import names_of
+
+RANDOM = random.Random(0)  # noqa: S311
+SPREADS = [
+    [0.0], [1e-12], [-3.0, 5e9], [1e-7, 1e3], [5.0, 5.0 + 1e-12], [0.0, 1e-300], [-1e300, 1e300],
+    [1e-320, 1e300], [1.0, 1.009], [7e15, 7e15 + 2],
+    *[[RANDOM.uniform(-1, 1) * 10 ** RANDOM.randint(-9, 9) for _ in range(9)] for _ in range(40)],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("values", SPREADS)
+@pytest.mark.parametrize("log", [None, True, False])
+def test_values_keep_their_order_and_ticks_lie_on_the_axis(values, log):
+    axis = fitted(values, log=log)
+    places = [axis.place(each) for each in sorted(values)]
+    assert places == sorted(places)
+    assert all(0 <= each <= 1 for each in places)
+    ticks = axis.ticks()
+    assert len(ticks) <= 30
+    assert all(-1e-6 <= each.place <= 1 + 1e-6 for each in ticks)
+    assert len({each.text for each in apart(ticks, 500)}) == len(apart(ticks, 500))
+
+
+def test_an_axis_of_counts_has_whole_numbers():
+    assert all(each.text.isdigit() for each in counting(3, "epoch").ticks())
+
+
+@pytest.mark.parametrize(("seconds", "unit"), [(0.5, "seconds"), (600, "minutes"), (3e5, "days")])
+def test_times_have_the_unit_that_fits(seconds, unit):
+    assert of_time([seconds]).label == f"time ({unit})"
+
+
+def test_what_is_far_worse_than_most_does_not_press_the_others_together():
+    values = [*[float(each) for each in range(10)], 1e9]
+    assert fenced(values, 1) == values[:-1]
+    assert fenced(values, -1) == values
+
+
+def test_a_long_line_keeps_its_extremes():
+    chart = Chart("", counting(5000, "epoch"), fitted([0.0, 1.0]))
+    points = [(float(n), float(n == 2222), "") for n in range(1, 5001)]
+    chart.line(points, "c0")
+    x, y = chart.at(2222.0, 1.0)
+    assert f"{x:.1f} {y:.1f}" in chart.svg()
+    assert len(chart.svg()) < 40_000
+
+
+def test_categories_have_their_place_each():
+    axis = Categories(("a", "b"))
+    assert [axis.place("a"), axis.place("b"), axis.place(0.5)] == [0.25, 0.75, 0.5]
+
+
+def test_names_are_as_short_as_tells_them_apart(tmp_path):
+    paths = [tmp_path / "a/x", tmp_path / "b/x", tmp_path / "c"]
+    assert names_of(paths) == ["a/x", "b/x", f"{tmp_path.name}/c"]

@@ -1,0 +1,134 @@
+"""The page of runs shows what their journals say."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from keras_candle.report.run_journal import read_run
+from tests.callback.cases import forget_fits
+from tests.report import cases
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """Trained for 3 epochs, and started again for 5."""
+    folder = tmp_path_factory.mktemp("run")
+    cases.trained(folder, 3)
+    forget_fits()
+    cases.trained(folder, 5)
+    forget_fits()
+    return folder
+
+
+@pytest.fixture
+def copied(run, tmp_path):
+    for name in ("config.json", "journal.jsonl"):
+        (tmp_path / name).write_text((run / name).read_text())
+    return tmp_path
+
+
+def damaged(run, change):
+    journal = run / "journal.jsonl"
+    journal.write_text("\n".join(change(journal.read_text().splitlines())))
+    return cases.page_of(run)
+
+
+def test_points_are_the_journals_values(run):
+    page, epochs = cases.page_of(run), [e for e in cases.journal_of(run) if e["event"] == "epoch"]
+    assert [each["epoch"] for each in epochs] == [1, 2, 3, 4, 5]
+    for epoch in epochs:
+        for name, value in epoch["logs"].items():
+            assert f"\n{name} {value:.7g}\nepoch {epoch['epoch']}, " in page.text
+
+
+def test_starts_and_checkpoints_are_on_the_time_line(run):
+    page, events = cases.page_of(run), [line["event"] for line in cases.journal_of(run)]
+    assert len(page.marks("rect", "faint")) == 2
+    legend = 1
+    assert len(page.marks("g", "checkpoint")) == events.count("checkpoint") + legend
+    assert len(page.marks("g", "resume")) == 1 + legend
+    starts = page.table("start", "from step")
+    assert [row["from step"][0] for row in starts] == ["0", "18"]
+
+
+def test_the_environment_is_told(run):
+    config, page = json.loads((run / "config.json").read_text()), cases.page_of(run)
+    rows = {row[0][0]: row[1][0] for table in page.tables for row in table if len(row) == 2}
+    for name, version in config["versions"].items():
+        assert rows[name] == version
+    assert rows["fit.batch_size"] == "8"
+    assert rows["directory"] == str(run)
+
+
+def test_several_runs_stand_side_by_side(run, tmp_path):
+    other = cases.trained(tmp_path / "other", 2)
+    page = cases.page_of(run, other)
+    rows = page.table("run", "monitored")
+    assert [int(row["epochs"][0]) for row in rows] == [5, 2]
+    keys = {a["data-key"] for tag, a in page.elements if tag == "path" and "data-key" in a}
+    assert keys == {"run-0", "run-1"}
+
+
+def test_speed_is_told_where_it_was_measured(copied):
+    told = {
+        "samples_per_s": 1234.5,
+        "step_ms": {"p50": 2.5},
+        "split": {"compute": 0.5, "input_wait": 0.3, "something_new": 0.1},
+        "measured": {"compute": "by <b>guessing</b>"},
+        "gpu": {"power_w": 300},
+    }
+    (copied / "performance.json").write_text(json.dumps(told))
+    page = cases.page_of(copied)
+    for text in ("input wait: 30.0%", "something new: 10.0%", "rest: 10.0%", "by <b>guessing</b>",
+                 "2.5 ms", "gpu.power_w"):  # fmt: skip
+        assert text in page.text
+
+
+def test_what_is_not_there_is_said_and_the_rest_is_shown(copied):
+    page = cases.page_of(copied)
+    assert "performance.json is not there." in page.text
+    (copied / "journal.jsonl").unlink()
+    (copied / "checkpoints").mkdir()
+    assert "journal.jsonl is not there." in cases.page_of(copied).text
+
+
+def test_a_line_under_way_is_no_damage_and_one_in_the_middle_is(copied):
+    page = damaged(copied, lambda lines: [*lines, lines[-1][:20]])
+    assert "damaged" not in page.text
+    page = damaged(copied, lambda lines: [lines[0], lines[1][:20], *lines[2:]])
+    assert "journal.jsonl: 1 line is damaged and left out." in page.text
+
+
+def test_an_epoch_that_is_trained_again_counts_once(copied):
+    lines = cases.journal_of(copied)
+    last = [line for line in lines if line["event"] == "epoch"][-1]
+    resume = {**last, "event": "resume", "step": last["step"] - 2, "ranks": 1}
+    again = {**last, "logs": {"loss": 77.5}}
+    damaged(copied, lambda text: [*text, json.dumps(resume), json.dumps(again)])
+    run = read_run(copied, "run")
+    assert [each.number for each in run.epochs] == [1, 2, 3, 4, 5]
+    assert run.epochs[-1].values == {"loss": 77.5}
+    assert (run.repeated, run.restarts) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        {"event": "epoch", "epoch": 6, "logs": {"loss": float("nan"), "mae": float("inf")}},
+        {"event": "epoch", "epoch": "six", "logs": [1], "performance": 3},
+        {"event": "epoch", "epoch": 6, "step": 1e300, "logs": {"loss": 1e300, "<b>": -1e300}},
+        {"event": "begin", "ranks": "all", "hosts": {"a": 1}},
+        {"event": "checkpoint", "step": None, "seconds": "x"},
+        {"event": "stop", "reason": cases.HOSTILE},
+        {"event": cases.HOSTILE},
+        {"event": ["epoch"]},
+        {"time_s": -1e18, "event": "begin", "step": 30},
+    ],
+)
+def test_no_line_breaks_the_page(copied, line):
+    whole = json.dumps({"time_s": 1.8e9, "fit": 0, **line})
+    page = damaged(copied, lambda lines: [*lines, whole])
+    assert [tag for tag, _ in page.elements].count("script") == 1
+    assert len(page.marks("path", "line")) >= 4
