@@ -17,6 +17,7 @@ COMMANDS = {
         "what 16 bits do to a script's model: which layers to pin, and what it is worth",
     ),
     "checkpoints": ("checkpoints", "list, verify or go back to the checkpoints of a run"),
+    "report": ("report", "runs and searches as one HTML page"),
     "build-horovod": ("horovod_build", "build Horovod for the TensorFlow at hand"),
     "doctor": ("doctor", "what is installed, what works, what to do"),
     "demo": ("demo", "train on real data on 1 and 2 ranks and compare"),
