@@ -7,8 +7,8 @@ BIN := $(VENV)/bin
 OLDEST := .venv-oldest
 HAS_COMPILER := $(shell command -v $${CXX:-g++} c++ 2>/dev/null)
 
-STARTS_JOBS := tests/auto tests/callback tests/launch tests/search tests/test_corpus.py \
-	tests/watchdog
+STARTS_JOBS := tests/auto tests/callback tests/launch tests/precision_audit tests/search \
+	tests/test_corpus.py tests/watchdog
 ONE_THREAD := OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1
 # What a target prints stays together, where make can do that.
 IN_ONE_PIECE := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)

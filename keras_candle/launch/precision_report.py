@@ -66,8 +66,8 @@ def _about_the_scale(told: Told) -> Iterator[str]:
         plain = told["lost_unscaled"]
         shares = [f"{share:.0%} in {name}" for name, share in plain["layers"].items()]
         yield (
-            f"  at the loss scale {told['loss_scale']:g} {told['lost']:.1%} of the gradients' numbers "
-            f"become 0, without it {plain['all']:.1%}{_listed(shares)}"
+            f"  at the loss scale {told['loss_scale']:g} {told['lost']:.1%} of the gradients' "
+            f"numbers become 0, without it {plain['all']:.1%}{_listed(shares)}"
         )
 
 

@@ -13,14 +13,13 @@ from typing import Any
 import keras
 
 from keras_candle.precision_audit.layers import FLOAT16, switched
-from keras_candle.precision_audit.step import (
+from keras_candle.precision_audit.loss_scale import (
     FIRST_SCALE,
-    Bench,
-    in_a_line,
     loss_scaling,
     optimizer_in,
     unwrapped,
 )
+from keras_candle.precision_audit.step import Bench, in_a_line
 from keras_candle.verification.exact import without_noise
 
 # Together for all precisions; a model whose step is slow trains for fewer steps.

@@ -5,20 +5,27 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_candle.precision_audit.calls import seen_by
 from keras_candle.precision_audit.layers import FLOAT16, Part, switched
+from keras_candle.precision_audit.loss_scale import (
+    FIRST_SCALE,
+    loss_scaling,
+    optimizer_in,
+    unwrapped,
+)
 from keras_candle.precision_audit.outputs import OutputWatch
 from keras_candle.precision_audit.state import State
 from keras_candle.precision_audit.values import Array, Counts, count, reference_of
 from keras_candle.verification.exact import without_noise
 
-# Keras's LossScaleOptimizer begins with it, and halves it at each step that overflows.
-FIRST_SCALE = 2.0**15
+# Of a layer's largest gradient; float32 rounds to 6e-8 of a number, and sums add to that.
+_NOISE = 1e-6
 _OPERATION = re.compile(r" \[Op:.*$")
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -49,6 +56,23 @@ class Step:
     def has_finite_gradients(self) -> bool:
         """Whether Keras would apply them."""
         return not any(each.infinite + each.nan for each in self.counts.values())
+
+    def rounding(self) -> set[str]:
+        """The paths of variables whose gradients are nothing but rounding.
+
+        A bias before batch normalisation, or that of an attention's keys, changes nothing: next to
+        its kernel's gradient its own is 0.
+        """
+        sizes = {
+            path: float(np.max(np.abs(each), initial=0)) for path, each in self.gradients.items()
+        }
+        largest: dict[str, float] = {}
+        for path, size in sizes.items():
+            layer = path.rpartition("/")[0]
+            largest[layer] = max(size, largest.get(layer, 0.0))
+        return {
+            path for path, size in sizes.items() if size < _NOISE * largest[path.rpartition("/")[0]]
+        }
 
     def keep(self, optimizer: Any, gradients: Any, variables: Any) -> None:
         """Keep what an optimizer gets, of a sparse gradient the slices."""
@@ -116,10 +140,12 @@ class Bench:
                 done.error = in_a_line(error)
         self.state.restore()
         dtype = "float16" if precision == FLOAT16 else "bfloat16"
+        rounding = set() if exact is None else exact.rounding()
         for path, gradient in done.gradients.items():
             other = None if exact is None else exact.gradients.get(path)
             reference = None if other is None else reference_of(other, done.scale)
-            done.counts[path] = count(gradient, dtype, reference)
+            counts = count(gradient, dtype, reference)
+            done.counts[path] = replace(counts, underflow=0) if path in rounding else counts
         return done
 
 
@@ -138,53 +164,6 @@ def _optimizer_for(model: Any, precision: str, scale: float, done: Step) -> Iter
         scaling.scale_loss = scale_loss
     with optimizer_in(model, scaling):
         yield
-
-
-def loss_scaling(model: Any, scale: float = FIRST_SCALE) -> Any:
-    """What `compile` would have put around a model's optimizer in float16; None without one.
-
-    Args:
-        model: compiled.
-        scale: to begin with.
-    """
-    optimizer = getattr(model, "optimizer", None)
-    if optimizer is None:
-        return None
-    inner = unwrapped(optimizer)
-    factor = inner.loss_scale_factor  # which the wrapper takes from it
-    scaling = keras.optimizers.LossScaleOptimizer(inner, initial_scale=scale)
-    inner.loss_scale_factor = factor
-    return scaling
-
-
-@contextmanager
-def optimizer_in(model: Any, scaling: Any) -> Iterator[None]:
-    """Let a model train with its optimizer, scaled in another way or not at all.
-
-    Args:
-        model: compiled.
-        scaling: made by `loss_scaling`; None for the optimizer as it is.
-    """
-    before = getattr(model, "optimizer", None)
-    if before is None:
-        yield
-        return
-    inner = unwrapped(before)
-    factor = inner.loss_scale_factor
-    model.optimizer = inner
-    if scaling is not None:
-        model.optimizer, inner.loss_scale_factor = scaling, None
-    try:
-        yield
-    finally:
-        model.optimizer, inner.loss_scale_factor = before, factor
-
-
-def unwrapped(optimizer: Any) -> Any:
-    """An optimizer without the loss scaling around it."""
-    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-        return optimizer.inner_optimizer
-    return optimizer
 
 
 @contextmanager
