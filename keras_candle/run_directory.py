@@ -1,8 +1,9 @@
 """A run's place on disk: its names, its lock, its journal.
 
-config.json     what the run was asked to do
-journal.jsonl   what happened, one line each, only ever appended to
-checkpoints/    one folder for each checkpoint, see keras_candle.checkpoints
+config.json       what the run was asked to do
+journal.jsonl     what happened, one line each, only ever appended to
+performance.json  what the training reached, and where its time went
+checkpoints/      one folder for each checkpoint, see keras_candle.checkpoints
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any
 
 from keras_candle.errors import CheckpointError
 
-CHECKPOINTS, JOURNAL = "checkpoints", "journal.jsonl"
+CHECKPOINTS, JOURNAL, PERFORMANCE = "checkpoints", "journal.jsonl", "performance.json"
 # Where a run directory lies that a program names. `candle verify-resume` leads it into a copy of
 # the user's folder.
 lies_at: Callable[[Path], Path] = Path.absolute
@@ -38,6 +39,7 @@ class RunDirectory:
         self.path = lies_at(Path(path))
         self.config = self.path / "config.json"
         self.journal = self.path / JOURNAL
+        self.performance = self.path / PERFORMANCE
         self.checkpoints = self.path / CHECKPOINTS
         self._lock: int | None = None
 

@@ -7,6 +7,8 @@ from typing import Any, Protocol
 
 import keras
 
+from keras_candle.performance.meter import Meter
+from keras_candle.performance.phases import CALLBACKS, CHECKPOINT, INPUT, TRAINING
 from keras_candle.watchdog import board
 
 # These must be told of an epoch that had begun before; a LearningRateScheduler must not.
@@ -45,16 +47,22 @@ class DurableCallbackList(keras.callbacks.CallbackList):  # type: ignore[misc]
 
     Args:
         events: is told what happens.
+        meter: is told where the time goes.
         callbacks: the training's.
         steps_per_execution: steps of a call of the train function.
         **params: see `keras.callbacks.CallbackList`.
     """
 
     def __init__(
-        self, events: Events, callbacks: Sequence[Any], steps_per_execution: int, **params: Any
+        self,
+        events: Events,
+        meter: Meter,
+        callbacks: Sequence[Any],
+        steps_per_execution: int,
+        **params: Any,
     ) -> None:
         super().__init__(list(callbacks), **params)
-        self._events, self._steps_at_once = events, steps_per_execution
+        self._events, self._meter, self._steps_at_once = events, meter, steps_per_execution
         self._left_out = 0
 
     def on_train_begin(self, logs: Any = None) -> None:
@@ -84,6 +92,7 @@ class DurableCallbackList(keras.callbacks.CallbackList):  # type: ignore[misc]
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Tell the callbacks, unless the epoch had begun before."""
+        self._meter.phases.enter(CALLBACKS)
         if not self._left_out:
             super().on_epoch_begin(epoch, logs)
         else:
@@ -91,12 +100,15 @@ class DurableCallbackList(keras.callbacks.CallbackList):  # type: ignore[misc]
                 if isinstance(callback, _SHOW_EPOCHS):
                     callback.on_epoch_begin(epoch, logs)
         self._events.on_epoch(epoch)
+        self._meter.phases.enter(INPUT)
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         """Tell the callbacks, unless the step is left out."""
         if batch >= self._left_out:
             self._events.beat(board.IN_STEP)
+            self._meter.begin_step()
             super().on_train_batch_begin(batch, logs)
+            self._meter.phases.enter(TRAINING)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Tell the callbacks, unless the step is left out."""
@@ -104,8 +116,21 @@ class DurableCallbackList(keras.callbacks.CallbackList):  # type: ignore[misc]
         done = (batch // self._steps_at_once + 1) * self._steps_at_once
         if done > self._left_out:
             self._events.beat(board.IN_CALLBACKS)
+            self._meter.end_step()
             super().on_train_batch_end(batch, logs)
+            self._meter.phases.enter(CHECKPOINT)
             self._events.on_steps(done)
+            self._meter.phases.enter(TRAINING)
+
+    def on_test_begin(self, logs: Any = None) -> None:
+        """Tell the callbacks."""
+        self._meter.begin_evaluation()
+        super().on_test_begin(logs)
+
+    def on_test_end(self, logs: Any = None) -> None:
+        """Tell the callbacks."""
+        super().on_test_end(logs)
+        self._meter.end_evaluation()
 
     def on_test_batch_begin(self, batch: int, logs: Any = None) -> None:
         """Tell the callbacks."""
@@ -116,8 +141,12 @@ class DurableCallbackList(keras.callbacks.CallbackList):  # type: ignore[misc]
         """Tell the callbacks, and then make a checkpoint."""
         self._left_out = 0
         self._events.beat(board.AT_EPOCH_END)
+        self._meter.end_steps()
+        self._meter.phases.enter(CALLBACKS)
         super().on_epoch_end(epoch, logs)
+        self._meter.phases.enter(CHECKPOINT)
         self._events.on_epoch_over(epoch, logs or {})
+        self._meter.phases.enter("")
 
     def on_train_end(self, logs: Any = None) -> None:
         """End."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import keras
 
+from keras_candle.callback.revision import script_revision
 from keras_candle.engine.base import Engine
 from keras_candle.training.options import Options
 
@@ -48,6 +49,7 @@ def config_of(
         "fit": fit,
         "ranks": engine.size,
         "engine": engine.name,
+        "git": script_revision(),
         "backend": keras.backend.backend(),
         "python": platform.python_version(),
         "versions": {name: found for name in _PACKAGES if (found := _version(name))},

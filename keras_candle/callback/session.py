@@ -9,6 +9,7 @@ from typing import Any
 from keras_candle.callback import others
 from keras_candle.callback.callback_list import DurableCallbackList, listed
 from keras_candle.callback.data_state import DataState
+from keras_candle.callback.measuring import Measuring
 from keras_candle.callback.options import Checkpoint, Limits
 from keras_candle.callback.progress import Progress
 from keras_candle.callback.randomness import random_state
@@ -69,9 +70,10 @@ class Session:
     def arrange(self, given: dict[str, Any]) -> None:
         """Put the session's list of callbacks into the arguments of `fit`."""
         adapter = given["x"]
-        self._epochs = given["epochs"]
+        self._epochs, self._tells = given["epochs"], given["verbose"] != 0
         self._progress = Progress(adapter, given["steps_per_epoch"], step=self._run.first_step)
         self._progress.epoch = given["initial_epoch"]
+        self._measuring = Measuring(self._run, self._model, adapter.batch_size)
         self._data = DataState(adapter)
         self._identity = {**self._run.identity, **identity_of(self._model, adapter)}
         if self._resumption:
@@ -81,6 +83,7 @@ class Session:
         object.__setattr__(self._model, "_candle_is_durable", True)
         given["callbacks"] = DurableCallbackList(
             self,
+            self._measuring.meter,
             listed(given["callbacks"]),
             self._model.steps_per_execution,
             add_history=True,
@@ -103,6 +106,7 @@ class Session:
         self._watching.start()
         if self._engine.is_root:
             self._saving.prepare()
+        self._measuring.begin(self._progress.step)
         if self._resumption is None:
             return 0
         self._resumption.put_back(self._callbacks, self._data)
@@ -152,7 +156,10 @@ class Session:
         self.beat(board.BETWEEN_STEPS)
         finished = epoch + 1 == self._epochs or bool(self._model.stop_training)
         values = others.values_of(self._model.history, logs)
-        self._run.note("epoch", epoch=epoch + 1, step=self._progress.step, logs=values)
+        reached = self._measuring.epoch()
+        self._run.note(
+            "epoch", epoch=epoch + 1, step=self._progress.step, logs=values, performance=reached
+        )
         due = self._options.due_by_epochs(epoch + 1)
         improves = bool(self._run.engine.broadcast(self._saving.improves(values)))
         if finished or due or improves:
@@ -164,12 +171,15 @@ class Session:
         """After the callbacks' on_train_end."""
         self._watching.stop()  # what is left is written, however long that takes
         self._run.on_root(self._saving.wait)
+        self._measuring.end(tell=self._tells)
+        self._run.note("end", step=self._progress.step)
         self._run.end_fit(self._progress.step)
 
     def close(self) -> None:
         """Give back what the session holds, however the fit ended."""
         self._stops.stop_listening()
         self._watching.stop()
+        self._measuring.stop()
         object.__setattr__(self._model, "_candle_is_durable", False)
         if self._engine.is_root:
             self._saving.abandon()
@@ -180,6 +190,7 @@ class Session:
             self._save()
         self._watching.stop()
         self._run.on_root(self._saving.wait)
+        self._measuring.write()
         name = name_of(reason)
         self._run.note("stop", reason=name, step=self._progress.step)
         self._engine.say(

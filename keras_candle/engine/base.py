@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,6 +17,15 @@ OPERATIONS = ("sum", "mean", "min", "max")
 
 def _to_nobody(_: str) -> None:
     pass
+
+
+class Stopwatch(Protocol):
+    """Measures what the tensors of a step wait for."""
+
+    def around(
+        self, exchange: Callable[[Sequence[Any]], list[Any]], tensors: Sequence[Any]
+    ) -> list[Any]:
+        """What exchange(tensors) returns, and take the time that it takes."""
 
 
 class Engine(ABC):
@@ -41,6 +50,8 @@ class Engine(ABC):
     # Who wants to know which collective begins, and which ones a step has in TensorFlow's graph.
     on_collective: Callable[[str], Any] = staticmethod(_to_nobody)
     on_graph_collective: Callable[[str], Any] = staticmethod(_to_nobody)
+    # Who wants to know how long the collectives take that a step has in TensorFlow's graph.
+    stopwatch: Stopwatch | None = None
 
     @property
     def is_root(self) -> bool:
@@ -183,7 +194,6 @@ class Engine(ABC):
 
     # On tensors, inside a TensorFlow graph or outside. TensorFlow is not imported before.
 
-    @abstractmethod
     def sum_tensors(self, tensors: Sequence[Any], *, name: str) -> list[Any]:
         """Sum each tensor over the ranks.
 
@@ -194,8 +204,8 @@ class Engine(ABC):
         Returns:
             Tensors of the same shapes and dtypes.
         """
+        return self._timed(lambda each: self._sum_tensors(each, name), tensors)
 
-    @abstractmethod
     def concat_tensors(self, tensors: Sequence[Any], *, name: str) -> list[Any]:
         """Concatenate each tensor over the ranks, along axis 0 and by rank.
 
@@ -206,6 +216,19 @@ class Engine(ABC):
         Returns:
             Tensors of the same dtypes, as long as all ranks' together.
         """
+        return self._timed(lambda each: self._concat_tensors(each, name), tensors)
+
+    def _timed(
+        self, exchange: Callable[[Sequence[Any]], list[Any]], tensors: Sequence[Any]
+    ) -> list[Any]:
+        watch = self.stopwatch
+        return exchange(tensors) if watch is None else watch.around(exchange, tensors)
+
+    @abstractmethod
+    def _sum_tensors(self, tensors: Sequence[Any], name: str) -> list[Any]: ...
+
+    @abstractmethod
+    def _concat_tensors(self, tensors: Sequence[Any], name: str) -> list[Any]: ...
 
     def say(self, message: str) -> None:
         """Tell the user something, once: on the root, on stderr."""

@@ -42,7 +42,7 @@ class HorovodEngine(MpiEngine):
             "`candle run --engine mpi`, or call candle.engine.start('mpi')."
         )
 
-    def sum_tensors(self, tensors: Sequence[Any], *, name: str) -> list[Any]:
+    def _sum_tensors(self, tensors: Sequence[Any], name: str) -> list[Any]:
         def exchange(*parts: Any) -> list[Any]:
             summed: list[Any] = [None] * len(parts)
             for dtype in dict.fromkeys(part.dtype for part in parts):
@@ -59,7 +59,7 @@ class HorovodEngine(MpiEngine):
 
         return self._in_graph(exchange, tensors, f"sum {name}")
 
-    def concat_tensors(self, tensors: Sequence[Any], *, name: str) -> list[Any]:
+    def _concat_tensors(self, tensors: Sequence[Any], name: str) -> list[Any]:
         def exchange(*parts: Any) -> list[Any]:
             return [
                 self._hvd.allgather(part, name=f"candle.concat.{name}.{i}", ignore_name_scope=True)

@@ -115,7 +115,7 @@ class MpiEngine(Engine):
             self._notes = [note for note in self._notes if not note.Test()]
             self._notes += [self._host.isend(problem, rank, tag) for rank in range(1, self.size)]
 
-    def sum_tensors(self, tensors: Sequence[Any], *, name: str) -> list[Any]:
+    def _sum_tensors(self, tensors: Sequence[Any], name: str) -> list[Any]:
         import tensorflow as tf
 
         def exchange(flat: NDArray[Any]) -> NDArray[Any]:
@@ -134,7 +134,7 @@ class MpiEngine(Engine):
                 summed[i].set_shape(tensors[i].shape)
         return summed
 
-    def concat_tensors(self, tensors: Sequence[Any], *, name: str) -> list[Any]:
+    def _concat_tensors(self, tensors: Sequence[Any], name: str) -> list[Any]:
         import tensorflow as tf
 
         def exchange(*arrays: NDArray[Any]) -> list[NDArray[Any]]:

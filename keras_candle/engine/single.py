@@ -51,8 +51,8 @@ class SingleEngine(Engine):
     def after_root(self, action: Callable[[], Any], what: str) -> Any:  # noqa: ARG002 - alone
         return action()
 
-    def sum_tensors(self, tensors: Sequence[Any], *, name: str) -> list[Any]:  # noqa: ARG002
+    def _sum_tensors(self, tensors: Sequence[Any], name: str) -> list[Any]:  # noqa: ARG002
         return list(tensors)
 
-    def concat_tensors(self, tensors: Sequence[Any], *, name: str) -> list[Any]:  # noqa: ARG002
+    def _concat_tensors(self, tensors: Sequence[Any], name: str) -> list[Any]:  # noqa: ARG002
         return list(tensors)

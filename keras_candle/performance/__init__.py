@@ -1,0 +1,1 @@
+"""What a training reaches, where its time goes, and what it costs."""

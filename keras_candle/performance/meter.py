@@ -1,0 +1,159 @@
+"""What one rank measures of its training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+from keras_candle.engine.base import Engine
+from keras_candle.performance.phases import (
+    CALLBACKS,
+    EVALUATION,
+    PHASES,
+    TRAINING,
+    Phases,
+)
+from keras_candle.performance.stopwatch import Stopwatch, Waits, stopwatch_of
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What one rank did between two moments, its first step left out.
+
+    Attributes:
+        steps: calls of the training step, times the steps of a call.
+        samples: rows of its own; None where nobody knows.
+        seconds: by phase, see `phases.PHASES`.
+        input_s: of these, waiting for data; None where it was not measured.
+        exchange_s: of these, in collectives; None where it was not measured.
+        step_s: what each step took, of the latest ones; those of one call are taken as equal.
+    """
+
+    steps: int
+    samples: float | None
+    seconds: dict[str, float]
+    input_s: float | None
+    exchange_s: float | None
+    step_s: Sequence[float] = field(default=(), repr=False)
+
+
+@dataclass
+class _Mark:
+    """A moment: what was counted until then."""
+
+    calls: int = 0
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PHASES, 0.0))
+    waits: Waits = field(default_factory=Waits)
+
+
+class Meter:
+    """Measures one training on one rank.
+
+    Args:
+        model: that is trained.
+        engine: connects the ranks.
+        batch_size: of this rank, where the data know it.
+        on_gpu: whether the model computes on one. The host's clock does not see when that has
+            summed the gradients.
+
+    Attributes:
+        flops: of a row's forward pass.
+    """
+
+    def __init__(
+        self, model: Any, engine: Engine, batch_size: int | None, *, on_gpu: bool = False
+    ) -> None:
+        self._model, self._engine, self._batch_size = model, engine, batch_size
+        self._on_gpu = on_gpu
+        self._at_once = int(model.steps_per_execution)
+        self._stopwatch: Stopwatch = stopwatch_of(model)
+        self.phases = Phases()
+        self.flops = self._stopwatch.flops
+        self._outside = Waits()  # of evaluations, and of the first step
+        self._calls = 0
+        self._start = self._latest = _Mark()
+        self._paused_at = Waits()
+
+    def watch_first_step(self) -> None:
+        """Let the model's next training step, which traces it, be measured inside too."""
+        train = self._model.train_function
+        self._engine.stopwatch = self._stopwatch
+
+        def first(iterator: Any) -> Any:
+            self._model.train_function = train
+            with ExitStack() as around:
+                around.enter_context(self._stopwatch.on_input(iterator))
+                if not self.flops.forward:
+                    around.enter_context(self.flops.on())
+                return train(iterator)
+
+        self._model.train_function = first
+
+    def stop(self) -> None:
+        """Measure no collectives of what is traced from now on."""
+        self._engine.stopwatch = None
+
+    def begin_step(self) -> None:
+        """Before the callbacks are told of a step."""
+        if self.phases.begin_step():
+            self._begin()
+        self.phases.enter(CALLBACKS)
+
+    def end_step(self) -> None:
+        """After the step, before the callbacks are told."""
+        self._calls += 1
+        self.phases.enter(CALLBACKS)
+
+    def end_steps(self) -> None:
+        """An epoch's last step is over."""
+        if self.phases.end_steps():
+            self._begin()
+
+    def _begin(self) -> None:
+        """Count from now on: the first step has been compiled."""
+        self._calls = 0
+        self._outside = self._stopwatch.read()
+        self._start = self._latest = _Mark()
+
+    def begin_evaluation(self) -> None:
+        """Nothing of what comes is the training's."""
+        self.end_steps()
+        self.phases.enter(EVALUATION)
+        self._paused_at = self._stopwatch.read()
+
+    def end_evaluation(self) -> None:
+        """What comes is the training's again."""
+        self.phases.enter(TRAINING)
+        passed = self._stopwatch.read() - self._paused_at
+        self._outside = self._outside - (Waits() - passed)
+
+    def take(self) -> Spent:
+        """What was done since the last time."""
+        before, self._latest = self._latest, self._mark()
+        return self._between(before, self._latest)
+
+    def whole(self) -> Spent:
+        """What was done since the first step."""
+        return self._between(self._start, self._mark())
+
+    def _mark(self) -> _Mark:
+        self.phases.enter(self.phases.phase)
+        waits = self._stopwatch.read() - self._outside
+        return _Mark(self._calls, dict(self.phases.seconds), waits)
+
+    def _between(self, one: _Mark, other: _Mark) -> Spent:
+        calls, waits = other.calls - one.calls, other.waits - one.waits
+        is_whole = round(waits.batches) == calls > 0
+        samples = waits.rows if is_whole else None
+        if samples is None and self._batch_size:
+            samples = float(calls * self._at_once * self._batch_size)
+        return Spent(
+            calls * self._at_once,
+            samples or None,
+            {name: other.seconds[name] - one.seconds[name] for name in PHASES},
+            waits.input_s if is_whole else None,
+            waits.exchange_s if waits.exchanges and not self._on_gpu else None,
+            [each / self._at_once for each in self.phases.latest(calls)],
+        )

@@ -1,0 +1,96 @@
+"""Where a rank's time goes, as the program's own clock sees it."""
+
+from __future__ import annotations
+
+import time
+from array import array
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+# INPUT is the begin of a pass over the data; later waits for them are a part of TRAINING.
+INPUT, TRAINING = "input", "training"
+CALLBACKS, CHECKPOINT, EVALUATION = "callbacks", "checkpoint", "evaluation"
+PHASES = (INPUT, TRAINING, CALLBACKS, CHECKPOINT, EVALUATION)
+# Of so many of the latest steps the times are kept.
+_MOST_STEPS = 1_000_000
+
+
+class Phases:
+    """Adds up the time that is spent in each phase; a phase lasts until the next one is entered.
+
+    Args:
+        clock: seconds, from any moment.
+
+    Attributes:
+        phase: the present one.
+        seconds: by phase.
+        first_step_s: what the first call of the step took, which compiles it; None before.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._clock = clock
+        self.phase = ""
+        self._since_s = 0.0
+        self._step_s = -1.0
+        self.seconds = dict.fromkeys(PHASES, 0.0)
+        self.first_step_s: float | None = None
+        self._steps = array("d")
+
+    def enter(self, phase: str) -> None:
+        """From now on the time belongs to a phase; "" for none."""
+        now_s = self._clock()
+        if self.phase:
+            self.seconds[self.phase] += now_s - self._since_s
+        self.phase, self._since_s = phase, now_s
+
+    def begin_step(self) -> bool:
+        """A step begins, and the one before is over.
+
+        Returns:
+            Whether that was the first one. What it took counts nowhere else: all begins anew.
+        """
+        now_s = self._clock()
+        was_first = self._end_step(now_s)
+        self._step_s = now_s
+        return was_first
+
+    def end_steps(self) -> bool:
+        """No step follows the last one at once. Returns what `begin_step` does."""
+        was_first = self._end_step(self._clock())
+        self._step_s = -1.0
+        return was_first
+
+    def _end_step(self, now_s: float) -> bool:
+        if self._step_s < 0:
+            return False
+        took_s = now_s - self._step_s
+        if self.first_step_s is None:
+            self.first_step_s = took_s
+            self.seconds = dict.fromkeys(PHASES, 0.0)
+            self._since_s = now_s
+            return True
+        if len(self._steps) >= _MOST_STEPS:
+            del self._steps[: _MOST_STEPS // 2]
+        self._steps.append(took_s)
+        return False
+
+    def latest(self, count: int) -> Sequence[float]:
+        """Seconds of the last steps, the first step left out."""
+        return self._steps[max(0, len(self._steps) - count) :]
+
+
+def percentiles_ms(seconds: Sequence[float]) -> dict[str, float]:
+    """What a step takes, in milliseconds: p50, p90, p99 and the mean; nothing of no steps.
+
+    Example:
+        >>> percentiles_ms([0.001, 0.002, 0.003])["p50"]
+        2.0
+    """
+    if not len(seconds):
+        return {}
+    times_ms: Any = 1000.0 * np.asarray(seconds)
+    p50, p90, p99 = np.percentile(times_ms, (50, 90, 99))
+    found = {"p50": p50, "p90": p90, "p99": p99, "mean": times_ms.mean()}
+    return {name: round(float(value), 4) for name, value in found.items()}

@@ -1,0 +1,161 @@
+"""performance.json: what all ranks measured, as numbers and as one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from keras_candle.performance.flops import TRAINING_FACTOR, FlopsCount
+from keras_candle.performance.meter import Spent
+from keras_candle.performance.phases import (
+    CALLBACKS,
+    CHECKPOINT,
+    EVALUATION,
+    INPUT,
+    TRAINING,
+    percentiles_ms,
+)
+
+HOW = {
+    "step_ms": "from the begin of a step to that of the next one on root, by the program's clock, "
+    "callbacks and checkpoints included; the first one, which compiles, is apart",
+    "samples": "rows of the batches, counted in the step's graph",
+    "samples_by_size": "steps times the batch size: several steps are one call",
+    "input_wait": "inside of the step's graph, from asking for a batch until it is there, and by "
+    "the program's clock the begin of each pass; mean over the ranks",
+    "communication": "inside of the step's graph, from when a rank's gradients are there until "
+    "the sum is: exchanging and waiting for the slowest rank; mean over the ranks",
+    "callbacks": "by the program's clock, the user's callbacks and Keras's own; mean over the "
+    "ranks",
+    "checkpoint": "by the program's clock, copying the state and waiting for the checkpoint "
+    "before; writing goes on behind; mean over the ranks",
+    "compute": "what is left of the step: forward and backward pass, update, and Keras's loop",
+    "flops": f"by formula, {TRAINING_FACTOR} times a forward pass's matrix products and "
+    "convolutions; approximate",
+    "memory": "the most at once, root's process",
+    "gpu": "NVML, once a second, root's device",
+    "cost": "time of all starts of the run times ranks, times the cores or devices of a rank",
+}
+
+
+def summary(ranks: Sequence[Spent]) -> dict[str, Any]:
+    """What the ranks reached together.
+
+    Args:
+        ranks: what each has done in the same time.
+
+    Returns:
+        "steps", "samples", "samples_per_s", "samples_per_s_by_rank", "step_ms", "split" and
+        "own", by rank the share of the time outside of collectives; without what was not
+        measured, and empty of no steps.
+    """
+    steps = ranks[0].steps
+    times_s = [sum(each.seconds[name] for name in _STEPS) for each in ranks]
+    whole_s = sum(times_s)
+    if not steps or whole_s <= 0:
+        return {}
+    found: dict[str, Any] = {"steps": steps}
+    samples = [each.samples for each in ranks if each.samples is not None]
+    if len(samples) == len(ranks):
+        rates = [each / time_s for each, time_s in zip(samples, times_s, strict=True)]
+        found["samples"] = round(sum(samples))
+        found["samples_per_s"] = _rounded(sum(samples) / max(times_s))
+        found["samples_per_s_by_rank"] = [_rounded(each) for each in rates]
+    found["step_ms"] = percentiles_ms(ranks[0].step_s)
+    found["split"] = _split(ranks, whole_s)
+    found["own"] = [
+        1.0 - (each.exchange_s or 0.0) / time_s for each, time_s in zip(ranks, times_s, strict=True)
+    ]
+    return found
+
+
+_STEPS = (INPUT, TRAINING, CALLBACKS, CHECKPOINT)
+
+
+def _split(ranks: Sequence[Spent], whole_s: float) -> dict[str, float]:
+    inner = {
+        "input_wait": [each.input_s for each in ranks],
+        "communication": [each.exchange_s for each in ranks],
+    }
+    if len(ranks) == 1:
+        inner["communication"] = [0.0]
+    known = {name: sum(filter(None, parts)) for name, parts in inner.items() if None not in parts}
+    sums = {name: sum(each.seconds[name] for each in ranks) for name in _STEPS}
+    compute = max(0.0, sums[TRAINING] - sum(known.values()))
+    if "input_wait" in known:
+        known["input_wait"] += sums[INPUT]
+    else:
+        compute += sums[INPUT]
+    parts = {"compute": compute, CALLBACKS: sums[CALLBACKS], CHECKPOINT: sums[CHECKPOINT]}
+    return {name: round(each / whole_s, 4) for name, each in {**known, **parts}.items()}
+
+
+def amounts(
+    found: Mapping[str, Any], parameters: int | None, flops: FlopsCount, peak: float | None
+) -> dict[str, Any]:
+    """How large a step is, and how much of what the hardware can do is used.
+
+    Args:
+        found: the record so far.
+        parameters: of the model, where they are known.
+        flops: counted for a row's forward pass.
+        peak: floating-point operations a second of one rank's device, where they are known.
+
+    Returns:
+        "global_batch_rows", "parameters", "flops_per_step" of all ranks, "flops_per_s",
+        "utilisation" from 0 to 1 and "flops_unknown_layers", where there are any.
+    """
+    told: dict[str, Any] = {} if parameters is None else {"parameters": parameters}
+    if "samples" not in found:
+        return told
+    told["global_batch_rows"] = round(found["samples"] / found["steps"])
+    if flops.forward:
+        of_row = TRAINING_FACTOR * flops.forward
+        told["flops_per_step"] = of_row * told["global_batch_rows"]
+        told["flops_per_s"] = _rounded(of_row * found["samples_per_s"])
+        if peak is not None:
+            told["utilisation"] = _rounded(told["flops_per_s"] / (peak * found["ranks"]))
+    if flops.unknown:
+        told["flops_unknown_layers"] = list(flops.unknown)
+    return told
+
+
+def how(found: Mapping[str, Any], *, counted: bool, on_gpu: bool) -> dict[str, str]:
+    """How what stands in a record was measured, and why something does not.
+
+    Args:
+        found: the record.
+        counted: whether the rows were counted.
+        on_gpu: whether the model computes on one.
+    """
+    names = [*found.get("split", {}), *(name for name in HOW if name in found)]
+    if "flops_per_step" in found:
+        names.append("flops")
+    told = {name: HOW[name] for name in dict.fromkeys(names)}
+    if "samples" in found and not counted:
+        told["samples"] = HOW["samples_by_size"]
+    if "split" in found and "input_wait" not in found["split"]:
+        told["input_wait"] = "not measured: several steps are one call, or run without a graph"
+    if "split" in found and "communication" not in found["split"]:
+        told["communication"] = (
+            "not measured, and part of compute: the host's clock does not see when a GPU is done"
+            if on_gpu
+            else "not measured, and part of compute: the step has no collectives of ours"
+        )
+    return told
+
+
+def times(ranks: Sequence[Spent], whole_s: float) -> dict[str, float]:
+    """Root's seconds in training steps, evaluations and checkpoints, and of the fit as a whole."""
+    seconds = ranks[0].seconds
+    found = {
+        "training": seconds[INPUT] + seconds[TRAINING] + seconds[CALLBACKS],
+        "evaluation": seconds[EVALUATION],
+        "checkpoint": seconds[CHECKPOINT],
+        "whole": whole_s,
+    }
+    return {name: round(each, 3) for name, each in found.items()}
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.5g}")

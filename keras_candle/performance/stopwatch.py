@@ -1,0 +1,144 @@
+"""Inside of a training step's graph: the time that it waits, and the rows that it takes.
+
+The clock is TensorFlow's own, read where the graph comes to: no value leaves the graph before
+somebody asks, so that no step waits for the device.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from keras_candle.performance.flops import FlopsCount
+from keras_candle.training.step import Share
+
+# A traced step keeps what it was traced with, also when `fit` is called again.
+_of_models: weakref.WeakKeyDictionary[Any, Stopwatch] = weakref.WeakKeyDictionary()
+_GET_NEXT = ("__next__", "get_next")
+
+
+@dataclass(frozen=True)
+class Waits:
+    """What steps have waited for.
+
+    Attributes:
+        input_s: seconds from asking for a batch until it was there.
+        rows: of the batches.
+        batches: how many.
+        exchange_s: seconds from when this rank's tensors were there until all ranks' sums were.
+        exchanges: how many collectives.
+    """
+
+    input_s: float = 0.0
+    rows: float = 0.0
+    batches: float = 0.0
+    exchange_s: float = 0.0
+    exchanges: float = 0.0
+
+    def __sub__(self, other: Waits) -> Waits:
+        """What came between two readings."""
+        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
+        return Waits(*(mine - others for mine, others in pairs))
+
+
+class Stopwatch:
+    """Measures the steps of one model that are traced while it is on.
+
+    Attributes:
+        flops: counted while they were traced.
+    """
+
+    def __init__(self) -> None:
+        import tensorflow as tf
+
+        self.flops = FlopsCount()
+        with tf.init_scope(), tf.device("CPU:0"):
+            # input_s, rows, batches; exchange_s, exchanges
+            self._input = tf.Variable([0.0] * 3, dtype=tf.float64, trainable=False)
+            self._exchange = tf.Variable([0.0] * 2, dtype=tf.float64, trainable=False)
+
+    def read(self) -> Waits:
+        """All that was measured until now."""
+        return Waits(*self._input.numpy().tolist(), *self._exchange.numpy().tolist())
+
+    def around(
+        self, exchange: Callable[[Sequence[Any]], list[Any]], tensors: Sequence[Any]
+    ) -> list[Any]:
+        """See `keras_candle.engine.base.Stopwatch`."""
+        import tensorflow as tf
+
+        if not tensors:
+            return exchange(tensors)
+        with tf.control_dependencies(list(tensors)):
+            began_s = tf.timestamp()
+        with tf.control_dependencies([began_s]):
+            sent = [tf.identity(each) for each in tensors]
+        received = exchange(sent)
+        with tf.control_dependencies(received):
+            passed_s = tf.timestamp() - began_s
+            self._exchange.assign_add(tf.stack([passed_s, 1.0]))
+        return received
+
+    @contextmanager
+    def on_input(self, iterator: Any) -> Iterator[None]:
+        """While a step is traced that takes its batches from a `tf.data.Iterator`."""
+        import tensorflow as tf
+
+        kind = type(iterator)
+        if not isinstance(iterator, tf.data.Iterator):
+            yield
+            return
+        own = {name: vars(kind)[name] for name in _GET_NEXT if name in vars(kind)}
+        for name in _GET_NEXT:
+            setattr(kind, name, self._timed(getattr(kind, name)))
+        try:
+            yield
+        finally:
+            for name in _GET_NEXT:
+                if name in own:
+                    setattr(kind, name, own[name])
+                else:
+                    delattr(kind, name)
+
+    def _timed(self, plain: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        import tensorflow as tf
+
+        def get_next(iterator: Any) -> Any:
+            began_s = tf.timestamp()
+            with tf.control_dependencies([began_s]):
+                data = plain(iterator)
+            parts = tf.nest.flatten(data, expand_composites=True)
+            tensors = [each for each in parts if isinstance(each, tf.Tensor)]
+            with tf.control_dependencies(tensors):
+                passed_s = tf.timestamp() - began_s
+                counts = [passed_s, tf.cast(_rows(data), tf.float64), 1.0]
+                self._input.assign_add(tf.stack(counts))
+            return data
+
+        return get_next
+
+
+def _rows(data: Any) -> Any:
+    """The rows of a batch that count, 0 where nobody can tell."""
+    import tensorflow as tf
+
+    if isinstance(data, Share):
+        return data.rows
+    for each in keras.tree.flatten(data):
+        if hasattr(each, "shape") and each.shape.rank:
+            return each.shape[0] if each.shape[0] is not None else tf.shape(each)[0]
+    return 0
+
+
+def stopwatch_of(model: Any) -> Stopwatch:
+    """The one that measures a model's steps; those that were traced before are traced anew."""
+    found = _of_models.get(model)
+    if found is None:
+        found = _of_models[model] = Stopwatch()
+        model.train_function = None
+    return found

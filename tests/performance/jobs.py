@@ -1,0 +1,82 @@
+"""Trainings that something in particular slows down."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import keras_candle as candle
+
+BATCH, STEPS, EPOCHS = 8, 12, 3
+PAUSE_S = 0.05
+
+
+class SlowData(keras.utils.PyDataset):
+    """Batches that take their time."""
+
+    def __len__(self):
+        return STEPS * candle.size()
+
+    def __getitem__(self, i):
+        time.sleep(PAUSE_S)
+        return np.ones((BATCH, 4)), np.ones((BATCH, 1))
+
+
+class Pause(keras.layers.Layer):
+    """Takes its time in the forward pass."""
+
+    def __init__(self, seconds):
+        super().__init__()
+        self._seconds = seconds
+
+    def call(self, x):
+        def pause():
+            time.sleep(self._seconds)
+            return 0.0
+
+        with tf.control_dependencies([tf.numpy_function(pause, [], tf.float64)]):
+            return tf.identity(x)
+
+
+def slow_engine():
+    engine = candle.engine.current()
+    plain = engine._allreduce
+
+    def allreduce(communicator, array, op):
+        if communicator is engine._graph:
+            time.sleep(PAUSE_S)
+        return plain(communicator, array, op)
+
+    engine._allreduce = allreduce
+
+
+class SlowCallback(keras.callbacks.Callback):
+    def on_train_batch_end(self, batch, logs=None):
+        time.sleep(PAUSE_S)
+
+
+def train(run, slow="", steps_at_once=1, verbose=0, **fit):
+    """Returns the run's record."""
+    layers = []
+    if slow.startswith(("model", "rank")):
+        layers = [Pause(2 * PAUSE_S if slow in ("model", f"rank {candle.rank()}") else 0.0)]
+    if slow == "engine":
+        slow_engine()
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3), *layers])
+    model.add(keras.layers.Dense(1))
+    model.compile("sgd", "mse", steps_per_execution=steps_at_once)
+    model = candle.scale(model)
+    rows = BATCH * STEPS * candle.size()
+    data = {"x": np.ones((rows, 4)), "y": np.ones((rows, 1)), "batch_size": BATCH}
+    if slow == "data":
+        data = {"x": SlowData()}
+    callbacks = [candle.CandleCallback(run, candle.Checkpoint(every_epochs=None))]
+    if slow == "callback":
+        callbacks.append(SlowCallback())
+    model.fit(**data, epochs=EPOCHS, verbose=verbose, callbacks=callbacks, **fit)
+    return json.loads((Path(run) / "performance.json").read_text()) if candle.is_root() else None
