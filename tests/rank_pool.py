@@ -63,9 +63,13 @@ class RankPool:
         """Call a function that has to fail on every rank; returns 'ErrorClass: message' by rank."""
         return self.run(catch, target=f"{function.__module__}:{function.__qualname__}", **kwargs)
 
+    def log(self) -> str:
+        """What the ranks have printed."""
+        return Path(self._log.name).read_text(errors="replace")
+
     def log_tail(self) -> str:
         """What the ranks printed last."""
-        return Path(self._log.name).read_text(errors="replace")[-4000:]
+        return self.log()[-4000:]
 
     def _start(self) -> None:
         key = secrets.token_bytes(16)

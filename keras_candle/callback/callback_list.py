@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import keras
 
+from keras_candle.callback.display import Display
 from keras_candle.performance.meter import Meter
 from keras_candle.performance.phases import CALLBACKS, CHECKPOINT, INPUT, TRAINING
 from keras_candle.watchdog import board
@@ -48,6 +49,7 @@ class DurableCallbackList(keras.callbacks.CallbackList):  # type: ignore[misc]
     Args:
         events: is told what happens.
         meter: is told where the time goes.
+        display: shows how far the training is.
         callbacks: the training's.
         steps_per_execution: steps of a call of the train function.
         **params: see `keras.callbacks.CallbackList`.
@@ -57,12 +59,14 @@ class DurableCallbackList(keras.callbacks.CallbackList):  # type: ignore[misc]
         self,
         events: Events,
         meter: Meter,
+        display: Display,
         callbacks: Sequence[Any],
         steps_per_execution: int,
         **params: Any,
     ) -> None:
         super().__init__(list(callbacks), **params)
-        self._events, self._meter, self._steps_at_once = events, meter, steps_per_execution
+        self._events, self._meter, self._display = events, meter, display
+        self._steps_at_once = steps_per_execution
         self._left_out = 0
 
     def on_train_begin(self, logs: Any = None) -> None:
@@ -93,6 +97,7 @@ class DurableCallbackList(keras.callbacks.CallbackList):  # type: ignore[misc]
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Tell the callbacks, unless the epoch had begun before."""
         self._meter.phases.enter(CALLBACKS)
+        self._display.begin_epoch(epoch)
         if not self._left_out:
             super().on_epoch_begin(epoch, logs)
         else:
@@ -118,6 +123,7 @@ class DurableCallbackList(keras.callbacks.CallbackList):  # type: ignore[misc]
             self._events.beat(board.IN_CALLBACKS)
             self._meter.end_step()
             super().on_train_batch_end(batch, logs)
+            self._display.step(done, logs)
             self._meter.phases.enter(CHECKPOINT)
             self._events.on_steps(done)
             self._meter.phases.enter(TRAINING)
@@ -146,6 +152,7 @@ class DurableCallbackList(keras.callbacks.CallbackList):  # type: ignore[misc]
         super().on_epoch_end(epoch, logs)
         self._meter.phases.enter(CHECKPOINT)
         self._events.on_epoch_over(epoch, logs or {})
+        self._display.end_epoch(logs or {})
         self._meter.phases.enter("")
 
     def on_train_end(self, logs: Any = None) -> None:

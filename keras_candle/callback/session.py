@@ -9,6 +9,7 @@ from typing import Any
 from keras_candle.callback import others
 from keras_candle.callback.callback_list import DurableCallbackList, listed
 from keras_candle.callback.data_state import DataState
+from keras_candle.callback.display import Display
 from keras_candle.callback.measuring import Measuring
 from keras_candle.callback.options import Checkpoint, Limits
 from keras_candle.callback.progress import Progress
@@ -81,18 +82,30 @@ class Session:
         self._saved_step = self._progress.step
         self._chain.append({"step": self._progress.step, "ranks": self._engine.size})
         object.__setattr__(self._model, "_candle_is_durable", True)
+        steps = given["steps_per_epoch"] or adapter.num_batches
+        self._display = Display(
+            given["epochs"],
+            steps,
+            given["verbose"],
+            samples=lambda: self._engine.size * self._measuring.meter.samples(),
+            checkpoint_age_s=self._checkpoint_age_s,
+        )
         given["callbacks"] = DurableCallbackList(
             self,
             self._measuring.meter,
+            self._display,
             listed(given["callbacks"]),
             self._model.steps_per_execution,
             add_history=True,
-            add_progbar=given["verbose"] != 0,
             verbose=given["verbose"],
             epochs=given["epochs"],
-            steps=given["steps_per_epoch"] or adapter.num_batches,
+            steps=steps,
             model=self._model,
         )
+
+    def _checkpoint_age_s(self) -> float | None:
+        saved = self._saved_step > self._chain[-1]["step"] or self._resumption is not None
+        return time.monotonic() - self._saved_s if saved else None
 
     def on_begin(self, callbacks: Sequence[Any]) -> None:
         """Before the callbacks' on_train_begin."""
@@ -180,6 +193,7 @@ class Session:
         self._stops.stop_listening()
         self._watching.stop()
         self._measuring.stop()
+        self._display.close()
         object.__setattr__(self._model, "_candle_is_durable", False)
         if self._engine.is_root:
             self._saving.abandon()

@@ -65,14 +65,15 @@ class Meter:
     def __init__(
         self, model: Any, engine: Engine, batch_size: int | None, *, on_gpu: bool = False
     ) -> None:
-        self._model, self._engine, self._batch_size = model, engine, batch_size
+        self._model, self._engine = model, engine
         self._on_gpu = on_gpu
         self._at_once = int(model.steps_per_execution)
         self._stopwatch: Stopwatch = stopwatch_of(model)
         self.phases = Phases()
         self.flops = self._stopwatch.flops
         self._outside = Waits()  # of evaluations, and of the first step
-        self._calls = 0
+        self._calls = self._all_calls = 0
+        self._rows_of_call = self._at_once * (batch_size or 0)
         self._start = self._latest = _Mark()
         self._paused_at = Waits()
 
@@ -104,6 +105,7 @@ class Meter:
     def end_step(self) -> None:
         """After the step, before the callbacks are told."""
         self._calls += 1
+        self._all_calls += 1
         self.phases.enter(CALLBACKS)
 
     def end_steps(self) -> None:
@@ -129,6 +131,10 @@ class Meter:
         passed = self._stopwatch.read() - self._paused_at
         self._outside = self._outside - (Waits() - passed)
 
+    def samples(self) -> float:
+        """Rows of this rank's training until now, or as far as they are known."""
+        return self._stopwatch.read().rows or float(self._all_calls * self._rows_of_call)
+
     def take(self) -> Spent:
         """What was done since the last time."""
         before, self._latest = self._latest, self._mark()
@@ -147,8 +153,8 @@ class Meter:
         calls, waits = other.calls - one.calls, other.waits - one.waits
         is_whole = round(waits.batches) == calls > 0
         samples = waits.rows if is_whole else None
-        if samples is None and self._batch_size:
-            samples = float(calls * self._at_once * self._batch_size)
+        if samples is None:
+            samples = float(calls * self._rows_of_call)
         return Spent(
             calls * self._at_once,
             samples or None,

@@ -45,11 +45,12 @@ def small_model(units=1, optimizer="sgd", **options):
     return candle.scale(model, **options)
 
 
-def small_fit(run, model=None, epochs=1, rows=8, callbacks=(), checkpoint=None, **how):
+def small_fit(run, model=None, epochs=1, rows=8, callbacks=(), checkpoint=None, verbose=0, **how):
     model = model or small_model()
     durable = candle.CandleCallback(run, checkpoint, **how)
     data = np.arange(3 * rows).reshape(rows, 3) / rows, np.ones((rows, 1))
-    return model.fit(*data, batch_size=4, epochs=epochs, verbose=0, callbacks=[durable, *callbacks])
+    callbacks = [durable, *callbacks]
+    return model.fit(*data, batch_size=4, epochs=epochs, verbose=verbose, callbacks=callbacks)
 
 
 def forget_fits():
