@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from keras_candle.trackers.names import make
 _LOOK_EVERY_S = 0.2
 # When nobody waits any more.
 _LINGER_S = 60.0
+# So much of a processor's time is a sign of life.
+_WORKS_S = 0.1
 _IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
@@ -45,8 +48,8 @@ class Told:
 class Claim:
     """The right to bring one run's numbers: another courier of it may still be on its way."""
 
-    def __init__(self, path: Path) -> None:
-        self._path, self._lock = path, threading.Lock()
+    def __init__(self, path: Path, progress: Callable[[], object]) -> None:
+        self._path, self._lock, self._progress = path, threading.Lock(), progress
         self._descriptor: int | None = None
 
     def wait(self) -> None:
@@ -58,6 +61,7 @@ class Claim:
                     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
                     os.close(descriptor)
+                    self._progress()
                     time.sleep(_LOOK_EVERY_S)
                     continue
                 except OSError:  # a file system without locks
@@ -76,7 +80,7 @@ class Round:
     def __init__(self, message: dict[str, Any], told: Told) -> None:
         self._told = told
         directory = Path(message["open"]["directory"])
-        self._claim = Claim(directory / ".trackers.lock")
+        self._claim = Claim(directory / ".trackers.lock", told.progress)
         self._mirrors = [
             Mirror(
                 make(name),
@@ -96,11 +100,16 @@ class Round:
             each.end(status)
         deadline_s = time.monotonic() + _LINGER_S
         waiting = list(self._mirrors)
+        worked_s = time.process_time()
         while waiting and time.monotonic() < deadline_s:
             for each in list(waiting):
                 if each.has_ended(0.02):
                     waiting.remove(each)
                     self._told.send(closed=each.name)
+            # Who imports a package or makes a database works; who waits for a server does not.
+            if time.process_time() - worked_s > _WORKS_S:
+                worked_s = time.process_time()
+                self._told.progress()
         if waiting:
             os._exit(1)
         self._claim.give_up()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
 import os
@@ -15,7 +16,7 @@ from typing import IO, Any, cast
 
 from keras_candle.trackers.base import TrackedRun
 
-_CLOSE_SILENT_S, _CLOSE_S = 5.0, 30.0
+_CLOSE_SILENT_S, _CLOSE_S, _LEAVE_S = 5.0, 30.0, 1.0
 # One for all fits of this process: importing the packages takes seconds.
 _courier: Courier | None = None
 
@@ -41,7 +42,9 @@ class Courier:
         self._tell: Callable[[str, str], None] = lambda *_: None
         self._heard = threading.Condition()
         self._heard_s, self._open, self.gone = time.monotonic(), list[str](), False
-        threading.Thread(target=self._listen, name="candle-courier", daemon=True).start()
+        self._listener = threading.Thread(target=self._listen, name="candle-courier", daemon=True)
+        self._listener.start()
+        atexit.register(self.dismiss, within_s=_LEAVE_S)
 
     def open(
         self, run: TrackedRun, names: Sequence[str], journal: Path, tell: Callable[[str, str], None]
@@ -82,11 +85,12 @@ class Courier:
         if late:
             self.dismiss()
 
-    def dismiss(self) -> None:
-        """Let it end by itself."""
+    def dismiss(self, within_s: float = 0.0) -> None:
+        """Let it end by itself; wait so long for it."""
         self.gone = True
         with contextlib.suppress(OSError):
             self._to.close()
+        self._listener.join(within_s)
 
     def _send(self, **message: Any) -> None:
         with contextlib.suppress(OSError, ValueError):
@@ -98,6 +102,9 @@ class Courier:
             for line in self._from:
                 self._take(json.loads(line))
         code = self._process.wait()
+        with contextlib.suppress(OSError):
+            self._to.close()
+        atexit.unregister(self.dismiss)
         with self._heard:
             lost, self._open, self.gone = self._open, [], True
             self._heard.notify_all()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import threading
 import time
 from contextlib import contextmanager
 
@@ -98,22 +97,17 @@ def black_hole():
 
 @contextmanager
 def mute_server():
-    """A port where a connection is taken, and then nothing comes."""
+    """A port where a connection is there at once, and then nothing comes."""
     with socket.create_server(("127.0.0.1", 0), backlog=64) as server:
-        threading.Thread(target=_take_all, args=(server,), daemon=True).start()
         yield server.getsockname()[1]
 
 
-def _take_all(server):
-    held = []
-    try:
-        while True:
-            held.append(server.accept())
-    except OSError:
-        pass
+@contextmanager
+def nobody():
+    """A port where nobody is."""
+    yield refused()
 
 
 def refused():
-    """A port where nobody is."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         return server.getsockname()[1]
