@@ -13,8 +13,8 @@ _TIME_UNITS = ((86400.0, "days"), (3600.0, "hours"), (60.0, "minutes"), (1.0, "s
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 # Values that span more than this are clearer on a logarithmic axis.
 _WIDE = 100.0
-# Beyond them an axis with some room around would not be finite.
-_LEAST, _LARGEST = 1e-140, 1e140
+# What is less is as good as zero on a logarithmic axis.
+_LEAST = 1e-140
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def fitted(values: Iterable[float], label: str = "", *, log: bool | None = None)
         label: what they are.
         log: whether it is logarithmic; by default where positive values span two decades.
     """
-    found = sorted(min(max(each, -_LARGEST), _LARGEST) for each in values)
+    found = sorted(values)
     if not found:
         return Axis(0.0, 1.0, label=label)
     low, high = found[0], found[-1]
@@ -106,7 +106,7 @@ def fitted(values: Iterable[float], label: str = "", *, log: bool | None = None)
 
 def from_zero(values: Iterable[float], label: str = "") -> Axis:
     """A linear axis from 0 to what is not negative."""
-    return Axis(0.0, 1.05 * min(max(values, default=0.0), _LARGEST) or 1.0, label=label)
+    return Axis(0.0, 1.05 * max(values, default=0.0) or 1.0, label=label)
 
 
 def of_time(seconds: Iterable[float], label: str = "time") -> Axis:

@@ -38,6 +38,11 @@ def best_so_far(search: Search) -> Markup:
     return grid(card(over_trials), over_time)
 
 
+def quality_entries() -> list[Entry]:
+    """What the colours of trials mean."""
+    return [Entry("a good trial", "q0", shape="dot"), Entry("a bad one", "q6", shape="dot")]
+
+
 def axis_of(search: Search) -> Axis:
     """On which objectives have room; those far worse than most lie at its end."""
     values = [each.objective for each in search.completed if each.objective is not None]
@@ -58,13 +63,14 @@ def _chart(search: Search, ended: list[Trial], x: Axis, where: Callable[[Trial],
             search.key(each),
         )
         for each in ended
+        if each.name in search.drawn
     )
     line = _line(search, ended, where)
     if line:
         # The best holds until the last trial.
         line.append((where(ended[-1]), line[-1][1], line[-1][2]))
     chart.line(line, "best", steps=True)
-    chart.legend = [Entry("best so far", "best"), Entry("a trial, dark is good", "q1", shape="dot")]
+    chart.legend = [Entry("best so far", "best"), *quality_entries()]
     if any(each.objective is None for each in ended):
         chart.legend.append(Entry("failed", "failed", shape="dot"))
     return chart.svg()

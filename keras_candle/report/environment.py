@@ -6,13 +6,15 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from keras_candle.report.layout import NOTHING, Cell, Row, of_text, part, table
+from keras_candle.report.layout import NOTHING, Cell, Row, facts, of_text, part, table
 from keras_candle.report.markup import Markup, element
 from keras_candle.report.reading import table as object_of
 from keras_candle.report.run import Run
 
 # What a program was asked to do; the rest of config.json tells where it ran.
 _ASKED = ("callback", "scalable", "fit")
+# What each run has for itself.
+_OWN = ("directory", "callback.run_directory")
 _LONGEST = 120
 
 
@@ -64,7 +66,7 @@ def _flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
     if isinstance(value, dict) and value:
         for key, each in value.items():
             yield from _flat(each, f"{name}.{key}" if name else str(key))
-    elif value is not None:
+    elif value is not None and name:
         yield name, _told(value)
 
 
@@ -75,12 +77,15 @@ def _told(value: Any) -> str:
 
 
 def _table(runs: Sequence[Run], columns: Sequence[dict[str, str]]) -> Markup:
+    if len(runs) == 1:
+        told = columns[0].items()
+        return facts((name, of_text(each, _LONGEST)) for name, each in told if each != NOTHING)
     rows = []
     for name in dict.fromkeys(name for column in columns for name in column):
         values = [column.get(name, NOTHING) for column in columns]
         if set(values) == {NOTHING}:
             continue
-        differs = len(set(values)) > 1 and name != "directory"
+        differs = len(set(values)) > 1 and name not in _OWN
         cells = [Cell(name), *[of_text(each, _LONGEST) for each in values]]
         rows.append(Row(cells, style="differs" if differs else None))
     return table(("", *[run.name for run in runs]), rows, style="facts") if rows else Markup("")

@@ -85,6 +85,7 @@ def _chart(search: Search, name: str, value: Value, sign: int) -> Markup | None:
         (cost, each.objective or 0.0, "c2" if place in on_front else f"hollow {quality[each.name]}",
          words[place], search.key(each))
         for place, (each, cost) in enumerate(told)
+        if place in on_front or each.name in search.drawn
     )  # fmt: skip
     chart.legend = [
         Entry(f"on the front ({len(front)})", "c2", shape="dot"),

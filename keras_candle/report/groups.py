@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from collections import defaultdict
 
 from keras_candle.report.axes import Categories, of_time
 from keras_candle.report.chart import Chart
 from keras_candle.report.layout import card, part
 from keras_candle.report.markup import Markup
-from keras_candle.report.quantities import duration, percent
+from keras_candle.report.quantities import duration, moment, percent
 from keras_candle.report.trials import Search, Trial
 
-_MOST_GROUPS, _MOST_TRIALS = 64, 2000
+_MOST_GROUPS = 64
 
 
 def groups(search: Search) -> Markup:
@@ -48,12 +47,12 @@ def _chart(search: Search, lanes: dict[int, list[Trial]], first_s: float) -> Mar
         width=1148,
         height=max(40.0, 22.0 * len(names)),
     )
-    quality, most = search.quality, max(_MOST_TRIALS // len(lanes), 1)
+    quality = search.quality
     for group, trials in lanes.items():
-        for each in trials[-most:]:
+        for each in (each for each in trials if each.name in search.drawn):
             begin = (each.started_s or first_s) - first_s
             ended = max((each.ended_s or last_s) - first_s, begin)
-            took = duration(ended - begin) if each.ended_s else f"since {_clock(each.started_s)}"
+            took = duration(ended - begin) if each.ended_s else f"since {moment(begin + first_s)}"
             style = quality.get(each.name, "c7 faint")
             told = f"{search.told(each)}\n{took}"
             chart.bar((begin, ended), names[group], style, told, search.key(each))
@@ -62,7 +61,3 @@ def _chart(search: Search, lanes: dict[int, list[Trial]], first_s: float) -> Mar
 
 def _busy_s(trials: list[Trial]) -> float:
     return sum((each.ended_s or 0.0) - (each.started_s or 0.0) for each in trials if each.ended_s)
-
-
-def _clock(time_s: float | None) -> str:
-    return time.strftime("%H:%M:%S", time.localtime(time_s))

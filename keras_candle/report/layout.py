@@ -158,6 +158,19 @@ def views(**named: Markup) -> Markup:
     return element("div", element("div", class_="views"), *shown)
 
 
+def facts(pairs: Iterable[tuple[object, Cell]]) -> Markup:
+    """What is told of one thing, as many side by side as fit.
+
+    Args:
+        pairs: the name of each, and what it is.
+    """
+    found = [
+        element("div", element("dt", name), element("dd", cell.text, title=cell.title))
+        for name, cell in pairs
+    ]
+    return element("dl", *found, class_="card") if found else Markup("")
+
+
 def tiles(*pairs: tuple[object, object] | None) -> Markup:
     """Large figures, each with what it is beneath it."""
     found = [

@@ -13,10 +13,10 @@ from keras_candle.report.markup import Markup, element, joined, shortened
 from keras_candle.report.scales import place_of, scale_of, written
 from keras_candle.report.trials import Search, Trial
 
-_WIDTH, _HEIGHT, _TOP, _SIDE = 1148.0, 300.0, 64.0, 50.0
+_WIDTH, _HEIGHT, _TOP, _SIDE = 1148.0, 300.0, 64.0, 70.0
 # Beneath an axis, where the lines of trials go that don't have its hyperparameter.
 _NOT_ACTIVE = 24.0
-_MOST_AXES, _MOST_TRIALS = 12, 1000
+_MOST_AXES = 12
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def parallel(search: Search) -> Markup:
 
     The axes stand by importance, so that those which matter are beside the objective.
     """
-    whole = search.completed[:_MOST_TRIALS]
+    whole = [each for each in search.completed if each.name in search.drawn]
     chosen = [
         each
         for each in by_importance(search)
@@ -70,8 +70,6 @@ def parallel(search: Search) -> Markup:
     title = "parallel coordinates, the most important beside the objective"
     if len(chosen) > _MOST_AXES:
         title += f"; {len(chosen) - _MOST_AXES} hyperparameters are left out"
-    if len(search.completed) > _MOST_TRIALS:
-        title += f"; the best {_MOST_TRIALS} trials"
     return card(_svg(title, _lines(search, whole, axes), axes, gap))
 
 

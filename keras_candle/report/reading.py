@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
 # A journal of a million epochs is shorter; more would be no journal.
 _LARGEST_BYTES = 512 << 20
+# What is larger is as good as infinite, and its square or its sum with others would be.
+_LARGEST = 1e100
 
 
 def json_of(path: Path, missing: list[str]) -> dict[str, Any]:
@@ -64,7 +65,7 @@ def lines_of(path: Path, missing: list[str]) -> list[dict[str, Any]]:
 
 
 def number(value: object) -> float | None:
-    """A finite number as a float; None for everything else.
+    """A number as a float; None for everything else, and for one that no axis can hold.
 
     Example:
         >>> number(3), number(True), number("3"), number(float("nan"))
@@ -76,7 +77,7 @@ def number(value: object) -> float | None:
         found = float(value)
     except OverflowError:
         return None
-    return found if math.isfinite(found) else None
+    return found if abs(found) <= _LARGEST else None
 
 
 def numbers(value: object) -> dict[str, float]:

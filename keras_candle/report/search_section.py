@@ -42,7 +42,13 @@ def _lead(search: Search) -> str:
         f"{each.name} ({'less' if each.smaller_is_better else 'more'} is better)"
         for each in search.objectives
     )
-    return f"{counted(len(search.parameters), 'hyperparameter')}, searched for {ways}."
+    drawn = len(search.drawn)
+    some = (
+        f" The charts show {drawn} trials, the best among them."
+        if drawn < len(search.trials)
+        else ""
+    )
+    return f"{counted(len(search.parameters), 'hyperparameter')}, searched for {ways}.{some}"
 
 
 def _tiles(search: Search) -> Markup:

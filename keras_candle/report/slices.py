@@ -11,7 +11,7 @@ from keras_candle.report.markup import Markup
 from keras_candle.report.scales import place_of, scale_of, written
 from keras_candle.report.trials import Parameter, Search
 
-_MOST, _MOST_TRIALS = 8, 1000
+_MOST = 8
 _GOLDEN = 0.6180339887
 
 
@@ -29,7 +29,8 @@ def slices(search: Search) -> Markup:
 
 def _chart(search: Search, parameter: Parameter) -> Markup | None:
     name, quality = parameter.name, search.quality
-    told = [each for each in search.completed if name in each.values][:_MOST_TRIALS]
+    shown = [each for each in search.completed if each.name in search.drawn]
+    told = [each for each in shown if name in each.values]
     if len({written(each.values[name]) for each in told}) < 2:
         return None
     scale = scale_of(parameter, [each.values[name] for each in told])

@@ -40,9 +40,10 @@ def speed(runs: Sequence[Run]) -> Markup:
             card(_throughput(runs)),
             card(_split_over_epochs(alone) if alone else None),
             card(_by_rank(alone) if alone else None),
-            card(_split(runs)),
+            card(_split(runs), wide=alone is not None),
         ),
         speed_table(runs),
+        lead=alone.performance.get("verdict") if alone else None,
     )
 
 
@@ -102,7 +103,8 @@ def _split(runs: Sequence[Run]) -> Markup | None:
     lanes = Categories(tuple(reversed(told)))
     whole = max(1.0, *(sum(shares.values()) for shares in told.values()))
     height = max(34.0, 30.0 * len(told))
-    chart = Chart("where a step's time goes", _percent_axis(whole), lanes, height=height)
+    chart = Chart("where a step's time goes", _percent_axis(whole), lanes, height=height,
+                  width=1148.0 if len(runs) == 1 else 560.0)  # fmt: skip
     for name, shares in told.items():
         begin = 0.0
         for share, part_of in shares.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from keras_candle.report.layout import NOTHING, Cell, Row, of_text, table
+from keras_candle.report.layout import NOTHING, Cell, Row, facts, of_text, table
 from keras_candle.report.markup import Markup, element, joined
 from keras_candle.report.quantities import duration, exact, memory, percent, short
 from keras_candle.report.reading import number
@@ -21,9 +21,10 @@ def _per_second(value: float) -> str:
     return f"{short(value)}/s"
 
 
+_LIMIT = "what limits it"
 # Where it stands in performance.json, what the table calls it, how its number is written.
 _FIGURES: tuple[tuple[str, str, Callable[[float], str]], ...] = (
-    ("verdict", "what limits it", str),
+    ("verdict", _LIMIT, str),
     ("samples_per_s", "samples/s, all ranks", short),
     ("scaling_efficiency", "scaling efficiency", percent),
     ("step_ms.p50", "step, median", _ms),
@@ -70,6 +71,10 @@ def speed_table(runs: Sequence[Run]) -> Markup:
     rows += [Row([Cell(path), *[_cell(run, path, short) for run in told]]) for path in others]
     if not rows:
         return Markup("")
+    if len(runs) == 1:
+        # What limits it stands above.
+        pairs = ((row.cells[0].text, row.cells[1]) for row in rows if row.cells[0].text != _LIMIT)
+        return joined(facts(pairs), _measured(told))
     return joined(table(("", *[run.name for run in told]), rows, style="facts"), _measured(told))
 
 

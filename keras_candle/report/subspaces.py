@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 
 from keras_candle.report.axes import Categories, counting
+from keras_candle.report.best_so_far import quality_entries
 from keras_candle.report.chart import Chart
 from keras_candle.report.layout import NOTHING, Cell, Row, card, of_number, part, table
+from keras_candle.report.legend import Entry
 from keras_candle.report.markup import Markup, joined
 from keras_candle.report.quantities import percent
 from keras_candle.report.trials import FAILED, Search, Trial
@@ -41,19 +43,20 @@ def _chart(search: Search, found: dict[int, list[Trial]]) -> Markup | None:
     if not places:
         return None
     chart = Chart(
-        "which subspace was tried when; dark is good",
+        "which subspace was tried when",
         counting(len(places), "trials that have ended"),
         Categories(tuple(map(_name, reversed(shown)))),
         width=1148,
         height=max(60.0, 20.0 * len(shown)),
     )
+    chart.legend = [Entry("the best trial", "best", shape="dot"), *quality_entries()]
     quality, best = search.quality, search.completed[:1]
     chart.dots(
         (places[each.name], _name(subspace), "best" if each in best else quality[each.name],
          search.told(each), search.key(each))
         for subspace in shown
         for each in found[subspace]
-        if each.name in places
+        if each.name in places and each.name in search.drawn
     )  # fmt: skip
     return chart.svg()
 

@@ -11,6 +11,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+from keras_candle.report.effects import effects_of
 from keras_candle.report.reading import json_of, lines_of, number, numbers, rows, table
 from keras_candle.report.trials import COMPLETED, INTERACTIONS, Objective, Parameter, Search, Trial
 
@@ -44,7 +45,6 @@ def read_search(path: Path, name: str, number_of_search: int = 0) -> Search:
     identity = table(asked.get("search"))
     _take_objectives(search, identity.get("objective"), insight)
     search.cost = str(identity.get("cost") or "cost")
-    search.importance = _importance(insight)
     lines = [
         line
         for journal in sorted((path / JOURNALS).glob("*.jsonl"))
@@ -59,6 +59,8 @@ def read_search(path: Path, name: str, number_of_search: int = 0) -> Search:
     space = asked.get("space") or table(oracle.get("hyperparameters")).get("space")
     found = [row for line in lines for row in rows(line.get("hyperparameters"))]
     search.parameters = _parameters([*rows(space), *found], search.trials)
+    forest = _importance(insight)
+    search.importance, search.forest_told = forest or effects_of(search), bool(forest)
     return search
 
 

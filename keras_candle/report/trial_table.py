@@ -64,7 +64,7 @@ def _columns(search: Search) -> list[tuple[str, _CellOf]]:
     """What every search tells of a trial, where this one does."""
 
     def objective(place: int) -> _CellOf:
-        return lambda each: of_number(each.objectives[place])
+        return lambda each: _objective(each.objectives[place])
 
     def took(each: Trial) -> Cell:
         if each.started_s is None or each.ended_s is None:
@@ -84,6 +84,11 @@ def _columns(search: Search) -> list[tuple[str, _CellOf]]:
         if any(cell(each).value is not None for each in search.trials)
     ]
     return columns
+
+
+def _objective(value: float | None) -> Cell:
+    """With more digits than others: the best ones are close to each other."""
+    return of_number(value, None if value is None else short(value, 6))
 
 
 def _measured(search: Search) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from keras_candle.report.quantities import exact
 COMPLETED, FAILED = "COMPLETED", "FAILED"
 # What no hyperparameter explains by itself, among the parts that matter.
 INTERACTIONS = "interactions"
+# With more trials the charts would be slow, and black.
+MOST_DRAWN = 1000
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ class Trial:
 
 @dataclass
 class Search:
-    """One search.
+    """One search; its lists don't change once it was read.
 
     Attributes:
         path: its folder.
@@ -85,7 +88,8 @@ class Search:
         cost: the name of what is counted as cost.
         parameters: of its space, and others that its trials have, in order.
         trials: by their names.
-        importance: name to part of the variance; empty where it is not known.
+        importance: name to part of the variance, the largest first; empty where it is not known.
+        forest_told: whether that is what the search's forest tells, else each one's effect alone.
         missing: sentences on what could not be read.
     """
 
@@ -97,9 +101,10 @@ class Search:
     parameters: list[Parameter] = field(default_factory=list)
     trials: list[Trial] = field(default_factory=list)
     importance: dict[str, float] = field(default_factory=dict)
+    forest_told: bool = False
     missing: list[str] = field(default_factory=list)
 
-    @property
+    @cached_property
     def completed(self) -> list[Trial]:
         """The trials with a result, the best first."""
         sign = self.objectives[0].sign()
@@ -124,26 +129,37 @@ class Search:
         """By which the page's script knows a trial."""
         return f"{self.number}:{trial.name}"
 
-    @property
+    @cached_property
+    def drawn(self) -> frozenset[str]:
+        """The trials that charts show: all, or of very many the best and some of the others."""
+        if len(self.trials) <= MOST_DRAWN:
+            return frozenset(each.name for each in self.trials)
+        best = [each.name for each in self.completed[: MOST_DRAWN // 2]]
+        chosen = set(best)
+        others = [each.name for each in self.trials if each.name not in chosen]
+        every = -(-len(others) // (MOST_DRAWN - len(best)))
+        return frozenset([*best, *others[::every]])
+
+    @cached_property
     def quality(self) -> dict[str, str]:
         """The style in which each trial is drawn, by name: from q0, the best eighth, to q7."""
         whole = self.completed
         styles = {each.name: f"q{8 * place // len(whole)}" for place, each in enumerate(whole)}
         return {**dict.fromkeys((each.name for each in self.failed), "failed"), **styles}
 
-    @property
+    @cached_property
     def first_s(self) -> float | None:
         """When its first trial began, in seconds since the epoch; None where nothing tells."""
         return min(
             (each.started_s for each in self.trials if each.started_s is not None), default=None
         )
 
-    @property
+    @cached_property
     def failed(self) -> list[Trial]:
         """Those that failed."""
         return [each for each in self.trials if each.status == FAILED]
 
-    @property
+    @cached_property
     def ended(self) -> list[Trial]:
         """The trials that gave a result or failed, by the time of their end, else by name."""
         over = [each for each in self.trials if each.objective is not None or each.status == FAILED]

@@ -56,13 +56,14 @@ class Page(HTMLParser):
 
     Attributes:
         elements: (tag, attributes) in their order.
-        rows: of each table, the texts of its cells.
+        tables: the texts and attributes of their cells, row by row.
+        facts: what stands in pairs of a name and its value.
     """
 
     def __init__(self, text):
         super().__init__()
         self.elements, self.text, self._path = [], "", []
-        self.tables = []
+        self.tables, self.facts = [], {}
         self.feed(text)
 
     def handle_starttag(self, tag, attrs):
@@ -72,6 +73,8 @@ class Page(HTMLParser):
             self.tables.append([])
         elif tag == "tr":
             self.tables[-1].append([])
+        elif tag == "dt":
+            self._name = ""
         elif tag in ("td", "th"):
             self.tables[-1][-1].append(["", dict(attrs)])
 
@@ -83,6 +86,10 @@ class Page(HTMLParser):
         if "script" in self._path or "style" in self._path:
             return
         self.text += data
+        if self._path[-1:] == ["dt"]:
+            self._name += data
+        elif self._path[-1:] == ["dd"]:
+            self.facts[self._name] = self.facts.get(self._name, "") + data
         if self._path and self._path[-1] != "title" and {"td", "th"} & set(self._path):
             self.tables[-1][-1][-1][0] += data
 

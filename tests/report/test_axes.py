@@ -12,8 +12,8 @@ from keras_candle.report.naming import names_of
 
 RANDOM = random.Random(0)  # noqa: S311
 SPREADS = [
-    [0.0], [1e-12], [-3.0, 5e9], [1e-7, 1e3], [5.0, 5.0 + 1e-12], [0.0, 1e-300], [-1e300, 1e300],
-    [1e-320, 1e300], [1.0, 1.009], [7e15, 7e15 + 2],
+    [0.0], [1e-12], [-3.0, 5e9], [1e-7, 1e3], [5.0, 5.0 + 1e-12], [0.0, 1e-300], [-1e100, 1e100],
+    [1e-320, 1e100], [1.0, 1.009], [7e15, 7e15 + 2],
     *[[RANDOM.uniform(-1, 1) * 10 ** RANDOM.randint(-9, 9) for _ in range(9)] for _ in range(40)],
 ]  # fmt: skip
 

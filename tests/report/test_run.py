@@ -55,11 +55,19 @@ def test_starts_and_checkpoints_are_on_the_time_line(run):
 
 def test_the_environment_is_told(run):
     config, page = json.loads((run / "config.json").read_text()), cases.page_of(run)
-    rows = {row[0][0]: row[1][0] for table in page.tables for row in table if len(row) == 2}
     for name, version in config["versions"].items():
-        assert rows[name] == version
-    assert rows["fit.batch_size"] == "8"
-    assert rows["directory"] == str(run)
+        assert page.facts[name] == version
+    assert page.facts["fit.batch_size"] == "8"
+    assert page.facts["directory"] == str(run)
+
+
+def test_what_differs_between_runs_is_marked(run, copied):
+    config = json.loads((run / "config.json").read_text())
+    config["versions"]["keras"] = "3.7.0"
+    (copied / "config.json").write_text(json.dumps(config))
+    page = cases.page_of(run, copied)
+    assert len(page.marks("tr", "differs")) == 1
+    assert "3.7.0" in page.text
 
 
 def test_several_runs_stand_side_by_side(run, tmp_path):
