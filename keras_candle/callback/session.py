@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from keras_candle.callback import others
@@ -13,17 +13,14 @@ from keras_candle.callback.display import Display
 from keras_candle.callback.measuring import Measuring
 from keras_candle.callback.options import Checkpoint, Limits
 from keras_candle.callback.progress import Progress
-from keras_candle.callback.randomness import random_state
-from keras_candle.callback.rank_state import rank_state
 from keras_candle.callback.restoring import (
     Resumption,
     identity_of,
-    iterations_of,
-    schedule_position,
 )
 from keras_candle.callback.run import Run
 from keras_candle.callback.saving import Saving
 from keras_candle.callback.stops import Stops, name_of
+from keras_candle.callback.taking import Taking
 from keras_candle.callback.watching import Watching
 from keras_candle.errors import EXIT_RUN_AGAIN
 from keras_candle.watchdog import board
@@ -56,17 +53,12 @@ class Session:
         self._saving = Saving(run, options, model)
         self._stops = Stops(run.engine, limits.walltime, self._saving)
         self._watching = Watching(run.engine, limits.stall_timeout, run.directory.path)
-        self._callbacks: Sequence[Any] = ()
-        self._marks: others.Marks = []
+        self._taking = Taking(run, model, options, self._saving, resumption)
+        self._at_close: list[Callable[[], None]] = []
         self._progress = Progress(None, None)
         self._epochs = 0
-        self._saved_step = -1
-        self._saved_s = time.monotonic()
         self._resumption = resumption
         self.start = resumption.start if resumption else None
-        for value, step in resumption.state["best"] if resumption else ():
-            self._saving.note_best(value, step)
-        self._chain = list(resumption.state["chain"]) if resumption else []
 
     def arrange(self, given: dict[str, Any]) -> None:
         """Put the session's list of callbacks into the arguments of `fit`."""
@@ -74,26 +66,26 @@ class Session:
         self._epochs, self._tells = given["epochs"], given["verbose"] != 0
         self._progress = Progress(adapter, given["steps_per_epoch"], step=self._run.first_step)
         self._progress.epoch = given["initial_epoch"]
-        self._measuring = Measuring(self._run, self._model, adapter.batch_size)
+        self._measuring = measuring = Measuring(self._run, self._model, adapter.batch_size)
         self._data = DataState(adapter)
-        self._identity = {**self._run.identity, **identity_of(self._model, adapter)}
+        identity = {**self._run.identity, **identity_of(self._model, adapter)}
         if self._resumption:
-            self._resumption.prepare(given, self._progress, self._identity)
-        self._saved_step = self._progress.step
-        self._chain.append({"step": self._progress.step, "ranks": self._engine.size})
+            self._resumption.prepare(given, self._progress, identity)
+        self._taking.begin(self._progress, self._data, identity, self._epochs)
         object.__setattr__(self._model, "_candle_is_durable", True)
         steps = given["steps_per_epoch"] or adapter.num_batches
-        self._display = Display(
+        display = Display(
             given["epochs"],
             steps,
             given["verbose"],
-            samples=lambda: self._engine.size * self._measuring.meter.samples(),
-            checkpoint_age_s=self._checkpoint_age_s,
+            samples=lambda: self._engine.size * measuring.meter.samples(),
+            checkpoint_age_s=self._taking.age_s,
         )
+        self._at_close = [measuring.stop, display.close]
         given["callbacks"] = DurableCallbackList(
             self,
-            self._measuring.meter,
-            self._display,
+            measuring.meter,
+            display,
             listed(given["callbacks"]),
             self._model.steps_per_execution,
             add_history=True,
@@ -103,13 +95,9 @@ class Session:
             model=self._model,
         )
 
-    def _checkpoint_age_s(self) -> float | None:
-        saved = self._saved_step > self._chain[-1]["step"] or self._resumption is not None
-        return time.monotonic() - self._saved_s if saved else None
-
     def on_begin(self, callbacks: Sequence[Any]) -> None:
         """Before the callbacks' on_train_begin."""
-        self._callbacks, self._marks = callbacks, others.marks_of(callbacks)
+        self._taking.callbacks, self._taking.marks = callbacks, others.marks_of(callbacks)
         if self._resumption:
             others.let_files_go_on(callbacks, self._resumption.state["callbacks"])
 
@@ -122,7 +110,7 @@ class Session:
         self._measuring.begin(self._progress.step)
         if self._resumption is None:
             return 0
-        self._resumption.put_back(self._callbacks, self._data)
+        self._resumption.put_back(self._taking.callbacks, self._data)
         self._run.note("resume", step=self._progress.step, ranks=self._engine.size)
         return self._progress.left_out
 
@@ -148,20 +136,20 @@ class Session:
         self.beat(board.BETWEEN_STEPS)
         self._run.tell(before, progress.step)
         if self._options.due_by_steps(before, progress.step):
-            self._save()
+            self._taking.take(self._progress)
         if self._stops.due(progress.step):
             self._ask()
 
     def _ask(self) -> None:
         every_s = self._options.every_seconds
-        due = every_s is not None and time.monotonic() - self._saved_s >= every_s
+        due = every_s is not None and time.monotonic() - self._taking.when_s >= every_s
         wish = self._stops.ask(self._progress, save=due)
         if wish.failed:
             self._run.on_root(self._saving.check)
         if wish.stop:
             self._stop(wish.stop)
         elif wish.save:
-            self._save()
+            self._taking.take(self._progress)
 
     def on_epoch_over(self, epoch: int, logs: dict[str, Any]) -> None:
         """After the callbacks' on_epoch_end."""
@@ -176,7 +164,7 @@ class Session:
         due = self._options.due_by_epochs(epoch + 1)
         improves = bool(self._run.engine.broadcast(self._saving.improves(values)))
         if finished or due or improves:
-            self._save(finished=finished, logs=values)
+            self._taking.take(self._progress, finished=finished, logs=values)
         if not finished:
             self._ask()
 
@@ -192,16 +180,16 @@ class Session:
         """Give back what the session holds, however the fit ended."""
         self._stops.stop_listening()
         self._watching.stop()
-        self._measuring.stop()
-        self._display.close()
+        for each in self._at_close:
+            each()
         object.__setattr__(self._model, "_candle_is_durable", False)
         if self._engine.is_root:
             self._saving.abandon()
 
     def _stop(self, reason: int) -> None:
         """Save, and end the program with the code for "run me again"."""
-        if self._saved_step != self._progress.step:
-            self._save()
+        if self._taking.step != self._progress.step:
+            self._taking.take(self._progress)
         self._watching.stop()
         self._run.on_root(self._saving.wait)
         self._measuring.write()
@@ -213,51 +201,3 @@ class Session:
         )
         self._engine.barrier()
         raise SystemExit(EXIT_RUN_AGAIN)
-
-    def _save(self, *, finished: bool = False, logs: dict[str, Any] | None = None) -> None:
-        progress, engine = self._progress, self._engine
-        own = {
-            "model": rank_state(self._model, engine),
-            "callbacks": others.own_states(self._callbacks, self._marks),
-            "random": random_state(),
-            "data": self._data.take(in_epoch=progress.in_epoch > 0),
-        }
-        of_ranks = engine.gather_objects(own)
-        self._saved_step, self._saved_s = progress.step, time.monotonic()
-        position = progress.position().to_json()
-        self._run.on_root(lambda: self._write(of_ranks, position, finished, logs or {}))
-
-    def _write(
-        self,
-        of_ranks: list[dict[str, Any]],
-        position: dict[str, Any],
-        finished: bool,
-        logs: dict[str, Any],
-    ) -> None:
-        progress, monitor = self._progress, self._options.monitor
-        if monitor in logs:
-            self._saving.note_best(float(logs[monitor]), progress.step)
-        iterations = iterations_of(self._model)
-        state = {
-            "fit": self._run.fit,
-            "step": progress.step,
-            "epoch": progress.epoch,
-            "in_epoch": progress.in_epoch,
-            "epochs": self._epochs,
-            "finished": finished,
-            "ends": [*self._run.ends, progress.step],
-            "position": position,
-            "can_go_on": progress.can_go_on,
-            "before_epoch": progress.before_epoch,
-            "schedule_position": schedule_position(self._model),
-            "schedule_iterations": iterations,
-            "ranks": self._engine.size,
-            "chain": self._chain,
-            "identity": self._identity,
-            "best": self._saving.best,
-            "monitor": {name: value for name, value in logs.items() if name == monitor},
-            "callbacks": others.shared_states(self._callbacks),
-            "trackers": self._run.trackers,
-            "privacy": None,
-        }
-        self._saving.save(progress.step, state, of_ranks, self._run.ends)
