@@ -54,7 +54,9 @@ class Wandb(Tracker):
         if self._mode == "online":
             try:
                 _be_ready()
-                return int(self._open().step) - 1
+                held = int(self._open().starting_step) - 1
+                self._set_aside(held)
+                return held
             except Exception as cause:
                 self._go_offline(cause)
         return last_step(self._folder, run.id)
@@ -101,6 +103,12 @@ class Wandb(Tracker):
                 settings=self._package.Settings(**settings),
             )
         return self._live
+
+    def _set_aside(self, held: int) -> None:
+        """Rename what was kept offline and never sent: it is sent now, and must not be twice."""
+        if held < last_step(self._folder, self._run.id):
+            for path in self._folder.glob(f"offline-run-*-{self._run.id}*"):
+                path.rename(path.with_name(f"sent-{path.name}"))
 
     def _go_offline(self, cause: Exception) -> None:
         self._mode = "offline"
