@@ -85,12 +85,13 @@ class EpochTimes(keras.callbacks.Callback):  # type: ignore[misc]
         self.seconds.append(time.perf_counter() - self._begin)
 
 
-def train(dataset: str, epochs: int) -> dict[str, Any]:
+def train(dataset: str, epochs: int, runs: Path | None = None) -> dict[str, Any]:
     """Train once.
 
     Args:
         dataset: one of `DATASETS`.
         epochs: how often to go through it; at least 2, as the first one is not timed.
+        runs: where its run directory is made, of which `candle report` tells.
 
     Returns:
         What `candle demo` shows of it.
@@ -99,10 +100,15 @@ def train(dataset: str, epochs: int) -> dict[str, Any]:
     begin = time.perf_counter()
     (x, y, x_test, y_test), network = DATASETS[dataset]()
     model, times = build_model(network), EpochTimes()
-    model.fit(x, y, batch_size=32, epochs=epochs, verbose=2, callbacks=[times])
+    engine = candle.engine.current()
+    callbacks: list[Any] = [times]
+    if runs is not None:
+        # Saved at the end only: the epochs are timed.
+        run = runs / f"{dataset} on {engine.size} ({engine.name})"
+        callbacks.append(candle.CandleCallback(run, candle.Checkpoint(None, keep_best=0)))
+    model.fit(x, y, batch_size=32, epochs=epochs, verbose=2, callbacks=callbacks)
     _, accuracy = model.evaluate(x_test, y_test, verbose=0)
     weights = hashlib.sha256(b"".join(np.asarray(each).tobytes() for each in model.get_weights()))
-    engine = candle.engine.current()
     return {
         "dataset": dataset,
         "engine": engine.name,
@@ -121,11 +127,12 @@ def main() -> int:
     parser.add_argument("--engine", default="auto")
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--json", type=Path, help="where the root writes the results")
+    parser.add_argument("--runs", type=Path, help="where the run directories go; none by default")
     options = parser.parse_args()
     if options.epochs < 2:
         raise CandleError(f"--epochs {options.epochs}, expected 2 or more.")
     engine = candle.engine.start(options.engine)
-    results = [train(dataset, options.epochs) for dataset in options.dataset]
+    results = [train(dataset, options.epochs, options.runs) for dataset in options.dataset]
     if engine.is_root and options.json:
         options.json.write_text(json.dumps(results))
     return 0

@@ -63,21 +63,42 @@ def run(options: argparse.Namespace) -> int:
     engines = _engines(options.engine)
     datasets = (options.dataset,) if options.dataset else DATASETS
     print(HEAD, flush=True)
+    with tempfile.TemporaryDirectory() as runs:
+        all_well = _compare(engines, datasets, Path(runs))
+        print(
+            "\nEvery rank ended with the same weights."
+            if all_well
+            else "\nNot all is well: see the rows above, and `candle doctor`."
+        )
+        report(Path(runs))
+    return 0 if all_well else 1
+
+
+def _compare(engines: Sequence[str], datasets: Sequence[str], runs: Path) -> bool:
     # On one rank no engine is needed, so one measurement stands beside all engines.
-    alone = train(datasets, "single", 1)
+    alone = train(datasets, "single", 1, runs)
     all_well = True
     for engine in engines:
-        together = train(datasets, engine, 2)
+        together = train(datasets, engine, 2, runs)
         for dataset in datasets:
             both = (alone.get(dataset), together.get(dataset))
             print(row(dataset, engine, *both), flush=True)
             all_well &= all(each is not None and each.weights_equal for each in both)
-    print(
-        "\nEvery rank ended with the same weights."
-        if all_well
-        else "\nNot all is well: see the rows above, and `candle doctor`."
-    )
-    return 0 if all_well else 1
+    return all_well
+
+
+def report(runs: Path) -> None:
+    """Writes the report of the trainings, and prints where it lies.
+
+    Args:
+        runs: where their run directories are.
+    """
+    from keras_candle.report import write_report
+
+    found = sorted(each for each in runs.iterdir() if (each / "journal.jsonl").is_file())
+    if found:
+        page = Path(tempfile.mkdtemp(prefix="candle-demo-"), "report.html")
+        print(f"Their curves, speed and environment: {write_report(found, page)[0]}")
 
 
 def _engines(asked: str | None) -> tuple[str, ...]:
@@ -89,13 +110,16 @@ def _engines(asked: str | None) -> tuple[str, ...]:
     return ("mpi",)
 
 
-def train(datasets: Sequence[str], engine: str, size: int) -> dict[str, Training]:
+def train(
+    datasets: Sequence[str], engine: str, size: int, runs: Path | None = None
+) -> dict[str, Training]:
     """One job that trains on each data set in turn: starting one takes longer than a training.
 
     Args:
         datasets: of DATASETS.
         engine: one of ENGINES, or "single" for one rank.
         size: number of ranks.
+        runs: where the run directories are made; none without.
 
     Returns:
         What root wrote down for each data set; nothing when the job failed, which it has said
@@ -106,6 +130,8 @@ def train(datasets: Sequence[str], engine: str, size: int) -> dict[str, Training
         program = (*PROGRAM, "--dataset", *datasets, "--engine", engine)
         calm = {"TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2")}
         arguments = (*program, "--json", str(result))
+        if runs is not None:
+            arguments += ("--runs", str(runs))
         job = Job(size, arguments, engine=engine, variables=calm)
         said: list[bytes] = []
         exit_code = Launcher(job, said.append).run(printed.fileno(), _TIMEOUT_S)

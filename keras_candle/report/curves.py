@@ -16,7 +16,7 @@ from keras_candle.report.run import Epoch, Run
 _VALIDATION = "val_"
 _MOST = 24
 # What a reader looks for first, and last.
-_FIRST, _LAST = ("loss", "accuracy"), ("learning_rate", "lr")
+_FIRST, _LAST = ("loss", "accuracy"), ("learning_rate", "lr", "effective_learning_rate")
 
 
 def curves(runs: Sequence[Run]) -> Markup:
@@ -70,7 +70,8 @@ def _chart(runs: Sequence[Run], name: str, *, over_time: bool) -> Markup:
     chart = Chart(name, x, _y(values, sign))
     for run in runs:
         _draw(chart, run, name, where, alone=len(runs) == 1)
-    chart.legend = entries_of(runs)
+    told = [run for run in runs if {name, _VALIDATION + name} & set(run.metrics)]
+    chart.legend = entries_of(told) if len(runs) > 1 else []
     if len(runs) == 1 and _VALIDATION + name in runs[0].metrics:
         chart.legend = [Entry(name, "c0 train"), Entry(_VALIDATION + name, "c1")]
     return chart.svg()

@@ -14,9 +14,8 @@ _MOST_NAMED = 12
 
 
 def entries_of(runs: Sequence[Run]) -> list[Entry]:
-    """A legend of runs; none where there is one alone."""
-    named = runs[:_MOST_NAMED] if len(runs) > 1 else ()
-    return [Entry(each.name, each.colour, each.key) for each in named]
+    """A legend of runs."""
+    return [Entry(each.name, each.colour, each.key) for each in runs[:_MOST_NAMED]]
 
 
 def overview(runs: Sequence[Run]) -> Markup:

@@ -58,7 +58,7 @@ def _throughput(runs: Sequence[Run]) -> Markup | None:
     chart = Chart(title, counting(last, "epoch"), from_zero(values))
     for run, points in zip(runs, series, strict=True):
         chart.line(points, run.colour, run.key)
-    chart.legend = entries_of(runs)
+    chart.legend = entries_of(runs) if len(runs) > 1 else []
     return chart.svg()
 
 

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,16 @@ def test_the_demo_reads_what_root_wrote_down(monkeypatch, tmp_path, code, told):
     )
     monkeypatch.setattr(demo, "PROGRAM", (str(program),))
     assert demo.train(["digits"], "single", 1) == told
+
+
+def test_the_demo_ends_with_its_report(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    line = {"time_s": 1e9, "event": "epoch", "fit": 0, "epoch": 1, "step": 3, "logs": {"loss": 1.5}}
+    (tmp_path / "runs/digits on 2 (mpi)").mkdir(parents=True)
+    (tmp_path / "runs/digits on 2 (mpi)/journal.jsonl").write_text(json.dumps(line))
+    demo.report(tmp_path / "runs")
+    page = Path(capsys.readouterr().out.split()[-1])
+    assert "digits on 2 (mpi)" in page.read_text()
 
 
 @pytest.mark.parametrize(
