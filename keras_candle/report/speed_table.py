@@ -27,6 +27,7 @@ _FIGURES: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     ("verdict", _LIMIT, str),
     ("samples_per_s", "samples/s, all ranks", short),
     ("scaling_efficiency", "scaling efficiency", percent),
+    ("scaling_from", "compared with", str),
     ("step_ms.p50", "step, median", _ms),
     ("step_ms.p90", "step, 90th percentile", _ms),
     ("step_ms.p99", "step, 99th percentile", _ms),
@@ -45,13 +46,16 @@ _FIGURES: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     ("utilisation", "utilisation of the peak", percent),
     ("memory.host_peak_bytes", "host memory, peak", memory),
     ("memory.device_peak_bytes", "device memory, peak", memory),
+    ("gpu.utilisation", "GPU, share of the time at work", percent),
+    ("gpu.memory_peak_bytes", "GPU memory of all processes, peak", memory),
+    ("gpu.energy_j", "GPU energy, J", short),
     ("cost.core_s", "cost, core time", duration),
     ("cost.device_s", "cost, device time", duration),
     ("flops_unknown_layers", "layers without known FLOP", str),
 )
-_HANDLED = {each.split(".")[0] for each, *_ in _FIGURES} | {
-    "ranks", "engine", "samples_per_s_by_rank", "split", "measured",
-}  # fmt: skip
+_KNOWN = {each for each, *_ in _FIGURES}
+# What stands elsewhere on the page.
+_ELSEWHERE = ("ranks", "engine", "samples_per_s_by_rank", "split", "measured")
 
 
 def speed_table(runs: Sequence[Run]) -> Markup:
@@ -62,12 +66,8 @@ def speed_table(runs: Sequence[Run]) -> Markup:
         for path, title, write in _FIGURES
         if any(_found(run.performance, path) is not None for run in told)
     ]
-    others = dict.fromkeys(
-        path
-        for run in told
-        for path in _paths(run.performance)
-        if path.split(".")[0] not in _HANDLED
-    )
+    paths = dict.fromkeys(path for run in told for path in _paths(run.performance))
+    others = [path for path in paths if path not in _KNOWN and path.split(".")[0] not in _ELSEWHERE]
     rows += [Row([Cell(path), *[_cell(run, path, short) for run in told]]) for path in others]
     if not rows:
         return Markup("")
