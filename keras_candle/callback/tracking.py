@@ -18,11 +18,10 @@ from keras_candle.launcher_messages import restarts
 from keras_candle.trackers.base import FAILED, FINISHED, INTERRUPTED, TrackedRun, Tracker
 from keras_candle.trackers.courier import Courier, courier
 from keras_candle.trackers.identity import id_of_search, identify
-from keras_candle.trackers.mirror import Mirror
+from keras_candle.trackers.mirror import CLOSE_S, SILENT_S, Mirror
 from keras_candle.trackers.names import OF_OTHERS, check_packages, make
 from keras_candle.trackers.redaction import redacted
 
-_CLOSE_S = 5.0
 # Set where keras_candle only tries a program: that is no run of the user's.
 _TRIES = (
     "KERAS_CANDLE_AUDIT_PRECISION",
@@ -120,13 +119,15 @@ class Tracking:
             each.wake()
 
     def _end(self, status: str) -> None:
+        # Who asked a job to stop does not wait long.
+        within_s = SILENT_S if status == INTERRUPTED else CLOSE_S
+        began_s = time.monotonic()
         for each in self._mirrors:
             each.end(status)
         if self._courier is not None:
-            self._courier.close(status)
-        deadline_s = time.monotonic() + _CLOSE_S
+            self._courier.close(status, within_s)
         for each in self._mirrors:
-            if not each.has_ended(max(deadline_s - time.monotonic(), 0.0)):
+            if not _has_ended(each, began_s, within_s):
                 self._tell(
                     each.name,
                     f"{each.name} has not taken all of the run's numbers in time. "
@@ -145,3 +146,12 @@ def _status_of(error: BaseException | None) -> str:
         return FINISHED
     stopped = isinstance(error, SystemExit) and error.code == EXIT_RUN_AGAIN
     return INTERRUPTED if stopped or isinstance(error, KeyboardInterrupt) else FAILED
+
+
+def _has_ended(mirror: Mirror, began_s: float, within_s: float) -> bool:
+    """Wait for it, as long as something moves."""
+    while not mirror.has_ended(0.02):
+        deadline_s = min(began_s + within_s, max(began_s, mirror.moved_s) + SILENT_S)
+        if time.monotonic() > deadline_s:
+            return False
+    return True

@@ -7,11 +7,12 @@ import fcntl
 import functools
 import json
 import os
+import select
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -123,13 +124,12 @@ def main() -> None:
     for number in _IGNORED:
         signal.signal(number, signal.SIG_IGN)
     # What a package prints or asks is not for root.
-    commands, told = os.fdopen(os.dup(0), "rb"), Told(os.dup(1))
+    commands, told = os.dup(0), Told(os.dup(1))
     nowhere = os.open(os.devnull, os.O_RDWR)
     os.dup2(nowhere, 0)
     os.dup2(nowhere, 1)
     current: Round | None = None
-    for line in commands:
-        message = json.loads(line)
+    for message in _received(commands):
         if "open" in message:
             os.environ.clear()
             os.environ.update(message["environment"])
@@ -139,6 +139,19 @@ def main() -> None:
             current = None
     if current is not None:
         current.end(FAILED)
+
+
+def _received(commands: int) -> Iterator[dict[str, Any]]:
+    """Root's messages, until it closes its end or is gone: a process of its may hold the pipe."""
+    root, held = os.getppid(), b""
+    while os.getppid() == root:
+        if not select.select([commands], [], [], 1.0)[0]:
+            continue
+        data = os.read(commands, 65536)
+        if not data:
+            return
+        *lines, held = (held + data).split(b"\n")
+        yield from map(json.loads, lines)
 
 
 if __name__ == "__main__":

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from keras_candle.trackers.base import TrackedRun
+from keras_candle.trackers.mirror import SILENT_S
 
-_CLOSE_SILENT_S, _CLOSE_S, _LEAVE_S = 5.0, 30.0, 1.0
+_LEAVE_S = 1.0
 # One for all fits of this process: importing the packages takes seconds.
 _courier: Courier | None = None
 
@@ -64,14 +65,19 @@ class Courier:
             open=run.to_json(), names=self._open, journal=str(journal), environment=environment
         )
 
-    def close(self, status: str) -> None:
-        """End the run. Waits as long as something goes forward, and then leaves the rest behind."""
+    def close(self, status: str, within_s: float) -> None:
+        """End the run. Waits as long as something moves, and then leaves the rest behind.
+
+        Args:
+            status: see `Tracker.close`.
+            within_s: for longer it does not wait in any case.
+        """
         self._send(close=status)
-        end_s = time.monotonic() + _CLOSE_S
+        end_s = time.monotonic() + within_s
         self._heard_s = time.monotonic()
         with self._heard:
             while self._open and not self.gone:
-                left_s = min(end_s, self._heard_s + _CLOSE_SILENT_S) - time.monotonic()
+                left_s = min(end_s, self._heard_s + SILENT_S) - time.monotonic()
                 if left_s <= 0:
                     break
                 self._heard.wait(left_s)

@@ -15,6 +15,8 @@ from keras_candle.trackers.redaction import redacted
 # After so many failures in a row a tracker is left alone for a while.
 _TRIES = 3
 _SOON_S, _LATER_S = 0.2, 60.0
+# At the end, one in which nothing moves is waited for so long, and one in which something does.
+SILENT_S, CLOSE_S = 5.0, 30.0
 _FILES = ("performance.json", "report.html")
 
 
@@ -31,6 +33,9 @@ class Mirror:
         every_s: how often to look; None for only when woken.
         ready: called before the tracker begins; waits until it may.
         progress: called when something went forward.
+
+    Attributes:
+        moved_s: when that was last, on the monotonic clock.
     """
 
     def __init__(
@@ -46,6 +51,7 @@ class Mirror:
         self.name = name
         self._tracker, self._run, self._journal = tracker, run, journal
         self._every_s, self._ready, self._progress = every_s, ready, progress
+        self.moved_s = time.monotonic()
         self._feed: Feed | None = None
         self._failures, self._told = 0, False
         self._status = ""
@@ -66,6 +72,10 @@ class Mirror:
         """Whether the thread has come to its end; waits for it."""
         self._thread.join(within_s)
         return not self._thread.is_alive()
+
+    def _move(self) -> None:
+        self.moved_s = time.monotonic()
+        self._progress()
 
     def _live(self) -> None:
         while not self._status:
@@ -96,21 +106,21 @@ class Mirror:
                 self._tell(error)
         else:
             self._failures = 0
-        self._progress()
+        self._move()
         return not self._failures
 
     def _give(self) -> None:
         if self._feed is None:
             self._ready()
             held = self._tracker.start(self._run)
-            self._progress()
+            self._move()
             self._tracker.log_config(self._run.config)
             after = _given(self._tracker, self._run) if held is None else held
             self._feed = Feed(self._journal, self._run.from_bytes, after)
         for row in self._feed.rows():
             self._tracker.log(row.values, row.step)
             object.__setattr__(self._tracker, "_candle_given", (self._run.id, row.step))
-            self._progress()
+            self._move()
 
     def _give_the_rest(self) -> None:
         self._give()
