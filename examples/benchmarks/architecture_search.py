@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from examples.benchmarks import architecture_tables as tables
+from examples.benchmarks.claims import claim
 from keras_candle.search.architecture import Evolution, propose
 from keras_candle.search.history import History
 from keras_candle.search.hyperparameters import UnitCube
@@ -116,6 +117,10 @@ def compare(task: str, table: Table, seeds: int) -> None:
         shown = "".join(f"  {value:11.4f}" for value in medians)
         ratios = " ".join(_ratio(a, b) for a, b in zip(ours, medians, strict=True))
         print(f"{name:17}{shown}  {until[name]:8.0f}  {regret[:, -1].max():9.4f}  {ratios}")
+    for name in [each for each in regrets if each != OURS]:
+        for budget, one, other in zip(BUDGETS, ours, np.median(regrets[name], axis=0), strict=True):
+            what = f"{task}: regret of validation loss after {budget} trials"
+            claim(what, float(one), peer=(name, float(other)), at_most=1.0)
 
 
 def _ratio(ours: float, other: float) -> str:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -21,11 +20,13 @@ import keras
 import numpy as np
 
 import keras_candle as candle
+from examples.benchmarks.claims import claim
 
 EPOCHS, STEPS = 5, 200
 BATCH = 32
 # Milliseconds of a step -> units of each of four layers, about, on one core.
 WIDTHS = {1: 64, 5: 640}
+MOST = {1: 1.03, 5: 1.01}
 
 
 class StepTimes(keras.callbacks.Callback):
@@ -84,11 +85,13 @@ def main() -> None:
             place = Path(engine.broadcast(own))
             with_it, without = compare(width, options.rounds, place)
         if engine.is_root:
-            print(
-                f"step of about {about} ms: with the callback {1000 * with_it:.3f} ms, "
-                f"without {1000 * without:.3f} ms, ratio {with_it / without:.3f}"
+            claim(
+                f"a step of about {about} ms with the callback on {engine.size} ranks",
+                1000 * with_it,
+                "ms",
+                peer=("without", 1000 * without),
+                at_most=MOST[about],
             )
-            sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ import keras
 import numpy as np
 
 import keras_candle as candle
+from examples.benchmarks.claims import claim
 from keras_candle.run_directory import RunDirectory
 
 EPOCHS = 4
@@ -163,8 +164,8 @@ class Comparison:
         self.bytes = size_of(run / "checkpoints" / os.readlink(run / "checkpoints" / "last"))
         self.raw += [raw_write(self._folder, self.bytes) for _ in range(EPOCHS)]
 
-    def report(self) -> None:
-        """Print the figures."""
+    def report(self, size: str) -> None:
+        """Print the figures of a size."""
         median = statistics.median
         block, stall = {}, {}
         for name in self.blocks:
@@ -177,12 +178,19 @@ class Comparison:
             )
         for what, times, limit in (("block", block, 1 / 8), ("stall", stall, 1 / 3)):
             for name in list(times)[2:]:
-                ratio = times["CandleCallback"] / times[name]
-                print(f"  {what}   ours / {name:16} {ratio:.3f} (at most {limit:.3f})")
-        durable, raw = median(self.durable), median(self.raw)
-        print(f"  durable {durable:.3f} s, a plain write and fsync {raw:.3f} s")
-        print(f"  durable / plain {durable / raw:.2f} (at most 1.50)")
-        print(f"  bytes   {self.bytes / self.state_bytes:.4f} of the state (at most 1.0100)")
+                bound = limit if name == "ModelCheckpoint" else None
+                ours, theirs = 1000 * times["CandleCallback"], 1000 * times[name]
+                claim(
+                    f"{what} of a checkpoint, {size}",
+                    ours,
+                    "ms",
+                    peer=(name, theirs),
+                    at_most=bound,
+                )
+        raw = ("write and fsync", median(self.raw))
+        claim(f"until it is durable, {size}", median(self.durable), "s", peer=raw, at_most=1.5)
+        state = ("the state", self.state_bytes / 1e6)
+        claim(f"bytes of it, {size}", self.bytes / 1e6, "MB", peer=state, at_most=1.01)
 
 
 def main() -> None:
@@ -197,7 +205,7 @@ def main() -> None:
             for number in range(options.rounds + 1):
                 comparison.train(first=number, count=number > 0)
             print(f"{millions} million parameters, {comparison.state_bytes / 1e6:.0f} MB of state")
-            comparison.report()
+            comparison.report(f"{millions} million parameters")
             sys.stdout.flush()
 
 

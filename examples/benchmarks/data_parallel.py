@@ -33,6 +33,7 @@ import tensorflow as tf
 from keras import layers
 
 import keras_candle as candle
+from examples.benchmarks.claims import claim
 from keras_candle.engine.horovod import HorovodEngine
 from keras_candle.engine.mpi import MpiEngine
 from keras_candle.engine.single import SingleEngine
@@ -202,17 +203,12 @@ RATIOS = (
 )
 
 
-def report(medians: dict[str, dict[str, float]]) -> str:
-    """The table of medians and ratios."""
-    lines = []
+def report(medians: dict[str, dict[str, float]]) -> None:
+    """Print medians and ratios."""
     for name, by_variant in medians.items():
-        lines.append(f"{name}: median ms a step")
-        lines += [f"  {variant:<14}{ms:8.2f}" for variant, ms in by_variant.items()]
-        lines += [
-            f"  {ours} / {theirs}: {by_variant[ours] / by_variant[theirs]:.3f}"
-            for ours, theirs in RATIOS
-        ]
-    return "\n".join(lines)
+        for ours, theirs in RATIOS:
+            peer = (theirs, by_variant[theirs])
+            claim(f"a step of the {name} model, {ours}", by_variant[ours], "ms", peer=peer)
 
 
 def main() -> int:
@@ -225,7 +221,7 @@ def main() -> int:
     steps = {"mlp": 200, "text": 10}
     medians = {name: measure(name, steps[name], options.rounds, clock) for name in options.models}
     if clock.is_root:
-        print(report(medians))
+        report(medians)
         if options.json:
             facts = {"ranks": clock.size, "machine": platform.processor() or platform.machine()}
             options.json.write_text(json.dumps({**facts, "median_ms": medians}, indent=1))

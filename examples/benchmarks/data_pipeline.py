@@ -19,6 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 import keras_candle as candle
+from examples.benchmarks.claims import claim
 from keras_candle.training.array_shard import ArrayShard
 from keras_candle.training.keras_names import ArrayDataAdapter
 
@@ -80,13 +81,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     options = parser.parse_args()
     engine = candle.engine.start()
-    if engine.is_root:
-        print(f"{engine.size} ranks, batches of {BATCH_SIZE} rows, us a batch")
-        print(f"{'data':10} {'Keras':>8} {'divided':>8} {'ratio':>6}")
     for name in DATA:
         stock, ours = measure(name, options.rounds)
         if engine.is_root:
-            print(f"{name:10} {stock:8.0f} {ours:8.0f} {ours / stock:6.2f}", flush=True)
+            what = f"dividing {name} on {engine.size} ranks, {engine.name}, a batch"
+            claim(what, ours, "us", peer=("Keras's adapter", stock), at_most=1.0)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from examples.benchmarks.claims import claim
+
 KILLED_AT, STALL_TIMEOUT_S = 20, 5.0
 
 
@@ -123,29 +125,22 @@ class Job:
 def measure_kill(options: argparse.Namespace, folder: Path) -> None:
     job = Job("SIGKILL", 1, options, folder)
     failed_s = job.failed_s()
-    print(
-        f"killed: the job was over after {job.said_s('started again') - failed_s:.2f} s (at most 5)"
-    )
+    over_s = job.said_s("started again")
+    claim("kill -9 of a rank until the job is over", over_s - failed_s, "s", at_most=5)
     again = job.stamps(1)
     starts = [each for each in again if "began_s" in each]
     imports_s = max(each["imported_s"] - each["began_s"] for each in starts)
     lost_s = max(each["time_s"] for each in again if each.get("step") == KILLED_AT)
-    over_s = job.said_s("started again")
-    print(
-        f"        at the lost step again {lost_s - over_s:.2f} s after that, {imports_s:.2f} s of "
-        f"them starting and importing: {lost_s - over_s - imports_s:.2f} s (at most 3)"
-    )
+    rest_s = lost_s - over_s - imports_s
+    claim("from there to the lost step, less starting and importing", rest_s, "s", at_most=3)
 
 
 def measure_freeze(options: argparse.Namespace, folder: Path) -> None:
     job = Job("SIGSTOP", 0, options, folder)
     reported_s = job.said_s("no progress for") - job.failed_s() - STALL_TIMEOUT_S
-    over_s = job.over_s - job.failed_s() - STALL_TIMEOUT_S
-    print(
-        f"frozen: reported {reported_s:.2f} s after the stall timeout (at most 2), "
-        f"over after {over_s:.2f} s"
-    )
-    print(f"        exit code {job.code}, processes left: {job.processes_left()}")
+    claim("a frozen rank is reported after the stall timeout", reported_s, "s", at_most=2)
+    claim("processes left behind", job.processes_left(), at_most=0)
+    print(f"exit code {job.code}")
 
 
 def main() -> None:

@@ -20,6 +20,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from examples.benchmarks.claims import claim
+
 RANKS, DATA = (1, 2, 3), ("arrays", "dataset")
 EVERY_STEPS, ROWS, BATCH_SIZE, EPOCHS = 4, 240, 24, 5
 
@@ -88,16 +90,17 @@ def kill(ranks: int, kind: str, kills: int, seed: int) -> dict[str, Any]:
     return result
 
 
-def summary(ranks: int, kind: str, told: dict[str, Any]) -> tuple[str, bool]:
-    """The line of one training, and whether all is as it should be."""
+def summary(where: str, told: dict[str, Any]) -> None:
+    """Print what became of one training's kills."""
     kills, rounds = told["kills"], told["rounds"]
     exact = [not each["differences"] and not each["failure"] for each in rounds]
     resumed = sum(each["kills"] for each, is_exact in zip(rounds, exact, strict=True) if is_exact)
     lost = max((each["lost"] for each in kills), default=0)
     damaged = sum(bool(each["damage"]) for each in kills)
-    numbers = f"{len(kills):>5} {resumed:>6} {lost:>10} {EVERY_STEPS:>8} {damaged:>8}"
-    line = f"{ranks:>5}  {kind:8} {numbers}"
-    return line, told["verdict"] == "EXACT"
+    claim(f"kills {where} after which it ends to the bit", resumed, at_least=len(kills))
+    # Where the newest checkpoint was still being written the one before counts.
+    claim(f"most steps lost {where}", lost, "steps", at_most=2 * EVERY_STEPS)
+    claim(f"damaged run directories {where}", damaged, at_most=0)
 
 
 def main() -> int:
@@ -110,16 +113,14 @@ def main() -> int:
         train(options.train)
         return 0
     cases = [(ranks, kind) for ranks in RANKS for kind in DATA]
-    print("ranks  data     kills  exact  most lost  cadence  damaged", flush=True)
     good = True
     for place, (ranks, kind) in enumerate(cases):
         share = options.kills // len(cases) + (place < options.kills % len(cases))
         if not share:
             continue
         told = kill(ranks, kind, share, options.seed + place)
-        line, exact = summary(ranks, kind, told)
-        print(line, flush=True)
-        if not exact:
+        summary(f"on {ranks} ranks from {kind}", told)
+        if told["verdict"] != "EXACT":
             good = False
             print("\n".join(f"       {each}" for each in told["sentences"]), flush=True)
     return 0 if good else 1

@@ -18,6 +18,7 @@ import numpy as np
 from keras import layers
 
 import keras_candle as candle
+from examples.benchmarks.claims import claim
 
 ROWS, LENGTH, VOCABULARY = 1_600, 200, 40_000
 
@@ -63,9 +64,8 @@ def main() -> None:
     if engine.is_root:
         with_it, without = (statistics.median(epochs[guard]) for guard in (True, False))
         once = statistics.median(comparisons)
-        print(f"epoch with the guard {with_it:.2f} s, without {without:.2f} s")
-        print(f"ratio {with_it / without:.3f}")
-        print(f"one comparison {1000 * once:.0f} ms, {100 * once / without:.2f} % of an epoch")
+        claim("an epoch with the guard", with_it, "s", peer=("without", without))
+        claim("one comparison of the ranks' states", once, "s", peer=("an epoch", without))
 
 
 if __name__ == "__main__":

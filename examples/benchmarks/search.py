@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from examples.benchmarks.claims import claim
 from examples.benchmarks.search_cost import measure_cost
 from examples.benchmarks.search_functions import PROBLEMS, Problem, bbob
 from examples.benchmarks.search_peers import make_peer
@@ -186,17 +187,20 @@ def compare(name: str, suite: Suite, chosen: list[str], seeds: int, results: Res
                 f"  peer {peer:9.3g}  ratio {ratios[-1]:9.3g}  worst {worst[-1]:9.3g}",
                 flush=True,
             )
-        _print_verdict(asked, np.array(ratios), np.array(worst))
+        where = f"{name}, against {asked.peer} with {budget} evaluations"
+        _claim_verdict(where, asked, np.array(ratios), np.array(worst))
 
 
-def _print_verdict(asked: Comparison, ratios: Floats, worst: Floats) -> None:
+def _claim_verdict(where: str, asked: Comparison, ratios: Floats, worst: Floats) -> None:
     within = int((ratios <= asked.ratio).sum())
-    line = f"    ratio at most {asked.ratio}: {within} of {len(ratios)} (asked: {asked.functions})"
+    # Where only some functions are run the number that is asked for says nothing.
+    least = asked.functions if len(ratios) >= asked.functions else None
+    what = f"of {len(ratios)} functions, with a median regret of at most {asked.ratio:g} times"
+    claim(f"{what}; {where}", within, at_least=least)
     if np.isfinite(asked.never):
-        line += f"; highest {ratios.max():.3g} (asked: {asked.never})"
+        claim(f"highest ratio of medians; {where}", float(ratios.max()), at_most=asked.never)
     if asked.worst:
-        line += f"; worst seed over the peer's median {worst.max():.3g} (asked: 1.0)"
-    print(line, flush=True)
+        claim(f"worst seed by the peer's median; {where}", float(worst.max()), at_most=1.0)
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ import warnings
 import numpy as np
 from numpy.typing import NDArray
 
+from examples.benchmarks.claims import claim
 from examples.benchmarks.search_functions import hartmann6
 from keras_candle.search.history import History
 from keras_candle.search.space import Dimension, SearchSpace
@@ -23,27 +24,26 @@ REPEATS = 5
 
 def measure_cost() -> None:
     """Print medians of ours, as a worker just started and one that goes on, and of the peer's."""
-    print("\ncost: processor seconds of one suggestion (first one of a worker, later ones)")
     for count, dimensions, asked in ((64, 6, 20), (800, 6, 100)):
         units, values = _trials(count, dimensions)
         first, later = (cost_of_ours(units, values, forget=forget) for forget in (True, False))
         peer = cost_of_keras_tuner(units, values)
-        print(
-            f"    {count} trials, {dimensions} dimensions: ours {first:.4f} and {later:.4f} s, "
-            f"Keras Tuner {peer:.3f} s: {peer / first:.0f} and {peer / later:.0f} times "
-            f"(asked: {asked})",
-            flush=True,
-        )
+        for which, ours in (("first", first), ("later", later)):
+            claim(
+                f"a worker's {which} suggestion at {count} trials",
+                1000 * ours,
+                "ms",
+                peer=("Keras Tuner", 1000 * peer),
+                at_most=1 / asked,
+            )
     units, values = _trials(2_000, 20)
     for workers in (1, 32):
         first, later = (
             cost_of_ours(units, values, workers, forget=forget) for forget in (True, False)
         )
-        print(
-            f"    2000 trials, 20 dimensions, {workers} workers: {first:.4f} and {later:.4f} s "
-            "(asked: 0.1)",
-            flush=True,
-        )
+        what = f"suggestion at 2000 trials in 20 dimensions, {workers} workers"
+        claim(f"a worker's first {what}", 1000 * first, "ms", at_most=100)
+        claim(f"a worker's later {what}", 1000 * later, "ms", at_most=100)
 
 
 def cost_of_ours(units: Floats, values: Floats, workers: int = 1, *, forget: bool = True) -> float:

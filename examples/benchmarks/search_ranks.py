@@ -28,6 +28,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from examples.benchmarks.claims import claim
+
 ROOT = Path(__file__).resolve().parents[2]
 DIMENSIONS, SLEEP_S = 10, 2.0
 
@@ -120,11 +122,8 @@ def rate(side: str, search: str, trials: int, ranks: int) -> float:
 def measure_rates(ranks: int) -> None:
     for search, ours, theirs in (("random", 2000, 2000), ("subspaces", 200, 40)):
         mine, chief = rate("ours", search, ours, ranks), rate("chief", search, theirs, ranks)
-        print(
-            f"rate    {search:9} {ranks:3} ranks: ours {mine:7.2f} trials/s, Keras Tuner's chief "
-            f"{chief:7.2f}, ratio {mine / chief:6.2f} (at least 2)",
-            flush=True,
-        )
+        what = f"{search} search on {ranks} ranks"
+        claim(what, mine, "trials/s", peer=("Keras Tuner's chief", chief), at_least=2)
 
 
 def measure_asleep(ranks: int) -> None:
@@ -135,7 +134,7 @@ def measure_asleep(ranks: int) -> None:
     inside = sum(end - began for rank in noted for began, end in rank)
     # Of each rank from its own first trial to its own last one: ranks do not import equally fast.
     whole = sum(rank[-1][1] - rank[0][0] for rank in noted)
-    print(f"asleep  {ranks} ranks: {inside / whole:.1%} in trials (at least 97%)", flush=True)
+    claim(f"time in trials of 2 s on {ranks} ranks", 100 * inside / whole, "%", at_least=97)
 
 
 def measure_killed(ranks: int) -> None:
@@ -152,12 +151,11 @@ def measure_killed(ranks: int) -> None:
         files = list(Path(folder).glob("runs/p/trial_*/trial.json"))
     ended = [line["trial"] for line in lines if line["event"] == "ended"]
     started = [line for line in lines if line["event"] == "started"]
-    print(
-        f"killed  {ranks} ranks, {len(started) - len(ended)} trials lost to kills in {starts} "
-        f"starts: {len(set(ended))} results, {len(ended) - len(set(ended))} of them twice, "
-        f"{len(files)} trial.json (200, 0, 200)",
-        flush=True,
-    )
+    print(f"{len(started) - len(ended)} trials were lost to kills, in {starts} starts", flush=True)
+    what = f"of 200 trials on {ranks} ranks, some killed"
+    claim(f"results {what}", len(set(ended)), at_least=200, at_most=200)
+    claim(f"results that are there twice {what}", len(ended) - len(set(ended)), at_most=0)
+    claim(f"trial.json {what}", len(files), at_least=200, at_most=200)
 
 
 def main() -> None:

@@ -1,0 +1,41 @@
+"""The table of the benchmarks' claims."""
+
+from __future__ import annotations
+
+import datetime
+
+import pytest
+
+from examples.benchmarks.__main__ import put, table
+from examples.benchmarks.claims import Claim
+
+WHEN = datetime.date(2026, 11, 27)
+
+
+@pytest.mark.parametrize(
+    ("claim", "holds"),
+    [
+        (Claim("block", 1.0, "ms", "Keras", 10.0, at_most=0.125), True),
+        (Claim("block", 2.0, "ms", "Keras", 10.0, at_most=0.125), False),
+        (Claim("rate", 9.0, "/s", "Keras", 4.0, at_least=2.0), True),
+        (Claim("processes", 1, at_most=0), False),
+        (Claim("regret", 0.0, "", "chance", 0.0, at_most=1.0), True),
+        (Claim("regret", 0.1, "", "chance", 0.0, at_most=1.0), False),
+        (Claim("step", 5.0, "ms", "plain", 1.0), True),
+    ],
+)
+def test_a_claim_holds_within_its_bounds(claim, holds):
+    assert claim.holds == holds
+    assert ("MISSED" in str(claim)) == (not holds)
+
+
+def test_a_benchmark_takes_the_place_of_its_former_table():
+    first = table("one", [Claim("a", 1.0)], WHEN, "a machine")
+    other = table("two", [Claim("b", 2.0)], WHEN, "a machine")
+    again = table("one", [Claim("c", 3.0)], WHEN, "another machine")
+    page = put(put(put("# Benchmarks\n", "one", first), "two", other), "one", again)
+    assert page.count("## one") == page.count("## two") == 1
+    assert "| c | 3 |" in page
+    assert "| b | 2 |" in page
+    assert "| a | 1 |" not in page
+    assert page.index("## one") < page.index("## two")
