@@ -5,9 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import subprocess
-import sys
 from collections import defaultdict
-from pathlib import Path
 
 NAMES = ("csv", "tensorboard", "wandb", "mlflow")
 
@@ -39,10 +37,14 @@ def _tensorboard(run):
 
 
 def wandb_records(run):
-    """All records of all offline directories, as `wandb leet` reads them."""
+    """All records of all offline directories, as `wandb leet inspect` reads them."""
+    from wandb.util import get_core_path
+
     for path in sorted(run.glob("wandb/offline-run-*/run-*.wandb")):
-        command = [Path(sys.executable).parent / "wandb", "leet", "inspect", "--json", path]
-        told = subprocess.run(command, check=True, capture_output=True, text=True)
+        command = [get_core_path(), "leet", "inspect", "--json", "--no-observability"]
+        told = subprocess.run(
+            [*command, "--run-file", path], check=True, capture_output=True, text=True
+        )
         yield from (json.loads(line) for line in told.stdout.splitlines())
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import keras
 import numpy as np
 import pytest
 
@@ -176,6 +177,21 @@ def test_a_courier_that_is_killed_is_told_and_stops_nothing(tmp_path, capfd):
     fits.forget_fits()
     fit(tmp_path, ["tensorboard", "csv"], epochs=6)
     assert len(read("tensorboard", tmp_path)) == len(read("csv", tmp_path)) == 6
+
+
+@pytest.mark.parametrize(
+    ("end", "status"),
+    [(SystemExit(75), "interrupted"), (KeyboardInterrupt(), "interrupted"), (OSError(), "failed")],
+)
+def test_a_tracker_is_told_how_the_fit_ended(tmp_path, end, status):
+    def stop(epoch, logs):
+        raise end
+
+    own = cases.Recorder()
+    stopping = keras.callbacks.LambdaCallback(on_epoch_end=stop)
+    with pytest.raises(type(end)):
+        fits.small_fit(tmp_path, callbacks=[stopping], trackers=own)
+    assert own.status == status
 
 
 def test_begun_anew_in_the_same_directory_it_is_another_run(tmp_path):
