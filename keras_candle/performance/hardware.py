@@ -75,7 +75,8 @@ def memory() -> dict[str, int]:
     gpus = tf.config.list_logical_devices("GPU")
     if gpus:
         told: Any = tf.config.experimental.get_memory_info
-        found["device_peak_bytes"] = sum(int(told(each.name)["peak"]) for each in gpus)
+        names = [f"GPU:{number}" for number, _ in enumerate(gpus)]
+        found["device_peak_bytes"] = sum(int(told(name)["peak"]) for name in names)
     return found
 
 

@@ -11,10 +11,11 @@ import keras_tuner
 import numpy as np
 from keras_tuner.engine import trial as trials
 
-from keras_candle.errors import SearchError
+from keras_candle.search import failures
 from keras_candle.search import ledger as states
 from keras_candle.search.claims import SignsOfLife
 from keras_candle.search.coordinator import Coordinator
+from keras_candle.search.failures import TooManyFailuresError
 from keras_candle.search.groups import Group
 from keras_candle.search.halving import fidelity_of
 from keras_candle.search.hyperparameters import with_values
@@ -24,10 +25,6 @@ from keras_candle.search.project import Project
 
 _LONGEST_MESSAGE = 16_000
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.005, 0.5
-
-
-class TooManyFailuresError(SearchError, RuntimeError):
-    """As many trials failed one after the other as the user allows (Keras Tuner: RuntimeError)."""
 
 
 class HyperSpaceOracle(keras_tuner.Oracle):  # type: ignore[misc]
@@ -327,7 +324,7 @@ class HyperSpaceOracle(keras_tuner.Oracle):  # type: ignore[misc]
         row = self.coordinator.failures_in_a_row(self.max_consecutive_failed_trials)
         if row:
             self.save(now=True)
-            raise TooManyFailuresError(_failures(row))
+            raise TooManyFailuresError(failures.told(row))
 
     # What Keras Tuner writes.
 
@@ -356,21 +353,3 @@ class HyperSpaceOracle(keras_tuner.Oracle):  # type: ignore[misc]
 def _minimised(trial: Any, objective: Any) -> float:
     value = float(trial.metrics.get_best_value(objective.name))
     return -value if objective.direction == "max" else value
-
-
-def _failures(row: list[TrialRecord]) -> str:
-    told = []
-    for record in row:
-        message = str((record.end or {}).get("message") or "without a message")
-        told.append(f"  trial {record.trial_id} with {record.values}: {_last_line(message)}")
-    listed = "\n".join(told)
-    last = str((row[-1].end or {}).get("message") or "")
-    return (
-        f"{len(row)} trials failed one after the other, so the search has stopped "
-        f"(max_consecutive_failed_trials):\n{listed}\nThe last one's traceback:\n{last}"
-    )
-
-
-def _last_line(text: str) -> str:
-    lines = [line for line in text.splitlines() if line.strip()]
-    return lines[-1].strip() if lines else text

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
-import time
 import traceback
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +17,8 @@ from keras_tuner.src.engine import tuner_utils
 from keras_candle import engine as engines
 from keras_candle.engine.devices import pin_gpu
 from keras_candle.errors import SearchError
-from keras_candle.launcher_messages import STARTED_S, independent, restarts
+from keras_candle.launcher_messages import independent
+from keras_candle.search.emptying import empty
 from keras_candle.search.groups import join
 from keras_candle.search.insight import table
 from keras_candle.search.measurement import (
@@ -28,7 +26,8 @@ from keras_candle.search.measurement import (
     apart_from_trials,
     give_memory_back,
 )
-from keras_candle.search.options import COST, MEASURES, SearchOptions, parts_of
+from keras_candle.search.objectives import check_held_out, check_names
+from keras_candle.search.options import SearchOptions
 from keras_candle.search.oracle import HyperSpaceOracle
 from keras_candle.search.reporting import insight_of
 from keras_candle.search.trial_training import TrialTraining
@@ -42,7 +41,6 @@ _OF_THE_ORACLE = {
     "max_retries_per_trial",
     "max_consecutive_failed_trials",
 }
-_LONGEST_WAIT_S = 600.0
 
 
 class CandleTuner(TrialTraining):
@@ -98,7 +96,8 @@ class CandleTuner(TrialTraining):
             pin_gpu(self.engine)
         folder = Path(directory or ".", project_name or "untitled_project")
         self._speaks = oracle.group.number == 0 and self.engine.is_root
-        _prepare(folder, overwrite=overwrite, first=self._speaks, alone=oracle.group.count == 1)
+        if overwrite:
+            empty(folder, first=self._speaks, alone=oracle.group.count == 1)
         super().__init__(
             oracle,
             hypermodel,
@@ -146,7 +145,9 @@ class CandleTuner(TrialTraining):
             SearchError: when the objective cannot come out of `fit`, or too many trials failed
                 one after the other; all results are kept.
         """
-        self._check_objective(fit_kwargs)
+        ours = type(self).run_trial is TrialTraining.run_trial
+        if ours and getattr(type(self.hypermodel), "fit", None) is keras_tuner.HyperModel.fit:
+            check_held_out(self.oracle.objective, fit_kwargs)
         if self.oracle.options.max_epochs is not None and fit_kwargs.get("epochs"):
             raise SearchError(
                 f"search() got epochs={fit_kwargs['epochs']}, and the search "
@@ -234,31 +235,10 @@ class CandleTuner(TrialTraining):
             return {}, trial.best_step  # run_trial has called oracle.update_trial itself
         for each in results if isinstance(results, list) else [results]:
             if isinstance(each, keras.callbacks.History | dict):
-                self._check_names(getattr(each, "history", each))
+                check_names(objective, getattr(each, "history", each))
         tuner_utils.validate_trial_results(results, objective, "run_trial()")
         metrics = tuner_utils.convert_to_metrics_dict(results, objective)
         return metrics, tuner_utils.get_best_step(results, objective)
-
-    def _check_names(self, logs: dict[str, Any]) -> None:
-        for each in parts_of(self.oracle.objective):
-            if each.name not in (*logs, *MEASURES, COST):
-                raise SearchError(
-                    f"The objective {each.name!r} is not among what a trial returned: "
-                    f"{', '.join(sorted(logs))}. Name one of these, or let the model report it."
-                )
-
-    def _check_objective(self, fit_kwargs: dict[str, Any]) -> None:
-        ours = type(self).run_trial is TrialTraining.run_trial
-        held_out = ("validation_data", "validation_split")
-        plain = getattr(type(self.hypermodel), "fit", None) is keras_tuner.HyperModel.fit
-        if not (ours and plain) or any(fit_kwargs.get(name) for name in held_out):
-            return
-        for each in parts_of(self.oracle.objective):
-            if each.name.startswith("val_"):
-                raise SearchError(
-                    f"The objective {each.name!r} comes from validation, and search() got neither "
-                    "validation_data nor validation_split. Give it one, or another objective."
-                )
 
     def on_trial_end(self, trial: Any) -> None:
         """Keras Tuner's hook, on every rank of the group."""
@@ -296,35 +276,3 @@ class CandleTuner(TrialTraining):
             `keras_tuner.engine.trial.Trial` objects; with one objective the best trial alone.
         """
         return [self.oracle.trials[trial_id] for trial_id in self.oracle.front()]
-
-
-def _prepare(folder: Path, *, overwrite: bool, first: bool, alone: bool) -> None:
-    """Let one process empty the folder, and the others wait until it has."""
-    # A job that `candle run` starts again goes on, whatever it was to begin with.
-    if not overwrite or restarts():
-        return
-    job = os.environ.get(STARTED_S, "")
-    if not alone and not job:
-        raise SearchError(
-            "overwrite=True on several ranks needs `candle run`, by which they know that they "
-            "belong together. Remove the folder before, or name another project."
-        )
-    mark = folder / ".job"
-    if first:
-        if folder.exists():
-            shutil.rmtree(folder)
-        folder.mkdir(parents=True)
-        mark.write_text(job)
-        return
-    for _ in _until(_LONGEST_WAIT_S):
-        with contextlib.suppress(FileNotFoundError):
-            if mark.read_text() == job:
-                return
-    raise SearchError(f"{folder} was not emptied by the first rank within {_LONGEST_WAIT_S:.0f} s.")
-
-
-def _until(seconds: float) -> Iterator[None]:
-    deadline_s = time.monotonic() + seconds
-    while time.monotonic() < deadline_s:
-        yield
-        time.sleep(0.02)

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from keras_candle.errors import SearchError
-from keras_candle.search.oracle import HyperSpaceOracle, TooManyFailuresError
+from keras_candle.search.failures import TooManyFailuresError
+from keras_candle.search.oracle import HyperSpaceOracle
 
 
 def bowl(hp):

@@ -150,7 +150,7 @@ def test_a_callback_with_a_run_directory_has_one_for_each_trial(tmp_path):
     durable = candle.CandleCallback(tmp_path / "runs")
     tuner.search(**DATA, verbose=0, epochs=1, callbacks=[durable])
     assert [each.status for each in tuner.oracle.trials.values()] == ["COMPLETED"] * 2
-    found = sorted(each.name for each in (tmp_path / "runs").iterdir())
+    found = sorted(each.name for each in (tmp_path / "runs").glob("trial_*"))
     assert found == ["trial_0000", "trial_0001"]
 
 

@@ -1,0 +1,31 @@
+"""Trials that fail, one after the other, until the search gives up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from keras_candle.errors import SearchError
+from keras_candle.search.ledger import TrialRecord
+
+
+class TooManyFailuresError(SearchError, RuntimeError):
+    """As many trials failed one after the other as the user allows (Keras Tuner: RuntimeError)."""
+
+
+def told(row: Sequence[TrialRecord]) -> str:
+    """What the user is told of trials that failed one after the other."""
+    lines = []
+    for record in row:
+        message = str((record.end or {}).get("message") or "without a message")
+        lines.append(f"  trial {record.trial_id} with {record.values}: {_last_line(message)}")
+    listed = "\n".join(lines)
+    last = str((row[-1].end or {}).get("message") or "")
+    return (
+        f"{len(row)} trials failed one after the other, so the search has stopped "
+        f"(max_consecutive_failed_trials):\n{listed}\nThe last one's traceback:\n{last}"
+    )
+
+
+def _last_line(text: str) -> str:
+    lines = [line for line in text.splitlines() if line.strip()]
+    return lines[-1].strip() if lines else text
