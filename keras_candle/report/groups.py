@@ -8,7 +8,7 @@ from keras_candle.report.axes import Categories, of_time
 from keras_candle.report.chart import Chart
 from keras_candle.report.layout import card, part
 from keras_candle.report.markup import Markup
-from keras_candle.report.quantities import duration, moment, percent
+from keras_candle.report.quantities import counted, duration, moment, percent
 from keras_candle.report.trials import Search, Trial
 
 _MOST_GROUPS = 64
@@ -24,12 +24,14 @@ def groups(search: Search) -> Markup:
         return Markup("")
     shown = dict(sorted(lanes.items())[:_MOST_GROUPS])
     left_out = len(lanes) - len(shown)
+    hosts = {each.host for each in search.trials if each.host}
+    where = f"{counted(len(lanes), 'group')} on {counted(len(hosts), 'host')}. " if hosts else ""
     more = f" {left_out} more groups are left out." if left_out else ""
     return part(
         "Trials over time",
         card(_chart(search, shown, search.first_s)),
-        lead="A bar is a trial, a lane a group of ranks, with the share of the time in which it "
-        f"had one.{more}",
+        lead=f"{where}A bar is a trial, a lane a group of ranks, with the share of the time in "
+        f"which it had one.{more}",
     )
 
 

@@ -89,6 +89,29 @@
     });
   }
 
+  // What a cell tells, in full; no spreadsheet takes it for a formula.
+  const inFull = (cell) => {
+    if (cell.dataset.v !== undefined) return cell.dataset.v;
+    if (cell.textContent === "—") return "";
+    const text = (cell.title || cell.textContent).replace(/^[=+@-]/, "'$&");
+    return /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+  };
+  for (const table of document.querySelectorAll("table.sortable[id]")) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "save";
+    button.textContent = "Save as CSV";
+    button.addEventListener("click", () => {
+      const lines = Array.from(table.rows, (row) => Array.from(row.cells, inFull).join(","));
+      const link = document.createElement("a");
+      link.href = URL.createObjectURL(new Blob([`${lines.join("\r\n")}\r\n`], { type: "text/csv" }));
+      link.download = `${table.id}.csv`;
+      link.click();
+      URL.revokeObjectURL(link.href);
+    });
+    table.parentNode.before(button);
+  }
+
   for (const box of document.querySelectorAll(".views")) {
     const views = Array.from(box.parentNode.querySelectorAll(":scope > [data-view]"));
     const choose = (name) => {

@@ -123,6 +123,7 @@ def _of_lines(
         started_s=number(start.get("time_s")),
         ended_s=number(told.get("time_s")),
         message=last_line(told.get("message")),
+        host=str(table(start.get("owner")).get("host") or ""),
     )
 
 

@@ -54,6 +54,7 @@ class Trial:
         objectives: one for each of the search's; None where there is none.
         measured: every metric's best value, by name.
         cost: what the search counts as its cost.
+        host: on which its group's first rank ran; empty where nothing tells.
         message: the last line of the error that it ended with.
         started_s: in seconds since the epoch; None where nothing tells.
     """
@@ -69,6 +70,7 @@ class Trial:
     started_s: float | None = None
     ended_s: float | None = None
     message: str = ""
+    host: str = ""
 
     @property
     def objective(self) -> float | None:

@@ -105,7 +105,9 @@ class Page(HTMLParser):
         return [a for t, a in self.elements if t == tag and style in a.get("class", "").split()]
 
 
+def write(*paths):
+    return write_report(paths)[0]
+
+
 def page_of(*paths):
-    out = Path(paths[0]) / "report.html"
-    write_report(paths, out)
-    return Page(out.read_text("utf-8"))
+    return Page(write(*paths).read_text("utf-8"))

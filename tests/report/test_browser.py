@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+
 import pytest
 
 from examples.benchmarks.chromium import Chromium, program
@@ -84,6 +86,26 @@ def test_a_click_on_a_columns_head_sorts_and_one_on_a_trial_marks_it(pages):
         marked = browser.value(lit)
         assert set(marked) == {"0:0000"}
         assert len(marked) > 8
+
+
+def test_the_trials_are_saved_as_a_table_with_all_digits(pages, tmp_path, large_search):
+    with Chromium() as browser:
+        browser.open(pages[0])
+        browser.call("Page.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
+        browser.value("document.querySelector('.save').click()")
+        file = tmp_path / "trials-0.csv"
+        for _ in range(100):
+            browser.value("new Promise((done) => setTimeout(done, 50))")
+            if file.is_file():
+                break
+        assert browser.errors == []
+    rows = {row["trial"]: row for row in csv.DictReader(file.read_text("utf-8").splitlines())}
+    ends = cases.ended(large_search)
+    assert rows.keys() == ends.keys()
+    for name, end in ends.items():
+        assert rows[name]["val_loss"] == ("" if end["score"] is None else str(end["score"]))
+    hostile = cases.HOSTILE.replace("\u202e", "\ufffd")
+    assert hostile in {row["activation"] for row in rows.values()}
 
 
 def test_curves_are_shown_over_epochs_or_over_time(pages):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -41,6 +42,39 @@ def test_points_are_the_journals_values(run):
     for epoch in epochs:
         for name, value in epoch["logs"].items():
             assert f"\n{name} {value:.7g}\nepoch {epoch['epoch']}, " in page.text
+
+
+def test_points_lie_where_their_values_are(run):
+    text, points = (cases.write(run)).read_text(), {}
+    mark = r'<circle cx="([\d.]+)" cy="([\d.]+)"[^>]*><title>[^<]*\n(\w+) ([\d.e-]+)\nepoch (\d+),'
+    for x, y, name, value, epoch in re.findall(mark, text)[:20]:
+        points.setdefault(name, []).append((float(x), float(y), float(value), int(epoch)))
+    assert {"loss", "val_loss"} <= points.keys()
+    for found in (points["loss"], points["val_loss"]):
+        (x, y, value, epoch), (*_, last) = found[0], found[-1:]
+        across = (last[0] - x) / (last[3] - epoch)
+        upwards = (last[1] - y) / (last[2] - value)
+        for each in found:
+            assert each[0] == pytest.approx(x + across * (each[3] - epoch), abs=0.2)
+            assert each[1] == pytest.approx(y + upwards * (each[2] - value), abs=0.3)
+
+
+def test_the_second_fit_of_a_script_stands_behind_the_first(tmp_path):
+    cases.trained(tmp_path, 3)
+    cases.trained(tmp_path, 2)
+    forget_fits()
+    found = read_run(tmp_path, "run")
+    assert [(each.fit, each.number) for each in found.epochs] == [
+        (0, 1), (0, 2), (0, 3), (1, 4), (1, 5),
+    ]  # fmt: skip
+    assert len(found.starts) == 1
+
+
+def test_a_stop_tells_its_reason(copied):
+    stop = {"time_s": 2e9, "event": "stop", "fit": 0, "reason": "SIGTERM", "step": 30}
+    page = damaged(copied, lambda lines: [*lines[:-1], json.dumps(stop)])
+    assert "stopped by SIGTERM" in page.text
+    assert len(page.marks("g", "stop")) == 2
 
 
 def test_starts_and_checkpoints_are_on_the_time_line(run):
