@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from keras_candle.errors import CandleError
-from keras_candle.report.naming import names_of
 from keras_candle.report.page import page_of
 from keras_candle.report.quantities import counted
 from keras_candle.report.run import Run
@@ -61,6 +61,22 @@ def _read(folders: list[Path]) -> tuple[list[Run], list[Search]]:
         else:
             raise CandleError(_refusal(path))
     return runs, searches
+
+
+def names_of(paths: Sequence[Path]) -> list[str]:
+    """The shortest ends of different paths that are all different.
+
+    Example:
+        >>> names_of([Path("/a/one/run"), Path("/a/two/run")])
+        ['one/run', 'two/run']
+        >>> names_of([Path("/a/one/run"), Path("/a/two")])
+        ['run', 'two']
+    """
+    for parts in itertools.count(1):
+        names = ["/".join(each.parts[-parts:]) or str(each) for each in paths]
+        if len(set(names)) == len(names) or parts > max(len(each.parts) for each in paths):
+            break
+    return names
 
 
 _EXPECTED = (

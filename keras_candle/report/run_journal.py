@@ -126,7 +126,7 @@ class _Story:
         starts = self._run.starts
         if starts:
             self._passed_s += starts[-1].ended_s - starts[-1].began_s
-            starts[-1].end = starts[-1].end or "ended without a word"
+            starts[-1].end = starts[-1].end or "killed, or ended without a word"
         starts.append(Start(time_s, time_s, step=step))
 
     def _take_epoch(self, fit: int, step: int, time_s: float, line: dict[str, Any]) -> None:

@@ -6,9 +6,9 @@ import random
 
 import pytest
 
+from keras_candle.report import names_of
 from keras_candle.report.axes import Categories, counting, fenced, fitted, of_time
 from keras_candle.report.chart import Chart, apart
-from keras_candle.report.naming import names_of
 
 RANDOM = random.Random(0)  # noqa: S311
 SPREADS = [
