@@ -7,6 +7,8 @@ from typing import Any
 Told = Mapping[str, Any]
 # Findings of one kind in so many layers are told as the first ones and a number.
 _MOST_ROWS = 12
+# A speed-up below it is no measuring error.
+_SLOWER = 0.9
 
 
 def text(told: Told) -> str:
@@ -15,7 +17,7 @@ def text(told: Told) -> str:
     Args:
         told: as `keras_candle.precision_audit.audit.audit` returns it.
     """
-    blocks = [_head(told), *map(_precision, told["precisions"]), _table(told), _auto(told["auto"])]
+    blocks = [_head(told), *map(_precision, told["precisions"]), _table(told), _auto(told)]
     return "\n\n".join(blocks)
 
 
@@ -113,7 +115,13 @@ def _metric(told: Told, plain: Told, name: str) -> str:
 
 
 def _auto(told: Told) -> str:
-    return f'precision="auto" takes {told["precision"]} here: {told["reason"]}'
+    choice = told["auto"]
+    line = f'precision="auto" takes {choice["precision"]} here: {choice["reason"]}'
+    plain = told["measured"][0]
+    own = [m for m in told["measured"] if m["precision"] == choice["precision"] and m["step_s"]]
+    if own and 0 < plain["step_s"] < _SLOWER * own[-1]["step_s"]:
+        line += ". That is a table; this model is faster without it"
+    return line
 
 
 def _rows(rows: Sequence[Sequence[str]], indent: str = "  ") -> list[str]:

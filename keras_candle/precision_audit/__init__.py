@@ -29,6 +29,7 @@ def prepare() -> None:
         from keras_candle.precision_audit.audit import audit
         from keras_candle.precision_audit.first_training import FirstTraining, at_first_training
         from keras_candle.precision_audit.layers import watch_layers
+        from keras_candle.precision_audit.switching import watch_casts
 
         def act(training: FirstTraining) -> NoReturn:
             try:
@@ -40,6 +41,7 @@ def prepare() -> None:
             os._exit(0)
 
         watch_layers(keras, journal.is_own)
+        watch_casts(keras, journal.is_own)
         at_first_training(keras, journal, act)
 
     when_imported("keras", hook)

@@ -12,7 +12,7 @@ from keras_candle.errors import CandleError
 from keras_candle.precision_audit.constants import ConstantSearch
 from keras_candle.precision_audit.findings import Finding, owners_of
 from keras_candle.precision_audit.first_training import FirstTraining
-from keras_candle.precision_audit.layers import BFLOAT16, FLOAT16, FLOAT32, Part, parts_of, switched
+from keras_candle.precision_audit.layers import BFLOAT16, FLOAT16, FLOAT32, Part, parts_of
 from keras_candle.precision_audit.loss_scale import optimizer_in, unwrapped
 from keras_candle.precision_audit.measurement import Measured, measure
 from keras_candle.precision_audit.outputs import LOST_SHARE
@@ -24,6 +24,7 @@ from keras_candle.precision_audit.step import (
     applied_by,
     in_a_line,
 )
+from keras_candle.precision_audit.switching import switched
 from keras_candle.precision_audit.values import Counts
 from keras_candle.training.building import build_model
 from keras_candle.training.precision import precision_of_this_node

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from keras_candle.precision_audit.calls import Watch, seen_by
-from keras_candle.precision_audit.layers import FLOAT16, FLOAT32, Part, switched
+from keras_candle.precision_audit.layers import FLOAT16, FLOAT32, Part
 from keras_candle.precision_audit.step import Bench, applied_by
+from keras_candle.precision_audit.switching import switched
 from keras_candle.precision_audit.values import FORMATS
 
 # Half of float16's smallest subnormal number: rounded to an even last digit, that is 0.

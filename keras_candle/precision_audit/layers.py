@@ -5,8 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import FrameType, ModuleType
 from typing import Any
@@ -179,32 +178,3 @@ def _follows(layer: Any, made: Made | None, parent: Part | None) -> bool:
 
 def _is_model(layer: Any) -> bool:
     return isinstance(layer, keras.Model)
-
-
-def is_pinned(part: Part, pins: Collection[str]) -> bool:
-    """Whether a part works in float32 when the parts of these names are given dtype="float32"."""
-    if part.name in pins:
-        return True
-    return part.inside_keras_layer and part.parent is not None and is_pinned(part.parent, pins)
-
-
-@contextmanager
-def switched(parts: Sequence[Part], precision: str, pins: Collection[str] = ()) -> Iterator[None]:
-    """Let a model work in a precision as if it had been made in it; its variables stay.
-
-    In all of the mixed precisions variables are float32, so only the dtype policies change.
-
-    Args:
-        parts: of the model.
-        precision: one of `PRECISIONS`.
-        pins: names of parts that work in float32.
-    """
-    before = [(part.layer, part.layer.dtype_policy) for part in parts if part.follows]
-    try:
-        for part in parts:
-            if part.follows:
-                part.layer.dtype_policy = FLOAT32 if is_pinned(part, pins) else precision
-        yield
-    finally:
-        for layer, policy in before:
-            layer.dtype_policy = policy

@@ -12,7 +12,7 @@ from typing import Any
 
 import keras
 
-from keras_candle.precision_audit.layers import FLOAT16, switched
+from keras_candle.precision_audit.layers import FLOAT16
 from keras_candle.precision_audit.loss_scale import (
     FIRST_SCALE,
     loss_scaling,
@@ -20,12 +20,14 @@ from keras_candle.precision_audit.loss_scale import (
     unwrapped,
 )
 from keras_candle.precision_audit.step import Bench, in_a_line
+from keras_candle.precision_audit.switching import switched
 from keras_candle.verification.exact import without_noise
 
 # Together for all precisions; a model whose step is slow trains for fewer steps.
 _TIMING_S, _TRAINING_S = 10.0, 30.0
-_ROUNDS = 5
-_MOST_STEPS_A_ROUND, _FEWEST_STEPS, _MOST_STEPS = 20, 4, 32
+# Many short rounds: what else the machine does meets all precisions alike.
+_ROUNDS, _FEWEST_ROUNDS, _STEPS_A_ROUND = 20, 4, 5
+_FEWEST_STEPS, _MOST_STEPS = 4, 32
 
 
 @dataclass
@@ -63,20 +65,30 @@ def measure(bench: Bench, batches: Sequence[Any], asked: Sequence[Measured]) -> 
     for trial in trials:
         trial.guarded(trial.compile)
     trials = [trial for trial in trials if not trial.told.error]
-    for number in range(_ROUNDS):
-        for trial in trials:
-            share_s = _TIMING_S / len(trials) / _ROUNDS
-            trial.time(min(_MOST_STEPS_A_ROUND, max(1, int(share_s / trial.first_s))))
-        if number == 0:
-            # The first round warms up.
-            for trial in trials:
-                trial.times.clear()
+    if not trials:
+        return
+    _time_in_turns(trials)
     for trial in trials:
         trial.told.step_s = statistics.median(trial.times)
     steps = _steps(sum(trial.told.step_s for trial in trials), len(batches))
     for trial in trials:
         trial.guarded(lambda trial=trial: trial.train(batches, steps))
     bench.state.restore()
+
+
+def _time_in_turns(trials: Sequence[_Trial]) -> None:
+    round_s = sum(trial.first_s for trial in trials)
+    steps = min(_STEPS_A_ROUND, max(1, int(_TIMING_S / _ROUNDS / round_s)))
+    deadline = time.perf_counter() + _TIMING_S
+    for number in range(_ROUNDS):
+        if number >= _FEWEST_ROUNDS and time.perf_counter() > deadline:
+            return
+        for trial in trials:
+            trial.time(steps)
+        if number == 0:
+            # The first round warms up.
+            for trial in trials:
+                trial.times.clear()
 
 
 def _steps(all_s: float, batches: int) -> int:

@@ -23,6 +23,7 @@ MIXED = 'mixed = layers.Dense(8, name="mixed")(squared)'
 SHIFT = "model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(4), Shift()])"
 FINDINGS = {
     "masked_attention": [("attention", "nan", ATTENTION), ("attention", "constant", ATTENTION)],
+    "functional_mask": [("multiply", "inf", None), ("multiply", "constant", None)],
     "small_epsilon": [
         ("unit_length", "nan", "UnitLength(),"),
         ("unit_length", "constant", "UnitLength(),"),
@@ -38,6 +39,7 @@ FINDINGS = {
 }
 PINS = {
     "masked_attention": [("attention/dense_1", DENSES)],
+    "functional_mask": [("scores", 'scores = layers.Dense(8, name="scores")(inputs)')],
     "small_epsilon": [("unit_length", "UnitLength(),")],
     "exploding": [("energy", ENERGY), ("mixed", MIXED)],
     "own_step": [("dense", "self.mix = layers.Dense(8)")],
@@ -45,6 +47,7 @@ PINS = {
 }
 CONSTANTS = {
     "masked_attention": "constant -1e+09 becomes -inf",
+    "functional_mask": "constant -1e+09 becomes -inf",
     "small_epsilon": "constant 1e-08 becomes 0",
     "own_step": "constant 300000 becomes inf",
 }
@@ -89,6 +92,8 @@ def measured(told, precision, *, pinned=False):
 
 
 def code(folder, layer):
+    if layer["line"] is None:  # an operation, such as a product
+        return None
     path, number = layer["line"]
     return (folder / path).read_text().splitlines()[number - 1].strip()
 

@@ -1,3 +1,3 @@
-"""The scripts of the corpus are run by tests/test_corpus.py; importing one would train it."""
+"""The scripts are run by tests/precision_audit; importing one would train it."""
 
 collect_ignore_glob = ["*.py"]

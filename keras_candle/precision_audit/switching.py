@@ -1,0 +1,103 @@
+"""Lets a model work in another precision as if it had been made in it."""
+
+from __future__ import annotations
+
+import functools
+import linecache
+import sys
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
+
+import keras
+
+from keras_candle.precision_audit.calls import operations_before
+from keras_candle.precision_audit.layers import FLOAT32, Part
+
+# In a functional model, ops.cast(mask, x.dtype) keeps the dtype that x had as the model was made.
+_READS_A_DTYPE = ".dtype", "compute_dtype"
+
+
+def watch_casts(keras_module: ModuleType, is_own: Callable[[str], bool]) -> None:
+    """From now on, take note of casts that the script makes to a dtype that it reads somewhere.
+
+    Args:
+        keras_module: Keras, imported by the script.
+        is_own: whether a file is the script's.
+    """
+    plain = keras_module.Operation.__call__
+
+    @functools.wraps(plain)
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        is_new = type(self).__name__ == "Cast" and not hasattr(self, "_candle_follows")
+        if is_new and keras.backend.is_float_dtype(self.dtype):
+            self._candle_follows = _is_read(is_own)
+        return plain(self, *args, **kwargs)
+
+    keras_module.Operation.__call__ = call
+
+
+def _is_read(is_own: Callable[[str], bool]) -> bool:
+    """Whether the script's line that is running reads a dtype."""
+    frame = sys._getframe(2)
+    while frame is not None and not is_own(frame.f_code.co_filename):
+        frame = frame.f_back  # type: ignore[assignment]
+    if frame is None:
+        return False
+    line = linecache.getline(frame.f_code.co_filename, frame.f_lineno)
+    return any(word in line for word in _READS_A_DTYPE)
+
+
+def is_pinned(part: Part, pins: Collection[str]) -> bool:
+    """Whether a part works in float32 when the parts of these names are given dtype="float32"."""
+    if part.name in pins:
+        return True
+    return part.inside_keras_layer and part.parent is not None and is_pinned(part.parent, pins)
+
+
+@contextmanager
+def switched(parts: Sequence[Part], precision: str, pins: Collection[str] = ()) -> Iterator[None]:
+    """Let a model work in a precision as if it had been made in it; its variables stay.
+
+    In all of the mixed precisions variables are float32, so only the dtype policies change, and
+    the dtype of casts that followed it.
+
+    Args:
+        parts: of the model.
+        precision: one of `PRECISIONS`.
+        pins: names of parts that work in float32.
+    """
+    before = [(part.layer, part.layer.dtype_policy) for part in parts if part.follows]
+    casts = [(cast, cast.dtype) for cast in _following_casts(parts)]
+    pinned = {id(part.layer) for part in parts if is_pinned(part, pins)}
+    try:
+        for part in parts:
+            if part.follows:
+                part.layer.dtype_policy = FLOAT32 if id(part.layer) in pinned else precision
+        for cast, _ in casts:
+            beside = {id(layer) for layer in _layers_beside(cast)}
+            cast.dtype = FLOAT32 if beside & pinned else keras.DTypePolicy(precision).compute_dtype
+        yield
+    finally:
+        for layer, policy in before:
+            layer.dtype_policy = policy
+        for cast, dtype in casts:
+            cast.dtype = dtype
+
+
+def _following_casts(parts: Sequence[Part]) -> list[Any]:
+    operations = [each for part in parts for each in getattr(part.layer, "operations", ())]
+    unique = {id(each): each for each in operations if getattr(each, "_candle_follows", False)}
+    return list(unique.values())
+
+
+def _layers_beside(cast: Any) -> list[Any]:
+    """The layers whose outputs meet that of a cast before the next layer: one gave it its dtype."""
+    found, todo = operations_before(cast), [cast]
+    while todo:
+        for node in todo.pop()._outbound_nodes:
+            if not isinstance(node.operation, keras.Layer):
+                found += operations_before(node.operation)
+                todo.append(node.operation)
+    return found
