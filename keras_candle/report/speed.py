@@ -34,13 +34,15 @@ def speed(runs: Sequence[Run]) -> Markup:
         runs: each with its colour.
     """
     alone = runs[0] if len(runs) == 1 else None
+    by_rank = _by_rank(alone) if alone else None
+    wide = alone is not None and by_rank is None
     return part(
         "Speed",
         grid(
             card(_throughput(runs)),
             card(_split_over_epochs(alone) if alone else None),
-            card(_by_rank(alone) if alone else None),
-            card(_split(runs), wide=alone is not None),
+            card(by_rank),
+            card(_split(runs, wide), wide=wide),
         ),
         speed_table(runs),
         lead=alone.performance.get("verdict") if alone else None,
@@ -95,7 +97,7 @@ def _by_rank(run: Run) -> Markup | None:
     return chart.svg()
 
 
-def _split(runs: Sequence[Run]) -> Markup | None:
+def _split(runs: Sequence[Run], wide: bool) -> Markup | None:
     splits = {run.name: _shares(run.performance) for run in runs}
     told = {name: shares for name, shares in splits.items() if shares}
     if not told:
@@ -104,7 +106,7 @@ def _split(runs: Sequence[Run]) -> Markup | None:
     whole = max(1.0, *(sum(shares.values()) for shares in told.values()))
     height = max(34.0, 30.0 * len(told))
     chart = Chart("where a step's time goes", _percent_axis(whole), lanes, height=height,
-                  width=1148.0 if len(runs) == 1 else 560.0)  # fmt: skip
+                  width=1148.0 if wide else 560.0)  # fmt: skip
     for name, shares in told.items():
         begin = 0.0
         for share, part_of in shares.items():
