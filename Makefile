@@ -55,8 +55,9 @@ test-ranks: env
 oldest: env $(OLDEST)/.made
 	$(ONE_THREAD) $(OLDEST)/bin/python -m pytest tests/training/test_keras_names.py \
 		tests/training/test_identity.py tests/training/test_equivalence.py tests/checkpoints \
-		tests/callback/test_candle_callback.py \
-		-k "keras_names or identity or checkpoints or candle_callback or (other_pairs and mpi)"
+		tests/callback/test_candle_callback.py tests/precision_audit/test_laws.py \
+		-k "keras_names or identity or checkpoints or candle_callback or precision_audit or \
+		(other_pairs and mpi)"
 
 $(OLDEST)/.made: Makefile
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(OLDEST)

@@ -80,6 +80,7 @@ PRIVATE_NAMES = (
     ),
     PrivateName(_SEEDS, "global_seed_generator", "resuming what is drawn outside of layers"),
     PrivateName(_GLOBALS, "get_global_attribute", "resuming what is drawn outside of layers"),
+    PrivateName("keras.src.ops.core", "Cast", "an audit's casts in each precision"),
     PrivateName(_SAVING, "_save_state", "checkpoints: what Keras saves, object by object"),
     PrivateName(_SAVING, "DiskIOStore", "checkpoints: layers' own files, such as vocabularies"),
     PrivateName(_SAVING, "H5IOStore", "checkpoints: Keras's own file without HDF5"),

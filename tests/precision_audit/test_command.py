@@ -151,6 +151,22 @@ def test_with_its_pins_float16_trains_as_float32_does(audited, script):
     assert alike == (script != "own_step")
 
 
+def test_what_is_proposed_is_clean_once_it_is_written(audited, tmp_path):
+    _, told, folder = audited("exploding")
+    lines = (folder / "train.py").read_text().splitlines()
+    for pin in of(told, "mixed_float16")["pins"]:
+        number = pin["line"][1] - 1
+        lines[number] = lines[number].replace(', name="', ', dtype="float32", name="')
+    lines.insert(5, 'keras.config.set_dtype_policy("mixed_float16")')
+    (tmp_path / "train.py").write_text("\n".join(lines))
+    done = audit(tmp_path, "--json", "train.py")
+    mended = json.loads(done.stdout)
+    assert done.returncode == 0
+    assert [each["findings"] for each in mended["precisions"]] == [[], []]
+    own = [each["layer"] for each in mended["float32"]["own_dtype"]]
+    assert own == ["energy", "mixed"]
+
+
 def test_gradients_that_the_loss_scale_rescues(audited):
     half = of(audited("vanishing")[1], "mixed_float16")
     assert half["loss_scale"] == 2.0**15

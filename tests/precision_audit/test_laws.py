@@ -82,6 +82,19 @@ def test_with_the_pins_nothing_is_wrong_and_without_any_of_them_something_is():
         assert search._look([each for each in pins if each != pin])[0]
 
 
+def test_a_layer_that_keras_made_is_pinned_after_the_model():
+    model = exploding()
+    bench = bench_of(model, batch())
+    pins = PinSearch(bench, FLOAT16, bench.step(FLOAT32), None).find().names
+    for layer in model.layers:
+        layer.dtype_policy = "mixed_float16"
+    for name in pins:
+        model.get_layer(name).dtype_policy = "float32"  # as the report says
+    model.compile(keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(0.01)), "mse")
+    assert np.isfinite(model.fit(*batch(), verbose=0).history["loss"]).all()
+    assert model.get_layer("after")(ROWS).dtype == "float16"
+
+
 def test_pins_that_do_not_help_are_not_proposed():
     class Own(layers.Layer):
         def call(self, x):
