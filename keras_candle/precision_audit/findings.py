@@ -11,9 +11,8 @@ from keras_candle.precision_audit.layers import Part
 from keras_candle.precision_audit.outputs import LOST_SHARE, Outputs
 from keras_candle.precision_audit.step import Step
 
-INF, NAN, UNDERFLOW, CONSTANT, GRADIENT, ERROR = (
-    *("inf", "nan", "underflow", "constant", "gradient", "error"),
-)
+INF, NAN, UNDERFLOW = "inf", "nan", "underflow"
+CONSTANT, GRADIENT, ERROR = "constant", "gradient", "error"
 
 
 @dataclass(frozen=True)
