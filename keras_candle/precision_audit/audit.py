@@ -119,7 +119,7 @@ def _subject(training: FirstTraining, bench: Bench) -> Told:
         "model": f"{type(model).__name__} {model.name!r}",
         "method": training.method,
         "line": training.line,
-        "layers": sum(part.follows for part in bench.parts if part.parent is not None),
+        "layers": sum(each.follows for each in bench.parts[1:] or bench.parts),
         "batches": len(training.batches),
         "rows": int(arrays[0].shape[0]) if arrays else 0,
     }
