@@ -39,6 +39,7 @@ BENCHMARKS: dict[str, tuple[tuple[str, ...], str]] = {
     "search": (("python", "-m"), ""),
     "search_ranks": (("python", "-m"), ""),
     "architecture_search": (("python", "-m"), ""),
+    "trackers": (("python", "-m"), ""),
 }
 _PACKAGES = ("keras", "tensorflow-cpu", "tensorflow", "horovod", "keras-tuner", "optuna")
 _HEAD = """# Benchmarks

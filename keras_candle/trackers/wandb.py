@@ -114,10 +114,14 @@ class Wandb(Tracker):
         self._mode = "offline"
         with contextlib.suppress(Exception):
             self._package.teardown(exit_code=1)
-        self._run.tell(
-            f"wandb: the run is kept offline: {cause}. To send it: "
-            f"wandb sync {self._folder}/offline-run-*-{self._run.id}"
+        run = self._run
+        # In a search this is told once, by the first trial.
+        kept = (
+            f"{run.home}/*/wandb/offline-run-*"
+            if run.group
+            else f"{self._folder}/offline-run-*-{run.id}"
         )
+        run.tell(f"wandb: the run is kept offline: {cause}. To send it: wandb sync {kept}")
 
 
 def _be_ready() -> None:
