@@ -23,6 +23,8 @@ from keras_candle.trackers.names import make
 _LOOK_EVERY_S = 0.2
 # When nobody waits any more.
 _LINGER_S = 60.0
+# Importing packages takes seconds of a processor's time, which the training has first.
+_NICE = 5
 # So much of a processor's time is a sign of life.
 _WORKS_S = 0.1
 _IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
@@ -121,6 +123,7 @@ class Round:
 
 def main() -> None:
     """Bring one run after the other, until root closes its end."""
+    os.nice(_NICE)
     for number in _IGNORED:
         signal.signal(number, signal.SIG_IGN)
     # What a package prints or asks is not for root.
