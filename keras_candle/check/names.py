@@ -71,6 +71,10 @@ class Module:
                     binding = _Binding(value, statement, always)
                     self._bound.setdefault((scope, name.id), []).append(binding)
 
+    def imports(self, package: str) -> bool:
+        """Whether a package, or something of it, is imported; others may have its name."""
+        return package in self._roots
+
     def _imports(self) -> Iterator[tuple[str, str]]:
         for node in self.nodes:
             if isinstance(node, ast.Import):

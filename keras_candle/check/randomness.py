@@ -109,14 +109,14 @@ def _draw(module: Module, call: ast.Call) -> Draw | None:
         return None if call.args or call.keywords else Draw("own", f"{name}(0)")
     if name.startswith("sklearn."):
         return _draw_of_sklearn(call, *name.rsplit(".", 1))
-    return _draw_of_package(call, name) or _draw_of_method(module, call)
+    return _draw_of_package(module, call, name) or _draw_of_method(module, call)
 
 
-def _draw_of_package(call: ast.Call, name: str) -> Draw | None:
+def _draw_of_package(module: Module, call: ast.Call, name: str) -> Draw | None:
     package, _, last = name.rpartition(".")
     if package == "numpy.random" and last not in _NO_DRAWS and last[:1].islower():
         return Draw("numpy", _SEED_ALL, last in ("shuffle", "permutation"))
-    if package == "random" and last in _PYTHON:
+    if package == "random" and last in _PYTHON and module.imports(package):
         return Draw("python", _SEED_ALL, last == "shuffle")
     if argument(call, "seed") is not None or constant(argument(call, "shuffle")) is False:
         return None

@@ -89,6 +89,12 @@ labels = rng.integers(2, size=100)
 x, x_test, y, y_test = split(data, labels)  #! unseeded-data
 model.fit(x, y)
 """,
+    "a seeded generator that has the name of a package": """
+import numpy as np
+random = np.random.default_rng(0)
+x = random.random(100)
+model.fit(x, x)
+""",
     "unseeded shuffles": """
 import random
 import tensorflow as tf

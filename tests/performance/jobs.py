@@ -35,11 +35,12 @@ class Pause(keras.layers.Layer):
         self._seconds = seconds
 
     def call(self, x):
-        def pause():
+        def pause(value):
             time.sleep(self._seconds)
-            return 0.0
+            return value
 
-        with tf.control_dependencies([tf.numpy_function(pause, [], tf.float64)]):
+        # Begins when the batch is there: a thread that sleeps could keep it from coming.
+        with tf.control_dependencies([tf.numpy_function(pause, [x], x.dtype)]):
             return tf.identity(x)
 
 
@@ -49,7 +50,7 @@ def slow_engine():
 
     def allreduce(communicator, array, op):
         if communicator is engine._graph:
-            time.sleep(PAUSE_S)
+            time.sleep(3 * PAUSE_S)  # much longer than one rank is late by chance
         return plain(communicator, array, op)
 
     engine._allreduce = allreduce
