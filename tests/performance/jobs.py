@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import keras
@@ -44,6 +45,7 @@ class Pause(keras.layers.Layer):
             return tf.identity(x)
 
 
+@contextmanager
 def slow_engine():
     engine = candle.engine.current()
     plain = engine._allreduce
@@ -54,6 +56,10 @@ def slow_engine():
         return plain(communicator, array, op)
 
     engine._allreduce = allreduce
+    try:
+        yield
+    finally:
+        del engine._allreduce
 
 
 class SlowCallback(keras.callbacks.Callback):
@@ -66,8 +72,6 @@ def train(run, slow="", steps_at_once=1, verbose=0, **fit):
     layers = []
     if slow.startswith(("model", "rank")):
         layers = [Pause(2 * PAUSE_S if slow in ("model", f"rank {candle.rank()}") else 0.0)]
-    if slow == "engine":
-        slow_engine()
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3), *layers])
     model.add(keras.layers.Dense(1))
     model.compile("sgd", "mse", steps_per_execution=steps_at_once)
@@ -79,5 +83,6 @@ def train(run, slow="", steps_at_once=1, verbose=0, **fit):
     callbacks = [candle.CandleCallback(run, candle.Checkpoint(every_epochs=None))]
     if slow == "callback":
         callbacks.append(SlowCallback())
-    model.fit(**data, epochs=EPOCHS, verbose=verbose, callbacks=callbacks, **fit)
+    with slow_engine() if slow == "engine" else nullcontext():
+        model.fit(**data, epochs=EPOCHS, verbose=verbose, callbacks=callbacks, **fit)
     return json.loads((Path(run) / "performance.json").read_text()) if candle.is_root() else None

@@ -92,7 +92,7 @@ def test_beside_a_run_on_one_rank(ranks, tmp_path):
     record = ranks(2).run(jobs.train, run=str(tmp_path / "two"))[0]
     assert record["scaling_from"] == "one"
     ideal = 2 * single["samples_per_s"]
-    assert record["scaling_efficiency"] == pytest.approx(record["samples_per_s"] / ideal, rel=1e-3)
+    assert record["scaling_efficiency"] == pytest.approx(record["samples_per_s"] / ideal, abs=1e-4)
 
 
 def test_each_epoch_stands_in_the_journal(tmp_path, capsys):
