@@ -13,7 +13,8 @@ import tensorflow as tf
 
 import keras_candle as candle
 
-BATCH, STEPS, EPOCHS = 8, 12, 3
+# One pass over the data: to begin one takes as long as many steps.
+BATCH, STEPS, EPOCHS = 8, 36, 1
 PAUSE_S = 0.05
 
 
@@ -67,7 +68,7 @@ class SlowCallback(keras.callbacks.Callback):
         time.sleep(PAUSE_S)
 
 
-def train(run, slow="", steps_at_once=1, verbose=0, **fit):
+def train(run, slow="", steps_at_once=1, epochs=EPOCHS, verbose=0, **fit):
     """Returns the run's record."""
     layers = []
     if slow.startswith(("model", "rank")):
@@ -84,5 +85,5 @@ def train(run, slow="", steps_at_once=1, verbose=0, **fit):
     if slow == "callback":
         callbacks.append(SlowCallback())
     with slow_engine() if slow == "engine" else nullcontext():
-        model.fit(**data, epochs=EPOCHS, verbose=verbose, callbacks=callbacks, **fit)
+        model.fit(**data, epochs=epochs, verbose=verbose, callbacks=callbacks, **fit)
     return json.loads((Path(run) / "performance.json").read_text()) if candle.is_root() else None
