@@ -118,6 +118,21 @@ class RunDirectory:
         return found
 
 
+def replace_file(path: Path, content: bytes) -> None:
+    """Put a file in its place as a whole; it may come to the disk later.
+
+    Raises:
+        OSError: when it cannot be written; what was there before stays.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        partial.write_bytes(content)
+        os.replace(partial, path)
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
 def _lock(descriptor: int, patience_s: float) -> None:
     deadline_s = time.monotonic() + patience_s
     while True:

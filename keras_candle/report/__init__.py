@@ -16,6 +16,7 @@ from keras_candle.report.run import Run
 from keras_candle.report.run_journal import is_run, read_run
 from keras_candle.report.trial_files import is_search, read_search
 from keras_candle.report.trials import Search
+from keras_candle.run_directory import replace_file
 
 FILE = "report.html"
 
@@ -97,13 +98,9 @@ def _refusal(path: Path) -> str:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        partial.write_bytes(content)
-        os.replace(partial, path)
+        replace_file(path, content)
     except OSError as cause:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
         raise CandleError(
             f"The report {path} cannot be written ({cause}). Name another file with -o."
         ) from cause

@@ -9,7 +9,6 @@ points/          claimed points, so that no two groups try the same one
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import secrets
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_candle.errors import SearchError
+from keras_candle.run_directory import replace_file
 from keras_candle.search.claims import Claims, is_gone
 from keras_candle.search.journal import Journal, Readers
 from keras_candle.search.ledger import TrialRecord
@@ -175,13 +175,9 @@ class Project:
     @staticmethod
     def _replace(path: Path, content: dict[str, Any]) -> None:
         # Not synced: the journals are the truth, and a stock oracle's files can be written again.
-        partial = path.with_name(f".{path.name}.{os.getpid()}")
         try:
-            partial.write_text(json.dumps(content))
-            os.replace(partial, path)
+            replace_file(path, json.dumps(content).encode())
         except OSError as cause:
-            with contextlib.suppress(OSError):
-                partial.unlink(missing_ok=True)
             raise SearchError(
                 f"{path} cannot be written ({cause}); what was there before is whole."
             ) from cause

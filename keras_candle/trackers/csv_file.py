@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
+from keras_candle.run_directory import replace_file
 from keras_candle.trackers.base import TrackedRun, Tracker
 
 FILE = "log.csv"
@@ -57,7 +56,7 @@ class CsvFile(Tracker):
         rows = self._read()[1:]
         wider = [[*row, *[""] * (len(columns) - len(row))] for row in rows]
         text = _text([columns, *wider])
-        _replace(self._path, text)
+        replace_file(self._path, text)
         self._columns, self._size = columns, len(text)
 
 
@@ -65,12 +64,3 @@ def _text(rows: Sequence[Sequence[Any]]) -> bytes:
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\n").writerows(rows)  # floats as repr has them
     return text.getvalue().encode()
-
-
-def _replace(path: Path, content: bytes) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        partial.write_bytes(content)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)

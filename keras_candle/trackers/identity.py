@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from keras_candle.run_directory import RunDirectory
+from keras_candle.run_directory import RunDirectory, replace_file
 from keras_candle.trackers import csv_file, tensorboard
 from keras_candle.trackers.feed import lines
 
@@ -47,9 +47,7 @@ def identify(
     else:
         identity = before
     if identity != before:
-        partial = path.with_name(f".{FILE}.{os.getpid()}")
-        partial.write_text(json.dumps(identity))
-        os.replace(partial, path)
+        replace_file(path, json.dumps(identity).encode())
     return dict(identity)
 
 
