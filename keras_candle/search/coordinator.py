@@ -1,4 +1,4 @@
-"""Which trial is next, and what is known of all: without a server, a port or a lock.
+"""Which trial is next, without a server, a port or a lock.
 
 Each group of ranks has a coordinator. What it decides is a function of the journals of all groups;
 who gets a trial is settled by a claim that only one of them can make.
@@ -12,18 +12,15 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from keras_candle.search import ledger as states
 from keras_candle.search.claims import owner
 from keras_candle.search.groups import Group
 from keras_candle.search.halving import Halving
 from keras_candle.search.hyperparameters import INHERITS
 from keras_candle.search.ledger import Ledger, TrialRecord
 from keras_candle.search.options import SearchOptions
-from keras_candle.search.pareto import non_dominated
 from keras_candle.search.project import Project
 from keras_candle.search.proposals import Proposal, Proposals
+from keras_candle.search.standings import Standings
 from keras_candle.search.suggestion import Settings
 
 # Without a limit the engine has to be told how far to look ahead.
@@ -45,6 +42,7 @@ class Coordinator:
     Attributes:
         project: the folder; None before `begin`.
         ledger: all trials as the journals tell of them.
+        standings: what follows from their results.
         proposals: what proposes the next trial's values.
         starts: the number of the start of each trial that this process has run.
     """
@@ -57,9 +55,9 @@ class Coordinator:
         max_trials: int | None,
         seed: int,
     ) -> None:
-        self.group, self.max_trials = group, max_trials
-        self._options, self._objectives = options, objectives
+        self.group, self.max_trials, self._options = group, max_trials, options
         self.ledger, self.starts = Ledger(), dict[str, int]()
+        self.standings = Standings(self.ledger, objectives, options.max_cost)
         self.project: Project | None = None
         settings = Settings(
             workers=group.count,
@@ -76,7 +74,6 @@ class Coordinator:
                 options.max_epochs, options.eta, options.min_epochs, options.brackets
             )
         self._taken: list[dict[str, Any]] = []
-        self._began_s = time.time()
         self._looked_s = -math.inf
 
     def begin(self, folder: Path, identity: dict[str, Any], hyperparameters: Any) -> Project:
@@ -94,58 +91,6 @@ class Coordinator:
         changed = self.ledger.take(self._opened().new_lines())
         found, self.ledger.hyperparameters = self.ledger.hyperparameters, []
         return changed, found
-
-    # What is known.
-
-    def records(self) -> list[TrialRecord]:
-        """All trials, by their numbers."""
-        return sorted(self.ledger.trials.values(), key=lambda each: each.trial_id)
-
-    def completed(self) -> list[TrialRecord]:
-        """Those that gave a result, by their numbers."""
-        return [each for each in self.records() if each.status == states.COMPLETED]
-
-    def objectives_of(self, record: TrialRecord) -> list[float]:
-        """A trial's objectives, each to be minimised; NaN for one that failed."""
-        end = record.end or {}
-        return end.get("objectives") or [float("nan")] * self._objectives
-
-    def front(self) -> list[str]:
-        """The trials that none other betters in all objectives, by the first objective."""
-        ended = self.completed()
-        if not ended:
-            return []
-        values = np.array([self.objectives_of(each) for each in ended], float)
-        chosen = np.flatnonzero(non_dominated(values))
-        return [ended[i].trial_id for i in sorted(chosen, key=lambda i: (values[i, 0], i))]
-
-    def ranking(self) -> list[str]:
-        """The trials with a result, the best first: within `max_cost`, of the front, by score."""
-        front = set(self.front()) if self._objectives > 1 else set()
-
-        def place(record: TrialRecord) -> tuple[bool, bool, float, str]:
-            cost, limit = (record.end or {}).get("cost"), self._options.max_cost
-            dear = limit is not None and cost is not None and cost > limit
-            value = self.objectives_of(record)[0]
-            return dear, record.trial_id not in front, value, record.trial_id
-
-        return [each.trial_id for each in sorted(self.completed(), key=place)]
-
-    def best_so_far(self) -> float | None:
-        """The best first objective of a full training, to be minimised; None before one ended."""
-        full = (each for each in self.completed() if (each.end or {}).get("fidelity") == 1.0)
-        return min((self.objectives_of(each)[0] for each in full), default=None)
-
-    def failures_in_a_row(self, most: int) -> list[TrialRecord]:
-        """The first `most` trials of this start that failed one after the other; else nothing."""
-        row: list[TrialRecord] = []
-        for record in self.ledger.ended() if len(self.ledger.failures) >= most else ():
-            if (record.end or {})["time_s"] < self._began_s:
-                continue
-            row = [*row, record] if record.status == states.FAILED else []
-            if len(row) >= most:
-                return row
-        return []
 
     def is_over(self) -> bool:
         """Whether no trial runs any more, or may be run again."""
@@ -173,7 +118,7 @@ class Coordinator:
         if found is None and not (halving and halving.is_closing(self._left())):
             found = self.proposals.propose(
                 self.ledger.trials.values(),
-                self.objectives_of,
+                self.standings.objectives_of,
                 self.group.number,
                 (int(trial_id), self.group.number),
                 self._taken,
@@ -248,7 +193,7 @@ class Coordinator:
             return None
         found = self._halving.promotion(
             self.ledger.trials.values(),
-            lambda each: self.objectives_of(each)[0],
+            lambda each: self.standings.objectives_of(each)[0],
             self._taken,
             closing=closing,
         )
@@ -262,7 +207,7 @@ class Coordinator:
         records: Iterable[TrialRecord] = self.ledger.trials.values()
         further = self._halving.first_values(records) if self._halving else {}
         if self._options.inherit_weights:
-            parent = self.proposals.nearest(values, self.completed())
+            parent = self.proposals.nearest(values, self.standings.completed())
             further[INHERITS] = parent and parent.trial_id
         return further
 

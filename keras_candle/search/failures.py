@@ -12,6 +12,23 @@ class TooManyFailuresError(SearchError, RuntimeError):
     """As many trials failed one after the other as the user allows (Keras Tuner: RuntimeError)."""
 
 
+def check_some_succeeded(records: Sequence[TrialRecord]) -> None:
+    """Say what went wrong where nothing went right.
+
+    Args:
+        records: all trials of a search that has ended.
+
+    Raises:
+        SearchError: when all of them failed, with the last one's traceback.
+    """
+    ends = [each.end for each in records if each.end is not None]
+    if ends and all(end["status"] == "FAILED" for end in ends):
+        raise SearchError(
+            f"None of the {len(ends)} trials gave a result. The last one's traceback:\n"
+            f"{ends[-1]['message']}"
+        )
+
+
 def told(row: Sequence[TrialRecord]) -> str:
     """What the user is told of trials that failed one after the other."""
     lines = []

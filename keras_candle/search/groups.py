@@ -76,6 +76,26 @@ def join(ranks_per_trial: int) -> tuple[Group, Engine]:
     return group, engine
 
 
+def agree_on_end(engine: Engine, status: str, message: str) -> tuple[str, str | None]:
+    """How a trial ended on a group: as on the first rank that failed by itself.
+
+    Args:
+        engine: the group's; all of its ranks call this.
+        status: how it ended on this rank: COMPLETED, INVALID or FAILED.
+        message: what this rank tells of a failure.
+
+    Returns:
+        The status and the message for the group, the same on all ranks.
+    """
+    problem = "" if status == "COMPLETED" else f"{status}\n{message}"
+    problems = list(filter(None, engine.meet_again(problem)))
+    if not problems:
+        return "COMPLETED", None
+    told = next((each for each in problems if "EngineError: rank" not in each), problems[0])
+    status, _, message = told.partition("\n")
+    return status, message
+
+
 def place(environ: Mapping[str, str]) -> tuple[int, int]:
     """This process's rank and the number of ranks, as its launcher told it.
 

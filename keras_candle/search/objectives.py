@@ -1,9 +1,12 @@
-"""Whether a search's objective can come out of its trials."""
+"""A search's objective: whether it can come out of a trial, and what came out."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Any
+
+import keras
+from keras_tuner.src.engine import tuner_utils
 
 from keras_candle.errors import SearchError
 from keras_candle.search.options import COST, MEASURES, parts_of
@@ -31,12 +34,33 @@ def check_held_out(objective: Any, fit_kwargs: Mapping[str, Any]) -> None:
             )
 
 
-def check_names(objective: Any, logs: Iterable[str]) -> None:
-    """Refuse an objective that a trial has not returned.
+def metrics_of(oracle: Any, trial: Any, results: Any) -> tuple[dict[str, Any], int]:
+    """What a trial returned, as Keras Tuner takes it.
+
+    Args:
+        oracle: the search's, with the objective.
+        trial: that was run.
+        results: of `run_trial`: a number, a dict, a `keras.callbacks.History`, or a list of these;
+            None where it has called `oracle.update_trial` itself.
+
+    Returns:
+        Name to number, and the best step.
 
     Raises:
-        SearchError: with the names that it has.
+        SearchError: when the objective is not among them.
     """
+    objective = oracle.objective
+    if results is None and oracle.trials[trial.trial_id].metrics.exists(objective.name):
+        return {}, trial.best_step
+    for each in results if isinstance(results, list) else [results]:
+        if isinstance(each, keras.callbacks.History | dict):
+            _check_names(objective, getattr(each, "history", each))
+    tuner_utils.validate_trial_results(results, objective, "run_trial()")
+    metrics = tuner_utils.convert_to_metrics_dict(results, objective)
+    return metrics, tuner_utils.get_best_step(results, objective)
+
+
+def _check_names(objective: Any, logs: Iterable[str]) -> None:
     for each in parts_of(objective):
         if each.name not in (*logs, *MEASURES, COST):
             raise SearchError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,6 +85,22 @@ class SearchOptions:
             number = getattr(self, name)
             if number is not None and not (isinstance(number, int | float) and number > 0):
                 raise SearchError(f"{name}={number!r}, expected a number above 0.")
+
+    def check_epochs(self, fit_kwargs: Mapping[str, Any]) -> None:
+        """Refuse `epochs` where the search says how long trials are trained.
+
+        Args:
+            fit_kwargs: what `fit` gets.
+
+        Raises:
+            SearchError: with both numbers.
+        """
+        if self.max_epochs is not None and fit_kwargs.get("epochs"):
+            raise SearchError(
+                f"search() got epochs={fit_kwargs['epochs']}, and the search "
+                f"max_epochs={self.max_epochs}, which says how long trials are trained. Leave "
+                "epochs out."
+            )
 
 
 def make_objective(given: Any) -> Any:

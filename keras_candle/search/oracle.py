@@ -1,33 +1,28 @@
-"""A Keras Tuner oracle without a server: each group of ranks has one, and all read each other."""
+"""A Keras Tuner oracle without a server: which trial is next, and how it ended."""
 
 from __future__ import annotations
 
-import threading
 import time
 from pathlib import Path
 from typing import Any
 
-import keras_tuner
 import numpy as np
 from keras_tuner.engine import trial as trials
 
 from keras_candle.search import failures
 from keras_candle.search import ledger as states
 from keras_candle.search.claims import SignsOfLife
-from keras_candle.search.coordinator import Coordinator
 from keras_candle.search.failures import TooManyFailuresError
-from keras_candle.search.groups import Group
 from keras_candle.search.halving import fidelity_of
 from keras_candle.search.hyperparameters import with_values
-from keras_candle.search.ledger import TrialRecord
-from keras_candle.search.options import COST, SearchOptions, make_objective, parts_of
-from keras_candle.search.project import Project
+from keras_candle.search.journaled_oracle import JournaledOracle
+from keras_candle.search.options import COST, SearchOptions, parts_of
 
 _LONGEST_MESSAGE = 16_000
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.005, 0.5
 
 
-class HyperSpaceOracle(keras_tuner.Oracle):  # type: ignore[misc]
+class HyperSpaceOracle(JournaledOracle):
     """Bayesian optimisation in overlapping subspaces, for any number of processes.
 
     The space is cut, on the scale of each hyperparameter's prior, into overlapping subspaces
@@ -70,14 +65,8 @@ class HyperSpaceOracle(keras_tuner.Oracle):  # type: ignore[misc]
     ) -> None:
         names = set(SearchOptions.__dataclass_fields__) & set(options)
         asked = {name: options.pop(name) for name in names}
-        self.options = SearchOptions(subspaces=subspaces, overlap=overlap, **asked)
-        super().__init__(
-            objective=make_objective(objective), max_trials=max_trials, seed=seed, **options
-        )
-        self.seed = seed  # Keras Tuner takes 0 for none
-        self.group = Group()
-        self._lock = threading.RLock()
-        self._made: Coordinator | None = None
+        chosen = SearchOptions(subspaces=subspaces, overlap=overlap, **asked)
+        super().__init__(chosen, objective, max_trials, seed, **options)
         self._signs = SignsOfLife(self.options.lease_s / 4)
 
     # What a tuner calls.
@@ -155,7 +144,7 @@ class HyperSpaceOracle(keras_tuner.Oracle):  # type: ignore[misc]
             kept = self.trials[trial.trial_id]
             kept.hyperparameters, kept.status = trial.hyperparameters, trial.status
             kept.message = trial.message
-            self._tell_found(trial.hyperparameters)
+            self.note_found(trial.hyperparameters)
             self._score(kept)
             self._signs.end(Path(self._get_trial_dir(kept.trial_id)))
             self._write_end(kept)
@@ -175,94 +164,6 @@ class HyperSpaceOracle(keras_tuner.Oracle):  # type: ignore[misc]
             "status": states.RUNNING, "values": found.values,
         }  # fmt: skip
 
-    # What is known.
-
-    @property
-    def coordinator(self) -> Coordinator:
-        """What chooses the trials, with the space as it is known now."""
-        if self._made is None:
-            objectives = len(parts_of(self.objective))
-            self._made = Coordinator(
-                self.group, self.options, objectives, self.max_trials, self.seed
-            )
-        self._made.proposals.look_at(self.hyperparameters)
-        return self._made
-
-    def open(self) -> Project:
-        """The project's folder, ready to be written.
-
-        Raises:
-            SearchError: when it cannot be written, or is another search's.
-        """
-        project = self.coordinator.project
-        if project is None:
-            objective = [[each.name, each.direction] for each in parts_of(self.objective)]
-            identity = {"objective": objective, "cost": self.options.cost}
-            folder = Path(self._project_dir)
-            project = self.coordinator.begin(folder, identity, self.hyperparameters)
-            self.read()
-        return project
-
-    def read(self) -> None:
-        """Take what the other groups have written since."""
-        with self._lock:
-            self.open()
-            changed, found = self.coordinator.read()
-            if found:
-                fresh = keras_tuner.HyperParameters.from_config({"space": found, "values": {}})
-                super().update_space(fresh)
-            for trial_id in changed:
-                self._mirror(self.coordinator.ledger.trials[trial_id])
-
-    def _mirror(self, record: TrialRecord) -> None:
-        """Let Keras Tuner's own fields say what the journals say of a trial."""
-        trial_id, end = record.trial_id, record.end
-        if trial_id not in self.trials:
-            values = with_values(self.hyperparameters, record.values)
-            self.trials[trial_id] = trials.Trial(values, trial_id, states.RUNNING)
-            self.start_order.append(trial_id)
-        trial = self.trials[trial_id]
-        if end is None:
-            return
-        if trial_id not in self.end_order:
-            self.end_order.append(trial_id)
-        if trial_id not in self.coordinator.starts:
-            trial.status, trial.score, trial.best_step = end["status"], end["score"], end["step"]
-            trial.message = end["message"]
-            trial.metrics = type(trial.metrics).from_config(end["metrics"])
-
-    def records(self) -> list[TrialRecord]:
-        """All trials as the journals tell of them, by their numbers."""
-        with self._lock:
-            self.read()
-            return self.coordinator.records()
-
-    def get_best_trials(self, num_trials: int = 1) -> list[Any]:
-        """The best trials of all groups.
-
-        Args:
-            num_trials: how many, at most.
-
-        Returns:
-            Completed ones by their score, those above `max_cost` last; with several objectives
-            those of the front first, by the first objective.
-        """
-        with self._lock:
-            self.read()
-            return [self.trials[each] for each in self.coordinator.ranking()[:num_trials]]
-
-    def front(self) -> list[str]:
-        """The trials that none other betters in all objectives, by the first objective."""
-        with self._lock:
-            self.read()
-            return self.coordinator.front()
-
-    def best_so_far(self) -> float | None:
-        """The best first objective of a full training, to be minimised; None before one ended."""
-        with self._lock:
-            self.read()
-            return self.coordinator.best_so_far()
-
     # Starting and ending.
 
     def _begin(self, trial_id: str, values: dict[str, Any], tuner_id: str) -> Any:
@@ -279,15 +180,6 @@ class HyperSpaceOracle(keras_tuner.Oracle):  # type: ignore[misc]
     def _elapsed_s(self, trial_id: str) -> float:
         start = self.coordinator.starts[trial_id]
         return time.time() - self.coordinator.ledger.trials[trial_id].starts[start].time_s
-
-    def _tell_found(self, hyperparameters: Any) -> None:
-        before = len(self.hyperparameters.space)
-        super().update_space(hyperparameters)
-        new = self.hyperparameters.space[before:]
-        if new:
-            described = [{"class_name": type(each).__name__, "config": each.get_config()}
-                         for each in new]  # fmt: skip
-            self.open().note("found", hyperparameters=described)
 
     def _score(self, trial: Any) -> None:
         if trial.status == states.COMPLETED:
@@ -321,33 +213,10 @@ class HyperSpaceOracle(keras_tuner.Oracle):  # type: ignore[misc]
         )
 
     def _check_consecutive_failures(self) -> None:
-        row = self.coordinator.failures_in_a_row(self.max_consecutive_failed_trials)
+        row = self.coordinator.standings.failures_in_a_row(self.max_consecutive_failed_trials)
         if row:
             self.save(now=True)
             raise TooManyFailuresError(failures.told(row))
-
-    # What Keras Tuner writes.
-
-    def save(self, *, now: bool = False) -> None:
-        """Write oracle.json, for stock oracles to read: group 0 alone, and not after each trial.
-
-        Args:
-            now: whether it is written in any case.
-        """
-        if self.group.number == 0 and self._made is not None and self._made.project is not None:
-            self._made.project.write_oracle(self.get_state, now=now)
-
-    def reload(self) -> None:
-        """Go on with the search in the project's folder."""
-        with self._lock:
-            self.open()
-
-    def get_state(self) -> dict[str, Any]:
-        """The state that a stock oracle can go on with: of trials that have ended."""
-        state: dict[str, Any] = super().get_state()
-        state["ongoing_trials"] = {}
-        state["start_order"] = [each for each in self.start_order if each in set(self.end_order)]
-        return state
 
 
 def _minimised(trial: Any, objective: Any) -> float:

@@ -23,11 +23,12 @@ def insight_of(oracle: Any) -> dict[str, Any]:
         each trial.
     """
     records = oracle.records()
-    coordinator = oracle.coordinator
-    proposals = coordinator.proposals
+    proposals, standings = oracle.coordinator.proposals, oracle.coordinator.standings
     ended = [each for each in records if each.end is not None]
     history = proposals.history(
-        records, lambda each: coordinator.objectives_of(each)[:1], np.random.default_rng(0)
+        records,
+        lambda each: standings.objectives_of(each)[:1],
+        np.random.default_rng(0),
     )
     found = summarise(
         proposals.cube.space,

@@ -12,21 +12,21 @@ import keras
 import keras_tuner
 from keras_tuner import errors
 from keras_tuner.engine import trial as trials
-from keras_tuner.src.engine import tuner_utils
 
 from keras_candle import engine as engines
 from keras_candle.engine.devices import pin_gpu
 from keras_candle.errors import SearchError
 from keras_candle.launcher_messages import independent
 from keras_candle.search.emptying import empty
-from keras_candle.search.groups import join
+from keras_candle.search.failures import check_some_succeeded
+from keras_candle.search.groups import agree_on_end, join
 from keras_candle.search.insight import table
 from keras_candle.search.measurement import (
     Measurement,
     apart_from_trials,
     give_memory_back,
 )
-from keras_candle.search.objectives import check_held_out, check_names
+from keras_candle.search.objectives import check_held_out, metrics_of
 from keras_candle.search.options import SearchOptions
 from keras_candle.search.oracle import HyperSpaceOracle
 from keras_candle.search.reporting import insight_of
@@ -148,12 +148,7 @@ class CandleTuner(TrialTraining):
         ours = type(self).run_trial is TrialTraining.run_trial
         if ours and getattr(type(self.hypermodel), "fit", None) is keras_tuner.HyperModel.fit:
             check_held_out(self.oracle.objective, fit_kwargs)
-        if self.oracle.options.max_epochs is not None and fit_kwargs.get("epochs"):
-            raise SearchError(
-                f"search() got epochs={fit_kwargs['epochs']}, and the search "
-                f"max_epochs={self.oracle.options.max_epochs}, which says how long trials are "
-                "trained. Leave epochs out."
-            )
+        self.oracle.options.check_epochs(fit_kwargs)
         if "verbose" in fit_kwargs and self._speaks:
             self.oracle.verbose = fit_kwargs["verbose"]
         with independent() if self.engine.size == 1 else contextlib.nullcontext():
@@ -165,17 +160,7 @@ class CandleTuner(TrialTraining):
                     self.on_trial_end(trial)
                     forget()
             self.on_search_end()
-        self._check_results()
-
-    def _check_results(self) -> None:
-        """Say what went wrong where nothing went right."""
-        records = self.oracle.records()
-        ends = [each.end for each in records if each.end is not None]
-        if ends and all(end["status"] == "FAILED" for end in ends):
-            raise SearchError(
-                f"None of the {len(ends)} trials gave a result. The last one's traceback:\n"
-                f"{ends[-1]['message']}"
-            )
+        check_some_succeeded(self.oracle.records())
 
     def _next_trial(self) -> Any:
         """The group's next trial, on all its ranks; None when there is none."""
@@ -206,39 +191,17 @@ class CandleTuner(TrialTraining):
             measurement = Measurement(self.engine.size)
             try:
                 results = self.run_trial(trial, *fit_args, **fit_kwargs)
-                outcome = self._metrics_of(trial, results)
+                outcome = metrics_of(self.oracle, trial, results)
             except (errors.FatalError, SearchError):
                 raise
             except Exception as error:
                 message = traceback.format_exc()
                 status = "FAILED" if isinstance(error, errors.FailedTrialError) else "INVALID"
             measured = measurement.take(self._model)
-        trial.status, trial.message = self._agree(status, message)
+        trial.status, trial.message = agree_on_end(self.engine, status, message)
         if trial.status == "COMPLETED" and self.engine.is_root:
             metrics, step = outcome
             self.oracle.update_trial(trial.trial_id, {**measured, **metrics}, step=step)
-
-    def _agree(self, status: str, message: str) -> tuple[str, str | None]:
-        """How the trial ended on the group: as on the first rank that failed by itself."""
-        problem = "" if status == "COMPLETED" else f"{status}\n{message}"
-        problems = list(filter(None, self.engine.meet_again(problem)))
-        if not problems:
-            return "COMPLETED", None
-        told = next((each for each in problems if "EngineError: rank" not in each), problems[0])
-        status, _, message = told.partition("\n")
-        return status, message
-
-    def _metrics_of(self, trial: Any, results: Any) -> tuple[dict[str, Any], int]:
-        objective = self.oracle.objective
-        reported = self.oracle.trials[trial.trial_id].metrics
-        if results is None and reported.exists(objective.name):
-            return {}, trial.best_step  # run_trial has called oracle.update_trial itself
-        for each in results if isinstance(results, list) else [results]:
-            if isinstance(each, keras.callbacks.History | dict):
-                check_names(objective, getattr(each, "history", each))
-        tuner_utils.validate_trial_results(results, objective, "run_trial()")
-        metrics = tuner_utils.convert_to_metrics_dict(results, objective)
-        return metrics, tuner_utils.get_best_step(results, objective)
 
     def on_trial_end(self, trial: Any) -> None:
         """Keras Tuner's hook, on every rank of the group."""

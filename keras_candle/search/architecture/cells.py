@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
 from typing import Any
 
 import keras
 
 from keras_candle.search.architecture import blocks, layers
-from keras_candle.search.architecture.layers import Choices, Kind
+from keras_candle.search.architecture.graph import cell
 
 
 def stack(
@@ -75,7 +74,7 @@ def dense_cell(
         SearchError: when a kind is unknown.
     """
     table = layers.choose(layers.DENSE, kinds, name)
-    return _cell(hp, x, name, table, nodes, {"width": widths})
+    return cell(hp, x, name, table, nodes, {"width": widths})
 
 
 def conv_cell(  # noqa: PLR0913 - what is chosen among
@@ -111,7 +110,7 @@ def conv_cell(  # noqa: PLR0913 - what is chosen among
     layers.check(x, blocks.IMAGE, f"conv_cell {name!r}")
     values = {"width": widths, "kernel": kernels}
     table = layers.choose(layers.CONV, kinds, name)
-    return _cell(hp, x, name, table, nodes, values, repeats)
+    return cell(hp, x, name, table, nodes, values, repeats)
 
 
 def text_cell(  # noqa: PLR0913 - what is chosen among
@@ -146,7 +145,7 @@ def text_cell(  # noqa: PLR0913 - what is chosen among
     layers.check(x, blocks.SEQUENCE, f"text_cell {name!r}")
     values = {"width": widths, "kernel": kernels, "heads": heads}
     table = layers.choose(layers.TEXT, kinds, name)
-    return _cell(hp, x, name, table, nodes, values)
+    return cell(hp, x, name, table, nodes, values)
 
 
 def text_cnn(
@@ -218,54 +217,3 @@ def pooling(
     if kind is None:
         return x
     return getattr(keras.layers, made[kind])(name=f"{blocks.layer_name(name)}_{kind}")(x)
-
-
-def _cell(
-    hp: Any,
-    x: Any,
-    name: str,
-    table: Mapping[str, Kind],
-    nodes: int,
-    values: Mapping[str, Sequence[int]],
-    repeats: int = 1,
-) -> Any:
-    width = hp.Choice(f"{name}/width", list(values["width"]))
-    own = {decision: each for decision, each in values.items() if decision != "width"}
-    read = [_read_node(hp, f"{name}/{number}", number, table, own) for number in range(nodes)]
-    for repeat in range(repeats if width is not None else 0):
-        prefix = blocks.layer_name(name) + (f"_{repeat}" if repeats > 1 else "")
-        if repeat:
-            x, width = layers.halve(x, prefix), 2 * width
-        x = _graph(x, table, read, width, prefix)
-    return x
-
-
-def _read_node(
-    hp: Any,
-    name: str,
-    number: int,
-    table: Mapping[str, Kind],
-    values: Mapping[str, Sequence[int]],
-) -> tuple[Choices, int, int]:
-    """Its choices, the tensor it reads (0: the cell's input), and which it adds (-1: none)."""
-    choices = blocks.read(hp, name, table, values, skip=False)
-    reads = hp.Choice(f"{name}/reads", list(range(number + 1)), ordered=False) if number else 0
-    adds = hp.Choice(f"{name}/adds", list(range(-1, number + 1)), ordered=False)
-    return choices, reads, adds
-
-
-def _graph(
-    x: Any,
-    table: Mapping[str, Kind],
-    read: Sequence[tuple[Choices, int, int]],
-    width: int,
-    prefix: str,
-) -> Any:
-    tensors, used = [layers.project(x, width, f"{prefix}_project")], set()
-    for number, (choices, reads, adds) in enumerate(read):
-        name = f"{prefix}_{number}"
-        y = layers.build(table, tensors[reads], replace(choices, width=width), name)
-        used |= {reads, adds}
-        tensors.append(layers.add([y, tensors[adds]], width, name) if adds >= 0 else y)
-    loose = [tensor for number, tensor in enumerate(tensors) if number not in used]
-    return layers.add(loose, width, f"{prefix}_out")
