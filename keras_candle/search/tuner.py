@@ -21,11 +21,7 @@ from keras_candle.search.emptying import empty
 from keras_candle.search.failures import check_some_succeeded
 from keras_candle.search.groups import agree_on_end, join
 from keras_candle.search.insight import table
-from keras_candle.search.measurement import (
-    Measurement,
-    apart_from_trials,
-    give_memory_back,
-)
+from keras_candle.search.measurement import Measurement, apart_from_trials, give_memory_back
 from keras_candle.search.objectives import check_held_out, metrics_of
 from keras_candle.search.options import SearchOptions
 from keras_candle.search.oracle import HyperSpaceOracle
