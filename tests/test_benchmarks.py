@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import datetime
-
 import pytest
 
 from examples.benchmarks.__main__ import put, table
 from examples.benchmarks.claims import Claim
 
-WHEN = datetime.date(2026, 11, 27)
+WHEN = "2026-11-27, a machine"
 
 
 @pytest.mark.parametrize(
@@ -30,12 +28,13 @@ def test_a_claim_holds_within_its_bounds(claim, holds):
 
 
 def test_a_benchmark_takes_the_place_of_its_former_table():
-    first = table("one", [Claim("a", 1.0)], WHEN, "a machine")
-    other = table("two", [Claim("b", 2.0)], WHEN, "a machine")
-    again = table("one", [Claim("c", 3.0)], WHEN, "another machine")
+    first = table("one", "python -m one", [Claim("a", 1.0)], WHEN)
+    other = table("two", "python -m two", [Claim("b", 2.0)], WHEN)
+    again = table("one", "python -m one", [Claim("c", 3.0)], WHEN)
     page = put(put(put("# Benchmarks\n", "one", first), "two", other), "one", again)
     assert page.count("## one") == page.count("## two") == 1
     assert "| c | 3 |" in page
     assert "| b | 2 |" in page
     assert "| a | 1 |" not in page
+    assert "`python -m one`, 2026-11-27, a machine" in page
     assert page.index("## one") < page.index("## two")

@@ -1,11 +1,11 @@
 """All of the project's performance claims, measured anew: both sides, one table.
 
-    python -m examples.benchmarks [NAME]... [--write docs/benchmarks.md]
+    python -m examples.benchmarks [NAME]... [--write docs/benchmarks.md] [-- OPTION...]
 
-Each benchmark is a program of its own and runs alone; names run those and no others. What it
-claims is printed as it is found. With --write the table of each benchmark that ran takes the place
-of its former one in the file, with the date and the machine; the others' stay. The exit code is 1
-when a claim did not hold or a benchmark failed.
+Each benchmark is a program of its own and runs alone; names run those and no others, with the
+options behind `--`. What it claims is printed as it is found. With --write the table of each
+benchmark that ran takes the place of its former one in the file, with the date and the machine; the
+others' stay. The exit code is 1 when a claim did not hold or a benchmark failed.
 """
 
 from __future__ import annotations
@@ -24,22 +24,20 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from examples.benchmarks.claims import KEEP_IN, Claim
+from examples.benchmarks.search import SUITES
 
-_RANKS = ("candle", "run", "-np", "2", "--engine")
-BENCHMARKS: dict[str, tuple[tuple[str, ...], str]] = {
-    "data_parallel": ((*_RANKS, "mpi", "-m"), ""),
-    "data_pipeline": ((*_RANKS, "mpi", "-m"), ""),
-    "guard": ((*_RANKS, "mpi", "-m"), ""),
-    "callback_overhead": (("python", "-m"), ""),
-    "checkpoint": (("python", "-m"), ""),
-    "failures": (("python", "-m"), ""),
-    "faults": (("python", "-m"), "--kills 200"),
-    "precision": (("python", "-m"), ""),
-    "report": (("python", "-m"), ""),
-    "search": (("python", "-m"), ""),
-    "search_ranks": (("python", "-m"), ""),
-    "architecture_search": (("python", "-m"), ""),
-    "trackers": (("python", "-m"), ""),
+_RANKS = "candle run -np 2 --engine mpi -m examples.benchmarks."
+_ALONE = "python -m examples.benchmarks."
+_ON_RANKS = ("data_parallel", "data_pipeline", "guard")
+_IN_ONE_PROCESS = ("callback_overhead", "checkpoint", "failures", "precision", "report")
+BENCHMARKS = {
+    **{name: _RANKS + name for name in _ON_RANKS},
+    **{name: _ALONE + name for name in _IN_ONE_PROCESS},
+    "faults": _ALONE + "faults --kills 200",
+    "trackers": _ALONE + "trackers --kills 6",
+    **{f"search_{suite}": f"{_ALONE}search --suite {suite}" for suite in (*SUITES, "cost")},
+    "search_ranks": _ALONE + "search_ranks",
+    "architecture_search": _ALONE + "architecture_search",
 }
 _PACKAGES = ("keras", "tensorflow-cpu", "tensorflow", "horovod", "keras-tuner", "optuna")
 _HEAD = """# Benchmarks
@@ -50,12 +48,11 @@ date.
 """
 
 
-def run(name: str) -> tuple[list[Claim], int]:
+def run(name: str, options: Sequence[str] = ()) -> tuple[list[Claim], int]:
     """A benchmark's claims and its exit code."""
-    start, options = BENCHMARKS[name]
-    beside = Path(sys.executable).parent
-    program = sys.executable if start[0] == "python" else str(beside / start[0])
-    command = [program, *start[1:], f"examples.benchmarks.{name}", *options.split()]
+    program, *words = BENCHMARKS[name].split()
+    beside = sys.executable if program == "python" else str(Path(sys.executable).parent / program)
+    command = [beside, *words, *options]
     print(f"\n{name}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "claims.jsonl"
@@ -66,7 +63,7 @@ def run(name: str) -> tuple[list[Claim], int]:
     return [Claim(**json.loads(line)) for line in lines], code
 
 
-def table(name: str, claims: Sequence[Claim], when: datetime.date, machine: str) -> str:
+def table(name: str, command: str, claims: Sequence[Claim], measured: str) -> str:
     """A benchmark's part of the page."""
     rows = [
         f"| {each.what} | {each.value(each.ours)} | {_other(each)} | "
@@ -75,7 +72,7 @@ def table(name: str, claims: Sequence[Claim], when: datetime.date, machine: str)
         for each in claims
     ]
     head = ["| | ours | other | ratio | asked | holds |", "| --- | --- | --- | --- | --- | --- |"]
-    return "\n".join([f"## {name}", "", f"{when}, {machine}", "", *head, *rows, ""])
+    return "\n".join([f"## {name}", "", f"`{command}`, {measured}", "", *head, *rows, ""])
 
 
 def _other(claim: Claim) -> str:
@@ -114,15 +111,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("names", nargs="*", choices=[*BENCHMARKS, []], metavar="NAME")
     parser.add_argument("--write", type=Path, help="the page to write")
-    options = parser.parse_args()
+    words = sys.argv[1:]
+    end = words.index("--") if "--" in words else len(words)
+    options, further = parser.parse_args(words[:end]), words[end + 1 :]
     failed = []
     for name in options.names or BENCHMARKS:
-        claims, code = run(name)
+        claims, code = run(name, further)
         if code or not claims or not all(each.holds for each in claims):
             failed.append(name)
         if options.write and claims:
             page = options.write.read_text() if options.write.exists() else _HEAD
-            part = table(name, claims, datetime.date.today(), machine())
+            measured = f"{datetime.date.today()}, {machine()}"
+            part = table(name, BENCHMARKS[name], claims, measured)
             options.write.write_text(put(page, name, part))
     print(f"\nNot as claimed: {', '.join(failed)}" if failed else "\nAll as claimed.")
     return 1 if failed else 0

@@ -64,7 +64,7 @@ class Claim:
         parts = [f"{self.what}: {self.value(self.ours)}"]
         if self.theirs is not None:
             parts.append(f"{self.peer} {self.value(self.theirs)}")
-            parts.append(f"ratio {self.ratio:.3f}")
+            parts.append(f"ratio {self.ratio:.3g}")
         text = ", ".join(parts)
         missed = "" if self.holds else ": MISSED"
         return f"{text} ({self.asked}{missed})" if self.asked else text

@@ -3,12 +3,12 @@
     python -m examples.benchmarks.search [--suite NAME]... [--functions NAME]... [--seeds 10]
                                          [--json FILE]
 
-Each line is a function: the median regret over the seeds of our search and of its peers, the ratio
-of the two, and that of our worst seed to the peer's median, next to what is asked. Both sides see
-the same simulated clock. Suites: asynchronous, gp_sampler, small, sequential, many, bbob (needs
-coco-experiment) and cost (seconds of one suggestion). Peers need optuna, torch (for Optuna's
-GPSampler) and keras-tuner. With --json results are kept in a file, and a run that is there already
-isn't made again. With the option --functions only those are run; the others' lines are left out.
+Each line is a function: the median regret over the seeds of our search and of its peer, and the
+ratio of the two; then what is asked. Both sides see the same simulated clock. Suites:
+asynchronous, gp_sampler, small, sequential, many, bbob (needs coco-experiment) and cost (seconds of
+one suggestion). Peers need optuna, torch (for Optuna's GPSampler) and keras-tuner. With --json
+results are kept in a file, and a run that is there already isn't made again. With the option
+--functions only those are run; the others' lines are left out.
 """
 
 from __future__ import annotations
@@ -162,45 +162,41 @@ def compare(name: str, suite: Suite, chosen: list[str], seeds: int, results: Res
     problems = bbob() if name == "bbob" else PROBLEMS
     functions = [each for each in suite.functions or problems if not chosen or each in chosen]
     print(f"\n{name}: {suite.workers} workers, {suite.budget} evaluations, {seeds} seeds")
-    size = suite.workers, suite.budget
-    ours = {
-        each: np.array([results.regret("ours", problems[each], *size, s) for s in range(seeds)])
-        for each in functions
-    }
+
+    def regrets(searcher: str, function: str, budget: int) -> Floats:
+        size = suite.workers, budget
+        found = [results.regret(searcher, problems[function], *size, s) for s in range(seeds)]
+        return np.array(found)
+
+    ours = {each: regrets("ours", each, suite.budget) for each in functions}
     for asked in suite.comparisons:
         budget = suite.budget * asked.evaluations
+        size = f"{suite.workers} workers, {suite.budget} evaluations, {seeds} seeds"
+        if budget != suite.budget:
+            size += f", {asked.peer} {budget}"
         ratios, worst = [], []
-        print(f"  against {asked.peer} with {budget} evaluations")
         for each in functions:
-            peer = float(
-                np.median(
-                    [
-                        results.regret(asked.peer, problems[each], suite.workers, budget, s)
-                        for s in range(seeds)
-                    ]
-                )
+            peer = float(np.median(regrets(asked.peer, each, budget)))
+            found = claim(
+                f"{each}: median regret, {size}",
+                float(np.median(ours[each])),
+                peer=(asked.peer, peer),
             )
-            ratios.append(float(np.median(ours[each])) / peer)
+            ratios.append(found.ratio)
             worst.append(float(ours[each].max()) / peer)
-            print(
-                f"    {each:13} ours {np.median(ours[each]):9.3g} (worst {ours[each].max():9.3g})"
-                f"  peer {peer:9.3g}  ratio {ratios[-1]:9.3g}  worst {worst[-1]:9.3g}",
-                flush=True,
-            )
-        where = f"{name}, against {asked.peer} with {budget} evaluations"
-        _claim_verdict(where, asked, np.array(ratios), np.array(worst))
+        _claim_verdict(asked, np.array(ratios), np.array(worst))
 
 
-def _claim_verdict(where: str, asked: Comparison, ratios: Floats, worst: Floats) -> None:
+def _claim_verdict(asked: Comparison, ratios: Floats, worst: Floats) -> None:
     within = int((ratios <= asked.ratio).sum())
     # Where only some functions are run the number that is asked for says nothing.
     least = asked.functions if len(ratios) >= asked.functions else None
-    what = f"of {len(ratios)} functions, with a median regret of at most {asked.ratio:g} times"
-    claim(f"{what}; {where}", within, at_least=least)
+    what = f"functions of {len(ratios)} with at most {asked.ratio:g} times {asked.peer}'s median"
+    claim(what, within, at_least=least)
     if np.isfinite(asked.never):
-        claim(f"highest ratio of medians; {where}", float(ratios.max()), at_most=asked.never)
+        claim(f"highest ratio to {asked.peer}'s median", float(ratios.max()), at_most=asked.never)
     if asked.worst:
-        claim(f"worst seed by the peer's median; {where}", float(worst.max()), at_most=1.0)
+        claim(f"our worst seed by {asked.peer}'s median", float(worst.max()), at_most=1.0)
 
 
 def main() -> None:
