@@ -65,6 +65,7 @@ class Chromium:
             pass_fds=(to_browser, from_browser),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
+            env={**os.environ, "TMPDIR": self._profile.name},
         )
         os.close(to_browser)
         os.close(from_browser)

@@ -8,13 +8,15 @@ import functools
 import json
 import os
 import select
+import shutil
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from keras_candle.trackers.base import FAILED, TrackedRun
 from keras_candle.trackers.mirror import Mirror
@@ -114,7 +116,7 @@ class Round:
                 worked_s = time.process_time()
                 self._told.progress()
         if waiting:
-            os._exit(1)
+            leave(1)
         self._claim.give_up()
 
     def _tell(self, name: str, text: str) -> None:
@@ -128,6 +130,8 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     # What a package prints or asks is not for root.
     commands, told = os.dup(0), Told(os.dup(1))
+    # Where packages put what they need for a while; it goes with this process.
+    tempfile.tempdir = tempfile.mkdtemp(prefix="keras_candle-trackers-")
     nowhere = os.open(os.devnull, os.O_RDWR)
     os.dup2(nowhere, 0)
     os.dup2(nowhere, 1)
@@ -135,13 +139,19 @@ def main() -> None:
     for message in _received(commands):
         if "open" in message:
             os.environ.clear()
-            os.environ.update(message["environment"])
+            os.environ.update(message["environment"], TMPDIR=tempfile.gettempdir())
             current = Round(message, told)
         elif current is not None:
             current.end(message["close"])
             current = None
     if current is not None:
         current.end(FAILED)
+
+
+def leave(code: int) -> NoReturn:
+    """End this process: nothing here is worth waiting for."""
+    shutil.rmtree(tempfile.gettempdir(), ignore_errors=True)
+    os._exit(code)
 
 
 def _received(commands: int) -> Iterator[dict[str, Any]]:
@@ -160,4 +170,4 @@ def _received(commands: int) -> Iterator[dict[str, Any]]:
 if __name__ == "__main__":
     main()
     sys.stdout.flush()
-    os._exit(0)  # nothing here is worth waiting for
+    leave(0)

@@ -34,6 +34,7 @@ def _alone(monkeypatch):
 def killed(tmp_path_factory):
     """The run directory of two ranks, killed after an epoch that no checkpoint has, and the job."""
     run = tmp_path_factory.mktemp("killed") / "run"
+    (run.parent / "tmp").mkdir()
     given = {"run": str(run), "trackers": NAMES, "kill_at": 3}
     job = [
         "-m",
@@ -51,6 +52,7 @@ def killed(tmp_path_factory):
         "WANDB_API_KEY": "hush" * 10,
         "WANDB_BASE_URL": f"http://127.0.0.1:{cases.refused()}",
         "DATABASE_PASSWORD": "hush",
+        "TMPDIR": str(run.parent / "tmp"),
     }
     done = subprocess.run(
         [sys.executable, *job, *program],
@@ -103,6 +105,15 @@ def test_no_secret_and_nothing_printed_is_in_any_file(killed):
     files = [each for each in run.rglob("*") if each.is_file()]
     assert len([each for each in files if "wandb" in str(each)]) > 2
     assert [each for each in files if b"hush" in each.read_bytes()] == []
+
+
+def test_packages_leave_no_temporary_files(killed):
+    folder = killed[0].parent / "tmp"
+    end_s = time.monotonic() + 30
+    # A rank that is killed leaves some of TensorFlow's and of its launcher's.
+    while left := [*folder.glob("*wandb*"), *folder.glob("*trackers*")]:
+        assert time.monotonic() < end_s, left
+        time.sleep(0.1)
 
 
 def test_what_is_kept_offline_is_said_once_a_start_with_what_to_type(killed):
