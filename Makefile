@@ -22,11 +22,12 @@ env: $(VENV)/.locked
 		echo "No C++ compiler: Horovod is left out, the mpi engine needs none."; \
 	fi
 
-# The locked versions, installed again when they or the project's own file change.
-$(VENV)/.locked: pyproject.toml uv.lock
+# The locked versions, installed again when they or the project's own file change. Compiled at once:
+# where Python may not write bytecode, each rank would compile TensorFlow and Keras anew.
+$(VENV)/.locked: pyproject.toml uv.lock Makefile
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv>=0.9"
-	$(BIN)/uv sync --frozen --inexact --quiet
+	$(BIN)/uv sync --frozen --inexact --quiet --compile-bytecode
 	touch $@
 
 demo: env
@@ -61,8 +62,8 @@ oldest: env $(OLDEST)/.made
 
 $(OLDEST)/.made: Makefile
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(OLDEST)
-	$(BIN)/uv pip install --quiet --python $(OLDEST)/bin/python keras==3.7.0 \
-		tensorflow-cpu==2.16.2 "numpy<2" mpi4py mpich pytest pytest-timeout xxhash
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(OLDEST)/bin/python \
+		keras==3.7.0 tensorflow-cpu==2.16.2 "numpy<2" mpi4py mpich pytest pytest-timeout xxhash
 	touch $@
 
 clean:
