@@ -14,7 +14,7 @@ from keras_candle.errors import DataError
 from keras_candle.training.fingerprint import fingerprint
 from keras_candle.training.keras_names import DataAdapter, convert_to_sliceable
 from keras_candle.training.order import RowOrder
-from keras_candle.training.position import Passes, Position
+from keras_candle.training.position import Passes, Position, untuned
 from keras_candle.training.step import Share
 
 
@@ -105,8 +105,9 @@ class ArrayShard(DataAdapter):  # type: ignore[misc]
         own = self.order.dataset().flat_map(
             lambda order: own_part(tf.ensure_shape(order, [self.rows])[taken:])
         )
+        # Not tuned, that is as many as there are threads, up to 16.
         shares = own.map(take, num_parallel_calls=tf.data.AUTOTUNE)
-        return shares.prefetch(tf.data.AUTOTUNE).with_options(options)
+        return untuned(shares.prefetch(2).with_options(options))
 
     @functools.cached_property
     def _tensors(self) -> Any:

@@ -77,3 +77,17 @@ class Passes:
         while self.begun < number:
             iter(self._dataset)
             self.begun += 1
+
+
+def untuned(dataset: Any) -> Any:
+    """A dataset of which a pass never waits for the end of the one before.
+
+    The thread with which tf.data tunes a pass is woken before the pass counts as cancelled (both
+    in TensorFlow's Model::OptimizeLoop), and may sleep on: for about as long as the pass has
+    lasted, up to a minute. Whoever drops its iterator, as the next pass does, waits for it.
+    """
+    import tensorflow as tf
+
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.with_options(options)

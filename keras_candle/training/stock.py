@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from keras_candle.training.keras_names import DataAdapter
-from keras_candle.training.position import Passes, Position
+from keras_candle.training.keras_names import ArrayDataAdapter, DataAdapter
+from keras_candle.training.position import Passes, Position, untuned
 from keras_candle.training.rounds import element_of, empty_share, known_rows, own_share
 
 
@@ -24,7 +24,8 @@ class StockData(DataAdapter):  # type: ignore[misc]
         self._passes = Passes(dataset, None, self._start.begun, self._start.taken)
 
     def _make_dataset(self) -> Any:
-        return self._stock.get_tf_dataset()
+        dataset = self._stock.get_tf_dataset()
+        return untuned(dataset) if isinstance(self._stock, ArrayDataAdapter) else dataset
 
     def position_after(self, passes: int, steps: int, begun: int) -> Position:
         """See `ArrayShard.position_after`."""

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
+import tensorflow as tf
 
+from keras_candle.engine.single import SingleEngine
+from keras_candle.training.array_shard import ArrayShard
+from keras_candle.training.source import Source
+from keras_candle.training.stock import StockData
 from tests.training import data_cases as cases
 
 SIZES = (2, 3)
@@ -98,3 +105,29 @@ def test_evaluate_is_exact(ranks, size, kind):
         results = ranks(size).run(cases.evaluation, rows=rows, batch_size=5, kind=kind, steps=steps)
         for plain, scaled in results:
             assert scaled == pytest.approx(plain, abs=1e-6)
+
+
+def shard(x):
+    return ArrayShard((x,), 2, True, SingleEngine())
+
+
+def own_part(x):
+    return StockData(Source(x, batch_size=2).stock)
+
+
+def threads_of_a_pass(dataset):
+    before = len(os.listdir("/proc/self/task"))
+    batches = iter(dataset)
+    next(batches)
+    return len(os.listdir("/proc/self/task")) - before
+
+
+@pytest.mark.parametrize("adapter", [shard, own_part])
+def test_no_thread_tunes_a_pass(adapter):
+    """The next pass would wait until it has slept."""
+    dataset = adapter(cases.numbered(64)).get_tf_dataset()._dataset
+    options = tf.data.Options()
+    options.autotune.enabled = True
+    tuned = dataset.with_options(options)
+    threads_of_a_pass(tuned)  # the first one starts threads that stay
+    assert threads_of_a_pass(dataset) == threads_of_a_pass(tuned) - 1
