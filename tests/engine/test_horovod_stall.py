@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 PROGRAM = """
-import sys, time
+import os, time
 import tensorflow as tf
 from keras_candle import engine as engines
 
@@ -17,8 +17,13 @@ if engine.is_root:
         engine.sum_tensors([tf.ones(2)], name="stalled")
     except Exception as error:
         print("noticed:", type(error).__name__, flush=True)
+    open("over", "w").close()
 else:
-    time.sleep(20)  # alive, but stuck in Python
+    end_s = time.monotonic() + 60
+    while not os.path.exists("over") and time.monotonic() < end_s:  # alive, but stuck in Python
+        time.sleep(0.1)
+    if not os.path.exists("over"):
+        open("in_vain", "w").close()
 """
 
 
@@ -39,4 +44,5 @@ def test_a_rank_that_is_stuck_ends_the_wait_of_the_others(tmp_path):
         check=False,
     )
     assert "noticed:" in done.stdout, done.stderr
+    assert not (tmp_path / "in_vain").exists()
     assert "candle.sum.stalled" in done.stderr  # Horovod's warning names what it waits for

@@ -88,7 +88,7 @@ def test_a_training_that_goes_on_exactly_and_touches_nothing(verify, tmp_path, s
 
 
 def test_what_is_kept_in_a_global_variable_is_found_and_its_callback_named(verify):
-    done, told = verify(COUNTS_OUTSIDE, "--kills", "2")
+    done, told = verify(COUNTS_OUTSIDE, "--kills", "1")
     assert (done.returncode, told["verdict"]) == (1, "NOT EXACT"), done.stdout + done.stderr
     kinds = {each["kind"] for one in told["rounds"] for each in one["differences"]}
     assert {"history", "tensor"} <= kinds
