@@ -13,7 +13,7 @@ ONE_THREAD := OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1
 # What a target prints stays together, where make can do that.
 IN_ONE_PIECE := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 
-.PHONY: env demo test test-jobs test-ranks lint oldest clean
+.PHONY: env demo test test-jobs test-ranks test-docstrings lint oldest clean
 
 env: $(VENV)/.locked
 	@if [ -n "$(HAS_COMPILER)" ]; then \
@@ -39,13 +39,17 @@ lint: env
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Two at a time, each on one core: most of the tests leave the other one idle.
+# Two at a time, each on one core: most of the tests leave the other one idle. The short ones come
+# last: whichever of the long ones ends first, its core takes them.
 test: env
-	$(MAKE) --no-print-directory -j2 $(IN_ONE_PIECE) lint test-ranks oldest test-jobs
+	$(MAKE) --no-print-directory -j2 $(IN_ONE_PIECE) lint test-ranks test-jobs oldest test-docstrings
 
-# Tests that start jobs of their own, and the examples in docstrings.
+# Tests that start jobs of their own.
 test-jobs: env
 	$(ONE_THREAD) $(BIN)/python -m pytest $(STARTS_JOBS)
+
+# The examples in docstrings.
+test-docstrings: env
 	$(ONE_THREAD) $(BIN)/python -m pytest keras_candle --doctest-modules
 
 # All the others: most of them share ranks that stay warm.
