@@ -26,9 +26,10 @@ from examples.benchmarks.claims import claim
 from keras_candle.search.architecture import Evolution, propose
 from keras_candle.search.history import History
 from keras_candle.search.hyperparameters import UnitCube
+from keras_candle.search.settings import Settings
 from keras_candle.search.space import SearchSpace
 from keras_candle.search.subspaces import decompose
-from keras_candle.search.suggestion import Settings, suggest
+from keras_candle.search.suggestion import suggest
 
 BUDGETS = (16, 24, 32, 48)
 SETTINGS = Settings(budget=BUDGETS[-1])

@@ -29,9 +29,10 @@ from examples.benchmarks.search_functions import PROBLEMS, Problem, bbob
 from examples.benchmarks.search_peers import make_peer
 from examples.benchmarks.search_simulation import Searcher, simulate
 from keras_candle.search.history import History
+from keras_candle.search.settings import Settings
 from keras_candle.search.space import Dimension, SearchSpace
 from keras_candle.search.subspaces import decompose
-from keras_candle.search.suggestion import Settings, suggest
+from keras_candle.search.suggestion import suggest
 
 Floats = NDArray[np.float64]
 

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from examples.benchmarks.claims import claim
 from examples.benchmarks.search_functions import hartmann6
 from keras_candle.search.history import History
+from keras_candle.search.settings import Settings
 from keras_candle.search.space import Dimension, SearchSpace
 from keras_candle.search.subspaces import decompose
-from keras_candle.search.suggestion import Settings, suggest
+from keras_candle.search.suggestion import suggest
 from keras_candle.search.worth import forget_stages
 
 Floats = NDArray[np.float64]

@@ -20,8 +20,8 @@ from keras_candle.search.ledger import Ledger, TrialRecord
 from keras_candle.search.options import SearchOptions
 from keras_candle.search.project import Project
 from keras_candle.search.proposals import Proposal, Proposals
+from keras_candle.search.settings import Settings
 from keras_candle.search.standings import Standings
-from keras_candle.search.suggestion import Settings
 
 # Without a limit the engine has to be told how far to look ahead.
 _NO_LIMIT = 256

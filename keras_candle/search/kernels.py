@@ -14,6 +14,14 @@ from keras_candle.search.history import Floats
 _ROOT = np.sqrt(5.0)
 
 
+def squared_distances(a: Floats, b: Floats) -> Floats:
+    """Float [n, m], not negative: between each of float [n, f] and each of float [m, f]."""
+    squares = -2 * a @ b.T
+    squares += (a**2).sum(1)[:, None]
+    squares += (b**2).sum(1)
+    return np.maximum(squares, 0.0, out=squares)
+
+
 def product(a: Floats, b: Floats, length_scales: Floats) -> Floats:
     """The product kernel with a length scale for each column (ARD).
 
@@ -25,11 +33,7 @@ def product(a: Floats, b: Floats, length_scales: Floats) -> Floats:
     Returns:
         float [n, m] correlations.
     """
-    left, right = a / length_scales, b / length_scales
-    squares = -2 * left @ right.T
-    squares += (left**2).sum(1)[:, None]
-    squares += (right**2).sum(1)
-    np.maximum(squares, 0.0, out=squares)
+    squares = squared_distances(a / length_scales, b / length_scales)
     squares *= 5
     return _correlation(np.sqrt(squares, out=squares))
 

@@ -13,8 +13,9 @@ from keras_candle.search.history import Floats, History
 from keras_candle.search.hyperparameters import UnitCube
 from keras_candle.search.ledger import RUNNING, TrialRecord
 from keras_candle.search.pareto import scalarise
+from keras_candle.search.settings import Settings
 from keras_candle.search.subspaces import Subspace, decompose
-from keras_candle.search.suggestion import Settings, suggest
+from keras_candle.search.suggestion import suggest
 
 SEARCHES = ("subspaces", "evolution", "random")
 # Two proposals that differ in the cube may mean the same values; so often another one is drawn.

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_candle.errors import SearchError
 from keras_candle.search.evidence import Evidence, evidence_of, nearest
-from keras_candle.search.gaussian_process import fit_gaussian_process
 from keras_candle.search.history import Floats, History
+from keras_candle.search.kernels import squared_distances
 from keras_candle.search.maximisation import maximise
-from keras_candle.search.random_forest import fit_random_forest
 from keras_candle.search.regions import (
     Region,
     choose_subspace,
@@ -23,52 +20,19 @@ from keras_candle.search.regions import (
     inner,
     trust_box,
 )
+from keras_candle.search.settings import SURROGATES, Settings
 from keras_candle.search.space import SearchSpace
 from keras_candle.search.subspaces import Subspace, whole
 from keras_candle.search.worth import worth_of
 
-SURROGATES: dict[str, Callable[..., Any]] = {
-    "gaussian_process": fit_gaussian_process,
-    "random_forest": fit_random_forest,
-}
 # A prediction is made from at most so many trials.
 PREDICTING_POINTS = 200
 # Finite spaces with fewer points than this are looked through whole.
 LISTED = 2_000
+# How far round an incumbent no other trial is better, as a part of the cube's side.
+_VALLEY = 0.1
 # Of the whole cube as a region. Without any, most trials go to its many corners.
 _MARGINS = (0.0, 0.0, 0.08, 0.16)
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How to search.
-
-    Attributes:
-        workers: how many trials run at once.
-        budget: trials in all.
-        overlap: of the subspaces.
-        surrogate: "gaussian_process" or "random_forest".
-        cost_exponent: 1.0: expected improvement per unit of cost; 0.0: cost doesn't matter.
-        cost_limit: trials should not cost more than this; None: no limit.
-    """
-
-    workers: int = 1
-    budget: int = 64
-    overlap: float = 0.25
-    surrogate: str = "gaussian_process"
-    cost_exponent: float = 0.0
-    cost_limit: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.surrogate not in SURROGATES:
-            raise SearchError(
-                f"surrogate={self.surrogate!r} is not known; choose one of {sorted(SURROGATES)}."
-            )
-        if self.workers < 1 or self.budget < 1:
-            raise SearchError(
-                f"The settings have workers={self.workers} and budget={self.budget}; both must "
-                "be at least 1."
-            )
 
 
 @dataclass(frozen=True)
@@ -115,13 +79,14 @@ def suggest(
         unit = _apart(space, history, subspaces[home], untried, rng)
         return Suggestion(unit, home)
     region = _region(space, history, evidence, subspaces, home, settings, rng)
+    chosen = _learned_from(space, evidence, region, rng)
     score = worth_of(
         space,
         evidence,
-        _learned_from(space, evidence, region, rng),
+        chosen,
+        _rivals(evidence, region, chosen),
         SURROGATES[settings.surrogate],
-        settings.cost_exponent,
-        settings.cost_limit,
+        settings.price,
         rng,
     )
     if untried is not None and len(untried) <= LISTED:
@@ -173,8 +138,7 @@ def _apart(
     if not len(known):
         return np.asarray(points[0])
     features = space.features(points)
-    squares = (features**2).sum(1)[:, None] + (known**2).sum(1) - 2 * features @ known.T
-    return np.asarray(points[squares.min(axis=1).argmax()])
+    return np.asarray(points[squared_distances(features, known).min(axis=1).argmax()])
 
 
 def _region(
@@ -197,7 +161,7 @@ def _region(
         return Region(box, number)
     if kind < anywhere:
         return Region(inner(everything, rng.choice(_MARGINS)), home)
-    places = incumbents(evidence, 0.2 * np.sqrt(len(space)) * 0.5)
+    places = incumbents(evidence, _VALLEY * np.sqrt(len(space)))
     chances = 0.5 ** np.arange(len(places))
     chances *= evidence.cheapness(np.array(places), settings.cost_exponent)
     number = int(rng.choice(places, p=chances / chances.sum()))
@@ -235,3 +199,15 @@ def _learned_from(
     order = np.concatenate([best, near[: PREDICTING_POINTS // 2], rng.permutation(count)])
     _, first = np.unique(order, return_index=True)
     return order[np.sort(first)][:PREDICTING_POINTS]
+
+
+def _rivals(evidence: Evidence, region: Region, chosen: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Those of the chosen trials whose best is to be improved on.
+
+    Round an incumbent, its neighbours alone: a valley is gone down to its ground, however good
+    another one is. Only there it can be told which is deeper.
+    """
+    if region.centre is None:
+        return chosen
+    inside = chosen[region.box.contains(evidence.units[chosen])]
+    return inside if evidence.feasible[inside].any() else chosen

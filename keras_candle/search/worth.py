@@ -17,6 +17,8 @@ from keras_candle.search.gaussian_process import (
     representatives,
 )
 from keras_candle.search.history import Floats
+from keras_candle.search.kernels import squared_distances
+from keras_candle.search.settings import Price
 from keras_candle.search.space import SearchSpace
 
 Fit = Callable[..., Any]
@@ -89,9 +91,9 @@ def worth_of(
     space: SearchSpace,
     evidence: Evidence,
     chosen: Any,
+    rivals: Any,
     fit: Fit,
-    exponent: float,
-    limit: float | None,
+    price: Price,
     rng: np.random.Generator,
 ) -> Worth:
     """Fit what is needed to judge points.
@@ -100,9 +102,9 @@ def worth_of(
         space: of the points.
         evidence: what is known.
         chosen: int [k], the trials that the model of the objective learns from.
+        rivals: int [j], those whose best is to be improved on.
         fit: makes a surrogate.
-        exponent: of the cost that the improvement is divided by.
-        limit: the highest cost; None without.
+        price: how cost counts.
         rng: for the fits.
     """
     earlier, values = None, evidence.values
@@ -112,12 +114,13 @@ def worth_of(
         values = with_low_end(values)[0] if stage.low_end else values
     features, known = _with_failures(evidence, evidence.features[chosen], values[chosen])
     model = fit(features, known, rng, earlier)
-    best = _best(evidence, values, chosen, model)
+    best = _best(evidence, values, rivals, model)
     if len(evidence.pending):
         # A running trial is believed to give what is expected of it (kriging believer).
         model = model.with_points(evidence.pending, model.predict(evidence.pending)[0])
     cost = None
-    if exponent or limit is not None:
+    limit = price.limit
+    if price.exponent or limit is not None:
         cost = _cost_model(evidence, fit, rng)
     return Worth(
         space,
@@ -125,7 +128,7 @@ def worth_of(
         model,
         best,
         cost,
-        exponent,
+        price.exponent,
         None if limit is None else np.log(limit),
     )
 
@@ -169,11 +172,11 @@ def _remembered_stage(features: bytes, objective: bytes, columns: int) -> _Stage
     return _Stage(plain, False)
 
 
-def _best(evidence: Evidence, values: Floats, chosen: Any, model: Any) -> float | None:
-    feasible = evidence.feasible[chosen]
+def _best(evidence: Evidence, values: Floats, rivals: Any, model: Any) -> float | None:
+    feasible = evidence.feasible[rivals]
     if not feasible.any():
         return None
-    rows = chosen[feasible]
+    rows = rivals[feasible]
     features = evidence.features[rows]
     if evidence.fidelities:
         features = features.copy()
@@ -214,9 +217,7 @@ def _reach(evidence: Evidence) -> float:
 
 
 def _closeness(features: Floats, others: Floats, reach: float) -> Floats:
-    squares = -2 * features @ others.T
-    squares += (features**2).sum(1)[:, None] + (others**2).sum(1)
-    return np.asarray(np.exp(-0.5 * np.maximum(squares, 0.0) / reach**2))
+    return np.asarray(np.exp(-0.5 * squared_distances(features, others) / reach**2))
 
 
 def forget_stages() -> None:

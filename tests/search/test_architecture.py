@@ -13,8 +13,8 @@ from keras_candle.errors import SearchError
 from keras_candle.search.architecture import Evolution, propose
 from keras_candle.search.architecture.evolution import mutate
 from keras_candle.search.history import History
+from keras_candle.search.settings import Settings
 from keras_candle.search.space import Dimension, SearchSpace
-from keras_candle.search.suggestion import Settings
 
 keras = pytest.importorskip("keras")
 keras_tuner = pytest.importorskip("keras_tuner")

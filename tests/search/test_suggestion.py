@@ -5,9 +5,10 @@ import pytest
 
 from keras_candle.errors import SearchError
 from keras_candle.search.history import History
+from keras_candle.search.settings import Settings
 from keras_candle.search.space import Dimension, SearchSpace
 from keras_candle.search.subspaces import decompose
-from keras_candle.search.suggestion import Settings, suggest
+from keras_candle.search.suggestion import suggest
 from tests.search.spaces import CONDITIONAL, CONTINUOUS, FINITE, SPACES, history_of
 
 

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from keras_candle.errors import SearchError
 from keras_candle.search.evidence import Evidence, evidence_of
 from keras_candle.search.history import Floats, History
+from keras_candle.search.settings import SURROGATES, Settings
 from keras_candle.search.space import SearchSpace
-from keras_candle.search.suggestion import PREDICTING_POINTS, SURROGATES, Settings
+from keras_candle.search.suggestion import PREDICTING_POINTS
 from keras_candle.search.worth import worth_of
 
 # A small step of a numeric hyperparameter, as a part of its range.
@@ -175,13 +176,14 @@ def _rank(
 ) -> int:
     """The number of the mutant that is worth most: improvement, cost and danger of failing."""
     evidence = evidence_of(space, history, settings.cost_limit)
+    chosen = _learned_from(evidence)
     score = worth_of(
         space,
         evidence,
-        _learned_from(evidence),
+        chosen,
+        chosen,
         SURROGATES[settings.surrogate],
-        settings.cost_exponent,
-        settings.cost_limit,
+        settings.price,
         rng,
     )
     return int(score(mutants).argmax())
