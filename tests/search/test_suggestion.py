@@ -4,12 +4,16 @@ import numpy as np
 import pytest
 
 from keras_candle.errors import SearchError
+from keras_candle.search.evidence import evidence_of
 from keras_candle.search.history import History
+from keras_candle.search.regions import incumbents
 from keras_candle.search.settings import Settings
 from keras_candle.search.space import Dimension, SearchSpace
 from keras_candle.search.subspaces import decompose
 from keras_candle.search.suggestion import suggest
 from tests.search.spaces import CONDITIONAL, CONTINUOUS, FINITE, SPACES, history_of
+
+FOUR = [Dimension(f"x{number}") for number in range(4)]
 
 
 def ask(space, history, settings=None, seed=0, subspaces=1):
@@ -117,6 +121,46 @@ def test_what_one_subspace_finds_leads_the_others():
     history = history_of(points, [abs(unit - 0.8).sum() for unit in points])
     asked = [ask(CONTINUOUS, history, Settings(workers=8), s, 8).unit for s in range(24)]
     assert (np.linalg.norm(np.array(asked) - 0.8, axis=1) < 0.1).mean() > 0.4
+
+
+def two_valleys(unit):
+    """The deeper one is at 0.8; their bottoms are at -1.1 and -1.0."""
+    shallow, deep = (np.exp(-(((unit - at) / 0.3) ** 2).sum()) for at in (0.25, 0.8))
+    return -float(max(shallow, 1.1 * deep))
+
+
+def known_valleys():
+    """The shallow one is known to its bottom, of the other one its rim."""
+    rng = np.random.default_rng(3)
+    lengths = np.repeat([0.01, 0.05, 0.15], 20)[:, None]
+    units = np.vstack([
+        0.25 + lengths * rng.standard_normal((60, 4)),
+        0.8 + 0.15 * rng.choice([-1, 1], (4, 4)),
+        rng.random((20, 4)),
+    ]).clip(0, 1)  # fmt: skip
+    return units, np.array([two_valleys(unit) for unit in units])
+
+
+def test_each_valley_has_one_incumbent():
+    units, values = known_valleys()
+    evidence = evidence_of(SearchSpace(FOUR), history_of(units, values))
+    chosen = incumbents(evidence, 0.2)
+    assert chosen[0] == values.argmin()
+    assert np.abs(units[chosen[1]] - 0.8).max() < 0.2
+    for number in chosen:
+        better = units[values < values[number]]
+        assert not len(better) or np.linalg.norm(better - units[number], axis=1).min() > 0.2
+
+
+def test_a_valley_is_gone_down_though_another_one_looks_better():
+    space, settings = SearchSpace(FOUR), Settings(workers=8, budget=200)
+    units, values = known_valleys()
+    assert values[np.abs(units - 0.8).max(axis=1) < 0.2].min() > -0.5
+    for number in range(40):
+        made = ask(space, history_of(units, values), settings, number, 8)
+        units = np.vstack([units, made.unit])
+        values = np.append(values, two_valleys(made.unit))
+    assert values.min() < -1.05
 
 
 @pytest.mark.parametrize(("exponent", "least", "most"), [(1.0, 0.8, 1.0), (0.0, 0.25, 0.75)])
