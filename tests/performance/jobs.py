@@ -13,7 +13,7 @@ import tensorflow as tf
 
 import keras_candle as candle
 
-# One pass over the data: to begin one takes as long as many steps.
+# One pass over the data: before a generator's next pass tf.data may wait for as long as many steps.
 BATCH, STEPS, EPOCHS = 8, 36, 1
 PAUSE_S = 0.05
 
