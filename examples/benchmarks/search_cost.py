@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
 import warnings
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from examples.benchmarks.claims import claim
 from examples.benchmarks.search_functions import hartmann6
@@ -24,7 +24,17 @@ REPEATS = 5
 
 
 def measure_cost() -> None:
-    """Print medians of ours, as a worker just started and one that goes on, and of the peer's."""
+    """Print medians of ours, as a worker just started and one that goes on, and of the peer's.
+
+    On one thread each, as `CandleTuner` does it: with more, small matrices take longer.
+    """
+    import scipy.linalg  # noqa: F401 - what is not loaded yet cannot be limited
+
+    with threadpool_limits(1):
+        _compare()
+
+
+def _compare() -> None:
     for count, dimensions, asked in ((64, 6, 20), (800, 6, 100)):
         units, values = _trials(count, dimensions)
         first, later = (cost_of_ours(units, values, forget=forget) for forget in (True, False))
@@ -81,7 +91,6 @@ def cost_of_ours(units: Floats, values: Floats, workers: int = 1, *, forget: boo
 
 def cost_of_keras_tuner(units: Floats, values: Floats) -> float:
     """The same for Keras Tuner's BayesianOptimization."""
-    os.environ.setdefault("KERAS_BACKEND", "torch")
     warnings.simplefilter("ignore")
     import keras_tuner
     from keras_tuner.engine import trial as trials

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 import warnings
 from typing import Any
@@ -48,7 +47,6 @@ class KerasTunerSearch:
     """Keras Tuner's BayesianOptimization or, as "random", its RandomSearch."""
 
     def __init__(self, kind: str, dimensions: int, budget: int, seed: int) -> None:
-        os.environ.setdefault("KERAS_BACKEND", "torch")
         warnings.simplefilter("ignore")
         import keras_tuner
         from keras_tuner import oracles

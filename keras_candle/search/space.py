@@ -75,8 +75,11 @@ class SearchSpace:
 
     def active(self, units: ArrayLike) -> NDArray[np.bool_]:
         """Bool [n, d]: which coordinates mean something, given the values of their parents."""
-        values = self.values(units)
-        result = np.ones(values.shape, bool)
+        points = self._table(units)
+        result = np.ones(points.shape, bool)
+        if not self._conditional:
+            return result
+        values = self.values(points)
         for number, each in enumerate(self.dimensions):
             for parent, allowed in each.parents:
                 result[:, number] &= result[:, parent]
@@ -95,8 +98,9 @@ class SearchSpace:
         points = self._table(units)
         active = self.active(points)
         points = np.clip(np.where(np.isnan(points), 0.5, points), 0.0, 1.0)
-        middle = (self.values(points) + 0.5) / np.maximum(self._sizes, 1)
-        points = np.where(self._counted, middle, points)
+        if self._counted.any():
+            middle = (self.values(points) + 0.5) / np.maximum(self._sizes, 1)
+            points = np.where(self._counted, middle, points)
         return np.where(active, points, np.nan)
 
     def features(self, units: ArrayLike) -> Floats:
