@@ -1,6 +1,6 @@
 """Kills trainings at random moments on 1, 2 and 3 ranks, and compares each end with one without.
 
-    python -m examples.benchmarks.faults --kills 200
+    python -m examples.benchmarks.faults [--kills 200]
 
 A training with batch normalisation, dropout, moving averages of its weights, early stopping, a CSV
 log and a callback of its own makes a checkpoint every few steps, from arrays and from `tf.data`.
@@ -105,7 +105,7 @@ def summary(where: str, told: dict[str, Any]) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--kills", type=int, default=36, help="of all trainings together")
+    parser.add_argument("--kills", type=int, default=200, help="of all trainings together")
     parser.add_argument("--seed", type=int, default=1, help="of the kills")
     parser.add_argument("--train", choices=DATA, help=argparse.SUPPRESS)
     options = parser.parse_args()

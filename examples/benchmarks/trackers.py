@@ -1,6 +1,6 @@
 """Kills trainings with all four trackers at random moments, and trains with servers that are dead.
 
-    python -m examples.benchmarks.trackers --kills 7
+    python -m examples.benchmarks.trackers [--kills 6]
 
 A training's process is killed with SIGKILL, every other time together with the process that brings
 its numbers to the trackers, and started again. Each package's own reader then reads what is there:
@@ -127,7 +127,7 @@ def with_dead_servers() -> list[Claim]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--kills", type=int, default=7)
+    parser.add_argument("--kills", type=int, default=6)
     parser.add_argument("--train", type=json.loads, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.train:
