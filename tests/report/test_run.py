@@ -51,12 +51,13 @@ def test_points_lie_where_their_values_are(run):
         points.setdefault(name, []).append((float(x), float(y), float(value), int(epoch)))
     assert {"loss", "val_loss"} <= points.keys()
     for found in (points["loss"], points["val_loss"]):
-        (x, y, value, epoch), (*_, last) = found[0], found[-1:]
-        across = (last[0] - x) / (last[3] - epoch)
-        upwards = (last[1] - y) / (last[2] - value)
+        (x, *_, epoch), (right, *_, last) = found[0], found[-1]
+        by_value = sorted(found, key=lambda each: each[2])
+        (_, y, low, _), (_, top, high, _) = by_value[0], by_value[-1]
         for each in found:
-            assert each[0] == pytest.approx(x + across * (each[3] - epoch), abs=0.2)
-            assert each[1] == pytest.approx(y + upwards * (each[2] - value), abs=0.3)
+            across, upwards = (each[3] - epoch) / (last - epoch), (each[2] - low) / (high - low)
+            assert each[0] == pytest.approx(x + across * (right - x), abs=0.2)
+            assert each[1] == pytest.approx(y + upwards * (top - y), abs=0.3)
 
 
 def test_the_second_fit_of_a_script_stands_behind_the_first(tmp_path):
