@@ -51,8 +51,8 @@ date.
 def run(name: str, options: Sequence[str] = ()) -> tuple[list[Claim], int]:
     """A benchmark's claims and its exit code."""
     program, *words = BENCHMARKS[name].split()
-    beside = sys.executable if program == "python" else str(Path(sys.executable).parent / program)
-    command = [beside, *words, *options]
+    path = sys.executable if program == "python" else str(Path(sys.executable).parent / program)
+    command = [path, *words, *options]
     print(f"\n{name}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "claims.jsonl"

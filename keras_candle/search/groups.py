@@ -1,4 +1,4 @@
-"""Which ranks run a trial together."""
+"""Which ranks run a trial together, and how they agree on its end."""
 
 from __future__ import annotations
 

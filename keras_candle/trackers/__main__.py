@@ -10,13 +10,12 @@ import os
 import select
 import shutil
 import signal
-import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from keras_candle.trackers.base import FAILED, TrackedRun
 from keras_candle.trackers.mirror import Mirror
@@ -99,8 +98,8 @@ class Round:
             for name in message["names"]
         ]
 
-    def end(self, status: str) -> None:
-        """End all of them, and this process where one does not end."""
+    def end(self, status: str) -> bool:
+        """End all of them; returns whether they did."""
         for each in self._mirrors:
             each.end(status)
         deadline_s = time.monotonic() + _LINGER_S
@@ -115,23 +114,21 @@ class Round:
             if time.process_time() - worked_s > _WORKS_S:
                 worked_s = time.process_time()
                 self._told.progress()
-        if waiting:
-            leave(1)
-        self._claim.give_up()
+        if not waiting:
+            self._claim.give_up()
+        return not waiting
 
     def _tell(self, name: str, text: str) -> None:
         self._told.send(name=name, tell=text)
 
 
-def main() -> None:
-    """Bring one run after the other, until root closes its end."""
+def main() -> int:
+    """Bring one run after the other, until root closes its end. Returns the exit code."""
     os.nice(_NICE)
     for number in _IGNORED:
         signal.signal(number, signal.SIG_IGN)
     # What a package prints or asks is not for root.
     commands, told = os.dup(0), Told(os.dup(1))
-    # Where packages put what they need for a while; it goes with this process.
-    tempfile.tempdir = tempfile.mkdtemp(prefix="keras_candle-trackers-")
     nowhere = os.open(os.devnull, os.O_RDWR)
     os.dup2(nowhere, 0)
     os.dup2(nowhere, 1)
@@ -142,16 +139,10 @@ def main() -> None:
             os.environ.update(message["environment"], TMPDIR=tempfile.gettempdir())
             current = Round(message, told)
         elif current is not None:
-            current.end(message["close"])
+            if not current.end(message["close"]):
+                return 1
             current = None
-    if current is not None:
-        current.end(FAILED)
-
-
-def leave(code: int) -> NoReturn:
-    """End this process: nothing here is worth waiting for."""
-    shutil.rmtree(tempfile.gettempdir(), ignore_errors=True)
-    os._exit(code)
+    return 0 if current is None or current.end(FAILED) else 1
 
 
 def _received(commands: int) -> Iterator[dict[str, Any]]:
@@ -168,6 +159,8 @@ def _received(commands: int) -> Iterator[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    main()
-    sys.stdout.flush()
-    leave(0)
+    # Where packages put what they need for a while; it goes with this process.
+    tempfile.tempdir = folder = tempfile.mkdtemp(prefix="keras_candle-trackers-")
+    code = main()
+    shutil.rmtree(folder, ignore_errors=True)
+    os._exit(code)  # nothing here is worth waiting for
