@@ -7,8 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_candle.search.features import features_of
 from keras_candle.search.history import Floats, History
 from keras_candle.search.space import SearchSpace
+from keras_candle.search.subspaces import Subspace
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,7 @@ class Evidence:
         pending: float [p, f], the running trials.
         failed: float [q, f], the trials that failed.
         fidelities: whether the last column is the fidelity.
+        box: the part of the space that it is about, in which its features are measured; None: all.
     """
 
     units: Floats
@@ -36,6 +39,7 @@ class Evidence:
     pending: Floats
     failed: Floats
     fidelities: bool
+    box: Subspace | None = None
 
     @property
     def merits(self) -> Floats:
@@ -65,23 +69,29 @@ class Evidence:
             space: that the points belong to.
             units: float [m, d].
         """
-        return _features(space, units, np.ones(len(units)) if self.fidelities else None)
+        return _features(space, units, np.ones(len(units)) if self.fidelities else None, self.box)
 
 
-def evidence_of(space: SearchSpace, history: History, limit: float | None = None) -> Evidence:
+def evidence_of(
+    space: SearchSpace, history: History, limit: float | None = None, box: Subspace | None = None
+) -> Evidence:
     """The evidence in a history.
 
     Args:
         space: that was searched.
         history: what is known.
         limit: the highest cost that a trial may have; None without.
+        box: whose trials are the evidence; None: all.
     """
+    if box is not None:
+        history = history.only(box.contains(history.units), box.contains(history.pending))
     whole = history.whole
     varies = bool(len(history.fidelity)) and not np.allclose(history.fidelity, 1.0)
     units = space.canonical(history.units)
     fidelity = history.fidelity if varies else None
-    features = _features(space, units, fidelity)
-    pending = _features(space, history.pending, np.ones(len(history.pending)) if varies else None)
+    features = _features(space, units, fidelity, box)
+    running = np.ones(len(history.pending)) if varies else None
+    pending = _features(space, history.pending, running, box)
     cost = history.cost[whole]
     log_cost = np.log(np.where(cost > 0, cost, np.nan))
     return Evidence(
@@ -94,6 +104,7 @@ def evidence_of(space: SearchSpace, history: History, limit: float | None = None
         pending,
         features[~whole],
         varies,
+        box,
     )
 
 
@@ -135,8 +146,10 @@ def with_low_end(values: Floats) -> tuple[Floats, float]:
     return np.where(values < -1.0, -1.0 - low, values), -float(low.sum())
 
 
-def _features(space: SearchSpace, units: Floats, fidelity: Floats | None) -> Floats:
-    features = space.features(units)
+def _features(
+    space: SearchSpace, units: Floats, fidelity: Floats | None, box: Subspace | None
+) -> Floats:
+    features = features_of(space, units, box)
     if fidelity is None:
         return features
     # On a logarithmic scale: from 1/27 to 1/9 is as far as from 1/3 to 1.

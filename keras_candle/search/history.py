@@ -55,3 +55,19 @@ class History:
             unit: float [dimensions], its point.
         """
         return replace(self, pending=np.vstack([self.pending, unit]))
+
+    def only(self, ended: NDArray[np.bool_], running: NDArray[np.bool_]) -> History:
+        """The same with a part of the trials.
+
+        Args:
+            ended: bool [trials], which.
+            running: bool [running], which.
+        """
+        return History(
+            self.units[ended],
+            self.objective[ended],
+            self.cost[ended],
+            self.fidelity[ended],
+            self.subspace[ended],
+            self.pending[running],
+        )

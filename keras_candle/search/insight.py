@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from keras_candle.errors import SearchError
+from keras_candle.search.features import features_of
 from keras_candle.search.history import Floats, History
 from keras_candle.search.space import SearchSpace
 
@@ -93,9 +94,11 @@ def importance(space: SearchSpace, history: History, seed: int = 0) -> dict[str,
     whole = history.whole
     if whole.sum() < _FEWEST_TRIALS or not len(space):
         return {}
-    forest = _forest(space.features(history.units[whole]), _fenced(history.objective[whole]), seed)
+    forest = _forest(
+        features_of(space, history.units[whole]), _fenced(history.objective[whole]), seed
+    )
     points = np.random.default_rng(seed).random((_POINTS, len(space)))
-    total = float(forest.predict(space.features(points)).var())
+    total = float(forest.predict(features_of(space, points)).var())
     if total <= 0:
         return {}
     parts = [_main_effect(space, forest, points, i) / total for i in range(len(space))]
@@ -145,7 +148,7 @@ def _main_effect(space: SearchSpace, forest: Any, points: Floats, number: int) -
         return 0.0
     chosen = np.repeat(points[active], len(values), axis=0)
     chosen[:, number] = np.tile(values, int(active.sum()))
-    predicted = forest.predict(space.features(chosen)).reshape(-1, len(values))
+    predicted = forest.predict(features_of(space, chosen)).reshape(-1, len(values))
     return float(predicted.mean(axis=0).var() * active.mean())
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
+from keras_candle.search.features import features_of
 from keras_candle.search.history import Floats, History
 from keras_candle.search.hyperparameters import UnitCube
 from keras_candle.search.ledger import RUNNING, TrialRecord
@@ -167,8 +168,8 @@ class Proposals:
         kept = list(records)
         if not kept:
             return None
-        point = self._cube.space.features(self._cube.unit_of(values)[None])
-        features = self._cube.space.features(self._points(kept))
+        point = features_of(self._cube.space, self._cube.unit_of(values)[None])
+        features = features_of(self._cube.space, self._points(kept))
         differing = (np.abs(features - point) > _SAME).sum(axis=1)
         return kept[int(np.flatnonzero(differing == differing.min())[-1])]
 

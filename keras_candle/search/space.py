@@ -103,36 +103,6 @@ class SearchSpace:
             points = np.where(self._counted, middle, points)
         return np.where(active, points, np.nan)
 
-    def features(self, units: ArrayLike) -> Floats:
-        """What a surrogate sees of points.
-
-        Ordered dimensions are one column, categories without an order one for each (0 or 1, over
-        the square root of 2, so that two categories are as far apart as the ends of a range), and
-        a conditional dimension has one more that says whether it is active; a coordinate that is
-        not is .5.
-
-        Args:
-            units: float [n, d].
-
-        Returns:
-            float [n, f], f >= d.
-        """
-        points = self.canonical(units)
-        columns = []
-        for number, each in enumerate(self.dimensions):
-            column = points[:, number]
-            missing = np.isnan(column)
-            filled = np.where(missing, 0.5, column)
-            if each.ordered or each.size is None or each.size == 2:
-                columns.append(filled)
-            else:
-                index = (filled * each.size).astype(int)
-                hot = (index[:, None] == np.arange(each.size)) & ~missing[:, None]
-                columns.extend(hot.T / np.sqrt(2))
-            if each.parents:
-                columns.append((~missing).astype(float))
-        return np.stack(columns, axis=1) if columns else np.zeros((len(points), 0))
-
     def sample(
         self, count: int, rng: np.random.Generator, subspace: Subspace | None = None
     ) -> Floats:

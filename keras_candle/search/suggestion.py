@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_candle.search.evidence import Evidence, evidence_of, nearest
+from keras_candle.search.features import features_of
 from keras_candle.search.history import Floats, History
 from keras_candle.search.kernels import squared_distances
 from keras_candle.search.maximisation import maximise
@@ -23,7 +24,7 @@ from keras_candle.search.regions import (
 from keras_candle.search.settings import SURROGATES, Settings
 from keras_candle.search.space import SearchSpace
 from keras_candle.search.subspaces import Subspace, whole
-from keras_candle.search.worth import worth_of
+from keras_candle.search.worth import Worth, worth_of
 
 # A prediction is made from at most so many trials.
 PREDICTING_POINTS = 200
@@ -79,20 +80,13 @@ def suggest(
         unit = _apart(space, history, subspaces[home], untried, rng)
         return Suggestion(unit, home)
     region = _region(space, history, evidence, subspaces, home, settings, rng)
-    chosen = _learned_from(space, evidence, region, rng)
-    score = worth_of(
-        space,
-        evidence,
-        chosen,
-        _rivals(evidence, region, chosen),
-        SURROGATES[settings.surrogate],
-        settings.price,
-        rng,
-    )
     if untried is not None and len(untried) <= LISTED:
         inside = untried[region.box.contains(untried)]
-        listed = inside if len(inside) else untried
-        return Suggestion(listed[score(listed).argmax()], region.subspace)
+        if not len(inside):
+            inside, region = untried, Region(whole(space), region.subspace)
+        score = _score(space, history, evidence, region, settings, rng)
+        return Suggestion(inside[score(inside).argmax()], region.subspace)
+    score = _score(space, history, evidence, region, settings, rng)
     good = evidence.units[np.argsort(evidence.merits, kind="stable")[:20]]
     if region.centre is not None:
         good = np.concatenate([region.centre[None], good[region.box.contains(good)]])
@@ -129,7 +123,7 @@ def _apart(
     rng: np.random.Generator,
 ) -> Floats:
     """A point of a subspace that is far from all that are known."""
-    known = space.features(np.concatenate([history.units, history.pending]))
+    known = features_of(space, np.concatenate([history.units, history.pending]))
     points = space.sample(128, rng, box)
     if untried is not None:
         inside = untried[box.contains(untried)]
@@ -137,7 +131,7 @@ def _apart(
         points = points[rng.permutation(len(points))[:LISTED]]
     if not len(known):
         return np.asarray(points[0])
-    features = space.features(points)
+    features = features_of(space, points)
     return np.asarray(points[squared_distances(features, known).min(axis=1).argmax()])
 
 
@@ -179,7 +173,29 @@ def _shares(space: SearchSpace, evidence: Evidence, settings: Settings) -> tuple
     # A box around the best of a few trials is a box around nothing.
     if len(evidence.values) < 10 * len(space):
         return 0.15, 0.8
-    return 0.25, 0.45
+    return 0.15, 0.35
+
+
+def _score(
+    space: SearchSpace,
+    history: History,
+    evidence: Evidence,
+    region: Region,
+    settings: Settings,
+    rng: np.random.Generator,
+) -> Worth:
+    if region.centre is not None and settings.surrogate == "gaussian_process":
+        evidence = _enough(evidence_of(space, history, settings.cost_limit, region.box), evidence)
+    chosen = _learned_from(space, evidence, region, rng)
+    return worth_of(
+        space,
+        evidence,
+        chosen,
+        _rivals(evidence, region, chosen),
+        SURROGATES[settings.surrogate],
+        settings.price,
+        rng,
+    )
 
 
 def _learned_from(
@@ -199,6 +215,16 @@ def _learned_from(
     order = np.concatenate([best, near[: PREDICTING_POINTS // 2], rng.permutation(count)])
     _, first = np.unique(order, return_index=True)
     return order[np.sort(first)][:PREDICTING_POINTS]
+
+
+def _enough(inside: Evidence, evidence: Evidence) -> Evidence:
+    """What is known in a box where it is enough for a model of its own, else what is known at all.
+
+    In a model of the whole, what a box would teach is lost: no length is shorter there than a tenth
+    of the cube, and values are compared with the worst of all.
+    """
+    count, columns = inside.features.shape
+    return inside if count >= 2 * columns and inside.feasible.any() else evidence
 
 
 def _rivals(evidence: Evidence, region: Region, chosen: NDArray[np.int64]) -> NDArray[np.int64]:

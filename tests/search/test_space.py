@@ -1,9 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from keras_candle.errors import SearchError
+from keras_candle.search.features import features_of
 from keras_candle.search.space import Dimension, SearchSpace
-from keras_candle.search.subspaces import decompose
+from keras_candle.search.subspaces import decompose, whole
 from tests.search.spaces import CONDITIONAL, CONTINUOUS, FINITE, SPACES, random_space
 
 
@@ -40,8 +43,21 @@ def test_what_is_not_active_makes_no_difference():
     points = np.array([[0.1, 0.2, 0.5, 0.9, 0.3], [0.1, 0.8, 0.5, 0.1, 0.3]])
     first, second = CONDITIONAL.keys(points)
     assert first == second
-    features = CONDITIONAL.features(points)
+    features = features_of(CONDITIONAL, points)
     np.testing.assert_array_equal(features[0], features[1])
+
+
+def test_in_a_box_what_is_ordered_is_measured_in_its_widths():
+    space = SearchSpace([
+        Dimension("kind", 3, ordered=False),
+        Dimension("rate", parents=((0, frozenset({1})),)),
+        Dimension("layers", 4),
+    ])  # fmt: skip
+    box = replace(whole(space), lower=np.array([0, 0.5, 0.25]), upper=np.array([1, 0.75, 0.75]))
+    points = np.array([[0.5, 0.55, 0.4], [0.1, 0.6, 0.7]])
+    features = features_of(space, points, box)
+    np.testing.assert_array_equal(features[:, :3], features_of(space, points)[:, :3])
+    np.testing.assert_allclose(features[:, 3:], [[0.2, 1, 0.25], [0.5, 0, 0.75]], atol=1e-12)
 
 
 def test_two_values_of_one_cell_are_one_trial():
@@ -50,7 +66,7 @@ def test_two_values_of_one_cell_are_one_trial():
 
 
 def test_categories_are_equally_far_from_each_other():
-    features = FINITE.features([[0.1, 0.1, value] for value in (0.1, 0.5, 0.9)])
+    features = features_of(FINITE, [[0.1, 0.1, value] for value in (0.1, 0.5, 0.9)])
     distances = np.linalg.norm(features[:, None] - features, axis=2)
     np.testing.assert_allclose(distances, 1 - np.eye(3), atol=1e-12)
 
