@@ -134,9 +134,13 @@ def next_function(world: Any, parent: Connection | None) -> Any:
         for rank in range(1, world.size):
             world.send(task, rank)
         return task
-    while not world.iprobe(source=0):
+    return receive(world, 0)
+
+
+def receive(world: Any, rank: int) -> Any:
+    while not world.iprobe(source=rank):
         time.sleep(0.002)
-    return world.recv(source=0)
+    return world.recv(source=rank)
 
 
 def serve() -> None:
@@ -171,9 +175,10 @@ def serve() -> None:
         except BaseException:
             result = (False, traceback.format_exc())
             print(f"rank {world.rank}: {result[1]}", file=sys.stderr, flush=True)
-        results = world.gather(result)
         if parent:
-            parent.send(results)
+            parent.send([result, *(receive(world, rank) for rank in range(1, world.size))])
+        else:
+            world.send(result, 0)
 
 
 if __name__ == "__main__":
