@@ -111,7 +111,11 @@ class Claims:
         """
         names = (entry.name for entry in os.scandir(self._folder))
         found = (name.removeprefix("trial_") for name in names if name.startswith("trial_"))
-        return sorted(each for each in found if each not in known)
+        # What has results is another tuner's: a stock one may go on in this folder.
+        return sorted(each for each in found if each not in known and not self._has_results(each))
+
+    def _has_results(self, trial_id: str) -> bool:
+        return (self._trial(trial_id) / "trial.json").exists()
 
     def release(self, trial_id: str) -> None:
         """Take the claims of a trial back, of which nothing is known yet."""

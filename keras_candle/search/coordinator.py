@@ -75,6 +75,7 @@ class Coordinator:
             )
         self._taken: list[dict[str, Any]] = []
         self._looked_s = -math.inf
+        self._tuner_id = ""
 
     def begin(self, folder: Path, identity: dict[str, Any], hyperparameters: Any) -> Project:
         """Open the search's folder, see `Project.begin`."""
@@ -102,13 +103,17 @@ class Coordinator:
 
     # Which is next.
 
-    def next(self) -> tuple[str, dict[str, Any]] | None:
+    def next(self, tuner_id: str) -> tuple[str, dict[str, Any]] | None:
         """Claim the next trial for this group.
+
+        Args:
+            tuner_id: which of its tuners asks.
 
         Returns:
             Its name and values; None when there is none now. As long as others run, one of theirs
             may still become free.
         """
+        self._tuner_id = tuner_id
         return self._again() or self._new() or self._unstarted()
 
     def propose(self, trial_id: str) -> Proposal | None:
@@ -136,7 +141,7 @@ class Coordinator:
             self._looked_s = time.monotonic()
         for record in self._open_trials():
             failed = record.last_start.end is not None
-            if not ((failed or looks) and project.is_free(record)):
+            if not ((failed or looks) and project.is_free(record, self._tuner_id)):
                 continue
             number = project.claims.last_start(record.trial_id) + 1
             if project.claims.start(record.trial_id, number):
@@ -184,6 +189,7 @@ class Coordinator:
             subspace=proposal.subspace,
             group=self.group.number,
             owner=owner(),
+            tuner=self._tuner_id,
         )
         self.starts[trial_id] = number
         return trial_id, proposal.values

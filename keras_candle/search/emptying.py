@@ -13,6 +13,7 @@ from keras_candle.errors import SearchError
 from keras_candle.launcher_messages import STARTED_S, restarts
 
 _LONGEST_WAIT_S = 600.0
+_EMPTIED: set[Path] = set()
 
 
 def empty(folder: Path, *, first: bool, alone: bool) -> None:
@@ -24,8 +25,8 @@ def empty(folder: Path, *, first: bool, alone: bool) -> None:
         alone: whether there is no other.
 
     Raises:
-        SearchError: when the processes do not know whether they belong together, or the first one
-            did not do it.
+        SearchError: when the processes do not know whether they belong together, the folder was
+            emptied before in this job, or the first one did not do it.
     """
     # A job that `candle run` starts again goes on, whatever it was to begin with.
     if restarts():
@@ -36,6 +37,12 @@ def empty(folder: Path, *, first: bool, alone: bool) -> None:
             "overwrite=True on several ranks needs `candle run`, by which they know that they "
             "belong together. Remove the folder before, or name another project."
         )
+    if not alone and folder.resolve() in _EMPTIED:
+        raise SearchError(
+            f"overwrite=True was said before of {folder} in this job, and other ranks may still be "
+            "at that search. Name another project."
+        )
+    _EMPTIED.add(folder.resolve())
     mark = folder / ".job"
     if first:
         if folder.exists():

@@ -41,6 +41,9 @@ class JournaledOracle(keras_tuner.Oracle):  # type: ignore[misc]
         **of_keras_tuner: Any,
     ) -> None:
         self.options = options
+        if given := of_keras_tuner.get("hyperparameters"):
+            # What trials find is added to ours, not to the user's.
+            of_keras_tuner["hyperparameters"] = given.copy()
         super().__init__(
             objective=make_objective(objective), max_trials=max_trials, seed=seed, **of_keras_tuner
         )
@@ -133,6 +136,7 @@ class JournaledOracle(keras_tuner.Oracle):  # type: ignore[misc]
         if trial_id not in self.end_order:
             self.end_order.append(trial_id)
         if trial_id not in self.coordinator.starts:
+            trial.hyperparameters = with_values(self.hyperparameters, record.values)
             trial.status, trial.score, trial.best_step = end["status"], end["score"], end["step"]
             trial.message = end["message"]
             trial.metrics = type(trial.metrics).from_config(end["metrics"])
@@ -155,10 +159,17 @@ class JournaledOracle(keras_tuner.Oracle):  # type: ignore[misc]
         """Write oracle.json, for stock oracles to read: group 0 alone, and not after each trial.
 
         Args:
-            now: whether it is written in any case.
+            now: at the end, by whoever tells of it.
         """
-        if self.group.number == 0 and self._made is not None and self._made.project is not None:
+        if self._made is None or self._made.project is None:
+            return
+        if self.tells_of_the_end() if now else self.group.number == 0:
             self._made.project.write_oracle(self.get_state, now=now)
+
+    def tells_of_the_end(self) -> bool:
+        """Whether this group writes what was found: group 0, which may be dead, or the last one."""
+        ended = self.coordinator.ledger.ended()
+        return self.group.number in {0, *(each.last_start.group for each in ended[-1:])}
 
     def reload(self) -> None:
         """Go on with the search in the project's folder."""

@@ -17,6 +17,8 @@ class Start:
         time_s: when it was started, in seconds since the epoch.
         owner: which process: host, pid, and when that began.
         group: the number of its group.
+        tuner: which tuner of that process.
+        left: whether its tuner has given it up without an end.
         end: the line that ended it; None while it runs.
     """
 
@@ -24,6 +26,8 @@ class Start:
     time_s: float
     owner: dict[str, Any]
     group: int = 0
+    tuner: str = ""
+    left: bool = False
     end: dict[str, Any] | None = None
 
 
@@ -33,7 +37,8 @@ class TrialRecord:
 
     Attributes:
         trial_id: as Keras Tuner names it.
-        values: name to value of its active hyperparameters.
+        values: name to value of its active hyperparameters; those that are found while a trial
+            is built or run come with its end.
         subspace: that asked for it, -1 where none did.
         starts: by number. The one with the lowest number that ended decides: were two groups at
             it, because one seemed dead, every reader takes the same.
@@ -59,6 +64,7 @@ class TrialRecord:
         undecided = self.end is None or line["start"] < self.end["start"]
         if line["status"] != INVALID and undecided:
             self.end = line
+            self.values = line.get("values", self.values)
 
     @property
     def tries(self) -> int:
@@ -119,11 +125,13 @@ class Ledger:
             return True
         record = self.trials.get(line.get("trial", ""))
         if record is None or line["start"] not in record.starts:
-            return event not in ("ended", "epoch")
+            return event not in ("ended", "epoch", "left")
         if event == "ended":
             record.take_end(line)
             if record.status == FAILED:
                 self.failures.add(record.trial_id)
+        elif event == "left":
+            record.starts[line["start"]].left = True
         elif event == "epoch":
             record.epochs[line["epoch"]] = line["objective"]
         return True
@@ -132,7 +140,11 @@ class Ledger:
         name = str(line["trial"])
         record = self.trials.setdefault(name, TrialRecord(name, line["values"], line["subspace"]))
         record.starts[line["start"]] = Start(
-            line["start"], line["time_s"], line["owner"], line.get("group", 0)
+            line["start"],
+            line["time_s"],
+            line["owner"],
+            line.get("group", 0),
+            line.get("tuner", ""),
         )
 
     def ended(self) -> list[TrialRecord]:

@@ -91,7 +91,7 @@ class HyperSpaceOracle(JournaledOracle):
             while True:
                 self.read()
                 self._check_consecutive_failures()
-                found = self.coordinator.next()
+                found = self.coordinator.next(tuner_id)
                 if found is not None:
                     return self._begin(*found, tuner_id)
                 if self.coordinator.is_over():
@@ -156,6 +156,15 @@ class HyperSpaceOracle(JournaledOracle):
             self.read()
             self._check_consecutive_failures()
 
+    def leave(self) -> None:
+        """Give up the trials under way here: whoever asks next runs them, and no try is counted."""
+        with self._lock:
+            for trial in self.ongoing_trials.values():
+                self._signs.end(Path(self._get_trial_dir(trial.trial_id)))
+                start = self.coordinator.starts[trial.trial_id]
+                self.open().note("left", trial=trial.trial_id, start=start)
+            self.ongoing_trials.clear()
+
     def populate_space(self, trial_id: str) -> dict[str, Any]:
         """Keras Tuner's hook: the values that a new trial of this number would have."""
         self.read()
@@ -203,6 +212,7 @@ class HyperSpaceOracle(JournaledOracle):
             trial=trial.trial_id,
             start=self.coordinator.starts[trial.trial_id],
             status=trial.status,
+            values=trial.hyperparameters.values,
             score=trial.score,
             step=trial.best_step,
             objectives=objectives,

@@ -19,9 +19,10 @@ from typing import Any
 
 from keras_candle.errors import SearchError
 from keras_candle.run_directory import replace_file
-from keras_candle.search.claims import Claims, is_gone
+from keras_candle.search.claims import Claims, is_gone, owner
 from keras_candle.search.journal import Journal, Readers
 from keras_candle.search.ledger import TrialRecord
+from keras_candle.search.space_difference import first_difference
 
 _FORMAT = 1
 _WRITE_ORACLE_EVERY_S = 10.0
@@ -58,6 +59,7 @@ class Project:
         """
         space = hyperparameters.get_config()["space"]
         ours = {"format": _FORMAT, "search": identity, "space": space}
+        self._refuse_stock()
         try:
             self._journals.mkdir(parents=True, exist_ok=True)
             found = _write_once(self.folder / "search.json", ours)
@@ -72,6 +74,17 @@ class Project:
         else:
             self._compare(found, ours)
 
+    def _refuse_stock(self) -> None:
+        """Keras Tuner's own search has no search.json; its trials would be taken for lost ones."""
+        if (self.folder / "search.json").exists():
+            return
+        theirs = [self.folder / "oracle.json", *self.folder.glob("trial_*/trial.json")]
+        if any(each.exists() for each in theirs):
+            raise SearchError(
+                f"{self.folder} belongs to a search of Keras Tuner's own tuners, which has no "
+                "journals to go on with. Name another project, or say overwrite=True."
+            )
+
     def _compare(self, found: dict[str, Any], ours: dict[str, Any]) -> None:
         remedy = "Go on with what it was begun with, name another project, or say overwrite=True."
         for what, value in ours["search"].items():
@@ -81,7 +94,7 @@ class Project:
                     f"{self.folder} belongs to another search: its {what} is {before}, here it is "
                     f"{value}. {remedy}"
                 )
-        if difference := _first_difference(found.get("space", []), ours["space"]):
+        if difference := first_difference(found.get("space", []), ours["space"]):
             raise SearchError(
                 f"The search space in {self.folder} is another: {difference}. {remedy}"
             )
@@ -126,12 +139,19 @@ class Project:
     def _within(number: int, max_trials: int | None) -> str | None:
         return number_of(number) if max_trials is None or number < max_trials else None
 
-    def is_free(self, record: TrialRecord) -> bool:
-        """Whether a trial has to be started again: it failed, or its process is gone or silent."""
+    def is_free(self, record: TrialRecord, tuner_id: str) -> bool:
+        """Whether a trial has to be started again: it failed, or who ran it is gone or silent.
+
+        Args:
+            record: the trial.
+            tuner_id: who asks. A tuner has one trial at a time, so it no longer runs what it began.
+        """
         start = record.last_start
         # Who has claimed the next start has not told of it yet.
         told = start.number == self.claims.last_start(record.trial_id)
-        if told and (start.end is not None or is_gone(start.owner)):
+        if told and (start.end is not None or start.left or is_gone(start.owner)):
+            return True
+        if told and start.tuner == tuner_id and start.owner == owner():
             return True
         return self.claims.is_silent(record.trial_id)
 
@@ -201,29 +221,3 @@ def _write_once(path: Path, content: dict[str, Any]) -> dict[str, Any]:
             made.unlink()
     found: dict[str, Any] = json.loads(path.read_text())
     return found
-
-
-def _first_difference(found: list[dict[str, Any]], ours: list[dict[str, Any]]) -> str:
-    """In words; empty where there is none. Hyperparameters may come in another order."""
-    before = {_key(each): each for each in found}
-    now = {_key(each): each for each in ours}
-    for key in before.keys() | now.keys():
-        if before.get(key) != now.get(key):
-            return (
-                f"hyperparameter {key[0]!r} was {_described(before.get(key))}, here it is "
-                f"{_described(now.get(key))}"
-            )
-    return ""
-
-
-def _key(described: dict[str, Any]) -> tuple[str, str]:
-    config = described["config"]
-    return str(config["name"]), json.dumps(config["conditions"], default=str)
-
-
-def _described(described: dict[str, Any] | None) -> str:
-    if described is None:
-        return "not there"
-    hidden = ("name", "conditions")
-    inner = ", ".join(f"{k}={v!r}" for k, v in described["config"].items() if k not in hidden)
-    return f"{described['class_name']}({inner})"

@@ -52,12 +52,16 @@ def test_a_finite_space_is_tried_whole_once_and_every_rank_stops(ranks, tmp_path
 
 
 def test_a_killed_rank_loses_one_trial_which_another_runs_and_the_search_goes_on(tmp_path):
-    done = run(3, tmp_path, space="wide", max_trials=18, sleep_s=0.3, killed="1")
+    done = run(3, tmp_path, space="wide", max_trials=18, sleep_s=0.3, killed="0")
     assert done.returncode == 137
     assert "was killed by SIGKILL" in done.stderr
     before = values(tmp_path)
     assert len(set(before)) == 18
     assert [each["trials"] for each in told(tmp_path)] == [18, 18]
+    # Whoever is left tells of the end.
+    project = tmp_path / "runs/search"
+    assert len(json.loads((project / "insight.json").read_text())["table"]) == 18
+    assert len(json.loads((project / "oracle.json").read_text())["end_order"]) == 18
 
     done = run(2, tmp_path, space="wide", max_trials=24, sleep_s=0.0)
     assert done.returncode == 0, done.stderr

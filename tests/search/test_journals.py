@@ -13,8 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 import keras_tuner
 import pytest
 
+from keras_candle.errors import SearchError
+from keras_candle.launcher_messages import STARTED_S
 from keras_candle.search.claims import Claims, SignsOfLife, is_gone, owner
 from keras_candle.search.coordinator import Coordinator
+from keras_candle.search.emptying import empty
 from keras_candle.search.groups import Group
 from keras_candle.search.journal import Journal, Readers
 from keras_candle.search.ledger import Ledger
@@ -118,6 +121,21 @@ def test_a_running_trial_gives_signs_of_life(tmp_path):
     signs.end(tmp_path / "trial_0000")
 
 
+def test_a_folder_is_emptied_once_in_a_job_of_several_ranks(tmp_path, monkeypatch):
+    monkeypatch.setenv(STARTED_S, "1.5")
+    folder = tmp_path / "search"
+    folder.mkdir()
+    (folder / "old").touch()
+    empty(folder, first=True, alone=False)
+    assert [each.name for each in folder.iterdir()] == [".job"]
+    (folder / "new").touch()
+    with pytest.raises(SearchError, match="was said before"):
+        empty(folder, first=True, alone=False)
+    assert (folder / "new").exists()
+    empty(folder, first=True, alone=True)
+    assert not (folder / "new").exists()
+
+
 def test_a_claim_that_was_never_started_is_found(tmp_path):
     claims = Claims(tmp_path, lease_s=60)
     claims.trial("0000")
@@ -145,7 +163,7 @@ def test_what_a_dead_group_had_only_claimed_is_run_by_another(tmp_path, found):
     coordinator.proposals.look_at(space)
     coordinator.begin(tmp_path, {}, space)
     assert not coordinator.is_over()
-    trial, values = coordinator.next()
+    trial, values = coordinator.next("a")
     assert trial == "0000"
     assert found != "claimed a point" or values == {"x": 0.25}
     coordinator.read()

@@ -111,6 +111,84 @@ def test_what_is_found_while_building_is_searched(tmp_path):
     assert len(last) > 2
 
 
+def test_what_only_a_trial_finds_is_known_to_all_and_after_a_start(tmp_path):
+    def growing(hp):
+        return sum(hp.Float(f"x{i}", 0.1, 1.0) for i in range(hp.Int("n", 1, 3)))
+
+    tuner = Plain(growing, HyperSpaceOracle(max_trials=8), tmp_path)
+    tuner.search(verbose=0)
+    known = values_of(tuner)
+    assert all(each[f"x{i}"] >= 0.1 for each in known for i in range(each["n"]))
+    again = Plain(growing, HyperSpaceOracle(max_trials=8), tmp_path)
+    again.oracle.read()
+    assert values_of(again) == known
+    assert growing(again.get_best_hyperparameters()[0]) == again.oracle.get_best_trials()[0].score
+
+
+@pytest.mark.parametrize("same_tuner", [True, False])
+def test_a_search_that_was_interrupted_goes_on_in_the_same_process(tmp_path, same_tuner):
+    ran = []
+
+    def interrupted(hp):
+        ran.append(hp.Float("x", 0.0, 1.0))
+        if len(ran) == 2:
+            raise KeyboardInterrupt
+        return ran[-1]
+
+    tuner = Plain(interrupted, HyperSpaceOracle(max_trials=4), tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        tuner.search(verbose=0)
+    if not same_tuner:
+        tuner = Plain(interrupted, HyperSpaceOracle(max_trials=4), tmp_path)
+    tuner.search(verbose=0)
+    assert len(values_of(tuner)) == 4
+    assert len(ran) == 5
+    assert ran[1] == ran[2]
+
+
+def test_a_trial_that_is_left_is_run_by_another_and_no_try_is_counted(tmp_path):
+    def made(name):
+        space = keras_tuner.HyperParameters()
+        bowl(space)
+        oracle = HyperSpaceOracle(max_trials=1, hyperparameters=space, max_retries_per_trial=0)
+        oracle._set_project_dir(tmp_path, "p")
+        return oracle, oracle.create_trial(name) if name else None
+
+    one, left = made("one")
+    one.leave()
+    other, _ = made("")
+    trial = other.create_trial("other")
+    assert trial.hyperparameters.values == left.hyperparameters.values
+    assert other.coordinator.ledger.trials[trial.trial_id].tries == 0
+
+
+def test_the_users_hyperparameters_stay_as_they_are(tmp_path):
+    def growing(hp):
+        return sum(hp.Float(f"x{i}", 0.1, 1.0) for i in range(hp.Int("n", 1, 3)))
+
+    space = keras_tuner.HyperParameters()
+    space.Int("n", 1, 3)
+    for most in (3, 6):
+        oracle = HyperSpaceOracle(max_trials=most, hyperparameters=space)
+        Plain(growing, oracle, tmp_path).search(verbose=0)
+        assert [each.name for each in space.space] == ["n"]
+    assert len(oracle.trials) == 6
+
+
+@pytest.mark.filterwarnings("ignore:currentThread:DeprecationWarning", "ignore:getName")
+def test_a_folder_of_a_stock_search_is_refused_and_left_as_it_is(tmp_path):
+    options = {"directory": str(tmp_path), "project_name": "p", "objective": None}
+    Plain(bowl, keras_tuner.RandomSearch(bowl, max_trials=2, **options).oracle, tmp_path).search(
+        verbose=0
+    )
+    files = {each: each.read_bytes() for each in tmp_path.rglob("*.json")}
+    assert len(files) > 2
+    with pytest.raises(SearchError, match="Keras Tuner's own tuners"):
+        search(bowl, tmp_path)
+    assert {each: each.read_bytes() for each in tmp_path.rglob("*.json")} == files
+    assert not (tmp_path / "p" / "search.json").exists()
+
+
 def test_a_trial_that_fails_is_kept_with_its_traceback_and_the_search_goes_on(tmp_path):
     def half(hp):
         if hp.Float("x", 0.0, 1.0) > 0.5:
