@@ -26,6 +26,7 @@ def summarise(
     ended_s: ArrayLike | None = None,
     trials: Sequence[str] | None = None,
     seed: int = 0,
+    max_cost: float | None = None,
 ) -> dict[str, Any]:
     """What a search has found.
 
@@ -36,6 +37,7 @@ def summarise(
         ended_s: float [trials], when it ended. Without, the history's order is that of the ends.
         trials: the trials' names; their numbers by default.
         seed: of the forest behind the importance.
+        max_cost: trials above it are the best of nothing, as long as one keeps it; None: no limit.
 
     Returns:
         `trials`, `failed`, `running`: counts. `best`: {trial, objective}, None without one.
@@ -51,15 +53,16 @@ def summarise(
     names = [str(i) for i in range(len(history.units))] if trials is None else list(trials)
     begins, ends = (_times(each, len(history.units)) for each in (started_s, ended_s))
     order = np.argsort(ends, kind="stable") if ends is not None else np.arange(len(names))
-    lowest = np.fmin.accumulate(np.where(history.whole, history.objective, np.inf)[order])
+    values = _within(history, max_cost)
+    lowest = np.fmin.accumulate(values[order])
     first_s = None if begins is None or not len(begins) else float(begins.min())
-    best = _best(np.arange(len(names)), history)
+    best = _best(np.arange(len(names)), values)
     return {
         "trials": len(names),
         "failed": int((~history.whole).sum()),
         "running": len(history.pending),
         "best": best and {"trial": names[best[0]], "objective": best[1]},
-        "subspaces": _subspaces(history, names, _budget(history, begins, ends), order, lowest),
+        "subspaces": _subspaces(history, names, _budget(history, begins, ends), order, values),
         "importance": importance(space, history, seed),
         "best_so_far": {
             "trial": [names[i] for i in order],
@@ -174,14 +177,15 @@ def _subspaces(
     names: Sequence[str],
     budget: Floats,
     order: NDArray[np.int64],
-    lowest: Floats,
+    values: Floats,
 ) -> list[dict[str, Any]]:
     new_best = np.zeros(len(names), bool)
+    lowest = np.fmin.accumulate(values[order])
     new_best[order] = lowest < np.concatenate([[np.inf], lowest])[: len(lowest)]
     rows = []
     for subspace in np.unique(history.subspace):
         own = np.flatnonzero(history.subspace == subspace)
-        best = _best(own, history)
+        best = _best(own, values)
         rows.append(
             {
                 "subspace": int(subspace),
@@ -196,12 +200,17 @@ def _subspaces(
     return rows
 
 
-def _best(numbers: NDArray[np.int64], history: History) -> tuple[int, float] | None:
-    whole = numbers[history.whole[numbers]]
-    if not len(whole):
+def _within(history: History, max_cost: float | None) -> Floats:
+    """Float [trials], the objective; infinite for a failure, and above the limit of the cost."""
+    kept = history.whole & ~(history.cost > (np.inf if max_cost is None else max_cost))
+    return np.where(kept if kept.any() else history.whole, history.objective, np.inf)
+
+
+def _best(numbers: NDArray[np.int64], values: Floats) -> tuple[int, float] | None:
+    best = min(numbers, key=lambda i: values[i], default=None)
+    if best is None or not np.isfinite(values[best]):
         return None
-    best = int(whole[np.argmin(history.objective[whole])])
-    return best, float(history.objective[best])
+    return int(best), float(values[best])
 
 
 def _budget(history: History, begins: Floats | None, ends: Floats | None) -> Floats:

@@ -36,6 +36,7 @@ def insight_of(oracle: Any) -> dict[str, Any]:
         [each.last_start.time_s for each in ended],
         [each.end["time_s"] for each in ended],
         [each.trial_id for each in ended],
+        max_cost=oracle.options.max_cost,
     )
     parts = parts_of(oracle.objective)
     if parts[0].direction == "max":

@@ -17,11 +17,16 @@ class Standings:
     Args:
         ledger: all trials as the journals tell of them.
         objectives: how many there are.
-        max_cost: above which a trial stands behind all others; None for no limit.
+        max_cost: above which a trial stands behind all others, and never on the front; None for no
+            limit.
     """
 
     def __init__(self, ledger: Ledger, objectives: int, max_cost: float | None) -> None:
         self._ledger, self._objectives, self._max_cost = ledger, objectives, max_cost
+        self.begin()
+
+    def begin(self) -> None:
+        """The search starts now: failures from before don't count any more."""
         self._began_s = time.time()
 
     def records(self) -> list[TrialRecord]:
@@ -37,9 +42,17 @@ class Standings:
         end = record.end or {}
         return end.get("objectives") or [float("nan")] * self._objectives
 
+    def is_dear(self, record: TrialRecord) -> bool:
+        """Whether a trial is above the limit of the cost."""
+        cost, limit = (record.end or {}).get("cost"), self._max_cost
+        return limit is not None and cost is not None and cost > limit
+
     def front(self) -> list[str]:
-        """The trials that none other betters in all objectives, by the first objective."""
-        ended = self.completed()
+        """The trials that none other betters in all objectives, by the first objective.
+
+        None of them is above the limit of the cost.
+        """
+        ended = [each for each in self.completed() if not self.is_dear(each)]
         if not ended:
             return []
         values = np.array([self.objectives_of(each) for each in ended], float)
@@ -51,17 +64,19 @@ class Standings:
         front = set(self.front()) if self._objectives > 1 else set()
 
         def place(record: TrialRecord) -> tuple[bool, bool, float, str]:
-            cost, limit = (record.end or {}).get("cost"), self._max_cost
-            dear = limit is not None and cost is not None and cost > limit
             value = self.objectives_of(record)[0]
-            return dear, record.trial_id not in front, value, record.trial_id
+            return self.is_dear(record), record.trial_id not in front, value, record.trial_id
 
         return [each.trial_id for each in sorted(self.completed(), key=place)]
 
     def best_so_far(self) -> float | None:
-        """The best first objective of a full training, to be minimised; None before one ended."""
+        """The best first objective of a full training within the limit, to be minimised.
+
+        None before one ended.
+        """
         full = (each for each in self.completed() if (each.end or {}).get("fidelity") == 1.0)
-        return min((self.objectives_of(each)[0] for each in full), default=None)
+        kept = (self.objectives_of(each)[0] for each in full if not self.is_dear(each))
+        return min(kept, default=None)
 
     def failures_in_a_row(self, most: int) -> list[TrialRecord]:
         """The first `most` trials of this start that failed one after the other; else nothing."""

@@ -104,6 +104,19 @@ def test_the_best_so_far_never_rises_and_follows_the_ends() -> None:
     assert found["time_s"] == [2, 3, 4, 6, 20]
 
 
+def test_trials_above_the_limit_are_the_best_of_nothing() -> None:
+    found = summarise(CUBE, FIVE, max_cost=1.5)
+    assert found["best"] == {"trial": "0", "objective": 3.0}
+    assert found["best_so_far"]["objective"] == [3.0] * 5
+    assert {row["subspace"]: row["best"] for row in found["subspaces"]} == {
+        -1: None,
+        0: 3.0,
+        1: None,
+    }
+    assert "best 3 (trial 0)" in table(found)
+    assert summarise(CUBE, FIVE, max_cost=0.5) == summarise(CUBE, FIVE)
+
+
 def test_the_share_is_that_of_time_where_costs_are_not_known() -> None:
     history = _history(FIVE.units, FIVE.objective, FIVE.subspace)
     rows = summarise(CUBE, history, [0] * 5, [1, 1, 1, 1, 4])["subspaces"]
