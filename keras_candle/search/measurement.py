@@ -38,14 +38,14 @@ class Measurement:
 
         Returns:
             "device_seconds" (time of the trial times its ranks), "peak_memory_bytes" of this
-            process, on GPUs of the device; with a model "parameters" and
+            process, on GPUs of the device; with a model that is built "parameters" and
             "prediction_latency_s", the median time of the model's call on one row, uncompiled.
         """
         found = {
             "device_seconds": (time.perf_counter() - self._began_s) * self._ranks,
             "peak_memory_bytes": float(_peak_bytes()),
         }
-        if model is not None:
+        if model is not None and model.built:
             found["parameters"] = float(model.count_params())
             with contextlib.suppress(Exception):  # a model that takes no such row has no latency
                 found["prediction_latency_s"] = _latency_s(model)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import keras
+import numpy as np
 from keras_tuner.src.engine import tuner_utils
 
 from keras_candle.errors import SearchError
-from keras_candle.search.options import COST, MEASURES, parts_of
+from keras_candle.search.options import COST, parts_of
 
 _HELD_OUT = ("validation_data", "validation_split")
 
@@ -34,35 +35,81 @@ def check_held_out(objective: Any, fit_kwargs: Mapping[str, Any]) -> None:
             )
 
 
-def metrics_of(oracle: Any, trial: Any, results: Any) -> tuple[dict[str, Any], int]:
-    """What a trial returned, as Keras Tuner takes it.
+def metrics_of(
+    oracle: Any, trial: Any, results: Any, measured: Mapping[str, float]
+) -> tuple[dict[str, Any], int]:
+    """What came out of a trial, as Keras Tuner takes it.
 
     Args:
         oracle: the search's, with the objective.
         trial: that was run.
-        results: of `run_trial`: a number, a dict, a `keras.callbacks.History`, or a list of these;
-            None where it has called `oracle.update_trial` itself.
+        results: of `run_trial`: a number, a dict, a `keras.callbacks.History`, or a list of these,
+            of which the mean is taken. A number is the value of one objective; of several each
+            is named. None where it has called `oracle.update_trial` itself.
+        measured: what the trial has cost, name to number. A result of the same name counts.
 
     Returns:
         Name to number, and the best step.
 
     Raises:
-        SearchError: when the objective is not among them.
+        SearchError: when an objective is not among them.
     """
     objective = oracle.objective
-    if results is None and oracle.trials[trial.trial_id].metrics.exists(objective.name):
-        return {}, trial.best_step
-    for each in results if isinstance(results, list) else [results]:
-        if isinstance(each, keras.callbacks.History | dict):
-            _check_names(objective, getattr(each, "history", each))
-    tuner_utils.validate_trial_results(results, objective, "run_trial()")
-    metrics = tuner_utils.convert_to_metrics_dict(results, objective)
-    return metrics, tuner_utils.get_best_step(results, objective)
+    reported = oracle.trials[trial.trial_id].metrics
+    if results is None and reported.exists(objective.name):
+        return _reported(reported, objective, measured)
+    known = {*measured, *([COST] if oracle.options.cost in measured else [])}
+    found = [_of_one(each, objective, known)
+             for each in (results if isinstance(results, list) else [results])]  # fmt: skip
+    metrics = tuner_utils.average_metrics_dicts([each for each, _ in found])
+    return {**measured, **metrics}, int(np.mean([step for _, step in found]))
 
 
-def _check_names(objective: Any, logs: Iterable[str]) -> None:
-    for each in parts_of(objective):
-        if each.name not in (*logs, *MEASURES, COST):
+def _reported(
+    reported: Any, objective: Any, measured: Mapping[str, float]
+) -> tuple[dict[str, Any], int]:
+    """What a trial has told the oracle itself, at its best step."""
+    step = reported.get_best_step(objective.name)
+    if step is None:  # not a number, at any step
+        step = reported.get_history(objective.name)[-1].step
+    at_step = {
+        name: each.mean()
+        for name in reported.metrics
+        for each in reported.get_history(name)
+        if each.step == step
+    }
+    return {**measured, **at_step}, step
+
+
+def _of_one(result: Any, objective: Any, known: Collection[str]) -> tuple[dict[str, Any], int]:
+    """The metrics of one result, and its best step."""
+    parts = parts_of(objective)
+    if isinstance(result, keras.callbacks.History):
+        history = result.history
+        _check_names(parts, history, known)
+        if any(each.name in history for each in parts):
+            return (
+                tuner_utils.convert_to_metrics_dict(result, objective),
+                tuner_utils.get_best_step(result, objective),
+            )
+        # No epoch is better than another by what is measured of the trial as a whole.
+        last = {name: values[-1] for name, values in history.items()}
+        return last, max(map(len, history.values()), default=1) - 1
+    if isinstance(result, dict):
+        _check_names(parts, result, known)
+        return result, 0
+    tuner_utils.validate_trial_results(result, objective, "run_trial()")
+    if len(parts) > 1:
+        raise SearchError(
+            f"The trial returned the number {result}, and there are {len(parts)} objectives. "
+            f"Return a dict with {', '.join(each.name for each in parts)}."
+        )
+    return tuner_utils.convert_to_metrics_dict(result, objective), 0
+
+
+def _check_names(parts: Iterable[Any], logs: Iterable[str], known: Collection[str]) -> None:
+    for each in parts:
+        if each.name not in (*logs, *known):
             raise SearchError(
                 f"The objective {each.name!r} is not among what a trial returned: "
                 f"{', '.join(sorted(logs))}. Name one of these, or let the model report it."

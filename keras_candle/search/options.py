@@ -42,8 +42,8 @@ class SearchOptions:
         min_epochs: of the first rung.
         eta: of the rungs.
         brackets: 1, or more, or None for as many as Hyperband has: each begins one rung higher.
-        stop_hopeless: whether a trial is stopped when its learning curve says that it will hardly
-            win.
+        stop_hopeless: whether `CandleTuner` stops a trial when its learning curve says that it will
+            hardly win. For one objective, which each epoch's logs have; else nothing is stopped.
         inherit_weights: whether a trial begins with the weights of the one that differs least, in
             those layers whose names and shapes agree.
 
@@ -131,7 +131,15 @@ def make_objective(given: Any) -> Any:
         if len(given) < 2:
             raise SearchError(f"objective={given!r}, expected at least two in a list.")
         return [make_objective(each) for each in given]
-    if given is None or isinstance(given, keras_tuner.Objective):
+    if given is None:
+        return None
+    if isinstance(given, keras_tuner.Objective):
+        for each in parts_of(given):
+            if each.direction not in ("min", "max"):
+                raise SearchError(
+                    f"The objective {each.name!r} has direction={each.direction!r}, expected 'min' "
+                    "or 'max'."
+                )
         return given
     raise SearchError(f"objective={given!r}, expected a name or a keras_tuner.Objective.")
 

@@ -11,12 +11,12 @@ import keras_tuner
 from keras_tuner import errors
 
 from keras_candle.engine.base import Engine
+from keras_candle.errors import SearchError
 from keras_candle.search.architecture.inheritance import inherit
 from keras_candle.search.halving import EPOCHS, INITIAL_EPOCH, PARENT
 from keras_candle.search.hyperparameters import INHERITS
-from keras_candle.search.learning_curve import should_stop
 from keras_candle.search.measurement import give_memory_back
-from keras_candle.search.options import parts_of
+from keras_candle.search.stopping import StopHopeless
 
 
 class TrialTraining(keras_tuner.Tuner):  # type: ignore[misc]
@@ -28,16 +28,12 @@ class TrialTraining(keras_tuner.Tuner):  # type: ignore[misc]
 
     engine: Engine
     _model: Any = None
-    _curve: list[float]
-    _epochs = 1
 
     def run_trial(self, trial: Any, *args: Any, **kwargs: Any) -> Any:
         """Build, train and measure; see `keras_tuner.Tuner.run_trial`."""
         values = trial.hyperparameters.values
         if EPOCHS in values:
             kwargs.update(epochs=values[EPOCHS], initial_epoch=values[INITIAL_EPOCH])
-        self._curve = []
-        self._epochs = kwargs.get("epochs", 1)
         return super().run_trial(trial, *args, **kwargs)
 
     def _try_build(self, hp: Any) -> Any:
@@ -46,7 +42,7 @@ class TrialTraining(keras_tuner.Tuner):  # type: ignore[misc]
         model = self._build_hypermodel(hp)
         if not isinstance(model, keras.Model):
             raise errors.FatalTypeError(
-                f"The hypermodel returned {model!r}, expected a keras.Model that is compiled."
+                f"The hypermodel returned {model!r}, expected a keras.Model."
             )
         size = model.count_params() if model.built else 0
         if self.max_model_size and size > self.max_model_size:
@@ -59,28 +55,42 @@ class TrialTraining(keras_tuner.Tuner):  # type: ignore[misc]
     def load_model(self, trial: Any) -> Any:
         """The trained model of a trial, at its best epoch."""
         model = self._try_build(trial.hyperparameters)
-        self._build(model, trial.trial_id)
-        model.optimizer.build(model.trainable_variables)
-        model.load_weights(self._get_checkpoint_fname(trial.trial_id))
+        self._load(model, trial.trial_id, self._get_checkpoint_fname(trial.trial_id))
         return model
 
     def _build_and_fit_model(self, trial: Any, *args: Any, **kwargs: Any) -> Any:
-        results = super()._build_and_fit_model(trial, *args, **kwargs)
-        if EPOCHS in trial.hyperparameters.values:
-            self._model.save_weights(self._last_weights(trial.trial_id))
+        # Keras Tuner's own refuses a dict of several objectives.
+        hp = trial.hyperparameters
+        model = self._try_build(hp)
+        if self.engine.size > 1:
+            _check_scaled(model, self.engine.size)
+        if self.oracle.options.stop_hopeless:
+            stop = StopHopeless(self.oracle.objective, self._best_so_far)
+            kwargs["callbacks"] = [*kwargs.get("callbacks", ()), stop]
+        results = self.hypermodel.fit(hp, model, *args, **kwargs)
+        if self.engine.is_root:
+            described = Path(self._get_build_config_fname(trial.trial_id))
+            described.write_text(json.dumps(model.get_build_config()))
+        if EPOCHS in hp.values:
+            model.save_weights(self._last_weights(trial.trial_id))
         return results
 
     def _build_hypermodel(self, hp: Any) -> Any:
         model = super()._build_hypermodel(hp)
         parent, model_of = hp.values.get(PARENT), hp.values.get(INHERITS)
         if parent is not None:
-            self._build(model, parent)
-            model.optimizer.build(model.trainable_variables)
-            model.load_weights(self._last_weights(parent))
+            self._load(model, parent, self._last_weights(parent))
         elif model_of is not None:
             self._build(model, model_of)
             inherit(model, self._get_checkpoint_fname(model_of))
         return model
+
+    def _load(self, model: Any, like: str, weights: str) -> None:
+        self._build(model, like)
+        # One that trains by a loop of its own need not be compiled.
+        if (optimizer := getattr(model, "optimizer", None)) is not None:
+            optimizer.build(model.trainable_variables)
+        model.load_weights(weights)
 
     def _build(self, model: Any, like: str) -> None:
         if not model.built:
@@ -90,28 +100,22 @@ class TrialTraining(keras_tuner.Tuner):  # type: ignore[misc]
     def _last_weights(self, trial_id: str) -> str:
         return str(Path(self.get_trial_dir(trial_id)) / "last.weights.h5")
 
-    def on_epoch_end(
-        self,
-        trial: Any,  # noqa: ARG002 - Keras Tuner's signature
-        model: Any,
-        epoch: int,
-        logs: Any = None,
-    ) -> None:
-        """Keras Tuner's hook: a trial that will hardly win is stopped, where that is asked for."""
-        if not self.oracle.options.stop_hopeless:
-            return
-        objective = parts_of(self.oracle.objective)[0]
-        sign = -1.0 if objective.direction == "max" else 1.0
-        self._curve.append(sign * float((logs or {}).get(objective.name, "nan")))
+    def _best_so_far(self) -> float | None:
+        """What all groups have found, on all ranks of this one."""
         best = self.oracle.best_so_far() if self.engine.is_root else None
-        if (best := self.engine.broadcast(best)) is None:
-            return
-        first = epoch + 1 - len(self._curve)
-        epochs = [first + i + 1 for i in range(len(self._curve))]
-        if should_stop(epochs, self._curve, self._epochs, best):
-            model.stop_training = True
+        shared: float | None = self.engine.broadcast(best)
+        return shared
 
     def _configure_tensorboard_dir(self, callbacks: Any, trial: Any, execution: int = 0) -> None:
         # Keras Tuner's needs the package tensorboard, also where nobody uses it.
         if any(type(each).__name__ == "TensorBoard" for each in callbacks):
             super()._configure_tensorboard_dir(callbacks, trial, execution)
+
+
+def _check_scaled(model: Any, ranks: int) -> None:
+    if not hasattr(model, "_candle_trainer"):
+        raise SearchError(
+            f"ranks_per_trial={ranks}, and the model {model.name!r} trains on one rank: each of "
+            "them would train it by itself. Build it with @candle.scalable, or leave "
+            "ranks_per_trial out."
+        )

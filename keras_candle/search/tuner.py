@@ -4,28 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import os
-import traceback
 from pathlib import Path
 from typing import Any
 
 import keras
 import keras_tuner
-from keras_tuner import errors
-from keras_tuner.engine import trial as trials
 
-from keras_candle import engine as engines
 from keras_candle.engine.devices import pin_gpu
 from keras_candle.errors import SearchError
 from keras_candle.launcher_messages import independent
 from keras_candle.search.emptying import empty
 from keras_candle.search.failures import check_some_succeeded
-from keras_candle.search.groups import agree_on_end, join
+from keras_candle.search.group_tuner import GroupTuner
+from keras_candle.search.groups import join
 from keras_candle.search.insight import table
-from keras_candle.search.measurement import Measurement, apart_from_trials, give_memory_back
-from keras_candle.search.objectives import check_held_out, metrics_of
+from keras_candle.search.measurement import apart_from_trials, give_memory_back
+from keras_candle.search.objectives import check_held_out
 from keras_candle.search.options import SearchOptions
 from keras_candle.search.oracle import HyperSpaceOracle
 from keras_candle.search.reporting import insight_of
+from keras_candle.search.stopping import check_stoppable
 from keras_candle.search.trial_training import TrialTraining
 
 _OF_THE_ORACLE = {
@@ -39,7 +37,7 @@ _OF_THE_ORACLE = {
 }
 
 
-class CandleTuner(TrialTraining):
+class CandleTuner(GroupTuner):
     """Searches hyperparameters on any number of ranks: `candle run -np 16 search.py`.
 
     The ranks form groups of `ranks_per_trial`. Each group runs trials of its own, which a model
@@ -52,7 +50,8 @@ class CandleTuner(TrialTraining):
             `keras_tuner.HyperModel`.
         objective: see `HyperSpaceOracle`.
         max_trials: trials of all groups together.
-        ranks_per_trial: ranks of a group.
+        ranks_per_trial: ranks of a group. More than one need a model that is built with
+            `@candle.scalable`.
         directory: where the project's folder lies; a shared disk on several nodes.
         project_name: the project's folder.
         overwrite: whether a search that is there is removed first.
@@ -87,6 +86,8 @@ class CandleTuner(TrialTraining):
     ) -> None:
         of_the_oracle = {name: options.pop(name) for name in _OF_THE_ORACLE & set(options)}
         oracle = HyperSpaceOracle(objective, max_trials, **of_the_oracle)
+        if oracle.options.stop_hopeless:
+            check_stoppable(oracle.objective)
         oracle.group, self.engine = join(ranks_per_trial)
         if keras.backend.backend() == "tensorflow":
             pin_gpu(self.engine)
@@ -138,13 +139,15 @@ class CandleTuner(TrialTraining):
             **fit_kwargs: for `fit`, such as `validation_data` and `epochs`.
 
         Raises:
-            SearchError: when the objective cannot come out of `fit`, or too many trials failed
-                one after the other; all results are kept.
+            SearchError: when the objective cannot come out of `fit`, a group of several ranks gets
+                a model that isn't scaled, or too many trials of this call failed one after the
+                other; all results are kept.
         """
         ours = type(self).run_trial is TrialTraining.run_trial
         if ours and getattr(type(self.hypermodel), "fit", None) is keras_tuner.HyperModel.fit:
             check_held_out(self.oracle.objective, fit_kwargs)
         self.oracle.options.check_epochs(fit_kwargs)
+        self.oracle.coordinator.standings.begin()
         if "verbose" in fit_kwargs and self._speaks:
             self.oracle.verbose = fit_kwargs["verbose"]
         with independent() if self.engine.size == 1 else contextlib.nullcontext():
@@ -157,60 +160,6 @@ class CandleTuner(TrialTraining):
                     forget()
             self.on_search_end()
         check_some_succeeded(self.oracle.records())
-
-    def _next_trial(self) -> Any:
-        """The group's next trial, on all its ranks; None when there is none."""
-        state: dict[str, Any] | None = None
-        problem: Exception | None = None
-        if self.engine.is_root:
-            try:
-                self.pre_create_trial()
-                trial = self.oracle.create_trial(self.tuner_id)
-            except Exception as error:
-                problem = error
-            else:
-                state = trial.get_state() if trial.status == "RUNNING" else None
-        state, problem = self.engine.broadcast((state, problem))
-        if problem is not None:
-            raise problem
-        if state is None or self.engine.is_root:
-            return None if state is None else trial
-        trial = trials.Trial.from_state(state)
-        self.oracle.trials[trial.trial_id] = trial
-        return trial
-
-    def _try_run_and_update_trial(self, trial: Any, *fit_args: Any, **fit_kwargs: Any) -> None:
-        outcome: Any = None
-        message = ""
-        status = "COMPLETED"
-        with engines.use(self.engine):
-            measurement = Measurement(self.engine.size)
-            try:
-                results = self.run_trial(trial, *fit_args, **fit_kwargs)
-                outcome = metrics_of(self.oracle, trial, results)
-            except (errors.FatalError, SearchError):
-                raise
-            except Exception as error:
-                message = traceback.format_exc()
-                status = "FAILED" if isinstance(error, errors.FailedTrialError) else "INVALID"
-            measured = measurement.take(self._model)
-        trial.status, trial.message = agree_on_end(self.engine, status, message)
-        if trial.status == "COMPLETED" and self.engine.is_root:
-            metrics, step = outcome
-            self.oracle.update_trial(trial.trial_id, {**measured, **metrics}, step=step)
-
-    def on_trial_end(self, trial: Any) -> None:
-        """Keras Tuner's hook, on every rank of the group."""
-        problem: Exception | None = None
-        if self.engine.is_root:
-            try:
-                self.oracle.end_trial(trial)
-            except Exception as error:
-                problem = error
-        problem = self.engine.broadcast(problem)
-        self._model = None
-        if problem is not None:
-            raise problem
 
     def on_search_end(self) -> None:
         """Keras Tuner's hook: root tells what was found."""
@@ -232,6 +181,7 @@ class CandleTuner(TrialTraining):
         """The trials that none other betters in all objectives, by the first objective.
 
         Returns:
-            `keras_tuner.engine.trial.Trial` objects; with one objective the best trial alone.
+            `keras_tuner.engine.trial.Trial` objects; with one objective the best trial alone. None
+            of them is above `max_cost`.
         """
         return [self.oracle.trials[trial_id] for trial_id in self.oracle.front()]

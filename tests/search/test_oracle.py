@@ -246,6 +246,7 @@ def test_an_error_of_the_engine_locks_nobody_out(tmp_path, monkeypatch):
 def test_with_two_objectives_the_front_is_what_nothing_betters(tmp_path):
     def two(hp):
         x = hp.Float("x", 0.0, 1.0)
+        # Keras Tuner's own tuners refuse a dict without the last one.
         return {"score": x**2, "cost": (1 - x) ** 2, "multi_objective": 0.0}
 
     tuner = search(two, tmp_path, [score("min"), "cost"], max_trials=20)

@@ -1,0 +1,62 @@
+"""A trial that will hardly win is stopped, by its own learning curve."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from keras_candle.errors import SearchError
+from keras_candle.search.learning_curve import should_stop
+from keras_candle.search.options import parts_of
+
+
+class StopHopeless(keras.callbacks.Callback):  # type: ignore[misc]
+    """Stops a training whose objective will hardly come to the best so far.
+
+    Without the objective among an epoch's logs nothing is known, and nothing stopped.
+
+    Args:
+        objective: a `keras_tuner.Objective`.
+        best_so_far: gives what is to be beaten, to be minimised; None where there is nothing yet.
+    """
+
+    def __init__(self, objective: Any, best_so_far: Callable[[], float | None]) -> None:
+        super().__init__()
+        self._objective, self._best_so_far = objective, best_so_far
+        self._curve: dict[int, float] = {}
+
+    def on_train_begin(self, logs: Any = None) -> None:  # noqa: ARG002 - Keras's signature
+        """Keras's hook: each training has a curve of its own."""
+        self._curve = {}
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Keras's hook."""
+        if self._objective.name not in (logs or {}):
+            return
+        sign = -1.0 if self._objective.direction == "max" else 1.0
+        self._curve[epoch + 1] = sign * float(logs[self._objective.name])
+        best, most = self._best_so_far(), self.params.get("epochs")
+        if best is None or most is None:
+            return
+        if should_stop(list(self._curve), list(self._curve.values()), most, best):
+            self.model.stop_training = True
+
+
+def check_stoppable(objective: Any) -> None:
+    """Refuse to stop trials where a learning curve of one objective doesn't say which ones win.
+
+    Args:
+        objective: of a search with `stop_hopeless`.
+
+    Raises:
+        SearchError: for several objectives.
+    """
+    names = [each.name for each in parts_of(objective)]
+    if len(names) > 1:
+        raise SearchError(
+            f"stop_hopeless=True and the objectives {', '.join(names)}: a learning curve tells who "
+            "wins for one objective; a trial that is behind in one may lead in another. Leave "
+            "stop_hopeless out, or name one objective."
+        )

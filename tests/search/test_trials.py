@@ -1,0 +1,296 @@
+"""What a trial may return, how it may end, and what a tuner makes of it."""
+
+from __future__ import annotations
+
+import keras
+import keras_tuner
+import numpy as np
+import pytest
+
+import keras_candle as candle
+from keras_candle import engine as engines
+from keras_candle.errors import SearchError
+from keras_candle.search.failures import TooManyFailuresError
+from keras_candle.search.oracle import HyperSpaceOracle
+
+X = np.random.default_rng(0).random((16, 4)).astype("float32")
+Y = (X[:, :1] > 0.5).astype("float32")
+SCORE = keras_tuner.Objective("score", "min")
+
+
+def build_model(hp):
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(hp.Int("units", 1, 8))])
+    model.add(keras.layers.Dense(1))
+    model.compile(keras.optimizers.SGD(hp.Float("rate", 1e-3, 1.0, sampling="log")), "mse")
+    return model
+
+
+class Told(keras_tuner.HyperModel):
+    """Its model isn't compiled, and its loop tells callbacks what `logs` says of an epoch."""
+
+    def __init__(self, logs, epochs=1):
+        super().__init__()
+        self.logs, self.epochs, self.stopped = logs, epochs, []
+
+    def build(self, hp):
+        inputs = keras.Input((4,))
+        return keras.Model(inputs, keras.layers.Dense(hp.Int("units", 1, 8))(inputs))
+
+    def fit(self, hp, model, *args, callbacks=(), epochs=None, initial_epoch=0, **kwargs):
+        listed = keras.callbacks.CallbackList(
+            callbacks, model=model, epochs=epochs or self.epochs, steps=1
+        )
+        model.stop_training = False
+        listed.on_train_begin()
+        for epoch in range(initial_epoch, epochs or self.epochs):
+            logs = self.logs(hp, epoch)
+            listed.on_epoch_end(epoch, logs)
+            if model.stop_training:
+                break
+        self.stopped.append(model.stop_training)
+        return dict(logs, score=float(hp["units"]))
+
+
+def searching(run, objective, folder, **options):
+    """A search over one number from 0 to 1, of which `run` makes a trial's result."""
+
+    class Quick(candle.CandleTuner):
+        def run_trial(self, trial, *args, **kwargs):
+            return run(self, trial, trial.hyperparameters.Float("x", 0.0, 1.0))
+
+    tuner = Quick(None, objective, directory=folder, **{"max_trials": 4, **options})
+    tuner.search(verbose=0)
+    return tuner
+
+
+def value(trial, name):
+    return trial.metrics.get_best_value(name)
+
+
+# How a trial ends.
+
+
+def test_a_trial_that_raises_before_its_model_is_built_is_a_failed_one(tmp_path):
+    class Unbuilt(keras_tuner.HyperModel):
+        def build(self, hp):
+            return keras.Sequential([keras.layers.Dense(hp.Int("units", 1, 4))])
+
+        def fit(self, hp, model, *args, **kwargs):
+            if hp["units"] % 2:
+                raise MemoryError("too many units")
+            return float(hp["units"])
+
+    tuner = candle.CandleTuner(Unbuilt(), max_trials=4, directory=tmp_path)
+    tuner.search(verbose=0)
+    told = {each.hyperparameters["units"]: each for each in tuner.oracle.trials.values()}
+    assert [told[i].status for i in (1, 2, 3, 4)] == ["FAILED", "COMPLETED"] * 2
+    assert "Traceback" in told[1].message
+    assert "MemoryError: too many units" in told[1].message
+
+
+def _broken_then_repaired(folder):
+    broken = [True]
+
+    class Quick(candle.CandleTuner):
+        def run_trial(self, trial, *args, **kwargs):
+            x = trial.hyperparameters.Float("x", 0.0, 1.0)
+            return 1 / 0 if broken else x
+
+    tuner = Quick(None, max_trials=12, directory=folder)
+    with pytest.raises(TooManyFailuresError):
+        tuner.search(verbose=0)
+    engines.current().barrier()
+    failed = sum(each.status == "FAILED" for each in tuner.oracle.records())
+    broken.clear()
+    tuner.search(verbose=0)
+    ended = [each.status for each in tuner.oracle.records()]
+    return failed, ended.count("FAILED"), ended.count("COMPLETED")
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_a_search_that_was_repaired_goes_on(ranks, tmp_path, size):
+    if size == 1:
+        told = [_broken_then_repaired(str(tmp_path))]
+    else:
+        told = ranks(size).run(_broken_then_repaired, folder=str(tmp_path))
+    for before, failed, completed in told:
+        assert (failed, completed) == (before, 12 - before)
+
+
+# What it may return.
+
+
+def test_what_a_trial_has_told_the_oracle_itself_counts(tmp_path):
+    def run(tuner, trial, x):
+        for step, more in enumerate([2.0, 0.0, 1.0]):
+            tuner.oracle.update_trial(trial.trial_id, {"score": x + more, "other": more}, step)
+
+    for trial in searching(run, SCORE, tmp_path).oracle.trials.values():
+        assert (trial.status, trial.best_step) == ("COMPLETED", 1)
+        assert trial.score == trial.hyperparameters["x"]
+        assert [each.value for each in trial.metrics.get_history("other")][:1] == [[2.0]]
+        assert trial.metrics.get_history("other")[1].mean() == 0.0
+
+
+def test_several_objectives_come_in_a_dict_or_in_several(tmp_path):
+    def run(tuner, trial, x):
+        return [{"score": x, "cost": 1.0 - x}, {"score": x + 2.0, "cost": 1.0 - x}]
+
+    tuner = searching(run, [SCORE, "cost"], tmp_path)
+    for trial in tuner.oracle.trials.values():
+        x = trial.hyperparameters["x"]
+        assert value(trial, "score") == pytest.approx(x + 1.0)
+        assert trial.score == pytest.approx(2.0)
+    assert len(tuner.pareto_front()) == 4
+
+
+def test_several_objectives_come_in_a_dict_from_fit(tmp_path):
+    tuner = candle.CandleTuner(
+        Told(lambda hp, epoch: {"loss": 1.0}), [SCORE, "parameters"], 3, directory=tmp_path
+    )
+    tuner.search(verbose=0)
+    for trial in tuner.oracle.trials.values():
+        units = trial.hyperparameters["units"]
+        assert (value(trial, "score"), value(trial, "parameters")) == (units, 5 * units)
+
+
+def test_an_objective_that_is_measured_alone_needs_no_place_in_the_history(tmp_path):
+    tuner = candle.CandleTuner(build_model, "parameters", 2, directory=tmp_path)
+    tuner.search(X, Y, verbose=0, epochs=2)
+    for trial in tuner.oracle.trials.values():
+        assert trial.score == 6 * trial.hyperparameters["units"] + 1
+
+
+@pytest.mark.parametrize(
+    ("result", "objective", "says"),
+    [
+        (1.0, [SCORE, "cost"], "returned the number 1.0.*dict with score, cost"),
+        ({"other": 1.0}, SCORE, "'score' is not among what a trial returned: other"),
+        ({"score": 1.0}, [SCORE, "parameters"], "'parameters' is not among"),
+    ],
+)
+def test_a_result_without_an_objective_is_named(tmp_path, result, objective, says):
+    with pytest.raises(SearchError, match=says):
+        searching(lambda *_: result, objective, tmp_path)
+
+
+def _named_on_all_ranks(folder):
+    searching(lambda *_: {"other": 1.0}, SCORE, folder, ranks_per_trial=2)
+
+
+def test_a_result_without_an_objective_is_named_on_all_ranks(ranks, tmp_path):
+    one, other = ranks(2).errors(_named_on_all_ranks, folder=str(tmp_path))
+    assert "'score' is not among" in one
+    assert "'score' is not among" in other
+
+
+@pytest.mark.parametrize("direction", ["maximise", "MAX", None])
+def test_a_direction_that_is_none_is_refused(direction):
+    wrong = keras_tuner.Objective("val_loss", direction)
+    for given in (wrong, [SCORE, wrong]):
+        with pytest.raises(SearchError, match=f"direction={direction!r}.*'min' or 'max'"):
+            HyperSpaceOracle(given)
+
+
+def test_a_model_that_is_not_compiled_is_loaded_and_trained_on(tmp_path):
+    told = Told(lambda hp, epoch: {"score": float(hp["units"])})
+    tuner = candle.CandleTuner(told, SCORE, 4, directory=tmp_path, max_epochs=3)
+    tuner.search(verbose=0)
+    assert {each.status for each in tuner.oracle.trials.values()} == {"COMPLETED"}
+    assert any(each.hyperparameters["tuner/round"] for each in tuner.oracle.trials.values())
+    model, best = tuner.get_best_models()[0], tuner.get_best_hyperparameters()[0]
+    assert model.output_shape == (None, best["units"])
+
+
+# When it is stopped.
+
+
+def worsening():
+    """Flat learning curves, each trial's above those of the trials before."""
+    seen = {}
+    return lambda hp, epoch: {"val_loss": float(seen.setdefault(hp["units"], len(seen)))}
+
+
+@pytest.mark.parametrize("executions", [1, 2])
+def test_each_execution_has_a_learning_curve_of_its_own(tmp_path, executions):
+    told = Told(worsening(), epochs=12)
+    tuner = candle.CandleTuner(
+        told, "val_loss", 3, directory=tmp_path, stop_hopeless=True,
+        executions_per_trial=executions,
+    )  # fmt: skip
+    tuner.search(verbose=0)
+    assert told.stopped == [False] * executions + [True] * 2 * executions
+
+
+def test_a_model_trains_as_long_as_its_own_fit_says_where_it_may_win(tmp_path):
+    seen = {}
+
+    def late(hp, epoch):
+        number = seen.setdefault(hp["units"], len(seen))
+        return {"val_loss": 1.0 - 0.08 * epoch if number else 0.2}
+
+    told = Told(late, epochs=12)
+    tuner = candle.CandleTuner(told, "val_loss", 2, directory=tmp_path, stop_hopeless=True)
+    tuner.search(verbose=0)
+    assert told.stopped == [False, False]
+
+
+def test_nothing_is_stopped_for_an_objective_that_no_epoch_tells(tmp_path):
+    told = Told(worsening(), epochs=12)
+    tuner = candle.CandleTuner(told, SCORE, 3, directory=tmp_path, stop_hopeless=True)
+    tuner.search(verbose=0)
+    assert told.stopped == [False] * 3
+
+
+@pytest.mark.parametrize("objective", [["parameters", "val_loss"], ["val_loss", "parameters"]])
+def test_no_trial_of_several_objectives_is_hopeless(tmp_path, objective):
+    with pytest.raises(SearchError, match=r"stop_hopeless=True.*parameters.*Leave"):
+        candle.CandleTuner(build_model, objective, directory=tmp_path, stop_hopeless=True)
+
+
+# Groups of ranks.
+
+
+class Built(keras_tuner.HyperModel):
+    def build(self, hp):
+        return build_model(hp)
+
+
+def _undecorated(folder, kind):
+    model = {"function": build_model, "class": Built()}[kind]
+    tuner = candle.CandleTuner(model, "loss", 2, ranks_per_trial=2, directory=folder)
+    tuner.search(X, Y, verbose=0, epochs=1)
+
+
+@pytest.mark.parametrize("kind", ["function", "class"])
+def test_a_group_of_ranks_needs_a_model_that_trains_on_them(ranks, tmp_path, kind):
+    for error in ranks(2).errors(_undecorated, folder=str(tmp_path), kind=kind):
+        assert error.startswith("SearchError: ranks_per_trial=2")
+        assert "Build it with @candle.scalable, or leave ranks_per_trial out" in error
+    assert not list(tmp_path.rglob("*.h5"))
+
+
+# Above the limit of the cost.
+
+
+def dear(tuner, trial, x):
+    return {"score": -x, "device_seconds": 10 * x + 1e-3}
+
+
+def test_what_is_told_of_the_best_keeps_the_limit(tmp_path):
+    tuner = searching(dear, SCORE, tmp_path, max_trials=8, max_cost=5.0)
+    best = tuner.oracle.get_best_trials()[0]
+    assert value(best, "device_seconds") <= 5.0
+    assert tuner.insight()["best"] == {"trial": best.trial_id, "objective": best.score}
+    assert tuner.insight()["best_so_far"]["objective"][-1] == best.score
+    assert [each.trial_id for each in tuner.pareto_front()] == [best.trial_id]
+    assert tuner.oracle.best_so_far() == best.score
+
+
+def test_the_front_keeps_the_limit(tmp_path):
+    tuner = searching(dear, [SCORE, "device_seconds"], tmp_path, max_trials=8, max_cost=5.0)
+    kept = [each for each in tuner.oracle.trials.values() if value(each, "device_seconds") <= 5.0]
+    front = tuner.pareto_front()
+    assert {each.trial_id for each in front} == {each.trial_id for each in kept}
+    assert 0 < len(front) < 8
+    assert tuner.insight()["front"] == [each.trial_id for each in front]
