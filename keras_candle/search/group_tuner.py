@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import traceback
+from collections.abc import Iterator
 from typing import Any
 
 from keras_tuner import errors
@@ -74,6 +76,17 @@ class GroupTuner(TrialTraining):
         for rank, problem in enumerate(told):
             if problem:
                 raise SearchError(f"Rank {rank} of the group has ended the search: {problem}")
+
+    @contextlib.contextmanager
+    def _left_to_others(self) -> Iterator[None]:
+        """A search that ends before its trial leaves that to other groups, or to its next call."""
+        try:
+            yield
+        except BaseException:
+            # What cannot be written is found by its silence.
+            with contextlib.suppress(SearchError):
+                self.oracle.leave()
+            raise
 
     def on_trial_end(self, trial: Any) -> None:
         """Keras Tuner's hook, on every rank of the group."""

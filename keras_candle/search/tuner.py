@@ -152,7 +152,7 @@ class CandleTuner(GroupTuner):
             self.oracle.verbose = fit_kwargs["verbose"]
         with independent() if self.engine.size == 1 else contextlib.nullcontext():
             self.on_search_begin()
-            with apart_from_trials() as forget:
+            with apart_from_trials() as forget, self._left_to_others():
                 while (trial := self._next_trial()) is not None:
                     self.on_trial_begin(trial)
                     self._try_run_and_update_trial(trial, *fit_args, **fit_kwargs)
@@ -162,10 +162,10 @@ class CandleTuner(GroupTuner):
         check_some_succeeded(self.oracle.records())
 
     def on_search_end(self) -> None:
-        """Keras Tuner's hook: root tells what was found."""
+        """Keras Tuner's hook: what was found is written and told."""
         self._model = None
         give_memory_back()
-        if self._speaks:
+        if self.engine.is_root and self.oracle.tells_of_the_end():
             found = self.insight()
             self.oracle.open().write("insight.json", found)
             if self.oracle.verbose:
