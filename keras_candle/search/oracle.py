@@ -116,7 +116,7 @@ class HyperSpaceOracle(JournaledOracle):
         """
         with self._lock:
             trial = self.trials[trial_id]
-            measured = {"device_seconds": self._elapsed_s(trial_id) * self.group.ranks, **metrics}
+            measured = {**self._elapsed(trial_id), **metrics}
             if self.options.cost in measured:
                 measured.setdefault(COST, measured[self.options.cost])
             self._check_objective_found(measured)
@@ -180,15 +180,19 @@ class HyperSpaceOracle(JournaledOracle):
         trial = self.trials[trial_id]
         trial.hyperparameters = with_values(self.hyperparameters, values)
         trial.status = states.RUNNING
+        trial.metrics = type(trial.metrics)()  # an earlier try's don't count
         self.tuner_ids.add(tuner_id)
         self.ongoing_trials[tuner_id] = trial
         self._signs.begin(Path(self._get_trial_dir(trial_id)))
         self._display.on_trial_begin(trial)
         return trial
 
-    def _elapsed_s(self, trial_id: str) -> float:
-        start = self.coordinator.starts[trial_id]
-        return time.time() - self.coordinator.ledger.trials[trial_id].starts[start].time_s
+    def _elapsed(self, trial_id: str) -> dict[str, float]:
+        start = self.coordinator.starts.get(trial_id)
+        if start is None:  # on a rank of the group that has not begun it
+            return {}
+        began_s = self.coordinator.ledger.trials[trial_id].starts[start].time_s
+        return {"device_seconds": (time.time() - began_s) * self.group.ranks}
 
     def _score(self, trial: Any) -> None:
         if trial.status == states.COMPLETED:

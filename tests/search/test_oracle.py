@@ -125,6 +125,17 @@ def test_what_only_a_trial_finds_is_known_to_all_and_after_a_start(tmp_path):
     assert growing(again.get_best_hyperparameters()[0]) == again.oracle.get_best_trials()[0].score
 
 
+def test_what_an_earlier_try_gave_does_not_count(tmp_path):
+    ran = []
+
+    def better_the_second_time(hp):
+        ran.append(hp.Float("x", 0.0, 1.0))
+        return float("nan") if len(ran) % 2 else 0.5
+
+    tuner = search(better_the_second_time, tmp_path, max_trials=3, max_retries_per_trial=1)
+    assert [each.score for each in tuner.oracle.get_best_trials(3)] == [0.5] * 3
+
+
 @pytest.mark.parametrize("same_tuner", [True, False])
 def test_a_search_that_was_interrupted_goes_on_in_the_same_process(tmp_path, same_tuner):
     ran = []
