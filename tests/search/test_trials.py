@@ -294,3 +294,17 @@ def test_the_front_keeps_the_limit(tmp_path):
     assert {each.trial_id for each in front} == {each.trial_id for each in kept}
     assert 0 < len(front) < 8
     assert tuner.insight()["front"] == [each.trial_id for each in front]
+
+
+def _report_on_all_ranks(folder):
+    def run(tuner, trial, x):
+        tuner.oracle.update_trial(trial.trial_id, {"score": x})
+
+    tuner = searching(run, SCORE, folder, ranks_per_trial=2)
+    return [each.score for each in tuner.oracle.get_best_trials(4)]
+
+
+def test_a_trial_may_report_on_all_ranks_of_its_group(ranks, tmp_path):
+    one, other = ranks(2).run(_report_on_all_ranks, folder=str(tmp_path))
+    assert len(one) == 4
+    assert one == other
