@@ -103,6 +103,14 @@ class SearchOptions:
             )
 
 
+class SeveralObjectives(objectives.MultiObjective):  # type: ignore[misc]
+    """Keras Tuner's, of which those that are measured at a trial's end are in no epoch's logs."""
+
+    def has_value(self, logs: Any) -> bool:
+        """Whether one epoch can be said to be better than another: by those that are there."""
+        return any(name in logs for name in self.name_to_direction)
+
+
 def make_objective(given: Any) -> Any:
     """Keras Tuner's objective for what the user named.
 
@@ -111,7 +119,7 @@ def make_objective(given: Any) -> Any:
             (`MEASURES`, and "cost" for the one that `cost=` names) are minimised.
 
     Returns:
-        A `keras_tuner.Objective`, or a list of them.
+        A `keras_tuner.Objective`; None for None.
 
     Raises:
         SearchError: when nobody knows which way an objective gets better.
@@ -130,7 +138,7 @@ def make_objective(given: Any) -> Any:
     if isinstance(given, Sequence):
         if len(given) < 2:
             raise SearchError(f"objective={given!r}, expected at least two in a list.")
-        return [make_objective(each) for each in given]
+        return SeveralObjectives([make_objective(each) for each in given])
     if given is None:
         return None
     if isinstance(given, keras_tuner.Objective):

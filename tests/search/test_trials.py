@@ -144,6 +144,15 @@ def test_several_objectives_come_in_a_dict_or_in_several(tmp_path):
     assert len(tuner.pareto_front()) == 4
 
 
+def test_with_a_measured_objective_the_weights_are_the_best_epochs(tmp_path):
+    worse = keras.callbacks.LearningRateScheduler(lambda epoch: 1e-3 if epoch < 2 else 1.0)
+    tuner = candle.CandleTuner(build_model, ["val_loss", "parameters"], 2, directory=tmp_path)
+    tuner.search(X, Y, validation_data=(X, Y), epochs=4, callbacks=[worse], verbose=0)
+    best, trial = tuner.get_best_models()[0], tuner.oracle.get_best_trials()[0]
+    assert trial.best_step < 3
+    assert best.evaluate(X, Y, verbose=0) == pytest.approx(value(trial, "val_loss"))
+
+
 def test_several_objectives_come_in_a_dict_from_fit(tmp_path):
     tuner = candle.CandleTuner(
         Told(lambda hp, epoch: {"loss": 1.0}), [SCORE, "parameters"], 3, directory=tmp_path
