@@ -12,10 +12,11 @@ import numpy as np
 from keras_tuner.engine import hyperparameters as kinds
 
 from keras_candle.search.history import Floats
-from keras_candle.search.space import Dimension, SearchSpace
+from keras_candle.search.space import COUNTED, Dimension, SearchSpace
 
 # An Int on a logarithmic scale has cells of many widths. Up to so many values each is a cell of its
-# own; with more, neighbours are alike and the scale matters more than the cells.
+# own; with more, neighbours are alike and the scale matters more than the cells: the surrogate sees
+# a continuous dimension, of which all that means one value is one trial.
 _FEW_VALUES, _MANY_VALUES = 32, 1000
 _BELOW_ONE = 1 - 1e-9
 # What Keras Tuner's own Hyperband writes among the values of a trial.
@@ -26,20 +27,29 @@ INHERITS = "tuner/inherits"
 
 @dataclass(frozen=True)
 class _Axis:
-    """One free hyperparameter: a dimension, and its values where they are counted."""
+    """One free hyperparameter: a dimension, and its values where they are counted.
+
+    The values have equal parts of the dimension, or those between the edges.
+    """
 
     hyperparameter: Any
     values: Sequence[Any] | None
+    edges: Floats | None = None
 
     def unit_of(self, value: Any) -> float:
         if self.values is None:
             return min(max(float(self.hyperparameter.value_to_prob(value)), 0.0), _BELOW_ONE)
-        return (_index_of(value, self.values) + 0.5) / len(self.values)
+        index = _index_of(value, self.values)
+        if self.edges is not None:
+            return float(self.edges[index] + self.edges[index + 1]) / 2
+        return (index + 0.5) / len(self.values)
 
     def value_of(self, unit: float) -> Any:
         if self.values is None:
             # Keras Tuner's own Int gives max_value + 1 at 1.
             return self.hyperparameter.prob_to_value(min(max(unit, 0.0), _BELOW_ONE))
+        if self.edges is not None:
+            return self.values[int(np.searchsorted(self.edges[1:-1], unit, side="right"))]
         return self.values[min(int(unit * len(self.values)), len(self.values) - 1)]
 
 
@@ -61,13 +71,14 @@ class UnitCube:
         dimensions: list[Dimension] = []
         for number, hp in enumerate(self._all):
             values = _values_of(hp, counted=hp.name in parents)
-            if values is not None and len(values) < 2:
+            if (values is not None and len(values) < 2) or self._is_never_active(hp):
                 continue
-            self._axes[number] = _Axis(hp, values)
+            edges = None if values is None else _edges_of(hp, values, counted=hp.name in parents)
+            self._axes[number] = _Axis(hp, values, edges)
             self._places[number] = len(dimensions)
             ordered = not isinstance(hp, kinds.Boolean) and getattr(hp, "ordered", True)
-            size = None if values is None else len(values)
-            dimensions.append(Dimension(_title(hp), size, ordered, self._parents_of(hp)))
+            size = None if values is None or edges is not None else len(values)
+            dimensions.append(Dimension(_title(hp), size, ordered, self._parents_of(hp), edges))
         self.space = SearchSpace(dimensions)
 
     def _parents_of(self, hp: Any) -> tuple[tuple[int, frozenset[int]], ...]:
@@ -79,6 +90,17 @@ class UnitCube:
                 active = {i for i, value in enumerate(axis.values) if value in condition.values}
                 found.append((self._places[number], frozenset(active)))
         return tuple(found)
+
+    def _is_never_active(self, hp: Any) -> bool:
+        """Whether it hangs on a hyperparameter that has one value only, which is another one."""
+        for condition in hp.conditions:
+            number = self._parent(condition.name, hp.conditions)
+            if number >= 0 and number not in self._axes:
+                parent = self._all[number]
+                only = parent.value if isinstance(parent, kinds.Fixed) else parent.default
+                if only not in condition.values:
+                    return True
+        return False
 
     def _parent(self, name: str, conditions: Sequence[Any]) -> int:
         """Which hyperparameter of a name a condition means: one name may stand under several."""
@@ -141,25 +163,38 @@ def with_values(hyperparameters: Any, values: dict[str, Any]) -> Any:
 
 
 def _values_of(hp: Any, *, counted: bool) -> Sequence[Any] | None:
-    if isinstance(hp, kinds.Fixed | kinds.Boolean | kinds.Choice):
-        return _listed(hp)
+    if isinstance(hp, kinds.Fixed):
+        return (hp.value,)
+    if isinstance(hp, kinds.Boolean | kinds.Choice):
+        # A value that is named twice is one.
+        return (False, True) if isinstance(hp, kinds.Boolean) else tuple(dict.fromkeys(hp.values))
     if hp.min_value == hp.max_value:
         return (hp.default,)
     if hp.step is not None:
         stepped = (hp._get_value_by_index(i) for i in range(hp._get_n_values()))
         return tuple(int(each) if isinstance(hp, kinds.Int) else float(each) for each in stepped)
     if isinstance(hp, kinds.Int):
-        count = hp.max_value - hp.min_value + 1
-        few = _MANY_VALUES if hp.sampling == "linear" else _FEW_VALUES
-        if counted or count <= few:
-            return range(hp.min_value, hp.max_value + 1)
+        values = range(hp.min_value, hp.max_value + 1)
+        if counted or len(values) <= (_MANY_VALUES if hp.sampling == "linear" else COUNTED):
+            return values
     return None
 
 
-def _listed(hp: Any) -> Sequence[Any]:
-    if isinstance(hp, kinds.Fixed):
-        return (hp.value,)
-    return (False, True) if isinstance(hp, kinds.Boolean) else tuple(hp.values)
+def _edges_of(hp: Any, values: Sequence[Any], *, counted: bool) -> Floats | None:
+    """Where on its scale each value of an Int ends and the next begins; None: all are alike."""
+    if counted or not isinstance(values, range) or hp.sampling == "linear":
+        return None
+    if len(values) <= _FEW_VALUES:
+        return None
+    low, above = hp.min_value, hp.max_value + 1  # as Keras Tuner's own Int
+    numbers = np.arange(low, above + 1, dtype=float)
+    edges: Floats
+    if hp.sampling == "log":
+        edges = np.log(numbers / low) / np.log(above / low)
+    else:
+        edges = 1 - np.log((above + low - numbers) / low) / np.log(above / low)
+    edges[[0, -1]] = 0.0, 1.0
+    return edges
 
 
 def _index_of(value: Any, values: Sequence[Any]) -> int:

@@ -19,8 +19,10 @@ from keras_candle.search.subspaces import Subspace, decompose
 from keras_candle.search.suggestion import suggest
 
 SEARCHES = ("subspaces", "evolution", "random")
-# Two proposals that differ in the cube may mean the same values; so often another one is drawn.
+# The engine may propose what is taken; so often it is asked again, then chance decides.
 _DRAWS = 20
+# So many draws at once, and so often: a part of the space that is left and has 1/1000 of it is met.
+_AT_ONCE, _MOST_DRAWS = 16, 1000
 _SAME = 1e-9
 # Fewer workers than this search the whole space together; more than that share subspaces.
 _FEW_WORKERS, _MOST_SUBSPACES = 4, 64
@@ -126,9 +128,8 @@ class Proposals:
             key = self._key(values)
             if key not in tried:
                 return Proposal(values, found[1], key)
-            again = self._cube.unit_of(values)
-            history = history.with_pending(again)
-        return None
+            history = history.with_pending(self._cube.unit_of(values))
+        return self._draw(tried, rng)
 
     def _ask(
         self, history: History, home: int, rng: np.random.Generator
@@ -148,14 +149,24 @@ class Proposals:
         return None if made is None else (made.unit, made.subspace)
 
     def _draw(self, tried: set[bytes], rng: np.random.Generator) -> Proposal | None:
-        space, seen = self._cube.space, set(tried)
-        while space.count is None or len(seen) < space.count:
-            for unit in space.canonical(rng.random((16, len(space)))):
-                values = self._cube.values_of(unit)
-                key = self._key(values)
-                if key not in tried:
-                    return Proposal(values, -1, key)
-                seen.add(space.key(unit))  # two points may stand for the same values
+        """A point by chance that was not tried; None when there is none."""
+        space = self._cube.space
+        for _ in range(_DRAWS if space.count is not None else _MOST_DRAWS):
+            found = self._first_new(rng.random((_AT_ONCE, len(space))), tried)
+            if found is not None:
+                return found
+        if space.count is None:
+            return None
+        points = space.all_points()
+        left = points[[key not in tried for key in space.keys(points)]]
+        return self._first_new(rng.permutation(left), tried)
+
+    def _first_new(self, units: Floats, tried: set[bytes]) -> Proposal | None:
+        for unit in self._cube.space.canonical(units):
+            values = self._cube.values_of(unit)
+            key = self._key(values)
+            if key not in tried:
+                return Proposal(values, -1, key)
         return None
 
     def nearest(self, values: dict[str, Any], records: Iterable[TrialRecord]) -> TrialRecord | None:

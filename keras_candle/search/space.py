@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,9 @@ class Dimension:
     Attributes:
         name: for people.
         size: how many values there are; value i stands at (i + .5) / size. None: continuous.
+        edges: float [values + 1], ascending from 0 to 1, where there are values, but so many and of
+            such different widths that the dimension is searched as a continuous one: value i is
+            all from edge i to edge i + 1.
         ordered: False for categories without an order.
         parents: (index of an earlier dimension, indices of its values) for each condition: the
             dimension is active only where all those parents are active and have such a value.
@@ -36,13 +39,20 @@ class Dimension:
     size: int | None = None
     ordered: bool = True
     parents: tuple[tuple[int, frozenset[int]], ...] = ()
+    edges: Floats | None = field(default=None, compare=False, repr=False)
+
+    def middles(self) -> Floats | None:
+        """Float [values]: where each value stands; None where there are infinitely many."""
+        if self.size is not None:
+            return np.asarray((np.arange(self.size) + 0.5) / self.size)
+        return None if self.edges is None else np.asarray(self.edges[:-1] + self.edges[1:]) / 2
 
 
 class SearchSpace:
     """A list of dimensions, and what can be done with points of their unit cube.
 
-    A point is a float [dimensions] row. It is canonical when counted coordinates stand in the
-    middle of their value's cell and those that are not active are NaN.
+    A point is a float [dimensions] row. It is canonical when the coordinates of dimensions with a
+    size stand in the middle of their value's cell and those that are not active are NaN.
 
     Args:
         dimensions: parents before their children.
@@ -126,9 +136,7 @@ class SearchSpace:
 
     @cached_property
     def count(self) -> int | None:
-        """How many points there are; None when they are more than a million."""
-        if not self._counted.all():
-            return None
+        """How many trials there are that differ; None when they are more than a million."""
         total = 1
         for component in self._components():
             rows = self._list(component)
@@ -157,7 +165,12 @@ class SearchSpace:
 
     def keys(self, units: ArrayLike) -> list[bytes]:
         """`key` of each row."""
-        rounded = np.nan_to_num(self.canonical(units), nan=-1.0).round(12)
+        points = self.canonical(units)
+        for number, each in enumerate(self.dimensions):
+            if each.edges is not None:
+                cells = np.searchsorted(each.edges[1:-1], points[:, number], side="right")
+                points[:, number] = np.where(np.isnan(points[:, number]), np.nan, cells)
+        rounded = np.nan_to_num(points, nan=-1.0).round(12)
         return [row.tobytes() for row in rounded]
 
     def _table(self, units: ArrayLike) -> Floats:
@@ -179,17 +192,19 @@ class SearchSpace:
         return [[i for i, one in enumerate(label) if one == name] for name in sorted(set(label))]
 
     def _list(self, numbers: list[int]) -> Floats | None:
-        """All points of some dimensions; the others have their first value."""
+        """All points of some dimensions, the others somewhere; None where they are too many."""
         rows = np.full((1, len(self)), np.nan)
         others = [i for i in range(len(self)) if i not in numbers]
         rows[:, others] = 0.5 / np.maximum(self._sizes[others], 1)
         for number in numbers:
-            size = int(self._sizes[number])
             active = self.active(rows)[:, number]
-            if active.sum() * size > COUNTED:
+            if not active.any():
+                continue
+            middles = self.dimensions[number].middles()
+            if middles is None or active.sum() * len(middles) > COUNTED:
                 return None
-            grown = np.repeat(rows[active], size, axis=0)
-            grown[:, number] = np.tile((np.arange(size) + 0.5) / size, int(active.sum()))
+            grown = np.repeat(rows[active], len(middles), axis=0)
+            grown[:, number] = np.tile(middles, int(active.sum()))
             rows = np.concatenate([rows[~active], grown])
         return rows
 
