@@ -37,7 +37,7 @@ class Coordinator:
         options: how trials are chosen.
         objectives: how many there are.
         max_trials: of all groups together; None for no limit.
-        seed: of all draws.
+        seed: of all draws; None: the one that is recorded in the folder, or a new one.
 
     Attributes:
         project: the folder; None before `begin`.
@@ -53,7 +53,7 @@ class Coordinator:
         options: SearchOptions,
         objectives: int,
         max_trials: int | None,
-        seed: int,
+        seed: int | None,
     ) -> None:
         self.group, self.max_trials, self._options = group, max_trials, options
         self.ledger, self.starts = Ledger(), dict[str, int]()
@@ -80,7 +80,9 @@ class Coordinator:
     def begin(self, folder: Path, identity: dict[str, Any], hyperparameters: Any) -> Project:
         """Open the search's folder, see `Project.begin`."""
         self.project = Project(folder, self._options.lease_s)
-        self.project.begin(self.group.number, identity, hyperparameters)
+        self.proposals.seed = self.project.begin(
+            self.group.number, identity, hyperparameters, self.proposals.seed
+        )
         return self.project
 
     def read(self) -> tuple[set[str], list[dict[str, Any]]]:

@@ -25,7 +25,7 @@ class JournaledOracle(keras_tuner.Oracle):  # type: ignore[misc]
         options: how trials are chosen, and when they end.
         objective: see `HyperSpaceOracle`.
         max_trials: of all groups together; None for no limit.
-        seed: of all draws.
+        seed: of all draws; None: one is drawn, the same for all groups and kept for a resume.
         **of_keras_tuner: those of `keras_tuner.Oracle`.
 
     Attributes:
@@ -37,7 +37,7 @@ class JournaledOracle(keras_tuner.Oracle):  # type: ignore[misc]
         options: SearchOptions,
         objective: Any,
         max_trials: int | None,
-        seed: int,
+        seed: int | None,
         **of_keras_tuner: Any,
     ) -> None:
         self.options = options
@@ -76,6 +76,7 @@ class JournaledOracle(keras_tuner.Oracle):  # type: ignore[misc]
             folder = Path(self._project_dir)
             project = self.coordinator.begin(folder, identity, self.hyperparameters)
             self.read()
+            self.seed = self.coordinator.proposals.seed
         return project
 
     def read(self) -> None:

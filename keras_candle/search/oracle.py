@@ -38,7 +38,7 @@ class HyperSpaceOracle(JournaledOracle):
         max_trials: how many trials, of all processes together; None for no limit.
         subspaces: into how many the space is cut; None: one for each group.
         overlap: of neighbouring subspaces, as a part of the range that was cut.
-        seed: of all draws.
+        seed: of all draws; None: one is drawn, the same for all processes and kept for a resume.
         **options: those of `SearchOptions`, and Keras Tuner's `hyperparameters`,
             `tune_new_entries`, `allow_new_entries`, `max_retries_per_trial` and
             `max_consecutive_failed_trials`.
@@ -60,7 +60,7 @@ class HyperSpaceOracle(JournaledOracle):
         max_trials: int | None = 10,
         subspaces: int | None = None,
         overlap: float = 0.25,
-        seed: int = 0,
+        seed: int | None = 0,
         **options: Any,
     ) -> None:
         names = set(SearchOptions.__dataclass_fields__) & set(options)

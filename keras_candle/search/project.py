@@ -45,7 +45,9 @@ class Project:
         self._lowest = 0
         self._wrote_oracle_s = 0.0
 
-    def begin(self, group: int, identity: dict[str, Any], hyperparameters: Any) -> None:
+    def begin(
+        self, group: int, identity: dict[str, Any], hyperparameters: Any, seed: int | None
+    ) -> int:
         """Make the folder, or see that it is this search's.
 
         Args:
@@ -53,12 +55,17 @@ class Project:
             identity: what must be the same for a search to go on.
             hyperparameters: a `keras_tuner.HyperParameters`: the space, as far as it is known.
                 Where the search goes on and it is empty, it is filled with the recorded one.
+            seed: of all draws; None: the recorded one, and where the search begins, a new one.
+
+        Returns:
+            The seed. It is the same for all processes: the first one records it.
 
         Raises:
             SearchError: when it cannot be written, or is another search's.
         """
         space = hyperparameters.get_config()["space"]
-        ours = {"format": _FORMAT, "search": identity, "space": space}
+        offered = secrets.randbits(31) if seed is None else seed
+        ours = {"format": _FORMAT, "search": identity, "space": space, "seed": offered}
         self._refuse_stock()
         try:
             self._journals.mkdir(parents=True, exist_ok=True)
@@ -73,6 +80,7 @@ class Project:
                 {"space": found["space"], "values": {}}))  # fmt: skip
         else:
             self._compare(found, ours)
+        return int(found.get("seed", 0) if seed is None else seed)
 
     def _refuse_stock(self) -> None:
         """Keras Tuner's own search has no search.json; its trials would be taken for lost ones."""

@@ -53,10 +53,15 @@ class Proposals:
         search: "subspaces" (a surrogate in each), "evolution" (regularised evolution of the
             choices, ranked by a surrogate) or "random".
         seed: of all draws.
+
+    Attributes:
+        seed: of all draws; None as long as it is not known.
     """
 
-    def __init__(self, settings: Settings, subspaces: int | None, search: str, seed: int) -> None:
-        self.settings, self._count, self._search, self._seed = settings, subspaces, search, seed
+    def __init__(
+        self, settings: Settings, subspaces: int | None, search: str, seed: int | None
+    ) -> None:
+        self.settings, self._count, self._search, self.seed = settings, subspaces, search, seed
         self._cube = UnitCube(_Nothing())
         self._known: int = -1
         self._units: dict[str, Floats] = {}
@@ -84,7 +89,13 @@ class Proposals:
         settings = self.settings
         workers = settings.workers
         count = self._count or (1 if workers < _FEW_WORKERS else min(workers, _MOST_SUBSPACES))
-        return decompose(self._cube.space, count, settings.overlap, seed=self._seed)
+        return decompose(self._cube.space, count, settings.overlap, seed=self._known_seed)
+
+    @property
+    def _known_seed(self) -> int:
+        if self.seed is None:
+            raise RuntimeError("The seed comes with the search's folder: begin() comes first")
+        return self.seed
 
     def propose(
         self,
@@ -106,7 +117,7 @@ class Proposals:
         Returns:
             The proposal; None when every point of a finite space was tried.
         """
-        rng = np.random.default_rng([self._seed, *seeds])
+        rng = np.random.default_rng([self._known_seed, *seeds])
         kept = list(records)
         for each in kept:
             if each.trial_id not in self._keys:

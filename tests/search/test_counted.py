@@ -100,3 +100,19 @@ def test_each_value_with_a_step_is_one_point(made):
     cube = UnitCube(hp)
     values = [cube.values_of(point)["n"] for point in cube.space.all_points()]
     assert len(set(values)) == len(values) == cube.space.count
+
+
+def test_a_seed_is_drawn_shared_and_kept(tmp_path):
+    def two(hp):
+        return hp.Float("x", 0.0, 1.0) + hp.Float("y", 0.0, 1.0)
+
+    first = searched(two, tmp_path / "a", 4, seed=None)
+    drawn = first.oracle.seed
+    again = searched(two, tmp_path / "a", 8, seed=None)
+    assert isinstance(drawn, int)
+    assert again.oracle.seed == drawn == again.oracle.coordinator.proposals.seed
+    named = searched(two, tmp_path / "b", 4, seed=drawn)
+    for trial_id, trial in named.oracle.trials.items():
+        assert again.oracle.trials[trial_id].hyperparameters.values == trial.hyperparameters.values
+    other = searched(two, tmp_path / "c", 1, seed=None)
+    assert other.oracle.seed != drawn
