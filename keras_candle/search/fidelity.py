@@ -76,12 +76,12 @@ def rungs(max_epochs: int, eta: float = 3, min_epochs: int = 1) -> tuple[int, ..
         >>> rungs(30), rungs(100, 4, 5)
         ((1, 3, 10, 30), (6, 25, 100))
     """
-    if not 1 <= min_epochs <= max_epochs or eta <= 1:
+    if not 1 <= min_epochs <= max_epochs or not 1 < eta < np.inf:
         raise SearchError(
             f"rungs got max_epochs={max_epochs}, eta={eta} and min_epochs={min_epochs}; expected "
             "eta above 1, and min_epochs from 1 to max_epochs."
         )
-    found, epochs = {max_epochs}, max_epochs / eta
+    found, epochs = {int(max_epochs)}, max_epochs / eta
     while round(epochs) >= min_epochs:
         found.add(round(epochs))
         epochs /= eta

@@ -14,7 +14,7 @@ from keras_candle.search.coordinator import Coordinator
 from keras_candle.search.groups import Group
 from keras_candle.search.hyperparameters import with_values
 from keras_candle.search.ledger import TrialRecord
-from keras_candle.search.options import SearchOptions, make_objective, parts_of
+from keras_candle.search.options import SearchOptions, check_count, make_objective, parts_of
 from keras_candle.search.project import Project
 
 
@@ -41,6 +41,7 @@ class JournaledOracle(keras_tuner.Oracle):  # type: ignore[misc]
         **of_keras_tuner: Any,
     ) -> None:
         self.options = options
+        check_count("max_trials", max_trials)
         if given := of_keras_tuner.get("hyperparameters"):
             # What trials find is added to ours, not to the user's.
             of_keras_tuner["hyperparameters"] = given.copy()
@@ -72,7 +73,7 @@ class JournaledOracle(keras_tuner.Oracle):  # type: ignore[misc]
         project = self.coordinator.project
         if project is None:
             objective = [[each.name, each.direction] for each in parts_of(self.objective)]
-            identity = {"objective": objective, "cost": self.options.cost}
+            identity = {"objective": objective, **self.options.identity()}
             folder = Path(self._project_dir)
             project = self.coordinator.begin(folder, identity, self.hyperparameters)
             self.read()

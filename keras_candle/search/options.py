@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any
 
 import keras_tuner
 from keras_tuner.src.engine import objective as objectives
 
 from keras_candle.errors import SearchError
-from keras_candle.search.fidelity import rungs
+from keras_candle.search.fidelity import next_bracket, rungs
 from keras_candle.search.proposals import SEARCHES
 
 # What is measured of each trial, and so can be an objective, a cost or the axis of a front.
@@ -67,9 +69,9 @@ class SearchOptions:
     inherit_weights: bool = False
 
     def __post_init__(self) -> None:
-        if self.subspaces is not None and not _is_count(self.subspaces):
-            raise SearchError(f"subspaces={self.subspaces!r}, expected a number from 1, or None.")
-        if not 0 <= self.overlap < 1:
+        for name in ("subspaces", "max_epochs", "brackets"):
+            check_count(name, getattr(self, name))
+        if not (_is_number(self.overlap) and 0 <= self.overlap < 1):
             raise SearchError(f"overlap={self.overlap!r}, expected a number from 0 to below 1.")
         for name, value, choices in (
             ("surrogate", self.surrogate, SURROGATES),
@@ -79,12 +81,24 @@ class SearchOptions:
             if value not in choices:
                 listed = ", ".join(map(repr, choices))
                 raise SearchError(f"{name}={value!r}, expected one of {listed}.")
+        if not _is_count(self.min_epochs):
+            raise SearchError(f"min_epochs={self.min_epochs!r}, expected a whole number from 1.")
+        if not (_is_number(self.eta) and 1 < self.eta < math.inf):
+            raise SearchError(f"eta={self.eta!r}, expected a number above 1, such as 3.")
         if self.max_epochs is not None:
-            rungs(self.max_epochs, self.eta, self.min_epochs)
+            next_bracket((), rungs(self.max_epochs, self.eta, self.min_epochs), self.brackets)
         for name in ("max_cost", "lease_s"):
             number = getattr(self, name)
-            if number is not None and not (isinstance(number, int | float) and number > 0):
+            if number is not None and not (_is_number(number) and number > 0):
                 raise SearchError(f"{name}={number!r}, expected a number above 0.")
+
+    def identity(self) -> dict[str, Any]:
+        """What must be the same for a search to go on: the cost, and the rungs."""
+        found: dict[str, Any] = {"cost": self.cost, "max_epochs": self.max_epochs}
+        if self.max_epochs is not None:
+            eta = int(self.eta) if self.eta == int(self.eta) else float(self.eta)
+            found.update(max_epochs=int(self.max_epochs), min_epochs=int(self.min_epochs), eta=eta)
+        return found
 
     def check_epochs(self, fit_kwargs: Mapping[str, Any]) -> None:
         """Refuse `epochs` where the search says how long trials are trained.
@@ -157,5 +171,23 @@ def parts_of(objective: Any) -> list[Any]:
     return list(getattr(objective, "objectives", [objective]))
 
 
+def check_count(name: str, given: object) -> None:
+    """Refuse what is no count, and not None either.
+
+    Args:
+        name: of the argument.
+        given: its value.
+
+    Raises:
+        SearchError: with the value.
+    """
+    if given is not None and not _is_count(given):
+        raise SearchError(f"{name}={given!r}, expected a whole number from 1, or None.")
+
+
 def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 1
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)

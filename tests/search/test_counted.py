@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import keras_candle as candle
+from keras_candle.errors import SearchError
 from keras_candle.search.hyperparameters import UnitCube
 
 
@@ -116,3 +117,53 @@ def test_a_seed_is_drawn_shared_and_kept(tmp_path):
         assert again.oracle.trials[trial_id].hyperparameters.values == trial.hyperparameters.values
     other = searched(two, tmp_path / "c", 1, seed=None)
     assert other.oracle.seed != drawn
+
+
+def noisy(hp):
+    return abs(hp.Float("x", 0.0, 1.0) - 0.4) + hp.Float("y", 0.0, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "says"),
+    [
+        ({}, {"max_epochs": 9}, "max_epochs is None, here it is 9"),
+        ({"max_epochs": 9}, {}, "max_epochs is 9, here it is None"),
+        ({"max_epochs": 3}, {"max_epochs": 9}, "max_epochs is 3, here it is 9"),
+        ({"max_epochs": 9}, {"max_epochs": 9, "eta": 2}, "eta is 3, here it is 2"),
+        ({"max_epochs": 9}, {"max_epochs": 9, "min_epochs": 2}, "min_epochs is 1, here it is 2"),
+    ],
+)
+def test_other_rungs_are_another_search(tmp_path, before, now, says):
+    searched(noisy, tmp_path, 3, **before)
+    with pytest.raises(SearchError, match=f"{says}.*overwrite=True"):
+        searched(noisy, tmp_path, 6, **now)
+    assert len(list(tmp_path.glob("untitled_project/trial_*"))) == 3
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"max_epochs": 9.5},
+        {"max_epochs": "a"},
+        {"max_epochs": True},
+        {"max_epochs": 9, "min_epochs": 1.5},
+        {"max_epochs": 9, "eta": "a"},
+        {"max_epochs": 9, "eta": float("nan")},
+        {"max_trials": "a"},
+        {"max_trials": 2.5},
+        {"max_trials": True},
+        {"max_trials": -1},
+        {"overlap": "a"},
+        {"overlap": True},
+        {"overlap": float("nan")},
+        {"max_cost": True},
+        {"lease_s": True},
+        {"brackets": 0},
+        {"brackets": "a"},
+        {"max_epochs": 9, "brackets": 4},
+    ],
+)
+def test_what_makes_no_sense_is_named_at_construction(given):
+    name, value = list(given.items())[-1]
+    with pytest.raises(SearchError, match=f"{name}={value!r}.*expected"):
+        candle.search.HyperSpaceOracle("val_loss", **given)
