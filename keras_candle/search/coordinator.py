@@ -14,7 +14,7 @@ from typing import Any
 
 from keras_candle.search.claims import owner
 from keras_candle.search.groups import Group
-from keras_candle.search.halving import Halving
+from keras_candle.search.halving import Halving, Known
 from keras_candle.search.hyperparameters import INHERITS
 from keras_candle.search.ledger import Ledger, TrialRecord
 from keras_candle.search.options import SearchOptions
@@ -121,8 +121,11 @@ class Coordinator:
     def propose(self, trial_id: str) -> Proposal | None:
         """The values of a new trial; None when there is none to be begun."""
         found = self._promotion(closing=False)
-        halving = self._halving
-        if found is None and not (halving and halving.is_closing(self._left())):
+        if found is None and self._halving and self._halving.is_closing(self._left()):
+            found = self._promotion(closing=True)
+            if found is None and self._halving.is_waiting(*self._known()):
+                return None
+        if found is None:
             found = self.proposals.propose(
                 self.ledger.trials.values(),
                 self.standings.objectives_of,
@@ -199,13 +202,15 @@ class Coordinator:
     def _promotion(self, *, closing: bool) -> Proposal | None:
         if self._halving is None:
             return None
-        found = self._halving.promotion(
+        found = self._halving.promotion(*self._known(), closing=closing)
+        return None if found is None else Proposal(*found)
+
+    def _known(self) -> Known:
+        return (
             self.ledger.trials.values(),
             lambda each: self.standings.objectives_of(each)[0],
             self._taken,
-            closing=closing,
         )
-        return None if found is None else Proposal(*found)
 
     def _left(self) -> int | None:
         return None if self.max_trials is None else self.max_trials - len(self.ledger.trials)

@@ -145,6 +145,23 @@ def next_promotion(
     return _last(kept, brackets, epochs) if closing else None
 
 
+def is_waiting(trainings: Iterable[Training], epochs: Sequence[int]) -> bool:
+    """Whether a training runs that may have to go on, so that a search ends with a full training.
+
+    Args:
+        trainings: all that were begun.
+        epochs: of the rungs.
+
+    Returns:
+        False when each bracket that lacks a full training has nothing under way.
+    """
+    kept, last = list(trainings), len(epochs) - 1
+    lacking = {each.bracket for each in kept} - {
+        each.bracket for each in _hopeful(kept) if each.rung == last
+    }
+    return any(each.objective is None and each.bracket in lacking for each in kept)
+
+
 def _last(
     trainings: Sequence[Training], brackets: Sequence[int], epochs: Sequence[int]
 ) -> Promotion | None:
@@ -153,10 +170,17 @@ def _last(
             here = _at(trainings, rung, bracket)
             if any(each.objective is None for each in here):
                 break
-            ranked = _ranked(here)
-            if ranked and not _at(trainings, rung + 1, bracket):
-                return _promotion(ranked[0], epochs)
+            above = _at(trainings, rung + 1, bracket)
+            failed = {each.trial for each in above}
+            left = [each for each in _ranked(here) if each.trial not in failed]
+            if left and not _hopeful(above):
+                return _promotion(left[0], epochs)
     return None
+
+
+def _hopeful(trainings: Iterable[Training]) -> list[Training]:
+    """Those that run or gave a number."""
+    return [each for each in trainings if each.objective is None or np.isfinite(each.objective)]
 
 
 def _promotable(here: Sequence[Training], eta: float) -> list[Training]:

@@ -5,12 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from keras_candle.search.fidelity import Promotion, Training, next_bracket, next_promotion, rungs
+from keras_candle.search.fidelity import (
+    Promotion,
+    Training,
+    is_waiting,
+    next_bracket,
+    next_promotion,
+    rungs,
+)
 from keras_candle.search.ledger import TrialRecord
 
 # Keras Tuner's Hyperband writes the same names among the values of a trial.
 EPOCHS, INITIAL_EPOCH = "tuner/epochs", "tuner/initial_epoch"
 BRACKET, ROUND, PARENT = "tuner/bracket", "tuner/round", "tuner/trial_id"
+# What a decision is made from: all trials; a trial's objective, to be minimised, NaN for one that
+# failed; values that other groups have claimed and not told of yet.
+Known = tuple[Iterable[TrialRecord], Callable[[TrialRecord], float], Iterable[dict[str, Any]]]
 
 
 class Halving:
@@ -30,6 +40,22 @@ class Halving:
     def is_closing(self, left: int | None) -> bool:
         """Whether the trials that are left are needed to train the best one to the end."""
         return left is not None and left < len(self.epochs)
+
+    def is_waiting(
+        self,
+        records: Iterable[TrialRecord],
+        objective: Callable[[TrialRecord], float],
+        taken: Iterable[dict[str, Any]],
+    ) -> bool:
+        """Whether a trial runs that may have to be trained to the end, see `fidelity.is_waiting`.
+
+        Args:
+            records: of all trials.
+            objective: a trial's, to be minimised; NaN for one that failed.
+            taken: values that other groups have claimed and not told of yet.
+        """
+        known = {each.trial_id: each for each in records}
+        return is_waiting(self.trainings(known, objective, taken), self.epochs)
 
     def promotion(
         self,

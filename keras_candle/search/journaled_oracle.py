@@ -76,8 +76,8 @@ class JournaledOracle(keras_tuner.Oracle):  # type: ignore[misc]
             identity = {"objective": objective, **self.options.identity()}
             folder = Path(self._project_dir)
             project = self.coordinator.begin(folder, identity, self.hyperparameters)
-            self.read()
             self.seed = self.coordinator.proposals.seed
+            self.read()
         return project
 
     def read(self) -> None:

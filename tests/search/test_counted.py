@@ -10,6 +10,8 @@ import pytest
 
 import keras_candle as candle
 from keras_candle.errors import SearchError
+from keras_candle.search.groups import Group
+from keras_candle.search.halving import BRACKET, EPOCHS, INITIAL_EPOCH, PARENT, ROUND
 from keras_candle.search.hyperparameters import UnitCube
 
 
@@ -140,6 +142,87 @@ def test_other_rungs_are_another_search(tmp_path, before, now, says):
     assert len(list(tmp_path.glob("untitled_project/trial_*"))) == 3
 
 
+@pytest.mark.parametrize(("max_trials", "max_epochs"), [(20, 9), (20, 27), (5, 9), (23, 8)])
+@pytest.mark.parametrize("brackets", [1, None])
+def test_halving_spends_all_trials(tmp_path, max_trials, max_epochs, brackets):
+    tuner = searched(noisy, tmp_path, max_trials, max_epochs=max_epochs, brackets=brackets)
+    values = [trial.hyperparameters.values for trial in tuner.oracle.trials.values()]
+    assert len(values) == max_trials
+    assert max(each[EPOCHS] for each in values) == max_epochs
+    for each in values:
+        assert each[ROUND] >= each[BRACKET]
+        assert (each[INITIAL_EPOCH] > 0) == (PARENT in each)
+
+
+@pytest.mark.parametrize("max_trials", [5, 6, 7, 20])
+def test_halving_spends_all_trials_when_a_promoted_one_fails(tmp_path, max_trials):
+    promoted = []
+
+    def first_promoted_fails(hp):
+        if hp.values.get(ROUND) == 1:
+            promoted.append(hp.values)
+            if len(promoted) == 1:
+                raise keras_tuner.errors.FailedTrialError("no")
+        return noisy(hp)
+
+    tuner = searched(first_promoted_fails, tmp_path, max_trials, max_epochs=9)
+    values = [trial.hyperparameters.values for trial in tuner.oracle.trials.values()]
+    assert len(values) == max_trials
+    assert max(each[EPOCHS] for each in values) == (3 if max_trials == 5 else 9)
+
+
+def groups_of(count, folder, **options):
+    """One oracle for each group, all in this process."""
+    space = keras_tuner.HyperParameters()
+    noisy(space)
+    made = []
+    for number in range(count):
+        oracle = candle.search.HyperSpaceOracle(
+            keras_tuner.Objective("score", "min"), hyperparameters=space.copy(), **options
+        )
+        oracle.group = Group(number, count)
+        oracle._set_project_dir(str(folder), "p")
+        made.append(oracle)
+    return made
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("groups", [2, 5])
+def test_groups_spend_all_trials_and_none_waits_for_ever(tmp_path, groups, seed):
+    rng = np.random.default_rng(seed)
+    oracles = groups_of(groups, tmp_path, max_trials=17, max_epochs=9, seed=None,
+                        max_consecutive_failed_trials=100)  # fmt: skip
+    running = {}
+    for _ in range(1000):
+        number = int(rng.integers(groups))
+        oracle = oracles[number]
+        oracle.read()
+        if number not in running:
+            found = oracle.coordinator.next()
+            if found is not None:
+                running[number] = oracle._begin(*found, "tuner")
+            elif oracle.coordinator.is_over():
+                break
+        elif rng.random() < 0.5:
+            trial = running.pop(number)
+            oracle.update_trial(trial.trial_id, {"score": rng.random()})
+            trial.status = "FAILED" if rng.random() < 0.2 else "COMPLETED"
+            oracle.end_trial(trial)
+    assert not running
+    assert len({oracle.seed for oracle in oracles}) == 1
+    for oracle in oracles:
+        oracle.read()
+        assert oracle.coordinator.is_over()
+        assert len(oracle.trials) == 17
+
+
+def test_halving_of_a_finite_space_ends_with_a_full_training(tmp_path):
+    tuner = searched(lambda hp: hp.Int("n", 1, 4), tmp_path, 40, max_epochs=9)
+    values = [trial.hyperparameters.values for trial in tuner.oracle.trials.values()]
+    assert sum(each[ROUND] == 0 for each in values) == 4
+    assert max(each[EPOCHS] for each in values) == 9
+
+
 @pytest.mark.parametrize(
     "given",
     [
@@ -167,3 +250,9 @@ def test_what_makes_no_sense_is_named_at_construction(given):
     name, value = list(given.items())[-1]
     with pytest.raises(SearchError, match=f"{name}={value!r}.*expected"):
         candle.search.HyperSpaceOracle("val_loss", **given)
+
+
+def test_numpys_numbers_are_numbers(tmp_path):
+    count, rate = np.int64(6), np.float64(0.3)
+    tuner = searched(noisy, tmp_path, count, max_epochs=np.int64(3), overlap=rate)
+    assert len(tuner.oracle.trials) == 6

@@ -12,7 +12,13 @@ import numpy as np
 import pytest
 
 from keras_candle.errors import SearchError
-from keras_candle.search.fidelity import Training, next_bracket, next_promotion, rungs
+from keras_candle.search.fidelity import (
+    Training,
+    is_waiting,
+    next_bracket,
+    next_promotion,
+    rungs,
+)
 from keras_candle.search.learning_curve import probability_of_winning, should_stop
 
 EPOCHS = (1, 3, 9, 27)
@@ -165,6 +171,25 @@ def test_a_promoted_trial_goes_on_where_it_stopped() -> None:
     assert (found.trial, found.rung, found.initial_epoch, found.epochs) == ("b", 2, 3, 9)
     assert (found.subspace, found.bracket) == (7, 1)
     assert next_promotion([*three, Training("b", 2, None, 7, 1)], EPOCHS) is None
+
+
+def test_a_search_that_ends_takes_the_next_best_where_the_best_has_failed() -> None:
+    ended = [Training("a", 0, 1.0), Training("b", 0, 2.0), Training("a", 1, float("nan"))]
+    found = next_promotion(ended, EPOCHS, closing=True)
+    assert found is not None
+    assert (found.trial, found.rung) == ("b", 1)
+    assert next_promotion([*ended, Training("b", 1, float("nan"))], EPOCHS, closing=True) is None
+
+
+def test_a_search_that_ends_waits_for_what_may_be_trained_in_full_and_for_nothing_else() -> None:
+    running, failed = Training("a", 0, None), Training("a", 0, float("nan"))
+    full = Training("b", 3, 0.5)
+    assert is_waiting([running], EPOCHS)
+    assert not is_waiting([failed], EPOCHS)
+    assert not is_waiting([running, full], EPOCHS)
+    assert not is_waiting([running, replace(full, objective=None)], EPOCHS)
+    assert is_waiting([running, replace(full, objective=float("nan"))], EPOCHS)
+    assert is_waiting([running, replace(full, bracket=1)], EPOCHS)
 
 
 def test_brackets_that_cannot_be_are_named() -> None:
