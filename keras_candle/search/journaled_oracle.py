@@ -42,7 +42,8 @@ class JournaledOracle(keras_tuner.Oracle):  # type: ignore[misc]
     ) -> None:
         self.options = options
         check_count("max_trials", max_trials)
-        if given := of_keras_tuner.get("hyperparameters"):
+        check_count("seed", seed, least=0)
+        if (given := of_keras_tuner.get("hyperparameters")) is not None:
             # What trials find is added to ours, not to the user's.
             of_keras_tuner["hyperparameters"] = given.copy()
         super().__init__(

@@ -171,22 +171,23 @@ def parts_of(objective: Any) -> list[Any]:
     return list(getattr(objective, "objectives", [objective]))
 
 
-def check_count(name: str, given: object) -> None:
+def check_count(name: str, given: object, least: int = 1) -> None:
     """Refuse what is no count, and not None either.
 
     Args:
         name: of the argument.
         given: its value.
+        least: the smallest that makes sense.
 
     Raises:
         SearchError: with the value.
     """
-    if given is not None and not _is_count(given):
-        raise SearchError(f"{name}={given!r}, expected a whole number from 1, or None.")
+    if given is not None and not _is_count(given, least):
+        raise SearchError(f"{name}={given!r}, expected a whole number from {least}, or None.")
 
 
-def _is_count(value: object) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 1
+def _is_count(value: object, least: int = 1) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least
 
 
 def _is_number(value: object) -> bool:

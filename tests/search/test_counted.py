@@ -236,6 +236,8 @@ def test_halving_of_a_finite_space_ends_with_a_full_training(tmp_path):
         {"max_trials": 2.5},
         {"max_trials": True},
         {"max_trials": -1},
+        {"seed": "a"},
+        {"seed": -1},
         {"overlap": "a"},
         {"overlap": True},
         {"overlap": float("nan")},
