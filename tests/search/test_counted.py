@@ -198,7 +198,7 @@ def test_groups_spend_all_trials_and_none_waits_for_ever(tmp_path, groups, seed)
         oracle = oracles[number]
         oracle.read()
         if number not in running:
-            found = oracle.coordinator.next("a")
+            found = oracle.coordinator.next(f"group{number}")
             if found is not None:
                 running[number] = oracle._begin(*found, "tuner")
             elif oracle.coordinator.is_over():
