@@ -206,11 +206,12 @@ class Coordinator:
         return None if found is None else Proposal(*found)
 
     def _known(self) -> Known:
-        return (
-            self.ledger.trials.values(),
-            lambda each: self.standings.objectives_of(each)[0],
-            self._taken,
-        )
+        def objective(record: TrialRecord) -> float:
+            # What costs too much already is not trained on.
+            dear = self.standings.is_dear(record)
+            return math.nan if dear else self.standings.objectives_of(record)[0]
+
+        return self.ledger.trials.values(), objective, self._taken
 
     def _left(self) -> int | None:
         return None if self.max_trials is None else self.max_trials - len(self.ledger.trials)

@@ -162,6 +162,15 @@ def with_values(hyperparameters: Any, values: dict[str, Any]) -> Any:
     return made
 
 
+def with_defaults(hyperparameters: Any, values: dict[str, Any]) -> dict[str, Any]:
+    """The values, and the default of what is active and was found after they were proposed."""
+    whole = dict(values)
+    for each in hyperparameters.space:
+        if all(condition.is_active(whole) for condition in each.conditions):
+            whole.setdefault(each.name, each.default)
+    return whole
+
+
 def _values_of(hp: Any, *, counted: bool) -> Sequence[Any] | None:
     if isinstance(hp, kinds.Fixed):
         return (hp.value,)

@@ -43,6 +43,7 @@ class JournaledOracle(keras_tuner.Oracle):  # type: ignore[misc]
         self.options = options
         check_count("max_trials", max_trials)
         check_count("seed", seed, least=0)
+        seed = None if seed is None else int(seed)  # NumPy's cannot be written as JSON
         if (given := of_keras_tuner.get("hyperparameters")) is not None:
             # What trials find is added to ours, not to the user's.
             of_keras_tuner["hyperparameters"] = given.copy()
@@ -62,6 +63,7 @@ class JournaledOracle(keras_tuner.Oracle):  # type: ignore[misc]
             self._made = Coordinator(
                 self.group, self.options, objectives, self.max_trials, self.seed
             )
+        self._made.max_trials = self.max_trials  # which a user may raise
         self._made.proposals.look_at(self.hyperparameters)
         return self._made
 

@@ -14,7 +14,7 @@ from keras_candle.search import ledger as states
 from keras_candle.search.claims import SignsOfLife
 from keras_candle.search.failures import TooManyFailuresError
 from keras_candle.search.halving import fidelity_of
-from keras_candle.search.hyperparameters import with_values
+from keras_candle.search.hyperparameters import with_defaults, with_values
 from keras_candle.search.journaled_oracle import JournaledOracle
 from keras_candle.search.options import COST, SearchOptions, parts_of
 
@@ -178,7 +178,8 @@ class HyperSpaceOracle(JournaledOracle):
     def _begin(self, trial_id: str, values: dict[str, Any], tuner_id: str) -> Any:
         self.read()
         trial = self.trials[trial_id]
-        trial.hyperparameters = with_values(self.hyperparameters, values)
+        whole = with_defaults(self.hyperparameters, values)
+        trial.hyperparameters = with_values(self.hyperparameters, whole)
         trial.status = states.RUNNING
         trial.metrics = type(trial.metrics)()  # an earlier try's don't count
         self.tuner_ids.add(tuner_id)

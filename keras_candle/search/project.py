@@ -84,10 +84,9 @@ class Project:
 
     def _refuse_stock(self) -> None:
         """Keras Tuner's own search has no search.json; its trials would be taken for lost ones."""
-        if (self.folder / "search.json").exists():
-            return
-        theirs = [self.folder / "oracle.json", *self.folder.glob("trial_*/trial.json")]
-        if any(each.exists() for each in theirs):
+        found = [self.folder / "oracle.json", *self.folder.glob("trial_*/trial.json")]
+        # In this order: ours may be begun by another group meanwhile, with search.json first.
+        if any(each.exists() for each in found) and not (self.folder / "search.json").exists():
             raise SearchError(
                 f"{self.folder} belongs to a search of Keras Tuner's own tuners, which has no "
                 "journals to go on with. Name another project, or say overwrite=True."

@@ -20,11 +20,17 @@ class StopHopeless(keras.callbacks.Callback):  # type: ignore[misc]
     Args:
         objective: a `keras_tuner.Objective`.
         best_so_far: gives what is to be beaten, to be minimised; None where there is nothing yet.
+        epochs: of a full training; None: those of the training that is watched.
     """
 
-    def __init__(self, objective: Any, best_so_far: Callable[[], float | None]) -> None:
+    def __init__(
+        self,
+        objective: Any,
+        best_so_far: Callable[[], float | None],
+        epochs: int | None = None,
+    ) -> None:
         super().__init__()
-        self._objective, self._best_so_far = objective, best_so_far
+        self._objective, self._best_so_far, self._epochs = objective, best_so_far, epochs
         self._curve: dict[int, float] = {}
 
     def on_train_begin(self, logs: Any = None) -> None:  # noqa: ARG002 - Keras's signature
@@ -37,7 +43,7 @@ class StopHopeless(keras.callbacks.Callback):  # type: ignore[misc]
             return
         sign = -1.0 if self._objective.direction == "max" else 1.0
         self._curve[epoch + 1] = sign * float(logs[self._objective.name])
-        best, most = self._best_so_far(), self.params.get("epochs")
+        best, most = self._best_so_far(), self._epochs or self.params.get("epochs")
         if best is None or most is None:
             return
         if should_stop(list(self._curve), list(self._curve.values()), most, best):

@@ -64,8 +64,9 @@ class TrialTraining(keras_tuner.Tuner):  # type: ignore[misc]
         model = self._try_build(hp)
         if self.engine.size > 1:
             _check_scaled(model, self.engine.size)
-        if self.oracle.options.stop_hopeless:
-            stop = StopHopeless(self.oracle.objective, self._best_so_far)
+        options = self.oracle.options
+        if options.stop_hopeless:
+            stop = StopHopeless(self.oracle.objective, self._best_so_far, options.max_epochs)
             kwargs["callbacks"] = [*kwargs.get("callbacks", ()), stop]
         results = self.hypermodel.fit(hp, model, *args, **kwargs)
         if self.engine.is_root:

@@ -254,7 +254,34 @@ def test_what_makes_no_sense_is_named_at_construction(given):
         candle.search.HyperSpaceOracle("val_loss", **given)
 
 
+def test_what_is_above_max_cost_is_not_promoted(tmp_path):
+    def wider_is_better(hp):
+        return {"score": 1 / hp.Int("width", 1, 100), "parameters": hp.get("width")}
+
+    class Wide(candle.CandleTuner):
+        def run_trial(self, trial, *args, **kwargs):
+            return wider_is_better(trial.hyperparameters)
+
+    objective = keras_tuner.Objective("score", "min")
+    tuner = Wide(objective=objective, max_trials=24, max_epochs=9, cost="parameters", max_cost=20,
+                 directory=tmp_path)  # fmt: skip
+    tuner.search(verbose=0)
+    values = [trial.hyperparameters.values for trial in tuner.oracle.trials.values()]
+    promoted = [each["width"] for each in values if each[ROUND] > 0]
+    assert 0 < max(promoted) <= 20
+    assert max(each["width"] for each in values) > 20
+    assert max(each[EPOCHS] for each in values) == 9
+
+
+def test_max_trials_may_be_raised_between_two_calls(tmp_path):
+    tuner = searched(noisy, tmp_path, 3)
+    tuner.oracle.max_trials = 5
+    tuner.search(verbose=0)
+    assert len(tuner.oracle.trials) == 5
+
+
 def test_numpys_numbers_are_numbers(tmp_path):
     count, rate = np.int64(6), np.float64(0.3)
-    tuner = searched(noisy, tmp_path, count, max_epochs=np.int64(3), overlap=rate)
+    tuner = searched(noisy, tmp_path, count, max_epochs=np.int64(3), overlap=rate,
+                     seed=np.int64(3))  # fmt: skip
     assert len(tuner.oracle.trials) == 6

@@ -125,6 +125,23 @@ def test_what_only_a_trial_finds_is_known_to_all_and_after_a_start(tmp_path):
     assert growing(again.get_best_hyperparameters()[0]) == again.oracle.get_best_trials()[0].score
 
 
+def test_a_try_that_failed_is_made_again_with_what_it_had_found(tmp_path):
+    tried = []
+
+    def found_then_fails(hp):
+        tried.append((hp.Float("x", 0.0, 1.0), hp.Int("n", 1, 5)))
+        if len(tried) < 3:
+            raise ValueError("not yet")
+        return tried[-1][0]
+
+    tuner = Plain(
+        found_then_fails, HyperSpaceOracle(max_trials=1, max_retries_per_trial=2), tmp_path
+    )
+    tuner.search(verbose=0)
+    assert len(set(tried)) == 1
+    assert tuner.oracle.get_best_trials()[0].score == tried[0][0]
+
+
 def test_what_an_earlier_try_gave_does_not_count(tmp_path):
     ran = []
 
