@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import keras
 import keras_tuner
 import numpy as np
@@ -12,6 +14,7 @@ from keras_candle import engine as engines
 from keras_candle.errors import SearchError
 from keras_candle.search.failures import TooManyFailuresError
 from keras_candle.search.oracle import HyperSpaceOracle
+from keras_candle.search.stopping import StopHopeless
 
 X = np.random.default_rng(0).random((16, 4)).astype("float32")
 Y = (X[:, :1] > 0.5).astype("float32")
@@ -317,3 +320,15 @@ def test_a_trial_may_report_on_all_ranks_of_its_group(ranks, tmp_path):
     one, other = ranks(2).run(_report_on_all_ranks, folder=str(tmp_path))
     assert len(one) == 4
     assert one == other
+
+
+@pytest.mark.parametrize(("epochs", "stops"), [(24, False), (None, True)])
+def test_a_rungs_training_is_told_by_what_a_full_one_would_reach(epochs, stops):
+    stop = StopHopeless(keras_tuner.Objective("loss", "min"), lambda: 0.5, epochs)
+    model = SimpleNamespace(stop_training=False)
+    stop.set_model(model)
+    stop.set_params({"epochs": 8})
+    stop.on_train_begin()
+    for epoch in range(8):
+        stop.on_epoch_end(epoch, {"loss": 1 - 0.03 * (epoch + 1)})
+    assert model.stop_training == stops
