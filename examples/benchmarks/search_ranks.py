@@ -62,13 +62,23 @@ def worker(asked: Mapping[str, Any]) -> None:
     given: dict[str, Any] = {"directory": "runs", "project_name": "p"}
     if asked["side"] == "ours":
         ours = type("Ours", (candle.CandleTuner,), {"run_trial": run_trial})
-        ours(build, max_trials=asked["trials"], search=asked["search"], **given).search(verbose=0)
+        tuner = ours(build, max_trials=asked["trials"], search=asked["search"], **given)
+        wait_for_all(asked["together"])
+        tuner.search(verbose=0)
         return
     kinds = {"random": keras_tuner.RandomSearch, "subspaces": keras_tuner.BayesianOptimization}
     kind = kinds[asked["search"]]
-    type("Theirs", (kind,), {"run_trial": run_trial})(
-        build, max_trials=asked["trials"], **given
-    ).search(verbose=0)
+    theirs = type("Theirs", (kind,), {"run_trial": run_trial})
+    tuner = theirs(build, max_trials=asked["trials"], **given)  # of the chief, this never returns
+    wait_for_all(asked["together"])
+    tuner.search(verbose=0)
+
+
+def wait_for_all(ranks: int) -> None:
+    """Until so many are here: else some search while others import TensorFlow on the same cores."""
+    Path(f"here-{os.getpid()}").touch()
+    while len(list(Path().glob("here-*"))) < ranks:
+        time.sleep(0.01)
 
 
 def start(asked: Mapping[str, Any], ranks: int, folder: str) -> int:
@@ -111,9 +121,8 @@ def times(folder: str) -> list[list[list[float]]]:
 def rate(side: str, search: str, trials: int, ranks: int) -> float:
     with tempfile.TemporaryDirectory() as folder:
         asked = {"side": side, "search": search, "trials": trials, "sleep_s": 0, "killed": 0}
-        start(asked, ranks, folder)
+        start({**asked, "together": ranks}, ranks, folder)
         noted = times(folder)
-    # Before that, some ranks search while others import TensorFlow on the same cores.
     all_there = max(rank[0][0] for rank in noted)
     ends = [end for rank in noted for began, end in rank if began >= all_there]
     return len(ends) / (max(ends) - all_there)
@@ -129,7 +138,7 @@ def measure_rates(ranks: int) -> None:
 def measure_asleep(ranks: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         asked = {"side": "ours", "search": "subspaces", "trials": 12 * ranks, "sleep_s": SLEEP_S}
-        start({**asked, "killed": 0}, ranks, folder)
+        start({**asked, "killed": 0, "together": 0}, ranks, folder)
         noted = times(folder)
     inside = sum(end - began for rank in noted for began, end in rank)
     # Of each rank from its own first trial to its own last one: ranks do not import equally fast.
@@ -141,7 +150,7 @@ def measure_killed(ranks: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         asked = {"side": "ours", "search": "subspaces", "trials": 200, "sleep_s": 0.05}
         starts = 1
-        while start({**asked, "killed": 0.02}, ranks, folder) and starts < 60:
+        while start({**asked, "killed": 0.02, "together": 0}, ranks, folder) and starts < 60:
             starts += 1
         lines = [
             json.loads(line)
