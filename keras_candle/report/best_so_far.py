@@ -80,7 +80,11 @@ def _line(
     search: Search, ended: list[Trial], where: Callable[[Trial], float]
 ) -> list[tuple[float, float, str]]:
     sign, best, points = search.objectives[0].sign(), float("inf"), []
+    # As the search does it: those above the limit count where none keeps it.
+    any_kept = not all(map(search.is_dear, search.completed))
     for each in ended:
+        if any_kept and search.is_dear(each):
+            continue
         if each.objective is not None and sign * each.objective < best:
             best = sign * each.objective
             told = f"new best {exact(each.objective)}\ntrial {each.name}, {_when(search, each)}"

@@ -45,6 +45,7 @@ def read_search(path: Path, name: str, number_of_search: int = 0) -> Search:
     identity = table(asked.get("search"))
     _take_objectives(search, identity.get("objective"), insight)
     search.cost = str(identity.get("cost") or "cost")
+    search.max_cost = number(insight.get("max_cost"))
     lines = [
         line
         for journal in sorted((path / JOURNALS).glob("*.jsonl"))

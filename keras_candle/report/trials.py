@@ -88,6 +88,7 @@ class Search:
         number: its place among the report's searches, from 0.
         objectives: the first one counts where one is shown.
         cost: the name of what is counted as cost.
+        max_cost: trials above it stand behind all others; None: no limit, or none told of yet.
         parameters: of its space, and others that its trials have, in order.
         trials: by their names.
         importance: name to part of the variance, the largest first; empty where it is not known.
@@ -100,6 +101,7 @@ class Search:
     number: int = 0
     objectives: tuple[Objective, ...] = (Objective("score"),)
     cost: str = "cost"
+    max_cost: float | None = None
     parameters: list[Parameter] = field(default_factory=list)
     trials: list[Trial] = field(default_factory=list)
     importance: dict[str, float] = field(default_factory=dict)
@@ -111,7 +113,16 @@ class Search:
         """The trials with a result, the best first."""
         sign = self.objectives[0].sign()
         whole = [each for each in self.trials if each.objective is not None]
-        return sorted(whole, key=lambda each: (sign * (each.objective or 0.0), each.name))
+        return sorted(
+            whole,
+            key=lambda each: (self.is_dear(each), sign * (each.objective or 0.0), each.name),
+        )
+
+    def is_dear(self, trial: Trial) -> bool:
+        """Whether a trial is above the limit of the cost."""
+        if self.max_cost is None or trial.cost is None:
+            return False
+        return trial.cost > self.max_cost
 
     @property
     def best_told(self) -> str:

@@ -18,9 +18,9 @@ def insight_of(oracle: Any) -> dict[str, Any]:
 
     Returns:
         What `insight.summarise` returns, of the first objective, in its own direction; and
-        `objectives`: their names and directions, `front`: the trials that none betters, and
-        `table`: {trial, group, subspace, status, objectives, cost, started_s, ended_s, values} of
-        each trial.
+        `objectives`: their names and directions, `front`: the trials that none betters,
+        `max_cost`, and `table`: {trial, group, subspace, status, objectives, cost, started_s,
+        ended_s, values} of each trial.
     """
     records = oracle.records()
     proposals, standings = oracle.coordinator.proposals, oracle.coordinator.standings
@@ -42,6 +42,7 @@ def insight_of(oracle: Any) -> dict[str, Any]:
     if parts[0].direction == "max":
         _turn(found)
     found["objectives"] = [{"name": each.name, "direction": each.direction} for each in parts]
+    found["max_cost"] = oracle.options.max_cost
     found["front"] = oracle.front()
     found["table"] = [_row(each, parts) for each in records]
     return found

@@ -96,6 +96,22 @@ def test_the_front_of_several_objectives_is_the_searchs(tmp_path):
     assert "val_loss against parameters" in cases.page_of(folder).text
 
 
+def test_what_is_above_max_cost_is_not_the_best(tmp_path):
+    def wider_is_better(hp):
+        width = hp.Int("width", 1, 100)
+        return {"val_loss": 1 / width, "parameters": width}
+
+    folder = cases.searched(
+        tmp_path, 20, wider_is_better, objective="val_loss", cost="parameters", max_cost=20
+    )
+    best = json.loads((folder / "insight.json").read_text())["best"]
+    search = read_search(folder, "search")
+    assert search.completed[0].name == best["trial"]
+    assert f"(trial {best['trial']})" in search.best_told
+    assert min(each.objective for each in search.completed) < best["objective"] == 1 / 20
+    assert "new best 0.05" in cases.page_of(folder).text
+
+
 def test_what_is_to_be_large_has_its_own_sign(tmp_path):
     def turned(hp):
         return {**cases.like_training(hp), "val_loss": -cases.like_training(hp)["val_loss"]}
