@@ -70,6 +70,15 @@ def test_a_killed_rank_loses_one_trial_which_another_runs_and_the_search_goes_on
     assert sum(each["ran"] for each in told(tmp_path)) == 6
 
 
+def test_a_rank_that_leaves_and_lives_on_leaves_its_trial_to_the_others(ranks, tmp_path):
+    asked = {"space": "wide", "max_trials": 15, "folder": str(tmp_path), "sleep_s": 0.1}
+    one, left, other = ranks(3).run(main, asked={**asked, "leaves": "1"})
+    assert left is None
+    assert one["trials"] == other["trials"] == len(set(values(tmp_path))) == 15
+    # Two trials of the rank that left: the first one is its own.
+    assert one["ran"] + other["ran"] == 14
+
+
 def test_failures_are_kept_and_the_search_goes_on(ranks, tmp_path):
     asked = {"space": "small", "max_trials": 18, "folder": str(tmp_path), "fails": 1}
     assert [each["trials"] for each in ranks(2).run(main, asked=asked)] == [18] * 2

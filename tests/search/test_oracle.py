@@ -203,6 +203,20 @@ def test_the_users_hyperparameters_stay_as_they_are(tmp_path):
     assert len(oracle.trials) == 6
 
 
+def test_a_search_that_another_group_begins_meanwhile_is_no_stock_one(tmp_path, monkeypatch):
+    found = Path.exists
+
+    def begun_after_the_first_look(path):
+        there = found(path)
+        if path.name in ("search.json", "oracle.json"):
+            monkeypatch.undo()
+            search(bowl, tmp_path, max_trials=2)
+        return there
+
+    monkeypatch.setattr(Path, "exists", begun_after_the_first_look)
+    assert len(values_of(search(bowl, tmp_path, max_trials=4))) == 4
+
+
 @pytest.mark.filterwarnings("ignore:currentThread:DeprecationWarning", "ignore:getName")
 def test_a_folder_of_a_stock_search_is_refused_and_left_as_it_is(tmp_path):
     options = {"directory": str(tmp_path), "project_name": "p", "objective": None}

@@ -322,6 +322,21 @@ def test_a_trial_may_report_on_all_ranks_of_its_group(ranks, tmp_path):
     assert one == other
 
 
+def test_with_rungs_nothing_is_stopped_that_may_win_when_it_is_trained_to_the_end(tmp_path):
+    def later_ones_are_better(hp, epoch):
+        return {"loss": 1 - (0.02 if len(falling.stopped) < 4 else 0.03) * (epoch + 1)}
+
+    falling = Told(later_ones_are_better)
+    tuner = candle.CandleTuner(
+        falling, "loss", 10, max_epochs=24, min_epochs=8, stop_hopeless=True, directory=tmp_path
+    )
+    tuner.search(verbose=0)
+    epochs = [trial.hyperparameters["tuner/epochs"] for trial in tuner.oracle.trials.values()]
+    assert epochs.index(24) == 3
+    assert epochs.count(8) > 6
+    assert not any(falling.stopped)
+
+
 @pytest.mark.parametrize(("epochs", "stops"), [(24, False), (None, True)])
 def test_a_rungs_training_is_told_by_what_a_full_one_would_reach(epochs, stops):
     stop = StopHopeless(keras_tuner.Objective("loss", "min"), lambda: 0.5, epochs)
