@@ -320,23 +320,6 @@ def test_a_limit_of_the_cost_is_kept(tmp_path):
     assert 0.45 < tuner.get_best_hyperparameters()[0]["x"] <= 0.5
 
 
-@pytest.mark.parametrize(
-    ("options", "says"),
-    [
-        ({"objective": "unheard_of"}, "direction='min'"),
-        ({"objective": ["val_loss"]}, "at least two"),
-        ({"subspaces": 0}, "subspaces=0"),
-        ({"overlap": 1.5}, "overlap=1.5"),
-        ({"surrogate": "oracle of Delphi"}, "gaussian_process"),
-        ({"cost": "tears"}, "device_seconds"),
-        ({"max_cost": -1}, "max_cost=-1"),
-    ],
-)
-def test_what_makes_no_sense_is_named(options, says):
-    with pytest.raises(SearchError, match=says):
-        HyperSpaceOracle(**options)
-
-
 def test_another_space_is_refused_before_the_first_trial(tmp_path):
     search(bowl, tmp_path, max_trials=2)
 
