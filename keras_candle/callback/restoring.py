@@ -20,6 +20,7 @@ from keras_candle.checkpoints.keras_state import owner_of
 from keras_candle.checkpoints.layout import layout_of
 from keras_candle.checkpoints.manifest import read
 from keras_candle.checkpoints.reading import read_rank
+from keras_candle.engine.base import Engine
 from keras_candle.errors import CheckpointError
 from keras_candle.training.building import build_model
 from keras_candle.training.gradients import leaf_optimizers, outermost_optimizers
@@ -115,19 +116,32 @@ class Resumption:
         return len(self._of_ranks) == self._engine.size
 
 
-def identity_of(model: Any, adapter: Any) -> dict[str, Any]:
-    """What must be the same for a training to go on: optimizers, and what is known of the data."""
+def identity_of(model: Any, adapter: Any, engine: Engine) -> dict[str, Any]:
+    """What must be the same for a training to go on: optimizers, and what is known of the data.
+
+    Where each rank has data of its own, a dimension that differs by rank, such as the length that
+    rows are padded to, is None.
+    """
     spec = adapter.get_tf_dataset().element_spec
     data = getattr(spec, "data", spec)
     leaves = [each for each in keras.tree.flatten(data) if each is not None]
     return {
         "optimizers": [type(each).__name__ for each in outermost_optimizers(model)],
         "rows of the data": getattr(adapter, "rows", None),
-        "row shapes and dtypes of the data": [
-            f"{list(each.shape[1:])} {each.dtype.name}" for each in leaves
-        ],
+        "row shapes and dtypes of the data": _common_shapes(
+            [(tuple(each.shape[1:]), each.dtype.name) for each in leaves], engine
+        ),
         "fingerprint of the data": getattr(adapter, "fingerprint", None),
     }
+
+
+def _common_shapes(own: Sequence[tuple[tuple[int | None, ...], str]], engine: Engine) -> list[str]:
+    common = []
+    for of_ranks in zip(*engine.gather_objects(own), strict=False):
+        lengths = [set(each) for each in zip(*(shape for shape, _ in of_ranks), strict=False)]
+        shape = [each.pop() if len(each) == 1 else None for each in lengths]
+        common.append(f"{shape} {of_ranks[0][1]}")
+    return common
 
 
 def check_identity(folder: str, found: dict[str, Any], expected: dict[str, Any]) -> None:

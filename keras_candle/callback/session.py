@@ -68,7 +68,7 @@ class Session:
         self._progress.epoch = given["initial_epoch"]
         self._measuring = measuring = Measuring(self._run, self._model, adapter.batch_size)
         self._data = DataState(adapter)
-        identity = {**self._run.identity, **identity_of(self._model, adapter)}
+        identity = {**self._run.identity, **identity_of(self._model, adapter, self._engine)}
         if self._resumption:
             self._resumption.prepare(given, self._progress, identity)
         self._taking.begin(self._progress, self._data, identity, self._epochs)

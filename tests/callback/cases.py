@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import keras_candle as candle
+from keras_candle import engine as engines
 from keras_candle.callback.run import ends
 from tests.callback.training_job import KilledError, train
 
@@ -64,3 +65,29 @@ def fail_in_epoch(number):
             raise ZeroDivisionError
 
     return keras.callbacks.LambdaCallback(on_epoch_begin=fail)
+
+
+def padded_to_own_length(folder, size):
+    """Losses of a training of ranks whose own rows have other lengths, whole and in two parts."""
+    rank = engines.current().rank
+    x = np.random.default_rng(rank).normal(size=(8, 3 + rank, 2)).astype("float32")
+
+    def losses(run, *ends):
+        keras.utils.set_random_seed(1)
+        inputs = keras.Input((None, 2))
+        pooled = keras.layers.GlobalAveragePooling1D()(inputs)
+        model = keras.Model(inputs, keras.layers.Dense(1)(pooled))
+        model.compile("adam", "mse")
+        model = candle.scale(model, shard=False)
+        for epochs in ends:
+            forget_fits()
+            history = model.fit(
+                *(x, x[:, 0, :1]),
+                batch_size=4,
+                epochs=epochs,
+                verbose=0,
+                callbacks=[candle.CandleCallback(Path(folder) / f"{size} {run}")],
+            )
+        return history.history["loss"]
+
+    return losses("whole", 3), losses("parts", 1, 3)

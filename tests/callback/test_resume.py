@@ -85,6 +85,12 @@ def test_the_process_that_goes_on_may_have_another_seed(tmp_path):
     assert found == []
 
 
+@pytest.mark.parametrize("size", [2, 3])
+def test_rows_that_each_rank_pads_to_another_length(ranks, size, tmp_path):
+    for whole, parts in ranks(size).run(cases.padded_to_own_length, folder=tmp_path, size=size):
+        assert parts[-2:] == whole[-2:]
+
+
 @pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2), (2, 3)])
 def test_another_number_of_ranks_goes_on_with_the_same_global_batches(
     ranks, before, after, tmp_path
