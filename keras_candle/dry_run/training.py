@@ -147,11 +147,12 @@ def _fingerprint(data: Any) -> list[str]:
     import tensorflow as tf
 
     from keras_candle.training.fingerprint import fingerprint
+    from keras_candle.training.keras_names import dataset_arrays
 
     if data is None or inspect.isgenerator(data):
         return []
     if isinstance(data, tf.data.Dataset):
-        arrays = [getattr(each, "_tensors", None) for each in _with_inputs(data)]
+        arrays = [dataset_arrays(each) for each in _with_inputs(data)]
         return [line for each in arrays if each is not None for line in _fingerprint(each)]
     try:
         return fingerprint(data)

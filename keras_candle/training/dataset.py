@@ -9,7 +9,12 @@ from typing import Any
 from keras_candle.engine.base import Engine
 from keras_candle.errors import DataError
 from keras_candle.training.deal import Deal
-from keras_candle.training.keras_names import DataAdapter, TFDatasetAdapter, dataset_inputs
+from keras_candle.training.keras_names import (
+    DataAdapter,
+    TFDatasetAdapter,
+    dataset_inputs,
+    dataset_seeds,
+)
 from keras_candle.training.position import Passes, Position
 from keras_candle.training.randomness import SharedRandomness
 from keras_candle.training.rounds import (
@@ -143,7 +148,7 @@ def describe_dataset(dataset: Any) -> list[str]:
             "and rows would be lost. Call keras.utils.set_random_seed(...) before the dataset is "
             "made, or give its shuffle(...) a seed."
         )
-    seeds, batches = [_seeds_of(each) for each in shuffles], int(dataset.cardinality())
+    seeds, batches = [dataset_seeds(each) for each in shuffles], int(dataset.cardinality())
     return [f"{batches} batches of {dataset.element_spec}", f"seeds of shuffles {seeds}"]
 
 
@@ -156,11 +161,7 @@ def ancestors(dataset: Any) -> Iterator[Any]:
 
 def is_unseeded(dataset: Any) -> bool:
     """Whether a dataset draws at random itself, and nothing says what."""
-    return hasattr(dataset, "_seed") and _seeds_of(dataset) == (0, 0)
-
-
-def _seeds_of(shuffled: Any) -> tuple[int, int]:
-    return int(getattr(shuffled, "_seed", 0)), int(getattr(shuffled, "_seed2", 0))
+    return dataset_seeds(dataset) == (0, 0)
 
 
 def _check_divisible(rows: int | None, size: int) -> None:

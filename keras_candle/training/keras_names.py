@@ -6,12 +6,15 @@ A contract test looks each of them up in the oldest and the newest Keras that we
 from __future__ import annotations
 
 import importlib
+import sys
 from dataclasses import dataclass
 from typing import Any
 
 import keras
 
 from keras_candle.errors import CandleError
+
+_SUPPORTED = "Install a Keras that it supports: pip install 'keras>=3.7,<3.16'."
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,17 @@ _TF_OPTIMIZER = "keras.src.backend.tensorflow.optimizer"
 _SEEDS = "keras.src.random.seed_generator"
 _GLOBALS = "keras.src.backend.common.global_state"
 _SAVING = "keras.src.saving.saving_lib"
+_MASKING = "keras.src.backend.common.masking"
+_DATASETS = "tensorflow.python.data.ops"
+_PARALLEL = (
+    ("map_op", "_ParallelMapDataset"),
+    ("batch_op", "_ParallelBatchDataset"),
+    ("readers", "ParallelInterleaveDataset"),
+)
+_OF_TENSORS = (
+    ("from_tensor_slices_op", "_TensorSliceDataset"),
+    ("from_tensors_op", "_TensorDataset"),
+)
 
 PRIVATE_NAMES = (
     PrivateName(f"{_ADAPTERS}.data_adapter", "DataAdapter", "sharded data in fit and evaluate"),
@@ -78,8 +92,23 @@ PRIVATE_NAMES = (
         "DatasetV2._functions",
         "whether tf.data is the same when it is read again",
     ),
+    PrivateName(f"{_DATASETS}.shuffle_op", "_ShuffleDataset", "seeds of tf.data shuffles"),
+    PrivateName(f"{_DATASETS}.random_op", "_RandomDataset", "seeds of tf.data draws"),
+    *(
+        PrivateName(f"{_DATASETS}.{module}", name, "whether tf.data keeps its order")
+        for module, name in _PARALLEL
+    ),
+    *(
+        PrivateName(f"{_DATASETS}.{module}", name, "checksums of tf.data")
+        for module, name in _OF_TENSORS
+    ),
     PrivateName(_SEEDS, "global_seed_generator", "resuming what is drawn outside of layers"),
     PrivateName(_GLOBALS, "get_global_attribute", "resuming what is drawn outside of layers"),
+    PrivateName(
+        f"{_ADAPTERS}.generator_data_adapter", "GeneratorDataAdapter", "the batch of a generator"
+    ),
+    PrivateName(_MASKING, "get_keras_mask", "losses and metrics of masked outputs"),
+    PrivateName(_MASKING, "set_keras_mask", "losses and metrics of masked outputs"),
     PrivateName("keras.src.ops.core", "Cast", "an audit's casts in each precision"),
     PrivateName(_SAVING, "_save_state", "checkpoints: what Keras saves, object by object"),
     PrivateName(_SAVING, "DiskIOStore", "checkpoints: layers' own files, such as vocabularies"),
@@ -103,8 +132,7 @@ def check_private_names(names: tuple[PrivateName, ...] = PRIVATE_NAMES) -> None:
         first = missing[0]
         raise CandleError(
             f"Keras {keras.__version__} has no {first.module}.{first.path}, which keras_candle "
-            f"needs for: {first.purpose}. Install a Keras that it supports: "
-            "pip install 'keras>=3.7,<3.16'."
+            f"needs for: {first.purpose}. {_SUPPORTED}"
         )
 
 
@@ -137,6 +165,52 @@ class_weight_to_sample_weights: Any = _load(
 )
 TensorFlowTrainer: Any = _load(_TRAINER, "TensorFlowTrainer")
 get_data_adapter: Any = _load(_ADAPTERS, "get_data_adapter")
+GeneratorDataAdapter: Any = _load(f"{_ADAPTERS}.generator_data_adapter", "GeneratorDataAdapter")
+get_keras_mask: Any = _load(_MASKING, "get_keras_mask")
+set_keras_mask: Any = _load(_MASKING, "set_keras_mask")
+
+
+def _attribute(owner: Any, name: str, purpose: str) -> Any:
+    """A private attribute of an instance, which no table of names can look up beforehand."""
+    try:
+        return getattr(owner, name)
+    except AttributeError as cause:
+        kind = type(owner)
+        library = kind.__module__.partition(".")[0]
+        version = getattr(sys.modules.get(library), "__version__", "of unknown version")
+        raise CandleError(
+            f"{kind.__module__}.{kind.__qualname__} has no {name}, which keras_candle needs for: "
+            f"{purpose}. Installed is {library} {version}, with Keras {keras.__version__}. "
+            f"{_SUPPORTED}"
+        ) from cause
+
+
+def compile_loss(model: Any) -> Any:
+    """What combines the compiled losses of a model's outputs; None before it is compiled."""
+    return _attribute(model, "_compile_loss", "losses of divided batches")
+
+
+def compiled_losses(model: Any) -> Any:
+    """A model's compiled losses, as a list in which they can be replaced; empty until built."""
+    compiled = compile_loss(model)
+    if compiled is None:
+        return []
+    losses = _attribute(compiled, "_flat_losses", "losses of divided batches")
+    return [] if losses is None else losses
+
+
+def metric_parts(metric: Any) -> list[Any]:
+    """The metrics that a metric consists of, where it keeps them as attributes."""
+    return list(_attribute(metric, "_metrics", "metrics over all ranks"))
+
+
+def first_batch(adapter: Any) -> Any:
+    """The first batch of Keras's adapter of a stream, without losing it for the training."""
+    if isinstance(adapter, GeneratorDataAdapter):
+        taken = _attribute(adapter, "_first_batches", "the batch of a generator")
+        if taken:
+            return taken[0]
+    return next(iter(adapter.get_numpy_iterator()))
 
 
 def dataset_functions(dataset: Any) -> list[Any]:
@@ -147,6 +221,34 @@ def dataset_functions(dataset: Any) -> list[Any]:
 def dataset_inputs(dataset: Any) -> list[Any]:
     """The datasets that a `tf.data.Dataset` was made from."""
     return list(dataset._inputs())
+
+
+def _is_dataset(dataset: Any, *kinds: tuple[str, str]) -> bool:
+    return isinstance(dataset, tuple(_load(f"{_DATASETS}.{kind[0]}", kind[1]) for kind in kinds))
+
+
+def dataset_seeds(dataset: Any) -> tuple[int, int] | None:
+    """The seeds by which a `tf.data.Dataset` itself draws, (0, 0) for none; None if it does not."""
+    kinds = (("shuffle_op", "_ShuffleDataset"), ("random_op", "_RandomDataset"))
+    if not _is_dataset(dataset, *kinds):
+        return None
+    purpose = "seeds of tf.data shuffles"
+    return int(_attribute(dataset, "_seed", purpose)), int(_attribute(dataset, "_seed2", purpose))
+
+
+def keeps_order(dataset: Any) -> bool:
+    """Whether a `tf.data.Dataset` that calls functions in parallel gives what it gives in order."""
+    if not _is_dataset(dataset, *_PARALLEL):
+        return True
+    purpose = "whether tf.data keeps its order"
+    return bool(_attribute(dataset, "_deterministic", purpose) != "false")
+
+
+def dataset_arrays(dataset: Any) -> Any:
+    """The tensors that a `tf.data.Dataset` was made from, None where it was made from others."""
+    if not _is_dataset(dataset, *_OF_TENSORS):
+        return None
+    return _attribute(dataset, "_tensors", "checksums of tf.data")
 
 
 def global_seed_generator(*, make: bool = False) -> Any:

@@ -13,6 +13,7 @@ import keras
 
 from keras_candle.engine.base import Engine
 from keras_candle.errors import CandleError
+from keras_candle.training.keras_names import compile_loss, compiled_losses, get_keras_mask
 from keras_candle.training.step import Step
 
 _MEANS = ("sum_over_batch_size", "mean")
@@ -43,14 +44,13 @@ def weigh_losses(model: Any, engine: Engine, step: Step) -> None:
         step: this rank's share of the step that is being traced. Where each rank has a batch of
             its own, as one rank would, nothing is weighed.
     """
-    compiled = getattr(model, "_compile_loss", None)
-    losses = getattr(compiled, "_flat_losses", None) or []
+    losses = compiled_losses(model)
     for number, each in enumerate(losses):
         if each.loss is not None and not isinstance(each.loss, _PartOfTheWhole):
             part = _PartOfTheWhole(each.loss, engine, step, f"loss.{number}")
             losses[number] = each._replace(loss=part)
-    if compiled is not None and len(losses) > 1:
-        for tracker in compiled.metrics:
+    if len(losses) > 1:
+        for tracker in compile_loss(model).metrics:
             _weigh_tracker(tracker, engine, step)
 
 
@@ -102,7 +102,7 @@ def _divisor(loss: Any, reduction: str, y_true: Any, y_pred: Any, sample_weight:
     """What a loss divides by, if that is not the number of values."""
     import tensorflow as tf
 
-    mask = getattr(y_pred, "_keras_mask", None)
+    mask = get_keras_mask(y_pred)
     ignored = getattr(loss, "ignore_class", None)
     if ignored is not None:
         counts = tf.not_equal(tf.cast(y_true, tf.int64), ignored)

@@ -11,6 +11,7 @@ from typing import Any
 import keras
 
 from keras_candle.errors import CandleError
+from keras_candle.training.keras_names import metric_parts
 
 # What an engine combines arrays by, and what says that the root's count.
 REDUCTIONS = ("sum", "mean", "min", "max", "root")
@@ -108,7 +109,7 @@ def _with_parts(metrics: Any) -> Iterator[Any]:
     """Metrics, each followed by those that it consists of."""
     for metric in metrics:
         yield metric
-        parts = [*getattr(metric, "metrics", ()), *getattr(metric, "_metrics", ())]
+        parts = [*getattr(metric, "metrics", ()), *metric_parts(metric)]
         yield from _with_parts(each for each in parts if each is not metric)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from keras_candle.training.array_shard import ArrayShard
 from keras_candle.training.dataset import ancestors, is_unseeded
-from keras_candle.training.keras_names import dataset_functions
+from keras_candle.training.keras_names import dataset_functions, keeps_order
 from keras_candle.training.position import Position
 from keras_candle.training.source import DATASET, PYDATASET, STREAM, Source
 
@@ -117,7 +117,7 @@ def _findings(dataset: Any) -> Iterator[_Finding]:
         name = type(each).__name__.strip("_")
         if is_unseeded(each):
             yield _Finding(f"draws without a seed ({name})", _SEED)
-        if getattr(each, "_deterministic", None) == "false":
+        if not keeps_order(each):
             yield _Finding(f"keeps no order ({name})", "ask for deterministic=True")
         for function in dataset_functions(each):
             yield from _findings_in(function, parallel="Parallel" in name)

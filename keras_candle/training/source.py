@@ -11,7 +11,7 @@ import keras
 from keras_candle.errors import DataError
 from keras_candle.training.dataset import describe_dataset, is_sharded_by_user
 from keras_candle.training.fingerprint import fingerprint
-from keras_candle.training.keras_names import ArrayDataAdapter, get_data_adapter
+from keras_candle.training.keras_names import ArrayDataAdapter, first_batch, get_data_adapter
 from keras_candle.training.options import Options
 from keras_candle.training.position import Position
 from keras_candle.training.randomness import SharedRandomness
@@ -142,8 +142,7 @@ class Source:
     def _first_batch(self) -> Any:
         if self.kind == PYDATASET:
             return self.x[0]
-        taken = getattr(self.stock, "_first_batches", None)
-        return taken[0] if taken else next(iter(self.stock.get_numpy_iterator()))
+        return first_batch(self.stock)
 
     def _describe_own_part(self, options: Options, size: int) -> list[str]:
         batches = self.own_part(options, size).num_batches

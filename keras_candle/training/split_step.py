@@ -12,7 +12,7 @@ from typing import Any
 import keras
 
 from keras_candle.training.batch_normalization import synchronized_variables
-from keras_candle.training.keras_names import TensorFlowTrainer
+from keras_candle.training.keras_names import TensorFlowTrainer, get_keras_mask, set_keras_mask
 from keras_candle.training.step import Step
 
 
@@ -50,7 +50,7 @@ def split_step(model: Any, step: Step) -> Callable[[Any], Any]:
             gradients = tape.gradient(scaled, model.trainable_weights)
         finally:
             step.in_xla = False
-        masks = [getattr(each, "_keras_mask", None) for each in keras.tree.flatten(y_pred)]
+        masks = [get_keras_mask(each) for each in keras.tree.flatten(y_pred)]
         return y_pred, masks, loss, gradients
 
     def train_step(data: Any) -> Any:
@@ -58,7 +58,7 @@ def split_step(model: Any, step: Step) -> Callable[[Any], Any]:
         y_pred, masks, loss, gradients = forward_and_backward(x, y, sample_weight)
         for each, mask in zip(keras.tree.flatten(y_pred), masks, strict=True):
             if mask is not None:
-                each._keras_mask = mask  # the metrics heed it too
+                set_keras_mask(each, mask)  # the metrics heed it too
         first = next(each for each in keras.tree.flatten(x) if each is not None)
         model._loss_tracker.update_state(loss, sample_weight=tf.shape(first)[0])
         model.optimizer.apply_gradients(zip(gradients, model.trainable_weights, strict=True))

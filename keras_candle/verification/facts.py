@@ -13,12 +13,14 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_candle.training.array_shard import ArrayShard
 from keras_candle.training.batch_normalization import synchronized_variables
 from keras_candle.training.fingerprint import fingerprint
 from keras_candle.training.gradients import leaf_optimizers, outermost_optimizers
 from keras_candle.training.keras_names import (
     ArrayDataAdapter,
     DataAdapter,
+    get_keras_mask,
     train_validation_split,
 )
 from keras_candle.verification.record import Fact
@@ -61,8 +63,7 @@ def describe_data(given: dict[str, Any]) -> Data:
     if isinstance(x, DataAdapter):
         if not type(x).__module__.startswith("keras_candle."):
             return Data(facts=[Fact("own_part", "the program divides the data itself")])
-        inputs = getattr(x, "_inputs", None)
-        return Data() if inputs is None else Data(fingerprint(inputs))
+        return Data(x.fingerprint) if isinstance(x, ArrayShard) else Data()
     held_out = given["validation_data"]
     data = (x, given["y"], given["sample_weight"])
     try:
@@ -215,7 +216,7 @@ def _masked_outputs(model: Any) -> list[str]:
         kinds = (keras.layers.Masking, keras.layers.Embedding)
         layers = [each for each in model._flatten_layers() if isinstance(each, kinds)]
         return [_name(each) for each in layers if getattr(each, "mask_zero", True)]
-    masked = [getattr(each, "_keras_mask", None) is not None for each in outputs]
+    masked = [get_keras_mask(each) is not None for each in outputs]
     return [f"output {number + 1}" for number, has_mask in enumerate(masked) if has_mask]
 
 

@@ -120,3 +120,80 @@ def test_weights_are_without_seeds_and_dropout_has_one():
     assert built.weights == []
     assert tuple(dropout._seed_generators[0].state.shape) == (2,)
     assert built in list(built._flatten_layers())
+
+
+def test_an_attribute_that_is_gone_gets_a_sentence():
+    class Renamed(keras.losses.Loss):
+        """As if Keras had renamed what it keeps its losses in."""
+
+    trained = model()
+    trained._compile_loss = Renamed()
+    with pytest.raises(CandleError) as caught:
+        keras_names.compiled_losses(trained)
+    assert "Renamed has no _flat_losses, which keras_candle needs for: losses" in str(caught.value)
+    assert f"with Keras {keras.__version__}. Install" in str(caught.value)
+
+
+def test_compiled_losses_can_be_replaced():
+    trained = model()
+    assert keras_names.compiled_losses(trained) == []
+    trained.train_on_batch(np.ones((4, 2)), np.ones(4))
+    losses = keras_names.compiled_losses(trained)
+    (only,) = losses
+    losses[0] = only._replace(loss=lambda y_true, y_pred, sample_weight: 0 * y_pred[0, 0] + 7)
+    assert trained.evaluate(np.ones((4, 2)), np.ones(4), verbose=0) == 7.0
+
+
+def test_a_model_that_is_not_compiled_has_no_losses():
+    assert keras_names.compiled_losses(keras.Sequential()) == []
+
+
+def test_metrics_show_their_parts():
+    class Whole(keras.metrics.Metric):
+        def __init__(self):
+            super().__init__()
+            self.first = keras.metrics.Mean(name="a")
+            self.rest = [keras.metrics.Mean(name="b"), {"c": keras.metrics.Mean(name="c")}]
+
+    assert [each.name for each in keras_names.metric_parts(Whole())] == ["a", "b", "c"]
+
+
+def test_the_first_batch_of_a_generator_is_not_lost():
+    batches = ((np.full((2, 1), i), np.ones(2)) for i in range(3))
+    adapter = keras_names.get_data_adapter(batches)
+    assert float(keras_names.first_batch(adapter)[0][0, 0]) == 0
+    assert [float(x[0, 0]) for x, _ in adapter.get_numpy_iterator()] == [0, 1, 2]
+
+
+def test_masks_are_on_outputs():
+    masked = keras.layers.Masking()(np.array([[[1.0], [0.0]]], "float32"))
+    assert np.asarray(keras_names.get_keras_mask(masked)).tolist() == [[True, False]]
+    assert keras_names.get_keras_mask(keras.ops.ones(3)) is None
+    plain = keras.ops.ones(2)
+    keras_names.set_keras_mask(plain, keras.ops.zeros(2))
+    assert np.asarray(keras_names.get_keras_mask(plain)).tolist() == [0, 0]
+
+
+def test_datasets_show_what_they_are_made_of():
+    import tensorflow as tf
+
+    tf.random.set_seed(None)
+    made = tf.data.Dataset.from_tensor_slices([1, 2])
+    assert [each.numpy().tolist() for each in keras_names.dataset_arrays(made)] == [[1, 2]]
+    assert keras_names.dataset_arrays(made.batch(2)) is None
+    assert keras_names.dataset_seeds(made) is None
+    assert keras_names.dataset_seeds(made.shuffle(2)) == (0, 0)
+    assert keras_names.dataset_seeds(made.shuffle(2, seed=3))[1] == 3
+    assert keras_names.dataset_seeds(tf.data.Dataset.random(seed=4))[1] == 4
+
+
+@pytest.mark.parametrize("how", ["map", "batch"])
+@pytest.mark.parametrize("ordered", [True, False, None])
+def test_parallel_datasets_show_whether_they_keep_their_order(how, ordered):
+    import tensorflow as tf
+
+    made = tf.data.Dataset.range(4)
+    arguments = {"num_parallel_calls": 2, "deterministic": ordered}
+    parallel = made.map(abs, **arguments) if how == "map" else made.batch(2, **arguments)
+    assert keras_names.keeps_order(parallel) is (ordered is not False)
+    assert keras_names.keeps_order(made)
