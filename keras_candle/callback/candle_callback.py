@@ -14,12 +14,12 @@ import keras
 
 from keras_candle.callback.config import config_of
 from keras_candle.callback.inexact_data import INEXACT_DATA
-from keras_candle.callback.options import Checkpoint, Limits, check_choice
+from keras_candle.callback.options import Checkpoint, Intervals, Limits, check_choice
 from keras_candle.callback.restoring import Resumption
 from keras_candle.callback.run import Run
 from keras_candle.callback.session import Session
 from keras_candle.callback.tracking import Tracking
-from keras_candle.callback.trial import Trial, trial_of
+from keras_candle.callback.trial import trial_of
 from keras_candle.engine.base import Engine
 from keras_candle.engine.single import SingleEngine
 from keras_candle.errors import CandleError
@@ -83,6 +83,9 @@ class CandleCallback(keras.callbacks.Callback):  # type: ignore[misc]
         ['last', 'step-00000001', 'step-00000002']
     """
 
+    # What happens by the clock; not an argument, since nobody has had to change it but tests.
+    intervals = Intervals()
+
     def __init__(  # noqa: PLR0913 - the options are independent of each other
         self,
         run_directory: str | os.PathLike[str],
@@ -113,11 +116,15 @@ class CandleCallback(keras.callbacks.Callback):  # type: ignore[misc]
         """See `keras_candle.training.durable.AroundFit`."""
         trainer = getattr(model, "_candle_trainer", None)
         engine = SingleEngine() if trainer is None else trainer.replica.engine
-        # From root: whether the other ranks have a TunerCallback is their tuner's affair.
-        trial: Trial | None = engine.broadcast(trial_of(given["callbacks"]))
-        run = Run(self.run_directory, engine)
+        engine.agree("the arguments of CandleCallback", self._of_all_ranks(), CandleError)
+        # From root: a name may hold the time, and whether the other ranks have a TunerCallback is
+        # their tuner's affair.
+        directory, trial = engine.on_root(
+            lambda: (self.run_directory, trial_of(given["callbacks"])), CandleError
+        )
+        run = Run(directory, engine)
         if trial:
-            run = Run(trial.directory(self.run_directory), engine, trial.identity)
+            run = Run(trial.directory(directory), engine, trial.identity)
         run.open()
         try:
             tracking = Tracking(run, self.trackers, trial)
@@ -125,7 +132,7 @@ class CandleCallback(keras.callbacks.Callback):  # type: ignore[misc]
             config = self._config(trainer, engine, given)
             run.configure(config)
             resumption = Resumption(run, model, state, self.inexact_data) if state else None
-            session = Session(run, model, self.checkpoint, self.limits, resumption)
+            session = Session(run, model, self.checkpoint, self.limits, self.intervals, resumption)
             with tracking.during(config, state, self.resume):
                 try:
                     with _guarded(trainer, self.guard):
@@ -134,6 +141,16 @@ class CandleCallback(keras.callbacks.Callback):  # type: ignore[misc]
                     session.close()
         finally:
             run.close()
+
+    def _of_all_ranks(self) -> dict[str, Any]:
+        """The arguments that decide which collectives come, and when."""
+        return {
+            "checkpoint": self.checkpoint,
+            "resume": self.resume,
+            **asdict(self.limits),
+            "guard": self.guard,
+            "inexact_data": self.inexact_data,
+        }
 
     def _config(self, trainer: Any, engine: Engine, given: dict[str, Any]) -> str:
         arguments = {
@@ -191,7 +208,7 @@ def fit(plain: Callable[..., Any], model: Any, *args: Any, **kwargs: Any) -> Any
 
     def train(given: dict[str, Any], durable: Durable) -> Any:
         take_own_data(given, durable.start)
-        durable.arrange(given)
+        durable.arrange(given, None)
         return plain(model, **given)
 
     return around.run_fit(model, given, train)

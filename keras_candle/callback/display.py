@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, TextIO
 
-_BAR_EVERY_S, _LINE_EVERY_S = 0.2, 10.0
+_BAR_EVERY_S = 0.2
 ONE_LINE_AN_EPOCH = 2  # Keras's verbose=2
 
 
@@ -22,11 +22,12 @@ class Display:
         verbose: as `fit` has it: 0, "auto", 1 or 2.
         samples: rows that all ranks have taken until now.
         checkpoint_age_s: seconds since the last checkpoint; None where there is none.
+        line_s: seconds between two lines where there is no terminal.
         stream: where it is shown.
         clock: seconds, from any moment.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - independent of each other
         self,
         epochs: int,
         steps: int | None,
@@ -34,6 +35,7 @@ class Display:
         *,
         samples: Callable[[], float],
         checkpoint_age_s: Callable[[], float | None],
+        line_s: float = 10.0,
         stream: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -41,7 +43,7 @@ class Display:
         self._samples, self._checkpoint_age_s, self._clock = samples, checkpoint_age_s, clock
         self._stream = sys.stdout if stream is None else stream
         self._bar = _Bar(self._stream) if verbose in (1, "auto") and _is_tty(self._stream) else None
-        self._every_s = _BAR_EVERY_S if self._bar else _LINE_EVERY_S
+        self._every_s = _BAR_EVERY_S if self._bar else line_s
         self._epoch = self._done = self._steps_taken = 0
         self._began_s = self._epoch_s = self._shown_s = clock()
         self._epoch_samples = 0.0

@@ -18,8 +18,6 @@ from keras_candle.performance.record import amounts, how, summary, times
 from keras_candle.performance.runs import earlier_rank_s, scaling_efficiency
 from keras_candle.performance.verdict import verdict
 
-# The file is written at the end, and before it at most so often.
-_EVERY_S = 10.0
 _OF_EPOCH = ("samples_per_s", "step_ms", "split")
 
 
@@ -30,13 +28,15 @@ class Measuring:
         run: its run directory.
         model: that is trained.
         batch_size: of this rank, where the data know it.
+        every_s: how often the file is written before the end, by root's clock.
     """
 
-    def __init__(self, run: Run, model: Any, batch_size: int | None) -> None:
+    def __init__(self, run: Run, model: Any, batch_size: int | None, every_s: float) -> None:
         self._run, self._model, self._engine = run, model, run.engine
         self._gpus = hardware.gpu_names()
         self.meter = Meter(model, run.engine, batch_size, on_gpu=bool(self._gpus))
         self._gpu_watch = GpuWatch(0)
+        self._every_s = every_s
         self._began_s = self._written_s = time.monotonic()
         self._earlier_rank_s = 0.0
 
@@ -57,15 +57,13 @@ class Measuring:
         Returns:
             "samples_per_s", "step_ms" and "split", on root.
         """
-        found = summary(self._of_all(self.meter.take()))
-        if time.monotonic() - self._written_s >= _EVERY_S:
-            self.write()
+        own, whole = self.meter.take(), self.meter.whole(with_steps=False)
+        sent = self._engine.gather_objects((replace(own, step_s=()), whole))
+        # Root alone writes, so that its clock decides nothing for the others.
+        if self._engine.is_root and time.monotonic() - self._written_s >= self._every_s:
+            self._write([self.meter.whole(), *(each for _, each in sent[1:])])
+        found = summary([own, *(each for each, _ in sent[1:])])
         return {name: found[name] for name in _OF_EPOCH if name in found}
-
-    def _of_all(self, own: Spent) -> Sequence[Spent]:
-        """What each rank has done, on root with its steps' times."""
-        sent = replace(own, step_s=())
-        return [own, *self._engine.gather_objects(sent)[1:]]
 
     def write(self) -> dict[str, Any]:
         """Write performance.json; every rank must call it.
@@ -73,9 +71,11 @@ class Measuring:
         Returns:
             What stands there, on root.
         """
-        ranks = self._of_all(self.meter.whole())
-        if not self._engine.is_root:
-            return {}
+        own = self.meter.whole(with_steps=False)
+        others = self._engine.gather_objects(own)[1:]
+        return self._write([self.meter.whole(), *others]) if self._engine.is_root else {}
+
+    def _write(self, ranks: Sequence[Spent]) -> dict[str, Any]:
         self._written_s = time.monotonic()
         record = self._record(ranks)
         path = self._run.directory.performance

@@ -80,6 +80,23 @@ class Checkpoint:
 
 
 @dataclass(frozen=True)
+class Intervals:
+    """How often a training does what it does by the clock, in seconds.
+
+    Only the root's clock counts, and what it decides reaches all ranks.
+
+    Attributes:
+        consensus_s: about how often the ranks exchange stop and checkpoint requests.
+        record_s: how often `performance.json` is written before the end.
+        line_s: how often a line of progress is printed where the output is no terminal.
+    """
+
+    consensus_s: float = 0.2
+    record_s: float = 10.0
+    line_s: float = 10.0
+
+
+@dataclass(frozen=True)
 class Limits:
     """How long a training may take, see `CandleCallback`.
 

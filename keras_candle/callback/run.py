@@ -170,16 +170,6 @@ class Run:
         """What an action returns on root, on every rank; what it raises, every rank raises.
 
         Raises:
-            CheckpointError: what root raised.
+            CandleError: what root raised, as a `CheckpointError` where it is no `CandleError`.
         """
-        result: Any = None
-        problem = ""
-        if self.engine.is_root:
-            try:
-                result = action()
-            except CheckpointError as error:
-                problem = str(error)
-        problem, result = self.engine.broadcast((problem, result))
-        if problem:
-            raise CheckpointError(problem)
-        return result
+        return self.engine.on_root(action, CheckpointError)

@@ -11,7 +11,7 @@ from keras_candle.callback.callback_list import DurableCallbackList, listed
 from keras_candle.callback.data_state import DataState
 from keras_candle.callback.display import Display
 from keras_candle.callback.measuring import Measuring
-from keras_candle.callback.options import Checkpoint, Limits
+from keras_candle.callback.options import Checkpoint, Intervals, Limits
 from keras_candle.callback.progress import Progress
 from keras_candle.callback.restoring import (
     Resumption,
@@ -23,6 +23,7 @@ from keras_candle.callback.stops import Stops, name_of
 from keras_candle.callback.taking import Taking
 from keras_candle.callback.watching import Watching
 from keras_candle.errors import EXIT_RUN_AGAIN
+from keras_candle.training.stop_consensus import StopConsensus
 from keras_candle.watchdog import board
 
 
@@ -34,6 +35,7 @@ class Session:
         model: what is trained.
         options: when checkpoints are made.
         limits: of its time.
+        intervals: how often it does what it does by the clock.
         resumption: of the checkpoint from which it goes on; None where it begins.
 
     Attributes:
@@ -46,12 +48,15 @@ class Session:
         model: Any,
         options: Checkpoint,
         limits: Limits,
+        intervals: Intervals,
         resumption: Resumption | None,
     ) -> None:
         self._run, self._model, self._options = run, model, options
+        self._intervals = intervals
+        self._stop_consensus: StopConsensus | None = None
         self._engine = run.engine
         self._saving = Saving(run, options, model)
-        self._stops = Stops(run.engine, limits.walltime, self._saving)
+        self._stops = Stops(run.engine, limits.walltime, self._saving, intervals.consensus_s)
         self._watching = Watching(run.engine, limits.stall_timeout, run.directory.path)
         self._taking = Taking(run, model, options, self._saving, resumption)
         self._at_close: list[Callable[[], None]] = []
@@ -60,13 +65,15 @@ class Session:
         self._resumption = resumption
         self.start = resumption.start if resumption else None
 
-    def arrange(self, given: dict[str, Any]) -> None:
+    def arrange(self, given: dict[str, Any], stop: StopConsensus | None) -> None:
         """Put the session's list of callbacks into the arguments of `fit`."""
-        adapter = given["x"]
+        adapter, self._stop_consensus = given["x"], stop
         self._epochs, self._tells = given["epochs"], given["verbose"] != 0
         self._progress = Progress(adapter, given["steps_per_epoch"], step=self._run.first_step)
         self._progress.epoch = given["initial_epoch"]
-        self._measuring = measuring = Measuring(self._run, self._model, adapter.batch_size)
+        self._measuring = measuring = Measuring(
+            self._run, self._model, adapter.batch_size, self._intervals.record_s
+        )
         self._data = DataState(adapter)
         identity = {**self._run.identity, **identity_of(self._model, adapter, self._engine)}
         if self._resumption:
@@ -80,6 +87,7 @@ class Session:
             given["verbose"],
             samples=lambda: self._engine.size * measuring.meter.samples(),
             checkpoint_age_s=self._taking.age_s,
+            line_s=self._intervals.line_s,
         )
         self._at_close = [measuring.stop, display.close]
         given["callbacks"] = DurableCallbackList(
@@ -138,24 +146,38 @@ class Session:
         if self._options.due_by_steps(before, progress.step):
             self._taking.take(self._progress)
         if self._stops.due(progress.step):
-            self._ask()
+            self._ask(end=bool(self._stop_consensus and self._stop_consensus.requested))
+        self._hold_back_stop()
 
-    def _ask(self) -> None:
+    def _hold_back_stop(self) -> None:
+        """Keras looks at `model.stop_training` next; saving may have taken seconds."""
+        if self._stop_consensus:
+            self._stop_consensus.hold_back()
+
+    def _ask(self, *, end: bool) -> None:
+        """Exchange requests; every rank must call it.
+
+        Args:
+            end: whether this rank wants the training to end at this step.
+        """
         every_s = self._options.every_seconds
         due = every_s is not None and time.monotonic() - self._taking.when_s >= every_s
-        wish = self._stops.ask(self._progress, save=due)
+        wish = self._stops.ask(self._progress, end=end, save=due)
         if wish.failed:
             self._run.on_root(self._saving.check)
         if wish.stop:
             self._stop(wish.stop)
         elif wish.save:
             self._taking.take(self._progress)
+        if wish.end and self._stop_consensus:
+            self._stop_consensus.apply(stop=True)
 
     def on_epoch_over(self, epoch: int, logs: dict[str, Any]) -> None:
         """After the callbacks' on_epoch_end."""
         self._progress.end_epoch()
         self.beat(board.BETWEEN_STEPS)
-        finished = epoch + 1 == self._epochs or bool(self._model.stop_training)
+        stop = self._stop_consensus.agreed if self._stop_consensus else self._model.stop_training
+        finished = epoch + 1 == self._epochs or bool(stop)
         values = others.values_of(self._model.history, logs)
         reached = self._measuring.epoch()
         self._run.note(
@@ -166,7 +188,8 @@ class Session:
         if finished or due or improves:
             self._taking.take(self._progress, finished=finished, logs=values)
         if not finished:
-            self._ask()
+            self._ask(end=False)  # this epoch's checkpoint does not say that it was the last
+        self._hold_back_stop()
 
     def on_end(self) -> None:
         """After the callbacks' on_train_end."""

@@ -22,11 +22,14 @@ class Stops:
         engine: connects the ranks.
         limit: see `CandleCallback`.
         saving: the fit's checkpoints.
+        every_s: see `Wishes`.
     """
 
-    def __init__(self, engine: Engine, limit: float | str | None, saving: Saving) -> None:
+    def __init__(
+        self, engine: Engine, limit: float | str | None, saving: Saving, every_s: float
+    ) -> None:
         self._signals = StopSignals()
-        self._wishes = Wishes(engine)
+        self._wishes = Wishes(engine, every_s)
         self._walltime = Walltime(limit if engine.is_root else None, engine)
         self._saving = saving
 
@@ -42,17 +45,19 @@ class Stops:
         """Whether the ranks ask each other at this step."""
         return self._wishes.due(step)
 
-    def ask(self, progress: Progress, *, save: bool) -> Wish:
+    def ask(self, progress: Progress, *, end: bool, save: bool) -> Wish:
         """What some rank wants; every rank must call it.
 
         Args:
             progress: where the training is.
+            end: whether something on this rank has set `model.stop_training`.
             save: whether a checkpoint is due.
         """
         stop = self._signals.received
         if self._walltime.must_stop(progress, self._wishes.between, self._saving):
             stop = _WALLTIME
-        return self._wishes.ask(progress.step, stop=stop, save=save, failed=self._saving.failed)
+        failed = self._saving.failed
+        return self._wishes.ask(progress.step, stop=stop, end=end, save=save, failed=failed)
 
 
 def name_of(stop: int) -> str:

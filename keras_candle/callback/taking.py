@@ -15,6 +15,7 @@ from keras_candle.callback.rank_state import rank_state
 from keras_candle.callback.restoring import Resumption, iterations_of, schedule_position
 from keras_candle.callback.run import Run
 from keras_candle.callback.saving import Saving
+from keras_candle.errors import CheckpointError
 
 
 class Taking:
@@ -81,13 +82,17 @@ class Taking:
             finished: whether that is its end.
             logs: of the epoch that has just ended.
         """
-        own = {
-            "model": rank_state(self._model, self._engine),
-            "callbacks": others.own_states(self.callbacks, self.marks),
-            "random": random_state(),
-            "data": self._data.take(in_epoch=progress.in_epoch > 0),
-        }
-        of_ranks = self._engine.gather_objects(own)
+        of_model = rank_state(self._model, self._engine)
+        # A callback's get_state() may raise, on one rank.
+        of_ranks = self._engine.gather_results(
+            lambda: {
+                "model": of_model,
+                "callbacks": others.own_states(self.callbacks, self.marks),
+                "random": random_state(),
+                "data": self._data.take(in_epoch=progress.in_epoch > 0),
+            },
+            CheckpointError,
+        )
         self.step, self.when_s, self._took_one = progress.step, time.monotonic(), True
         position = progress.position().to_json()
         self._run.on_root(lambda: self._write(progress, of_ranks, position, finished, logs or {}))

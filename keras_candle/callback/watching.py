@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 from keras_candle.engine.base import Engine
 from keras_candle.watchdog.watch import Watch
@@ -33,7 +34,8 @@ class Watching:
         if self._timeout_s is None:
             return
         engine = self._engine
-        watch, address = None, {}
+        watch: Watch | None = None
+        problem, address = "", {}
         try:
             watch = Watch(
                 engine.rank,
@@ -42,12 +44,19 @@ class Watching:
                 on_one_node=engine.local_size == engine.size,
             )
             address = watch.address() if engine.is_root else {}
-        except OSError as cause:
-            engine.say(f"The watchdog of rank {engine.rank} cannot be started ({cause}).")
-        address = engine.broadcast(address)
-        if watch is None or not address:
+            problem = "" if address or not engine.is_root else "its watcher has ended at once"
+        except Exception as cause:
+            problem = f"{type(cause).__name__}: {cause}"
+        started = engine.gather_objects((address, problem))
+        failed = {rank: each for rank, (_, each) in enumerate(started) if each}
+        if failed:
+            listed = "; ".join(f"rank {rank}: {each}" for rank, each in failed.items())
+            engine.say(f"The watchdog cannot be started, so no rank is watched ({listed}).")
+            if watch is not None:
+                watch.stop()
             return
-        watch.connect(address)
+        watch = cast("Watch", watch)
+        watch.connect(started[0][0])
         self._watch = watch
         engine.on_collective = watch.board.begin_collective
         engine.on_graph_collective = watch.board.add_to_graph

@@ -9,21 +9,21 @@ import numpy as np
 
 from keras_candle.engine.base import Engine
 
-# How often, about, the ranks ask each other. An allreduce costs more than a small step.
-_ASK_EVERY_S = 0.2
-
 
 @dataclass(frozen=True)
 class Wish:
     """What some rank wants.
 
     Attributes:
-        stop: why it wants to stop, 0 for not at all. The largest of all ranks' counts.
+        stop: why it wants to save and end the program, 0 for not at all. The largest of all
+            ranks' counts.
+        end: whether it wants the training to end here: `model.stop_training`.
         save: whether root wants a checkpoint.
         failed: whether something went wrong behind on root.
     """
 
     stop: int
+    end: bool
     save: bool
     failed: bool
 
@@ -33,13 +33,14 @@ class Wishes:
 
     Args:
         engine: connects the ranks.
+        every_s: how often, about, by root's clock. An allreduce costs more than a small step.
 
     Attributes:
         between: after so many steps the ranks ask each other again.
     """
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, engine: Engine, every_s: float) -> None:
+        self._engine, self._every_s = engine, every_s
         self._next_step = self._asked_step = 0
         self._asked_s = time.monotonic()
         self.between = 1
@@ -48,21 +49,21 @@ class Wishes:
         """Whether the ranks ask each other at this step."""
         return step >= self._next_step
 
-    def ask(self, step: int, *, stop: int, save: bool, failed: bool) -> Wish:
+    def ask(self, step: int, *, stop: int, end: bool, save: bool, failed: bool) -> Wish:
         """Tell what this rank wants and learn what some rank wants; every rank must call it."""
         engine = self._engine
         if engine.size == 1:
-            return Wish(stop, save, failed)
+            return Wish(stop, end, save, failed)
         of_root = [save, failed, self._steps_between(step)] if engine.is_root else [0, 0, 0]
-        stop, save, failed, self.between = engine.allreduce(
-            np.array([stop, *of_root], np.int64), "max"
+        stop, end, save, failed, self.between = engine.allreduce(
+            np.array([stop, end, *of_root], np.int64), "max"
         ).tolist()
         self._next_step = step + self.between
-        return Wish(stop, bool(save), bool(failed))
+        return Wish(stop, bool(end), bool(save), bool(failed))
 
     def _steps_between(self, step: int) -> int:
         steps, now_s = step - self._asked_step, time.monotonic()
         rate = steps / max(now_s - self._asked_s, 1e-6)
         self._asked_step, self._asked_s = step, now_s
         # Slowly up: the first steps tell little.
-        return max(1, min(int(rate * _ASK_EVERY_S), 2 * steps))
+        return max(1, min(int(rate * self._every_s), 2 * steps))

@@ -19,6 +19,13 @@ def _to_nobody(_: str) -> None:
     pass
 
 
+def _describe(problem: Exception, error: type[CandleError]) -> tuple[type[CandleError], str]:
+    """An exception as something that can be sent: many do not pickle."""
+    if isinstance(problem, CandleError):
+        return type(problem), str(problem)
+    return error, f"{type(problem).__name__}: {problem}"
+
+
 class Stopwatch(Protocol):
     """Measures what the tensors of a step wait for."""
 
@@ -171,6 +178,62 @@ class Engine(ABC):
         Raises:
             EngineError: on the other ranks, when the action raised on the root.
         """
+
+    def on_root(self, work: Callable[[], Any], error: type[CandleError] = EngineError) -> Any:
+        """Run something on the root; every rank gets what it returns, or raises.
+
+        Args:
+            work: called without arguments, on the root only; returns a picklable object.
+            error: the class to raise for an exception that is no `CandleError`.
+
+        Returns:
+            What `work` returned, on every rank.
+
+        Raises:
+            CandleError: on every rank, when `work` raised: the root's own error, or one of the
+                class `error` with the root's exception as its cause.
+        """
+        result, problem, cause = None, None, None
+        if self.is_root:
+            try:
+                result = work()
+            except Exception as caught:
+                problem, cause = _describe(caught, error), caught
+        problem, result = self.broadcast((problem, result))
+        if problem:
+            kind, text = problem
+            raise kind(text) from cause
+        return result
+
+    def gather_results(
+        self, work: Callable[[], Any], error: type[CandleError] = EngineError
+    ) -> list[Any]:
+        """Run something that can fail on each rank, and collect what it returns.
+
+        Args:
+            work: called without arguments; returns a picklable object.
+            error: the class to raise for an exception that is no `CandleError`.
+
+        Returns:
+            What `work` returned on each rank, by rank.
+
+        Raises:
+            CandleError: on every rank, when `work` raised on some. The message names the ranks,
+                unless all have the same problem.
+        """
+        result, problem, cause = None, None, None
+        try:
+            result = work()
+        except Exception as caught:
+            problem, cause = _describe(caught, error), caught
+        outcomes = self.gather_objects((problem, result))
+        failed = {rank: each for rank, (each, _) in enumerate(outcomes) if each}
+        if not failed:
+            return [each for _, each in outcomes]
+        kind, text = next(iter(failed.values()))
+        if len(failed) < self.size or len(set(failed.values())) > 1:
+            text = "\n".join(f"rank {rank}: {each}" for rank, (_, each) in failed.items())
+        raise kind(text) from cause
 
     def agree(self, what: str, value: Any, error: type[CandleError] = EngineError) -> Any:
         """Check that every rank holds the same value.

@@ -140,16 +140,20 @@ class Meter:
         before, self._latest = self._latest, self._mark()
         return self._between(before, self._latest)
 
-    def whole(self) -> Spent:
-        """What was done since the first step."""
-        return self._between(self._start, self._mark())
+    def whole(self, *, with_steps: bool = True) -> Spent:
+        """What was done since the first step.
+
+        Args:
+            with_steps: whether each step's time is wanted; there may be a million.
+        """
+        return self._between(self._start, self._mark(), with_steps=with_steps)
 
     def _mark(self) -> _Mark:
         self.phases.enter(self.phases.phase)
         waits = self._stopwatch.read() - self._outside
         return _Mark(self._calls, dict(self.phases.seconds), waits)
 
-    def _between(self, one: _Mark, other: _Mark) -> Spent:
+    def _between(self, one: _Mark, other: _Mark, *, with_steps: bool = True) -> Spent:
         calls, waits = other.calls - one.calls, other.waits - one.waits
         is_whole = round(waits.batches) == calls > 0
         samples = waits.rows if is_whole else None
@@ -161,5 +165,5 @@ class Meter:
             {name: other.seconds[name] - one.seconds[name] for name in PHASES},
             waits.input_s if is_whole else None,
             waits.exchange_s if waits.exchanges and not self._on_gpu else None,
-            [each / self._at_once for each in self.phases.latest(calls)],
+            [each / self._at_once for each in self.phases.latest(calls if with_steps else 0)],
         )

@@ -78,7 +78,7 @@ class Phases:
 
     def latest(self, count: int) -> Sequence[float]:
         """Seconds of the last steps, the first step left out."""
-        return self._steps[max(0, len(self._steps) - count) :]
+        return self._steps[len(self._steps) - min(count, len(self._steps)) :]
 
 
 def percentiles_ms(seconds: Sequence[float]) -> dict[str, float]:

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from keras_candle.engine.base import Engine
+from keras_candle.training.stop_consensus import StopConsensus
 
 # These write files or talk to servers and change nothing in the training: the root's are enough.
 _WRITING_NAMES = (
@@ -34,35 +35,34 @@ class Agreement(keras.callbacks.Callback):  # type: ignore[misc]
     """Stands last in the list: what the others did to the training, all ranks do.
 
     Args:
-        engine: connects the ranks.
+        stop: the ranks' consensus on stopping.
         synchronize: called when the other callbacks' `on_train_begin` is over, since a callback
             may have restored the root's state there.
         compare: called with the epoch at its end.
     """
 
     def __init__(
-        self, engine: Engine, synchronize: Callable[[], None], compare: Callable[[int], None]
+        self,
+        stop: StopConsensus,
+        synchronize: Callable[[], None],
+        compare: Callable[[int], None],
     ) -> None:
         super().__init__()
-        self._engine, self._synchronize, self._compare = engine, synchronize, compare
+        self._stop, self._synchronize, self._compare = stop, synchronize, compare
 
     def on_train_begin(self, logs: Any = None) -> None:  # noqa: ARG002 - Keras's signature
         """Give every rank the root's state."""
         self._synchronize()
-        self._stop_together()
+        self._stop.settle()
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002
         """Stop on all ranks when one wants to."""
-        self._stop_together()
+        self._stop.settle()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002
         """Stop on all ranks when one wants to; compare what they hold."""
-        self._stop_together()
+        self._stop.settle()
         self._compare(epoch)
-
-    def _stop_together(self) -> None:
-        wanted = bool(self.model.stop_training)
-        self.model.stop_training = bool(self._engine.allreduce(wanted, "max"))
 
 
 class BatchAgreement(Agreement):
@@ -74,12 +74,13 @@ class BatchAgreement(Agreement):
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002
         """Stop on all ranks after the batch in which one wants to."""
-        self._stop_together()
+        self._stop.settle()
 
 
 def rank_safe(
     callbacks: Any,
     engine: Engine,
+    stop: StopConsensus,
     synchronize: Callable[[], None],
     compare: Callable[[int], None],
 ) -> Any:
@@ -88,6 +89,7 @@ def rank_safe(
     Args:
         callbacks: what the user gave to `fit`: None, a callback, a list, or a CallbackList.
         engine: connects the ranks.
+        stop: the ranks' consensus on stopping.
         synchronize: gives every rank the root's state, at train begin.
         compare: compares the ranks' states, at the end of an epoch.
 
@@ -102,7 +104,7 @@ def rank_safe(
     # Decided together: the ranks' callbacks may differ, and what follows is collective.
     on_batches = engine.allreduce(any(_may_stop_at_a_batch(each) for each in kept), "max")
     kind = BatchAgreement if on_batches else Agreement
-    kept.append(kind(engine, synchronize, compare))
+    kept.append(kind(stop, synchronize, compare))
     if isinstance(callbacks, keras.callbacks.CallbackList):
         callbacks.callbacks[:] = kept
         kept[-1].set_model(callbacks.model)

@@ -15,6 +15,7 @@ from keras_candle.training.position import Position
 from keras_candle.training.rereading import doubts_of
 from keras_candle.training.source import ARRAYS
 from keras_candle.training.stock import StockData
+from keras_candle.training.stop_consensus import StopConsensus
 
 
 class Durable(Protocol):
@@ -26,8 +27,13 @@ class Durable(Protocol):
 
     start: Position | None
 
-    def arrange(self, given: dict[str, Any]) -> None:
-        """Put a CallbackList of its own into the arguments of `fit`, whose data are an adapter."""
+    def arrange(self, given: dict[str, Any], stop: StopConsensus | None) -> None:
+        """Put a CallbackList of its own into the arguments of `fit`, whose data are an adapter.
+
+        Args:
+            given: the arguments.
+            stop: the ranks' consensus on stopping; None for a model that is not scaled.
+        """
 
 
 @runtime_checkable

@@ -105,8 +105,10 @@ def make_feeds(
         DataError: see `make_feed`.
         EngineError: when the ranks' arguments differ.
     """
-    alike = ("epochs", "initial_epoch", "validation_freq")
-    engine.agree("the arguments of fit", {name: given[name] for name in alike})
+    names = ("epochs", "initial_epoch", "validation_freq", "validation_split")
+    alike = {name: given[name] for name in names}
+    alike["validation_data"] = "given" if given["validation_data"] is not None else "none"
+    engine.agree("the arguments of fit", alike)
     # Before the data are divided, or each rank would hold out its own last rows.
     data, held_out = held_out_of(given)
     feed = make_feed(training_source(given, data, start), options, engine)

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import copy
 import inspect
+from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 from types import MethodType
 from typing import Any
 
 from keras_candle.engine.base import Engine
+from keras_candle.errors import CandleError
 from keras_candle.training.batch import make_batch
 from keras_candle.training.callbacks import rank_safe
-from keras_candle.training.durable import Durable, around_fit
+from keras_candle.training.durable import AroundFit, Durable, around_fit
 from keras_candle.training.feed import make_feed, make_feeds
 from keras_candle.training.gradients import leaf_optimizers
 from keras_candle.training.learning_rate import effective_learning_rate
@@ -27,6 +30,7 @@ from keras_candle.training.replica import Replica
 from keras_candle.training.saving import save_whole
 from keras_candle.training.source import Source
 from keras_candle.training.split_step import why_not
+from keras_candle.training.stop_consensus import StopConsensus
 from keras_candle.training.watch import Watch
 
 METHODS = (
@@ -69,13 +73,15 @@ class Trainer:
 
     Attributes:
         replica: the model, its options and its engine.
+        stop: the ranks' consensus on stopping the present training.
     """
 
     def __init__(self, replica: Replica) -> None:
         model = replica.model
         self.replica, self._model, self._engine = replica, model, replica.engine
         self._watch = Watch(replica)
-        self._fitting = self._evaluating = self._told_of_xla = False
+        self.stop = StopConsensus(model, self._engine)
+        self._fitting = self._evaluating = self._told_of_xla = self._agreed = False
         # Past Keras's own bookkeeping of attributes, which looks for layers and variables.
         object.__setattr__(model, "_candle_trainer", self)
         object.__setattr__(model, "__deepcopy__", self._copy)
@@ -111,7 +117,20 @@ class Trainer:
             self._plain("make_train_function")(*args, **kwargs)
         finally:
             self._model.jit_compile = asked
-        self._model.train_function = self._watch.watched(self._model.train_function)
+        self._model.train_function = self._together(self._model.train_function)
+
+    def _together(self, train: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        """A train function after which the ranks compare themselves, and none stops alone."""
+        train = getattr(train, "candle_plain", train)
+
+        def train_together(iterator: Any) -> Any:
+            logs = train(iterator)
+            self._watch.after_step()
+            self.stop.hold_back()
+            return logs
+
+        train_together.candle_plain = train  # type: ignore[attr-defined]
+        return train_together
 
     def _split_for_xla(self) -> None:
         obstacle = why_not(self._model)
@@ -127,16 +146,45 @@ class Trainer:
         check_trainable(self._model)
         given = self._arguments("fit", args, kwargs)
         around = around_fit(given["callbacks"])
+        self._agree_on_options()
+        self._agree_on_loop(around)
         return self._fit(given) if around is None else around.run_fit(self._model, given, self._fit)
+
+    def _agree_on_options(self) -> None:
+        """Refuse options that differ by rank, before the first collective that they decide.
+
+        Raises:
+            CandleError: with every rank's options.
+        """
+        if self._agreed:
+            return
+        self._agreed = True
+        options = asdict(self.replica.options)
+        rule = options["learning_rate_scaling"]
+        if callable(rule):  # its address is another one on each rank
+            options["learning_rate_scaling"] = getattr(rule, "__qualname__", type(rule).__name__)
+        self._engine.agree("the options of candle.scalable", options, CandleError)
+
+    def _agree_on_loop(self, around: AroundFit | None) -> None:
+        model = self._model
+        loop = {
+            "CandleCallback": "given" if around is not None else "none",
+            "steps_per_execution": model.steps_per_execution,
+            "run_eagerly": model.run_eagerly,
+        }
+        self._engine.agree("how they train; every rank must train alike", loop, CandleError)
 
     def _fit(self, given: dict[str, Any], durable: Durable | None = None) -> Any:
         start = durable.start if durable else None
         feed, validation = make_feeds(given, self.replica.options, self._engine, start)
         self.replica.expect(feed, validation)
         self.replica.build(feed.spec())
+        self.stop = StopConsensus(self._model, self._engine)
+        self._watch.begin_training()
         callbacks = rank_safe(
             given["callbacks"],
             self._engine,
+            self.stop,
             self.replica.take_root_state,
             self._watch.check_epoch,
         )
@@ -152,7 +200,7 @@ class Trainer:
         if validation:
             given.update(validation_data=(validation.adapter,), validation_steps=validation.steps)
         if durable:
-            durable.arrange(given)
+            durable.arrange(given, self.stop)
         self._fitting = True
         try:
             return self._plain("fit")(**given)
@@ -161,6 +209,7 @@ class Trainer:
 
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
         if not kwargs.get("_use_cached_eval_dataset"):
+            self._agree_on_options()
             given = self._arguments("evaluate", args, kwargs)
             data = (given["x"], given["y"], given["sample_weight"])
             source = Source(*data, batch_size=given["batch_size"], steps=given["steps"])
@@ -184,6 +233,7 @@ class Trainer:
 
     def train_on_batch(self, *args: Any, **kwargs: Any) -> Any:
         check_trainable(self._model)
+        self._agree_on_options()
         given = self._arguments("train_on_batch", args, kwargs)
         batch = make_batch(given, self.replica.options, self._engine)
         self.replica.expect_batch(divided=batch.divided)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from keras_candle.errors import DataError
@@ -22,6 +21,7 @@ class Watch:
 
     def __init__(self, replica: Replica) -> None:
         self._replica, self._guard = replica, Guard(replica.engine)
+        self._done = 0
 
     def check_supply(self) -> None:
         """Refuse to go on when a rank's own data ended before the others'.
@@ -43,25 +43,24 @@ class Watch:
                 "batches, or repeat its data: dataset.repeat(), with steps_per_epoch."
             )
 
-    def watched(self, train: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        """A train function of which the first steps, and then every so many, are compared."""
-        train = getattr(train, "candle_plain", train)
-        guard, done = self._replica.options.guard, 0
+    def begin_training(self) -> None:
+        """Count steps from here."""
+        self._done = 0
+
+    def after_step(self) -> None:
+        """Compare what all ranks must hold alike, after the first steps and every so many.
+
+        Counted by training and not by train function: a rank may have to make that anew.
+
+        Raises:
+            DivergenceError: naming the first variable that differs.
+        """
+        guard = self._replica.options.guard
+        self._done += 1
         if not guard:
-            return train
-
-        def watched(iterator: Any) -> Any:
-            nonlocal done
-            logs = train(iterator)
-            done += 1
-            if done <= FIRST_STEPS or (guard is not True and done % guard == 0):
-                self._check_step(done)
-            elif guard is True:
-                self._replica.model.train_function = train
-            return logs
-
-        watched.candle_plain = train  # type: ignore[attr-defined]
-        return watched
+            return
+        if self._done <= FIRST_STEPS or (guard is not True and self._done % guard == 0):
+            self._check_step(self._done)
 
     def _check_step(self, number: int) -> None:
         local = {id(each) for each in self._replica.model.non_trainable_weights}

@@ -10,6 +10,7 @@ import pytest
 
 import keras_candle as candle
 from keras_candle import engine as engines
+from keras_candle.callback.options import Intervals
 from keras_candle.callback.run import ends
 from tests.callback.training_job import KilledError, train
 
@@ -52,6 +53,21 @@ def small_fit(run, model=None, epochs=1, rows=8, callbacks=(), checkpoint=None, 
     data = np.arange(3 * rows).reshape(rows, 3) / rows, np.ones((rows, 1))
     callbacks = [durable, *callbacks]
     return model.fit(*data, batch_size=4, epochs=epochs, verbose=verbose, callbacks=callbacks)
+
+
+def with_clocks_of_their_own(run, fast):
+    """A training on ranks of which one finds everything due, always, and the others never."""
+    often, never = Intervals(0.0, 0.0, 0.0), Intervals(1e9, 1e9, 1e9)
+    durable = candle.CandleCallback(run, candle.Checkpoint(every_epochs=None, every_seconds=1e-9))
+    durable.intervals = often if candle.rank() == fast else never
+    x = np.ones((32, 3))
+    model = small_model()
+    seen = []
+    look = keras.callbacks.LambdaCallback(
+        on_epoch_begin=lambda epoch, logs: seen.append((Path(run) / "performance.json").exists())
+    )
+    model.fit(x, x[:, :1], batch_size=4, epochs=4, verbose=0, callbacks=[durable, look])
+    return seen, [weight.tobytes() for weight in model.get_weights()]
 
 
 def forget_fits():

@@ -342,3 +342,11 @@ print("still here", flush=True)
         [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60
     )
     assert (done.returncode, done.stdout) == (-15, "15\n")
+
+
+@pytest.mark.parametrize("fast", [0, 1])
+def test_only_roots_clock_counts(ranks, tmp_path, fast):
+    found = ranks(2).run(cases.with_clocks_of_their_own, run=str(tmp_path), fast=fast)
+    (seen, weights), (_, weights_1) = found
+    assert seen == [False, fast == 0, fast == 0, fast == 0]
+    assert weights == weights_1

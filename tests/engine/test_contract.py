@@ -9,7 +9,7 @@ import pytest
 
 from keras_candle import engine as engines
 from keras_candle.engine.base import Engine
-from keras_candle.errors import EngineError
+from keras_candle.errors import CheckpointError, EngineError
 
 
 def facts():
@@ -54,6 +54,26 @@ def agree_on_rank():
 
 def agree_on_seven():
     return engines.current().agree("seven", 7)
+
+
+def fail_on(ranks, how):
+    """Work that fails on some ranks, by `on_root` or `gather_results`."""
+    engine = engines.current()
+
+    def work():
+        if engine.rank in ranks:
+            raise (KeyError("x") if how == "key" else CheckpointError("disk full"))
+        return engine.rank
+
+    return work
+
+
+def on_root(ranks=(), how="key"):
+    return engines.current().on_root(fail_on(ranks, how))
+
+
+def gather_results(ranks=(), how="key"):
+    return engines.current().gather_results(fail_on(ranks, how))
 
 
 def bad_operation():
@@ -298,3 +318,21 @@ def test_every_engine_is_under_the_contract():
 def test_unknown_engine_is_named():
     with pytest.raises(EngineError, match="engine='nccl' is unknown, expected one of 'auto'"):
         engines.start("nccl")
+
+
+@pytest.mark.parametrize("engine", ["mpi", "horovod"])
+def test_what_the_root_raises_all_ranks_raise(ranks, engine):
+    run, errors = partial(ranks(2).run, engine=engine), partial(ranks(2).errors, engine=engine)
+    assert run(on_root, ranks=[1]) == [0, 0]
+    assert set(errors(on_root, ranks=[0])) == {"EngineError: KeyError: 'x'"}
+    assert set(errors(on_root, ranks=[0], how="disk")) == {"CheckpointError: disk full"}
+
+
+def test_what_one_rank_raises_all_ranks_raise(ranks):
+    assert ranks(3).run(gather_results) == [[0, 1, 2]] * 3
+    assert set(ranks(3).errors(gather_results, ranks=[1])) == {"EngineError: rank 1: KeyError: 'x'"}
+    assert set(ranks(3).errors(gather_results, ranks=[0, 1, 2], how="disk")) == {
+        "CheckpointError: disk full"
+    }
+    some = ranks(3).errors(gather_results, ranks=[0, 2], how="disk")
+    assert set(some) == {"CheckpointError: rank 0: disk full\nrank 2: disk full"}

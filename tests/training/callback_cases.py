@@ -7,6 +7,7 @@ import numpy as np
 
 import keras_candle as candle
 from keras_candle import engine as engines
+from keras_candle.callback.options import Intervals
 from tests.training import cases
 
 
@@ -216,3 +217,63 @@ def loop_by_hand():
     before = model.get_weights()[0].tobytes()
     model.evaluate(x, y, verbose=0)
     return before, model.get_weights()[0].tobytes()
+
+
+class StopFromOutside(keras.callbacks.Callback):
+    """Sets stop_training as a thread does: during a step, on one rank."""
+
+    def __init__(self, step, rank):
+        super().__init__()
+        self._step, self._rank, self.taken = step, rank, 0
+
+    def set_model(self, model):
+        super().set_model(model)
+        plain = model.make_train_function
+
+        def make_train_function(*args, **kwargs):
+            plain(*args, **kwargs)
+            train = model.train_function
+
+            def stop_and_train(iterator):
+                self.taken += 1
+                if self.taken == self._step and candle.rank() == self._rank:
+                    model.stop_training = True
+                return train(iterator)
+
+            model.train_function = stop_and_train
+
+        object.__setattr__(model, "make_train_function", make_train_function)
+
+
+def stopped_from_outside(rank, run_directory=None):
+    """Steps that each rank took, and its epochs; no callback here has a hook of batches."""
+    model = candle.scale(small_dense(), learning_rate_scaling=None)
+    outside = StopFromOutside(3, rank)
+    callbacks = [outside]
+    if run_directory:
+        callbacks.append(candle.CandleCallback(run_directory))
+        callbacks[-1].intervals = Intervals(consensus_s=0.0)
+    x = np.ones((64, 3), "float32")
+    history = model.fit(
+        x, x[:, :1], batch_size=4, epochs=5, verbose=0, shuffle=False, callbacks=callbacks
+    )
+    return outside.taken, history.epoch
+
+
+def small_dense():
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    return model
+
+
+def unlike(what, run_directory):
+    """A training of which one rank wants something else than the other."""
+    first = candle.rank() == 0
+    options = {"shard": first} if what == "options" else {}
+    model = candle.scale(small_dense(), **options)
+    every = 2 if what == "checkpoint" and first else 1
+    durable = candle.CandleCallback(run_directory, candle.Checkpoint(every_epochs=every))
+    callbacks = [] if what == "callback" and first else [durable]
+    x = np.ones((16, 3), "float32")
+    held_out = (x, x[:, :1]) if what == "validation" and first else None
+    model.fit(x, x[:, :1], validation_data=held_out, verbose=0, callbacks=callbacks)

@@ -32,6 +32,36 @@ def test_a_callback_that_only_one_rank_has_stops_all(ranks):
         assert count == 2
 
 
+@pytest.mark.parametrize(("engine", "size"), JOBS)
+def test_a_stop_from_outside_of_the_hooks_stops_all_at_the_epochs_end(ranks, engine, size):
+    for rank in (0, size - 1):
+        how = {"engine": engine, "rank": rank}
+        assert only(ranks(size).run(cases.stopped_from_outside, **how)) == (-(-16 // size), [0])
+
+
+@pytest.mark.parametrize(("engine", "size"), JOBS)
+def test_with_a_candle_callback_it_stops_all_within_the_epoch(ranks, tmp_path, engine, size):
+    run = ranks(size).run
+    how = {"rank": size - 1, "run_directory": str(tmp_path)}
+    assert only(run(cases.stopped_from_outside, engine=engine, **how)) == (3, [0])
+
+
+@pytest.mark.parametrize(
+    ("what", "of_root", "of_others"),
+    [
+        ("options", "'shard': True", "'shard': False"),
+        ("checkpoint", "every_epochs=2", "every_epochs=1"),
+        ("callback", "'CandleCallback': 'none'", "'CandleCallback': 'given'"),
+        ("validation", "'validation_data': 'given'", "'validation_data': 'none'"),
+    ],
+)
+def test_ranks_that_want_other_trainings_are_refused(ranks, tmp_path, what, of_root, of_others):
+    for error in ranks(2).errors(cases.unlike, what=what, run_directory=str(tmp_path)):
+        assert "The ranks differ in" in error
+        assert of_root in error.splitlines()[1]
+        assert of_others in error.splitlines()[2]
+
+
 def test_several_steps_in_one_execution_stop_together(ranks):
     only(ranks(2).run(cases.stopped, hook="on_train_batch_end", number=2, steps_per_execution=3))
 
