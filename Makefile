@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 OLDEST := .venv-oldest
+NIGHTLY := .venv-nightly
 HAS_COMPILER := $(shell command -v $${CXX:-g++} c++ 2>/dev/null)
 
 STARTS_JOBS := tests/auto tests/callback tests/launch tests/precision_audit tests/search \
@@ -13,7 +14,7 @@ ONE_THREAD := OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1
 # What a target prints stays together, where make can do that.
 IN_ONE_PIECE := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 
-.PHONY: env demo test test-jobs test-ranks test-docstrings lint oldest clean
+.PHONY: env demo test test-jobs test-ranks test-docstrings lint oldest nightly nightly-tests clean
 
 env: $(VENV)/.locked
 	@if [ -n "$(HAS_COMPILER)" ]; then \
@@ -70,5 +71,21 @@ $(OLDEST)/.made: Makefile
 		keras==3.7.0 tensorflow-cpu==2.16.2 "numpy<2" mpi4py mpich pytest pytest-timeout xxhash
 	touch $@
 
+# The Keras to come, which is not supported yet: its news are shown, and fail nothing.
+nightly: env
+	@timeout 180 $(MAKE) --silent --no-print-directory nightly-tests 2>&1 | tail -n 20
+	@echo "This was a preview of the next Keras: no failure in it fails anything."
+
+# TensorFlow asks for Keras by its own name, under which the same modules would be installed.
+nightly-tests:
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(NIGHTLY)
+	echo "keras; python_version < '3'" | $(BIN)/uv pip install --quiet --overrides - \
+		--python $(NIGHTLY)/bin/python "keras-nightly>=3.16.0.dev0" "tensorflow-cpu<2.22" \
+		mpi4py mpich pytest pytest-timeout xxhash
+	$(BIN)/uv pip freeze --python $(NIGHTLY)/bin/python | grep keras
+	$(ONE_THREAD) COLUMNS=240 $(NIGHTLY)/bin/python -m pytest -q --tb=no -o addopts=-ra \
+		--continue-on-collection-errors tests/training/test_keras_names.py \
+		tests/training/test_identity.py || true
+
 clean:
-	rm -rf $(VENV) $(OLDEST)
+	rm -rf $(VENV) $(OLDEST) $(NIGHTLY)

@@ -125,14 +125,15 @@ def check_private_names(names: tuple[PrivateName, ...] = PRIVATE_NAMES) -> None:
     """Refuse a Keras that lacks one of the names.
 
     Raises:
-        CandleError: naming the Keras version, the first name and its purpose.
+        CandleError: naming the Keras version, the first name and its purpose, and the others.
     """
     missing = missing_names(names)
     if missing:
-        first = missing[0]
+        first, *rest = missing
+        also = f" (it also lacks {', '.join(each.path for each in rest)})" if rest else ""
         raise CandleError(
             f"Keras {keras.__version__} has no {first.module}.{first.path}, which keras_candle "
-            f"needs for: {first.purpose}. {_SUPPORTED}"
+            f"needs for: {first.purpose}{also}. {_SUPPORTED}"
         )
 
 

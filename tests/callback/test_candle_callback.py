@@ -56,9 +56,8 @@ def test_plain_keras_loads_a_checkpoint(tmp_path):
     other.optimizer.build(other.trainable_variables)
     other.load_weights(folder / "model.weights.h5")
     assert np.array_equal(model.get_weights()[0], other.get_weights()[0])
-    if hasattr(keras.saving, "load_model") and keras.__version__ >= "3.13":
-        whole = keras.saving.load_model(folder)
-        assert np.array_equal(model.get_weights()[0], whole.get_weights()[0])
+    whole = keras.saving.load_model(folder)
+    assert np.array_equal(model.get_weights()[0], whole.get_weights()[0])
 
 
 @pytest.mark.parametrize(

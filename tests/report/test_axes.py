@@ -26,13 +26,13 @@ def test_values_keep_their_order_and_ticks_lie_on_the_axis(values, log):
     assert places == sorted(places)
     assert all(0 <= each <= 1 for each in places)
     ticks = axis.ticks()
-    assert len(ticks) <= 30
+    assert 1 <= len(ticks) <= 30
     assert all(-1e-6 <= each.place <= 1 + 1e-6 for each in ticks)
     assert len({each.text for each in apart(ticks, 500)}) == len(apart(ticks, 500))
 
 
 def test_an_axis_of_counts_has_whole_numbers():
-    assert all(each.text.isdigit() for each in counting(3, "epoch").ticks())
+    assert [each.text for each in counting(3, "epoch").ticks()] == ["1", "2", "3"]
 
 
 @pytest.mark.parametrize(("seconds", "unit"), [(0.5, "seconds"), (600, "minutes"), (3e5, "days")])

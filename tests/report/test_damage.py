@@ -7,6 +7,7 @@ import random
 
 import pytest
 
+from keras_candle.errors import CandleError
 from keras_candle.report.run_journal import is_run
 from keras_candle.report.trial_files import is_search
 from tests.report import cases
@@ -52,3 +53,6 @@ def test_whatever_is_in_the_files_the_page_is_written(sources, tmp_path, seed):
     if is_run(tmp_path / "odd") or is_search(tmp_path / "odd"):
         page = cases.page_of(tmp_path / "odd")
         assert [tag for tag, _ in page.elements].count("script") == 1
+    else:
+        with pytest.raises(CandleError):
+            cases.page_of(tmp_path / "odd")

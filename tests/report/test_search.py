@@ -159,9 +159,10 @@ def test_a_stock_keras_tuner_search(tmp_path):
     rows = cases.page_of(tmp_path / "stock").table("trial", "status")
     assert len(rows) == 5
     scores = {each.trial_id: each.score for each in tuner.oracle.trials.values()}
-    for row in rows:
-        if row["status"][0] == "completed":
-            assert float(row["score"][1]["data-v"]) == scores[row["trial"][0]]
+    completed = [row for row in rows if row["status"][0] == "completed"]
+    assert completed
+    for row in completed:
+        assert float(row["score"][1]["data-v"]) == scores[row["trial"][0]]
 
 
 @pytest.mark.parametrize("name", ["insight.json", "search.json", "oracle.json"])

@@ -84,9 +84,8 @@ def test_a_search_goes_on_where_it_was(tmp_path):
     again = search(bowl, tmp_path, max_trials=12)
     whole = search(bowl, tmp_path / "other", max_trials=12)
     assert values_of(again)[:8] == values_of(first)
-    assert len(again.oracle.trials) == 12
-    assert values_of(again)[8] not in values_of(first)
-    assert len(whole.oracle.trials) == 12
+    assert values_of(again) == values_of(whole)
+    assert len(values_of(whole)) == 12
 
 
 @pytest.mark.filterwarnings("ignore:currentThread:DeprecationWarning", "ignore:getName")
@@ -286,16 +285,25 @@ def test_an_error_of_the_engine_locks_nobody_out(tmp_path, monkeypatch):
 
 
 def test_with_two_objectives_the_front_is_what_nothing_betters(tmp_path):
+    def both(x):  # below 0 and above 1 both of them are worse
+        return x**2, (1 - x) ** 2
+
     def two(hp):
-        x = hp.Float("x", 0.0, 1.0)
+        score, cost = both(hp.Float("x", -1.0, 2.0))
         # Keras Tuner's own tuners refuse a dict without the last one.
-        return {"score": x**2, "cost": (1 - x) ** 2, "multi_objective": 0.0}
+        return {"score": score, "cost": cost, "multi_objective": 0.0}
 
     tuner = search(two, tmp_path, [score("min"), "cost"], max_trials=20)
+    found = {name: both(each.hyperparameters["x"]) for name, each in tuner.oracle.trials.items()}
+    undominated = {
+        name
+        for name, (score, cost) in found.items()
+        if not any(s <= score and c <= cost and (s, c) != (score, cost) for s, c in found.values())
+    }
     front = tuner.oracle.front()
-    best = [tuner.oracle.trials[each].hyperparameters["x"] for each in front]
-    assert len(front) > 8
-    assert best == sorted(best)
+    assert set(front) == undominated
+    assert 8 < len(front) < 18
+    assert front == sorted(front, key=lambda name: found[name])
 
 
 def test_cheap_trials_come_first_when_asked(tmp_path):
@@ -326,7 +334,7 @@ def test_another_space_is_refused_before_the_first_trial(tmp_path):
     def other(hp):
         return hp.Float("x", -1.0, 2.0)
 
-    with pytest.raises(SearchError, match=r"'x' was Float.*max_value=1.0.*max_value=2.0|'y' was"):
+    with pytest.raises(SearchError, match=r"'x' was Float.*max_value=1.0.*max_value=2.0"):
         search(other, tmp_path, max_trials=4)
     assert len(list(Path(tmp_path, "p").glob("trial_*"))) == 2
 

@@ -63,7 +63,11 @@ def test_ranks_that_want_other_trainings_are_refused(ranks, tmp_path, what, of_r
 
 
 def test_several_steps_in_one_execution_stop_together(ranks):
-    only(ranks(2).run(cases.stopped, hook="on_train_batch_end", number=2, steps_per_execution=3))
+    # Of 12 steps an epoch, three in each call of the hook.
+    count, _ = only(
+        ranks(2).run(cases.stopped, hook="on_train_batch_end", number=2, steps_per_execution=3)
+    )
+    assert count == 2
 
 
 @pytest.mark.parametrize(("engine", "size"), JOBS)

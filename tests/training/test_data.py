@@ -31,7 +31,7 @@ def assert_whole(results, rows):
 
 
 def interesting_rows(size):
-    return [1, size - 1, size + 1, 101]
+    return sorted({1, size - 1, size + 1, 101})
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -6,6 +6,9 @@ them on the oldest and on the newest Keras that is supported.
 
 from __future__ import annotations
 
+import tomllib
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
@@ -22,10 +25,17 @@ def test_every_name_is_there():
 
 def test_a_keras_that_lacks_one_gets_a_sentence():
     gone = keras_names.PrivateName("keras.src.trainers.trainer", "Trainer._gone", "this test")
+    with pytest.raises(
+        CandleError, match=r"this test \(it also lacks Trainer._gone, Trainer._gone\)"
+    ):
+        keras_names.check_private_names((gone, gone, gone))
     with pytest.raises(CandleError) as caught:
         keras_names.check_private_names((*keras_names.PRIVATE_NAMES, gone))
     assert str(caught.value).startswith(f"Keras {keras.__version__} has no keras.src.trainers")
     assert "which keras_candle needs for: this test. Install" in str(caught.value)
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    (bounds,) = (each for each in project["dependencies"] if each.startswith("keras>"))
+    assert f"pip install '{bounds}'" in str(caught.value)
 
 
 def model():
