@@ -109,8 +109,10 @@ class Measuring:
         sentence = verdict(found.get("split", {}), own)
         if sentence:
             found["verdict"] = sentence
-        counted = all(each.input_s is not None for each in ranks)
-        found["measured"] = how(found, counted=counted, on_gpu=bool(self._gpus))
+        counted = all(each.counted for each in ranks)
+        found["measured"] = how(
+            found, counted=counted, on_gpu=bool(self._gpus), has_clock=self.meter.has_clock
+        )
         return found
 
     def end(self, *, tell: bool) -> None:

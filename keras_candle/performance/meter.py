@@ -28,6 +28,7 @@ class Spent:
         seconds: by phase, see `phases.PHASES`.
         input_s: of these, waiting for data; None where it was not measured.
         exchange_s: of these, in collectives; None where it was not measured.
+        counted: whether the samples were counted, and not taken from the batch size.
         step_s: what each step took, of the latest ones; those of one call are taken as equal.
     """
 
@@ -36,6 +37,7 @@ class Spent:
     seconds: dict[str, float]
     input_s: float | None
     exchange_s: float | None
+    counted: bool = False
     step_s: Sequence[float] = field(default=(), repr=False)
 
 
@@ -60,6 +62,7 @@ class Meter:
 
     Attributes:
         flops: of a row's forward pass.
+        has_clock: see `Stopwatch`.
     """
 
     def __init__(
@@ -71,6 +74,7 @@ class Meter:
         self._stopwatch: Stopwatch = stopwatch_of(model)
         self.phases = Phases()
         self.flops = self._stopwatch.flops
+        self.has_clock = self._stopwatch.has_clock
         self._outside = Waits()  # of evaluations, and of the first step
         self._calls = self._all_calls = 0
         self._rows_of_call = self._at_once * (batch_size or 0)
@@ -163,7 +167,8 @@ class Meter:
             calls * self._at_once,
             samples or None,
             {name: other.seconds[name] - one.seconds[name] for name in PHASES},
-            waits.input_s if is_whole else None,
+            waits.input_s if is_whole and self.has_clock else None,
             waits.exchange_s if waits.exchanges and not self._on_gpu else None,
+            is_whole,
             [each / self._at_once for each in self.phases.latest(calls if with_steps else 0)],
         )

@@ -120,13 +120,16 @@ def amounts(
     return told
 
 
-def how(found: Mapping[str, Any], *, counted: bool, on_gpu: bool) -> dict[str, str]:
+def how(
+    found: Mapping[str, Any], *, counted: bool, on_gpu: bool, has_clock: bool = True
+) -> dict[str, str]:
     """How what stands in a record was measured, and why something does not.
 
     Args:
         found: the record.
         counted: whether the rows were counted.
         on_gpu: whether the model computes on one.
+        has_clock: whether TensorFlow lets the step's graph read the time.
     """
     names = [*found.get("split", {}), *(name for name in HOW if name in found)]
     if "flops_per_step" in found:
@@ -134,15 +137,20 @@ def how(found: Mapping[str, Any], *, counted: bool, on_gpu: bool) -> dict[str, s
     told = {name: HOW[name] for name in dict.fromkeys(names)}
     if "samples" in found and not counted:
         told["samples"] = HOW["samples_by_size"]
-    if "split" in found and "input_wait" not in found["split"]:
-        told["input_wait"] = "not measured: several steps are one call, or run without a graph"
-    if "split" in found and "communication" not in found["split"]:
-        told["communication"] = (
-            "not measured, and part of compute: the host's clock does not see when a GPU is done"
-            if on_gpu
-            else "not measured, and part of compute: the step has no collectives of ours"
-        )
+    missing = {"input_wait", "communication"} - set(found.get("split", told))
+    for name in sorted(missing):
+        told[name] = f"not measured, and part of compute: {_why_not(name, on_gpu, has_clock)}"
     return told
+
+
+def _why_not(name: str, on_gpu: bool, has_clock: bool) -> str:
+    if not has_clock:
+        return "with tf.config.experimental.enable_op_determinism() a step cannot read the time"
+    if name == "input_wait":
+        return "several steps are one call, or run without a graph"
+    if on_gpu:
+        return "the host's clock does not see when a GPU is done"
+    return "the step has no collectives of ours"
 
 
 def times(ranks: Sequence[Spent], whole_s: float) -> dict[str, float]:

@@ -51,12 +51,15 @@ class Stopwatch:
 
     Attributes:
         flops: counted while they were traced.
+        has_clock: whether times can be taken in the graph. TensorFlow refuses its clock where op
+            determinism is on; rows and batches are counted all the same.
     """
 
     def __init__(self) -> None:
         import tensorflow as tf
 
         self.flops = FlopsCount()
+        self.has_clock = _can_read_clock()
         with tf.init_scope(), tf.device("CPU:0"):
             # input_s, rows, batches; exchange_s, exchanges
             self._input = tf.Variable([0.0] * 3, dtype=tf.float64, trainable=False)
@@ -72,7 +75,7 @@ class Stopwatch:
         """See `keras_candle.engine.base.Stopwatch`."""
         import tensorflow as tf
 
-        if not tensors:
+        if not (tensors and self.has_clock):
             return exchange(tensors)
         with tf.control_dependencies(list(tensors)):
             began_s = tf.timestamp()
@@ -109,19 +112,32 @@ class Stopwatch:
     def _timed(self, plain: Callable[[Any], Any]) -> Callable[[Any], Any]:
         import tensorflow as tf
 
+        now_s = tf.timestamp if self.has_clock else lambda: tf.constant(0.0, tf.float64)
+
         def get_next(iterator: Any) -> Any:
-            began_s = tf.timestamp()
+            began_s = now_s()
             with tf.control_dependencies([began_s]):
                 data = plain(iterator)
             parts = tf.nest.flatten(data, expand_composites=True)
             tensors = [each for each in parts if isinstance(each, tf.Tensor)]
             with tf.control_dependencies(tensors):
-                passed_s = tf.timestamp() - began_s
+                passed_s = now_s() - began_s
                 counts = [passed_s, tf.cast(_rows(data), tf.float64), 1.0]
                 self._input.assign_add(tf.stack(counts))
             return data
 
         return get_next
+
+
+def _can_read_clock() -> bool:
+    import tensorflow as tf
+
+    try:
+        with tf.init_scope():
+            tf.timestamp()
+    except tf.errors.FailedPreconditionError:
+        return False
+    return True
 
 
 def _rows(data: Any) -> Any:

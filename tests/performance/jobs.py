@@ -87,3 +87,15 @@ def train(run, slow="", steps_at_once=1, epochs=EPOCHS, verbose=0, **fit):
     with slow_engine() if slow == "engine" else nullcontext():
         model.fit(**data, epochs=epochs, verbose=verbose, callbacks=callbacks, **fit)
     return json.loads((Path(run) / "performance.json").read_text()) if candle.is_root() else None
+
+
+def train_deterministically(run):
+    """As careful users do; TensorFlow has no public way back, and these ranks have more to do."""
+    from tensorflow.python.framework.config import disable_op_determinism
+
+    keras.utils.set_random_seed(1)
+    tf.config.experimental.enable_op_determinism()
+    try:
+        return train(run)
+    finally:
+        disable_op_determinism()

@@ -87,6 +87,16 @@ def test_without_a_graph(tmp_path):
     assert "verdict" in record
 
 
+@pytest.mark.parametrize("engine", ["mpi", "horovod"])
+def test_with_op_determinism_what_has_no_clock_is_not_measured(ranks, tmp_path, engine):
+    record = ranks(2).run(jobs.train_deterministically, run=str(tmp_path), engine=engine)[0]
+    assert record["samples"] == 2 * MEASURED * jobs.BATCH
+    assert "counted" in record["measured"]["samples"]
+    assert set(record["split"]) == {"compute", "callbacks", "checkpoint"}
+    for name in ("input_wait", "communication"):
+        assert "enable_op_determinism" in record["measured"][name]
+
+
 def test_beside_a_run_on_one_rank(ranks, tmp_path):
     single = jobs.train(tmp_path / "one")
     record = ranks(2).run(jobs.train, run=str(tmp_path / "two"))[0]
