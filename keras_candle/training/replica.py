@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from keras_candle.engine.base import Engine
@@ -52,6 +53,9 @@ class Replica:
         self._grow(options.batch_growth(engine.size))
         self.has_root_state = False
         self._traced_for: Any = None
+        self._depth = 0
+        # facts -> (train_function, test_function), of calls inside a call.
+        self._functions: dict[Any, tuple[Any, Any]] = {}
 
     def _grow(self, growth: int) -> None:
         """Scale learning rates for a global batch that is so many times as large as one rank's."""
@@ -59,6 +63,10 @@ class Replica:
         by_name = isinstance(rule, str)
         self.scale.factor = scaling_factor(rule, growth if by_name else self.engine.size)
         self.scale.advance = growth
+
+    def forget_functions(self) -> None:
+        """Drop what is traced, after the model was compiled anew."""
+        self._functions.clear()
 
     def hook(self) -> None:
         """Hook what a step calls.
@@ -133,6 +141,25 @@ class Replica:
         self._grow(1 if divided else self.options.batch_growth(self.engine.size))
         self.retrace()
 
+    @contextmanager
+    def call(self) -> Iterator[None]:
+        """Surround a training or an evaluation, which may run inside another one of this model.
+
+        A callback of `fit` may call evaluate or train_on_batch: the outer training then continues
+        with what it expects of its own data, and with its own traced functions.
+        """
+        facts, self._depth = (dict(vars(self.step)), dict(vars(self.scale))), self._depth + 1
+        try:
+            yield
+        finally:
+            self._depth -= 1
+            if self._depth:
+                vars(self.step).update(facts[0])
+                vars(self.scale).update(facts[1])
+                self.retrace()
+            else:
+                self._functions.clear()
+
     def retrace(self) -> None:
         """Trace the steps again when the traced ones took the data for others."""
         step, scale = self.step, self.scale
@@ -141,9 +168,13 @@ class Replica:
             tuple(step.totals.items()),
             (scale.factor, scale.advance, scale.warmup_steps, scale.offset),
         )
-        if facts != self._traced_for:
-            self.model.train_function = self.model.test_function = None
-            self._traced_for = facts
+        if facts == self._traced_for:
+            return
+        model, kept = self.model, self._functions
+        if self._depth > 1 or kept:
+            kept[self._traced_for] = (model.train_function, model.test_function)
+        model.train_function, model.test_function = kept.pop(facts, (None, None))
+        self._traced_for = facts
 
     def build(self, batch: Any) -> None:
         """Make the model's and its metrics' variables before the first step, see `build_model`."""

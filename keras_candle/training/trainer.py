@@ -1,50 +1,52 @@
 """fit, evaluate and their like as N ranks do them.
 
-They stand on one model's instance in the place of its class's methods. The class, and with it
-saving, pickling and everybody else's models, stays as it is.
+A trainer is called where the program reaches Keras's own method, be it through a subclass that
+overrides it. The model's class, and with it saving and pickling, stays as it is.
 """
 
 from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from types import MethodType
 from typing import Any
+
+import keras
 
 from keras_candle.engine.base import Engine
 from keras_candle.errors import CandleError
 from keras_candle.training.batch import make_batch
 from keras_candle.training.callbacks import rank_safe
 from keras_candle.training.durable import AroundFit, Durable, around_fit
-from keras_candle.training.feed import make_feed, make_feeds
+from keras_candle.training.feed import Feed, held_out_of, make_feed, make_feeds
 from keras_candle.training.gradients import leaf_optimizers
+from keras_candle.training.keras_methods import call_trainers
+from keras_candle.training.keras_names import TensorFlowTrainer
 from keras_candle.training.learning_rate import effective_learning_rate
 from keras_candle.training.metrics import global_result
 from keras_candle.training.options import Options
 from keras_candle.training.prediction import predict_together
 from keras_candle.training.refusals import check_environment, check_trainable
 from keras_candle.training.replica import Replica
-from keras_candle.training.saving import save_whole
 from keras_candle.training.source import Source
 from keras_candle.training.split_step import why_not
 from keras_candle.training.stop_consensus import StopConsensus
 from keras_candle.training.watch import Watch
 
-METHODS = (
+# These are replaced on the model's instance; see `keras_methods` for the others.
+ON_INSTANCE = (
     "compile",
-    "evaluate",
     "export",
-    "fit",
     "make_train_function",
-    "predict",
     "save",
     "save_weights",
-    "train_on_batch",
     "_get_metrics_result_or_logs",
 )
+Method = Callable[..., Any]
 
 
 def scale_model(model: Any, options: Options, engine: Engine) -> Any:
@@ -64,6 +66,7 @@ def scale_model(model: Any, options: Options, engine: Engine) -> Any:
     """
     if engine.size > 1 and not hasattr(model, "_candle_trainer"):
         check_environment(model)
+        call_trainers()
         Trainer(Replica(model, options, engine))
     return model
 
@@ -81,11 +84,12 @@ class Trainer:
         self.replica, self._model, self._engine = replica, model, replica.engine
         self._watch = Watch(replica)
         self.stop = StopConsensus(model, self._engine)
-        self._fitting = self._evaluating = self._told_of_xla = self._agreed = False
+        self._running = ""  # "fit" or "evaluate", the innermost
+        self._told_of_xla = self._agreed = False
         # Past Keras's own bookkeeping of attributes, which looks for layers and variables.
         object.__setattr__(model, "_candle_trainer", self)
         object.__setattr__(model, "__deepcopy__", self._copy)
-        for name in METHODS:
+        for name in ON_INSTANCE:
             setattr(model, name, getattr(self, name))
         model.train_function = model.test_function = None
         replica.hook()
@@ -105,6 +109,7 @@ class Trainer:
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         self._plain("compile")(*args, **kwargs)
+        self.replica.forget_functions()
         self.replica.hook()
 
     def make_train_function(self, *args: Any, **kwargs: Any) -> Any:
@@ -142,13 +147,13 @@ class Trainer:
                 "collectives; evaluate and predict keep it."
             )
 
-    def fit(self, *args: Any, **kwargs: Any) -> Any:
+    def fit(self, plain: Method, *args: Any, **kwargs: Any) -> Any:
         check_trainable(self._model)
         given = self._arguments("fit", args, kwargs)
-        around = around_fit(given["callbacks"])
+        around, fit = around_fit(given["callbacks"]), partial(self._fit, plain)
         self._agree_on_options()
         self._agree_on_loop(around)
-        return self._fit(given) if around is None else around.run_fit(self._model, given, self._fit)
+        return fit(given) if around is None else around.run_fit(self._model, given, fit)
 
     def _agree_on_options(self) -> None:
         """Refuse options that differ by rank, before the first collective that they decide.
@@ -174,41 +179,77 @@ class Trainer:
         }
         self._engine.agree("how they train; every rank must train alike", loop, CandleError)
 
-    def _fit(self, given: dict[str, Any], durable: Durable | None = None) -> Any:
-        start = durable.start if durable else None
-        feed, validation = make_feeds(given, self.replica.options, self._engine, start)
-        self.replica.expect(feed, validation)
-        self.replica.build(feed.spec())
-        self.stop = StopConsensus(self._model, self._engine)
-        self._watch.begin_training()
-        callbacks = rank_safe(
-            given["callbacks"],
-            self._engine,
-            self.stop,
-            self.replica.take_root_state,
-            self._watch.check_epoch,
-        )
-        given.update(
-            _NO_DATA,
-            x=feed.adapter,
-            class_weight=None,
-            steps_per_epoch=feed.steps,
-            shuffle=False,
-            validation_split=0.0,
-            callbacks=callbacks,
-        )
-        if validation:
-            given.update(validation_data=(validation.adapter,), validation_steps=validation.steps)
-        if durable:
-            durable.arrange(given, self.stop)
-        self._fitting = True
-        try:
-            return self._plain("fit")(**given)
-        finally:
-            self._fitting = False
+    def _fit(self, plain: Method, given: dict[str, Any], durable: Durable | None = None) -> Any:
+        with self._run("fit"):
+            (given["x"], given["y"], given["sample_weight"]), held_out = held_out_of(given)
+            given.update(validation_data=held_out, validation_split=0.0)
+            start = durable.start if durable else None
+            feed, validation = make_feeds(given, self.replica.options, self._engine, start)
+            self.replica.expect(feed, validation)
+            self.replica.build(feed.spec())
+            self.stop = StopConsensus(self._model, self._engine)
+            self._watch.begin_training()
+            callbacks = rank_safe(
+                given["callbacks"],
+                self._engine,
+                self.stop,
+                self.replica.take_root_state,
+                self._watch.check_epoch,
+            )
+            given.update(
+                _NO_DATA,
+                x=feed.adapter,
+                class_weight=None,
+                steps_per_epoch=feed.steps,
+                shuffle=False,
+                callbacks=callbacks,
+            )
+            if validation:
+                given["validation_data"] = (validation.adapter,)
+                given["validation_steps"] = validation.steps
+            if durable:
+                durable.arrange(given, self.stop)
+            with self._own_validation_data(validation, held_out):
+                return plain(**given)
 
-    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
-        if not kwargs.get("_use_cached_eval_dataset"):
+    @contextmanager
+    def _own_validation_data(self, validation: Feed | None, held_out: Any) -> Iterator[None]:
+        """Let an `evaluate` that overrides Keras's get what the user gave to `fit`."""
+        model = self._model
+        if validation is None or type(model).evaluate is keras.Model.evaluate:
+            yield
+            return
+        before, found = vars(model).get("evaluate"), model.evaluate
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(held_out)
+
+        def evaluate(*args: Any, **kwargs: Any) -> Any:
+            if kwargs.get("x") is validation.adapter:
+                kwargs.update(x=x, y=y, sample_weight=sample_weight)
+            return found(*args, **kwargs)
+
+        object.__setattr__(model, "evaluate", evaluate)
+        try:
+            yield
+        finally:
+            object.__delattr__(model, "evaluate")
+            if before is not None:
+                object.__setattr__(model, "evaluate", before)
+
+    @contextmanager
+    def _run(self, what: str) -> Iterator[None]:
+        before, stop, self._running = self._running, self.stop, what
+        try:
+            with self.replica.call():
+                yield
+        finally:
+            self._running = before
+            if before:
+                self.stop = stop
+
+    def evaluate(self, plain: Method, *args: Any, **kwargs: Any) -> Any:
+        with self._run("evaluate"):
+            if kwargs.get("_use_cached_eval_dataset"):
+                return plain(*args, **kwargs)
             self._agree_on_options()
             given = self._arguments("evaluate", args, kwargs)
             data = (given["x"], given["y"], given["sample_weight"])
@@ -217,39 +258,35 @@ class Trainer:
             self.replica.expect(feed)
             self.replica.build(feed.spec())
             self._watch.agree_before("evaluate")
-            args, kwargs = (), {**given, **_NO_DATA, "x": feed.adapter, "steps": feed.steps}
-        self._evaluating = True
-        try:
-            return self._plain("evaluate")(*args, **kwargs)
-        finally:
-            self._evaluating = False
+            return plain(**{**given, **_NO_DATA, "x": feed.adapter, "steps": feed.steps})
 
-    def predict(self, *args: Any, **kwargs: Any) -> Any:
+    def predict(self, plain: Method, *args: Any, **kwargs: Any) -> Any:
         given = self._arguments("predict", args, kwargs)
         if self.replica.options.shard_predict and self._model.built:
             self._watch.agree_before("predict")
-            return predict_together(self._plain("predict"), given, self._engine)
-        return self._plain("predict")(**given)
+            return predict_together(plain, given, self._engine)
+        return plain(**given)
 
-    def train_on_batch(self, *args: Any, **kwargs: Any) -> Any:
+    def train_on_batch(self, plain: Method, *args: Any, **kwargs: Any) -> Any:
         check_trainable(self._model)
         self._agree_on_options()
         given = self._arguments("train_on_batch", args, kwargs)
         batch = make_batch(given, self.replica.options, self._engine)
-        self.replica.expect_batch(divided=batch.divided)
-        if not self.replica.has_root_state:
-            self.replica.build(batch.data)
-            self.replica.take_root_state()
-        own = self._plain("train_on_batch")(batch.share, return_dict=True)
+        with self.replica.call():
+            self.replica.expect_batch(divided=batch.divided)
+            if not self.replica.has_root_state:
+                self.replica.build(batch.data)
+                self.replica.take_root_state()
+            own = plain(batch.share, return_dict=True)
         compute = self._plain("_get_metrics_result_or_logs")
         logs = global_result(self._model, self._engine, compute, own)
         return logs if given["return_dict"] else self._model._flatten_metrics_in_order(logs)
 
     def _get_metrics_result_or_logs(self, logs: Any) -> Any:
         plain = self._plain("_get_metrics_result_or_logs")
-        if self._evaluating:
+        if self._running == "evaluate":
             return global_result(self._model, self._engine, plain, logs)
-        if not self._fitting:
+        if not self._running:
             return plain(logs)
         self._watch.check_supply()
         self.replica.average_local_state()
@@ -260,24 +297,27 @@ class Trainer:
             result["effective_learning_rate"] = rate
         return result
 
-    def save(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
-        self._on_root("save", filepath, *args, **kwargs)
+    def save(self, *args: Any, **kwargs: Any) -> Any:
+        return self._on_root("save", args, kwargs)
 
-    def save_weights(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
-        self._on_root("save_weights", filepath, *args, **kwargs)
+    def save_weights(self, *args: Any, **kwargs: Any) -> Any:
+        return self._on_root("save_weights", args, kwargs)
 
-    def export(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
-        self._on_root("export", filepath, *args, **kwargs)
+    def export(self, *args: Any, **kwargs: Any) -> Any:
+        return self._on_root("export", args, kwargs)
 
-    def _on_root(self, name: str, filepath: Any, *args: Any, **kwargs: Any) -> None:
-        save = partial(save_whole, self._plain(name), filepath, *args, **kwargs)
-        self._engine.after_root(save, f"{name} {filepath}")
+    def _on_root(self, name: str, args: Any, kwargs: Any) -> Any:
+        filepath = args[0] if args else kwargs.get("filepath", "")
+        save = partial(self._plain(name), *args, **kwargs)
+        return self._engine.after_root(save, f"{name} {filepath}")
 
     def _arguments(self, name: str, args: Any, kwargs: Any) -> dict[str, Any]:
         """The arguments by name, defaults included; on the root alone they let Keras speak."""
-        bound = inspect.signature(self._plain(name)).bind(*args, **kwargs)
+        method = getattr(TensorFlowTrainer, name)
+        bound = inspect.signature(method).bind(self._model, *args, **kwargs)
         bound.apply_defaults()
         given = dict(bound.arguments)
+        del given["self"]
         given |= given.pop("kwargs", {})
         if not self._engine.is_root and "verbose" in given:
             given["verbose"] = 0

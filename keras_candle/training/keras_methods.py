@@ -1,0 +1,46 @@
+"""Keras's own `fit`, `evaluate` and their like, of which a scaled model's are run by all ranks.
+
+A subclass may override them: it maps the data, adds callbacks, and calls `super().fit`. So they are
+replaced on `keras.Model`, where such a call arrives, and not on the instance, where the override
+would no longer be reached. A model that is not scaled passes through.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from types import MethodType
+from typing import Any
+
+import keras
+
+from keras_candle.training.saving import save_whole
+
+TRAINED = ("evaluate", "fit", "predict", "train_on_batch")
+SAVED = ("export", "save", "save_weights")
+
+
+def call_trainers() -> None:
+    """Let the methods of `keras.Model` call the trainer of a scaled model.
+
+    A second call changes nothing, unless a program has replaced a method meanwhile.
+    """
+    for name in TRAINED + SAVED:
+        plain = getattr(keras.Model, name)
+        if not hasattr(plain, "candle_calls_trainers"):
+            setattr(keras.Model, name, _calling_trainer(name, plain))
+
+
+def _calling_trainer(name: str, plain: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(plain)
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        trainer = vars(self).get("_candle_trainer")
+        if trainer is None:
+            return plain(self, *args, **kwargs)
+        bound = MethodType(plain, self)
+        if name in SAVED:
+            return save_whole(bound, *args, **kwargs)
+        return getattr(trainer, name)(bound, *args, **kwargs)
+
+    method.candle_calls_trainers = True  # type: ignore[attr-defined]
+    return method
