@@ -7,6 +7,7 @@ import time
 
 from keras_candle.checkpoints import manifest
 from keras_candle.checkpoints.folder import CheckpointFolder
+from keras_candle.checkpoints.reading import read_state
 from keras_candle.errors import CheckpointError
 from keras_candle.run_directory import RunDirectory
 
@@ -44,17 +45,16 @@ def _list(folder: CheckpointFolder) -> int:
     for step in folder.steps():
         path = folder.path_of(step)
         try:
-            found = manifest.read(path)
+            found, state = manifest.read(path), read_state(path)
         except CheckpointError as error:
             _say(f"{step:>10} {error}")
             continue
         size_mb = sum(file.size_bytes for file in found.files) / 1e6
         written = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(path.stat().st_mtime))
-        facts = found.facts
-        values = " ".join(f"{name}={value:.6g}" for name, value in facts["monitor"].items())
+        values = " ".join(f"{name}={value:.6g}" for name, value in state["monitor"].items())
         marks = " best" if step == best else ""
         _say(
-            f"{step:>10} {facts['epoch']:>6} {facts['in_epoch']:>7} {facts['ranks']:>6} "
+            f"{step:>10} {state['epoch']:>6} {state['in_epoch']:>7} {state['ranks']:>6} "
             f"{size_mb:>9.2f}  {written} {values}{marks}".rstrip()
         )
     return 0

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from keras_candle.checkpoints import files, manifest
+from keras_candle.checkpoints import files, manifest, reading
 from keras_candle.errors import CheckpointError
 
 LAST, BEST = "last", "best"
@@ -55,17 +55,28 @@ class CheckpointFolder:
 
     Args:
         path: the folder. Nothing is made or opened before something is written.
+        find_damage: returns what of a checkpoint's folder makes it useless, a line each.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        find_damage: Callable[[Path], list[str]] = reading.find_damage,
+    ) -> None:
+        self.path, self._find_damage = Path(path), find_damage
 
     def steps(self) -> list[int]:
-        """The steps of all committed checkpoints, in their order."""
+        """The steps of all committed checkpoints, in their order.
+
+        Raises:
+            CheckpointError: when the folder cannot be read.
+        """
         try:
             names = os.listdir(self.path)
         except FileNotFoundError:
             return []
+        except OSError as cause:
+            raise CheckpointError(f"{self.path} cannot be read ({cause}).") from cause
         return sorted(int(found[1]) for found in map(_COMMITTED.fullmatch, names) if found)
 
     def path_of(self, step: int) -> Path:
@@ -149,13 +160,13 @@ class CheckpointFolder:
     def recover(self) -> None:
         """Put right what a process left that was killed while it wrote."""
         for place in self.path.glob(f"{_REPLACED}*"):
-            step = int(place.name.removeprefix(_REPLACED))
-            if self.path_of(step).exists():
-                shutil.rmtree(place)
+            number = place.name.removeprefix(_REPLACED)
+            if not number.isdecimal() or self.path_of(int(number)).exists():
+                _remove(place)
             else:
-                os.rename(place, self.path_of(step))
+                os.rename(place, self.path_of(int(number)))
         for place in self.path.glob(f"{_UNFINISHED}*"):
-            shutil.rmtree(place)
+            _remove(place)
         for place in self.path.glob(".*.*"):  # a link that was about to be moved
             if place.is_symlink():
                 place.unlink()
@@ -217,13 +228,20 @@ class CheckpointFolder:
             (self.path / BEST).unlink()
 
     def find_damage(self, step: int) -> list[str]:
-        """What of a checkpoint is not as it was written, see `manifest.find_damage`."""
-        return manifest.find_damage(self.path_of(step))
+        """What makes the checkpoint of a step useless, a line each; empty for a whole one."""
+        return self._find_damage(self.path_of(step))
 
 
 def existing(path: Path) -> Path:
     """The path, or the nearest folder above it that exists."""
     return path if path.exists() else existing(path.absolute().parent)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def _free(path: Path) -> Path:

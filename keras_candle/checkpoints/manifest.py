@@ -7,11 +7,16 @@ checkpoint that has none is not whole.
 from __future__ import annotations
 
 import json
+import math
+import os
+import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import ml_dtypes  # noqa: F401 - names NumPy's bfloat16 and float8
+import numpy as np
 import xxhash
 
 from keras_candle.errors import CheckpointError
@@ -125,11 +130,13 @@ def read(folder: Path) -> Manifest:
     Raises:
         CheckpointError: there is none, it is damaged, or it is of a later version.
     """
-    path = folder / NAME
+    if not os.path.lexists(folder / NAME):
+        raise CheckpointError(f"{folder} has no {NAME}: it was never finished")
+    path = inside(folder, NAME)
     try:
         content = json.loads(path.read_bytes())
-        said = content.pop("digest")
-        if said != _digest_of_json(content):
+        recorded = content.pop("digest")
+        if recorded != _digest_of_json(content):
             raise CheckpointError(f"{path} is damaged: it differs from what was written")
         if content["format"] != _FORMAT:
             raise CheckpointError(
@@ -138,11 +145,78 @@ def read(folder: Path) -> Manifest:
             )
         tensors = [Tensor(**{**each, "shape": tuple(each["shape"])}) for each in content["tensors"]]
         files = [File(**each) for each in content["files"]]
-        return Manifest(tuple(files), tuple(tensors), content["facts"])
-    except FileNotFoundError:
-        raise CheckpointError(f"{folder} has no {NAME}: it was never finished") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as cause:
+        found = Manifest(tuple(files), tuple(tensors), content["facts"])
+        problem = _contradiction(found)
+    except OSError as cause:
+        raise CheckpointError(f"{path} cannot be read ({cause})") from cause
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as cause:
         raise CheckpointError(f"{path} is damaged: {type(cause).__name__}: {cause}") from cause
+    if problem:
+        raise CheckpointError(f"{path} is damaged: {problem}")
+    return found
+
+
+def inside(folder: Path, name: str) -> Path:
+    """The path of a regular file in a folder. Nothing is opened.
+
+    Args:
+        folder: a checkpoint.
+        name: relative to it, with forward slashes.
+
+    Raises:
+        CheckpointError: there is no such file, or its path or a symbolic link leads out of the
+            folder.
+    """
+    path = folder / name
+    try:
+        leaves = not path.resolve().is_relative_to(folder.resolve())
+        if leaves or ".." in Path(name).parts or Path(name).is_absolute():
+            raise CheckpointError(f"{path} leads out of the checkpoint, expected a file in it")
+        if not os.path.lexists(path):
+            raise CheckpointError(f"{path} is missing")
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise CheckpointError(f"{path} is no regular file")
+    except (OSError, RuntimeError, ValueError) as cause:  # RuntimeError: a link to itself
+        raise CheckpointError(f"{path} cannot be read ({cause})") from cause
+    return path
+
+
+def _contradiction(manifest: Manifest) -> str:
+    """What a manifest says that no checkpoint can be like; empty where there is nothing."""
+    if not isinstance(manifest.facts, dict):
+        return f"its facts are {manifest.facts!r:.80}, expected a dict"
+    entries: list[File | Tensor] = [*manifest.files, *manifest.tensors]
+    for entry in entries:
+        for key, value in vars(entry).items():
+            if not (_are_counts(key, value) if key in _COUNTS else type(value) is str):
+                return f"{key} of {entry.name!r:.80} is {value!r:.80}"
+    if len({(type(entry), entry.name) for entry in entries}) < len(entries):
+        return "it names something twice"
+    return _misplaced(manifest)
+
+
+_COUNTS = ("offset_bytes", "shape", "size_bytes")
+
+
+def _are_counts(key: str, value: Any) -> bool:
+    counts = value if key == "shape" else (value,)
+    return all(type(each) is int and each >= 0 for each in counts)
+
+
+def _misplaced(manifest: Manifest) -> str:
+    """A tensor that is no part of its file, or lies on another one; empty where none is."""
+    sizes = {file.name: file.size_bytes for file in manifest.files}
+    ends = dict.fromkeys(sizes, 0)
+    for tensor in sorted(manifest.tensors, key=lambda each: each.offset_bytes):
+        end = tensor.offset_bytes + tensor.size_bytes
+        if tensor.size_bytes != math.prod(tensor.shape) * np.dtype(tensor.dtype).itemsize:
+            return f"tensor {tensor} has {tensor.size_bytes} bytes"
+        if end > sizes.get(tensor.file, -1):
+            return f"tensor {tensor} does not lie in {tensor.file!r:.80}"
+        if tensor.size_bytes and tensor.offset_bytes < ends[tensor.file]:
+            return f"tensor {tensor} overlaps another one"
+        ends[tensor.file] = max(ends[tensor.file], end)
+    return ""
 
 
 def find_damage(folder: Path) -> list[str]:
@@ -162,22 +236,24 @@ def find_damage(folder: Path) -> list[str]:
 
 
 def _damage(folder: Path, expected: File, tensors: Sequence[Tensor]) -> Iterator[str]:
-    path = folder / expected.name
-    if ".." in Path(expected.name).parts or not path.is_file():
-        yield f"{path} is missing"
-        return
-    size_bytes = path.stat().st_size
-    if size_bytes != expected.size_bytes:
-        yield f"{path} has {size_bytes} bytes, expected {expected.size_bytes}"
-        return
-    own = [tensor for tensor in tensors if tensor.file == expected.name]
-    with open(path, "rb") as file:
-        for tensor in own:
-            if _digest_of(file, [(tensor.offset_bytes, tensor.size_bytes)]) != tensor.digest:
-                yield f"{path}: tensor {tensor} differs from what was written"
-        if _digest_of(file, _gaps(expected.name, size_bytes, own)) != expected.digest:
-            where = "outside of its tensors it" if own else "it"
-            yield f"{path}: {where} differs from what was written"
+    try:
+        path = inside(folder, expected.name)
+        size_bytes = path.stat().st_size
+        if size_bytes != expected.size_bytes:
+            yield f"{path} has {size_bytes} bytes, expected {expected.size_bytes}"
+            return
+        own = [tensor for tensor in tensors if tensor.file == expected.name]
+        with open(path, "rb") as file:
+            for tensor in own:
+                if _digest_of(file, [(tensor.offset_bytes, tensor.size_bytes)]) != tensor.digest:
+                    yield f"{path}: tensor {tensor} differs from what was written"
+            if _digest_of(file, _gaps(expected.name, size_bytes, own)) != expected.digest:
+                where = "outside of its tensors it" if own else "it"
+                yield f"{path}: {where} differs from what was written"
+    except CheckpointError as error:
+        yield str(error)
+    except OSError as cause:
+        yield f"{folder / expected.name} cannot be read ({cause})"
 
 
 def _gaps(name: str, size_bytes: int, tensors: Iterable[Tensor]) -> Iterator[tuple[int, int]]:

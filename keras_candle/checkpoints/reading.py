@@ -1,16 +1,22 @@
-"""What of a checkpoint is read without a model: its state and the ranks' own."""
+"""Read and verify a checkpoint without a model: its state, and what is each rank's own."""
 
 from __future__ import annotations
 
 import io
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_candle.checkpoints import manifest
+from keras_candle.checkpoints.manifest import inside
 from keras_candle.checkpoints.plain import decode
+from keras_candle.checkpoints.state_format import find_error_in_rank, find_error_in_state
+from keras_candle.errors import CheckpointError
 
 STATE = "state.json"
 
@@ -26,18 +32,76 @@ def rank_file(rank: int) -> str:
 
 
 def read_state(folder: Path) -> dict[str, Any]:
-    """What all ranks share, from a checkpoint that is whole."""
-    beside = folder / arrays_of(STATE)
-    arrays = _from_npz(beside.read_bytes()) if beside.exists() else {}
-    state: dict[str, Any] = decode(json.loads((folder / STATE).read_text()), arrays)
+    """What all ranks share, from a checkpoint that is whole.
+
+    Raises:
+        CheckpointError: when it cannot be read, or is none.
+    """
+
+    def read() -> Any:
+        text = inside(folder, STATE).read_text()
+        beside = folder / arrays_of(STATE)
+        arrays = _from_npz(inside(folder, beside.name)) if os.path.lexists(beside) else {}
+        return decode(json.loads(text), arrays)
+
+    state: dict[str, Any] = _checked(folder / STATE, read, find_error_in_state)
     return state
 
 
 def read_rank(folder: Path, rank: int) -> dict[str, Any]:
-    """What is one rank's own, from a checkpoint that is whole."""
-    arrays = _from_npz((folder / rank_file(rank)).read_bytes())
-    own: dict[str, Any] = decode(json.loads(arrays.pop("json").tobytes()), arrays)
+    """What is one rank's own, from a checkpoint that is whole.
+
+    Raises:
+        CheckpointError: when it cannot be read, or is none.
+    """
+
+    def read() -> Any:
+        arrays = _from_npz(inside(folder, rank_file(rank)))
+        return decode(json.loads(arrays.pop("json").tobytes()), arrays)
+
+    own: dict[str, Any] = _checked(folder / rank_file(rank), read, find_error_in_rank)
     return own
+
+
+def find_damage(folder: Path) -> list[str]:
+    """What of a checkpoint a training cannot go on from.
+
+    Args:
+        folder: the checkpoint.
+
+    Returns:
+        A line for each tensor and file that is missing, changed, or not what it should be; empty
+        for a whole checkpoint.
+    """
+    damage = manifest.find_damage(folder)
+    if damage:
+        return damage
+    try:
+        state, facts = read_state(folder), manifest.read(folder).facts
+        for name, value in (("step", state["step"]), ("ranks", state["ranks"])):
+            if facts.get(name) != value:
+                return [f"{folder / STATE}: {name} is {value}, the manifest's {facts.get(name)}"]
+        for rank in range(state["ranks"]):
+            read_rank(folder, rank)
+    except CheckpointError as error:
+        return [str(error)]
+    return []
+
+
+def _checked(path: Path, read: Callable[[], Any], find_error: Callable[[Any], str]) -> Any:
+    """What was read, when it has the form that it should have."""
+    try:
+        found = read()
+        problem = find_error(found)
+    except CheckpointError:
+        raise
+    except OSError as cause:
+        raise CheckpointError(f"{path} cannot be read ({cause})") from cause
+    except Exception as cause:  # whatever JSON, NumPy and zip files raise where they are forged
+        raise CheckpointError(f"{path} is damaged: {type(cause).__name__}: {cause}") from cause
+    if problem:
+        raise CheckpointError(f"{path} is damaged: {problem}")
+    return found
 
 
 def arrays_of(name: str) -> str:
@@ -45,6 +109,6 @@ def arrays_of(name: str) -> str:
     return f"{name}.npz"
 
 
-def _from_npz(content: bytes) -> dict[str, NDArray[Any]]:
-    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+def _from_npz(path: Path) -> dict[str, NDArray[Any]]:
+    with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
         return dict(arrays)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import keras
@@ -107,3 +109,22 @@ def padded_to_own_length(folder, size):
         return history.history["loss"]
 
     return losses("whole", 3), losses("parts", 1, 3)
+
+
+def note_epochs(seen):
+    """A callback that appends the number of each trained epoch to a list."""
+    return keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append(epoch))
+
+
+def fail_to_write(run, epochs):
+    """What each rank raises when the disk of root is full."""
+
+    def full(descriptor, offset, size):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.MonkeyPatch.context() as patch:
+        if candle.is_root():
+            patch.setattr(os, "posix_fallocate", full)
+        with pytest.raises(candle.CheckpointError) as caught:
+            small_fit(run, epochs=epochs)
+    return str(caught.value)

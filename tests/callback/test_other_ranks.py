@@ -10,7 +10,7 @@ import pytest
 
 import keras_candle as candle
 from keras_candle.checkpoints.folder import CheckpointFolder
-from tests.callback.cases import small_fit
+from tests.callback.cases import fail_to_write, small_fit
 from tests.callback.training_job import KilledError, Killer
 
 ROWS, BATCH = 50, 4
@@ -115,3 +115,11 @@ def test_on_several_ranks_a_full_disk_need_not_stop_the_training(ranks, tmp_path
     # Root writes; the third of five checkpoints is missing, and only the last and even ones stay.
     assert ranks(2).run(fit_with_a_disk_that_is_full_once, run=tmp_path) == [5, 0]
     assert CheckpointFolder(tmp_path / "checkpoints").steps() == [2, 4, 5]
+
+
+@pytest.mark.parametrize("epochs", [1, 3])
+def test_all_ranks_raise_when_root_cannot_write(ranks, tmp_path, epochs):
+    """In the last checkpoint, and in one before."""
+    one, other = ranks(2).run(fail_to_write, run=tmp_path, epochs=epochs)
+    assert "cannot be written" in one
+    assert one == other
