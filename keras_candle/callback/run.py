@@ -8,7 +8,7 @@ from typing import Any
 
 from keras_candle.checkpoints import files
 from keras_candle.checkpoints.folder import CheckpointFolder
-from keras_candle.checkpoints.reading import read_state
+from keras_candle.checkpoints.reading import find_damage, read_state
 from keras_candle.engine.base import Engine
 from keras_candle.errors import CheckpointError
 from keras_candle.launcher_messages import restarts
@@ -45,7 +45,7 @@ class Run:
     ) -> None:
         self.directory, self.engine = RunDirectory(path), engine
         self.identity = dict(identity or {})
-        self.folder = CheckpointFolder(self.directory.checkpoints)
+        self.folder = CheckpointFolder(self.directory.checkpoints, find_damage)
         self.ends = list(ends.get(self.directory.path, []))
         self.fit = len(self.ends)
         self.trackers: dict[str, Any] = {}

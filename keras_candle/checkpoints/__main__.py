@@ -7,7 +7,7 @@ import time
 
 from keras_candle.checkpoints import manifest
 from keras_candle.checkpoints.folder import CheckpointFolder
-from keras_candle.checkpoints.reading import read_state
+from keras_candle.checkpoints.reading import find_damage, read_state
 from keras_candle.errors import CheckpointError
 from keras_candle.run_directory import RunDirectory
 
@@ -24,7 +24,7 @@ def main(action: str, run_directory: str, *step: str) -> int:
         0, or 1 when a checkpoint is damaged or cannot be gone back to.
     """
     directory = RunDirectory(run_directory)
-    folder = CheckpointFolder(directory.checkpoints)
+    folder = CheckpointFolder(directory.checkpoints, find_damage)
     try:
         if action == "rollback":
             directory.own(_say)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from keras_candle.checkpoints import files, manifest, reading
+from keras_candle.checkpoints import files, manifest
 from keras_candle.errors import CheckpointError
 
 LAST, BEST = "last", "best"
@@ -55,13 +55,14 @@ class CheckpointFolder:
 
     Args:
         path: the folder. Nothing is made or opened before something is written.
-        find_damage: returns what of a checkpoint's folder makes it useless, a line each.
+        find_damage: returns what of a checkpoint's folder makes it useless, a line each;
+            `reading.find_damage` also reads its state.
     """
 
     def __init__(
         self,
         path: str | os.PathLike[str],
-        find_damage: Callable[[Path], list[str]] = reading.find_damage,
+        find_damage: Callable[[Path], list[str]] = manifest.find_damage,
     ) -> None:
         self.path, self._find_damage = Path(path), find_damage
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes  # noqa: F401 - names NumPy's bfloat16 and float8
 import numpy as np
 from numpy.typing import NDArray
 
@@ -77,7 +79,11 @@ def find_damage(folder: Path) -> list[str]:
     if damage:
         return damage
     try:
-        state, facts = read_state(folder), manifest.read(folder).facts
+        found, state = manifest.read(folder), read_state(folder)
+        facts = found.facts
+        for tensor in found.tensors:
+            if tensor.size_bytes != _size_bytes(tensor):
+                return [f"{folder}: tensor {tensor} has {tensor.size_bytes} bytes"]
         for name, value in (("step", state["step"]), ("ranks", state["ranks"])):
             if facts.get(name) != value:
                 return [f"{folder / STATE}: {name} is {value}, the manifest's {facts.get(name)}"]
@@ -86,6 +92,13 @@ def find_damage(folder: Path) -> list[str]:
     except CheckpointError as error:
         return [str(error)]
     return []
+
+
+def _size_bytes(tensor: manifest.Tensor) -> int:
+    try:
+        return math.prod(tensor.shape) * np.dtype(tensor.dtype).itemsize
+    except TypeError:
+        return -1
 
 
 def _checked(path: Path, read: Callable[[], Any], find_error: Callable[[Any], str]) -> Any:

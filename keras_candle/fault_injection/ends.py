@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from keras_candle.checkpoints.folder import CheckpointFolder
 from keras_candle.checkpoints.manifest import Tensor, read
-from keras_candle.checkpoints.reading import read_rank, read_state
+from keras_candle.checkpoints.reading import find_damage, read_rank, read_state
 from keras_candle.errors import CheckpointError
 from keras_candle.run_directory import RunDirectory
 
@@ -48,7 +48,7 @@ def ends_of(run_directory: Path) -> list[End]:
     Raises:
         CheckpointError: when there is no whole checkpoint.
     """
-    folder = CheckpointFolder(RunDirectory(run_directory).checkpoints)
+    folder = CheckpointFolder(RunDirectory(run_directory).checkpoints, find_damage)
     damage: list[str] = []
     newest = folder.newest_whole(damage.append)
     if newest is None:

@@ -21,7 +21,7 @@ def fill(partial, text="new"):
 
 @pytest.fixture
 def folder(tmp_path):
-    made = CheckpointFolder(tmp_path / "checkpoints", manifest.find_damage)
+    made = CheckpointFolder(tmp_path / "checkpoints")
     for step in (10, 20, 30):
         with made.new(step) as partial:
             fill(partial, f"step {step}")
@@ -36,7 +36,7 @@ def test_steps_and_links(folder, tmp_path):
     assert folder.steps() == [10, 20, 30]
     assert os.readlink(folder.path / "last") == "step-00000030"
     folder.point_to_best(20)
-    moved = CheckpointFolder(folder.path.rename(tmp_path / "moved here"), manifest.find_damage)
+    moved = CheckpointFolder(folder.path.rename(tmp_path / "moved here"))
     assert (moved.best(), moved.newest_whole(pytest.fail)) == (20, 30)
     assert (moved.path / "best" / "state.json").read_text() == "step 20"
 
