@@ -19,7 +19,7 @@ from keras_candle.training.pydataset import PyDatasetShard
 from keras_candle.training.randomness import SharedRandomness
 from keras_candle.training.rereading import doubts_of
 from keras_candle.training.source import ARRAYS, DATASET, PYDATASET, Source
-from keras_candle.training.step import Share, largest_row
+from keras_candle.training.step import Share, lookups_of_row
 from keras_candle.training.stock import OwnDataset, StockData
 from keras_candle.training.stream import read_in_order
 
@@ -193,7 +193,7 @@ def _feed(
     adapter: Any, steps: int | None, source: Source, options: Options, engine: Engine
 ) -> Feed:
     rows = int(adapter.batch_size or 32)
-    expected = engine.allreduce([rows, rows * largest_row(_spec(adapter))], "max")
+    expected = engine.allreduce([rows, rows * lookups_of_row(_spec(adapter))], "max")
     return Feed(
         adapter,
         steps,

@@ -124,7 +124,7 @@ def average_over_ranks(
             i
             for i, (gradient, variable) in enumerate(zip(gradients, variables, strict=True))
             if isinstance(gradient, tf.IndexedSlices)
-            and not (adds_up_rows and _dense_is_smaller(gradient, variable, engine.size, step))
+            and not (adds_up_rows and _dense_is_smaller(variable, engine.size, step))
         ]
         dense = [i for i, each in enumerate(gradients) if each is not None and i not in sparse]
         for i in dense:
@@ -186,11 +186,10 @@ def send_dense(
     return [tf.cast(total, each.dtype) for total, each in zip(summed, dense, strict=True)]
 
 
-def _dense_is_smaller(slices: Any, variable: Any, size: int, step: Step) -> bool:
+def _dense_is_smaller(variable: Any, size: int, step: Step) -> bool:
     """Whether the dense gradient is smaller than about half of all ranks' slices together.
 
-    The number of slices may be known only when the step runs, but the ranks have to agree when
-    it is traced: then it is taken from the batch's shape.
+    Decided by what all ranks have agreed on. How many slices a rank has is its own affair: its
+    last batch may have another shape, and then it alone traces the step anew.
     """
-    slices_of_rank = slices.values.shape[0] or step.lookups_expected
-    return bool(size * slices_of_rank >= variable.shape[0] / 2)
+    return bool(size * step.lookups_expected >= variable.shape[0] / 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -71,21 +72,19 @@ def rows_of(data: Any) -> Any:
     return tf.shape(first)[0]
 
 
-def largest_row(spec: Any) -> int:
-    """The number of elements in one row of the largest tensor of a batch.
+def lookups_of_row(spec: Any) -> int:
+    """The most embedding rows that one row of a batch may look up in one table.
 
     Args:
         spec: structure of tensor specs, batch dimension first; unknown dimensions count as 1.
+            Where there are whole numbers or strings, other tensors look up nothing.
 
     Example:
         >>> import tensorflow as tf
-        >>> largest_row((tf.TensorSpec([None, 200]), tf.TensorSpec([None])))
+        >>> lookups_of_row((tf.TensorSpec([None, 200], "int32"), tf.TensorSpec([None, 999])))
         200
     """
-    sizes = [1]
-    for leaf in keras.tree.flatten(spec):
-        size = 1
-        for dimension in tuple(getattr(leaf, "shape", None) or ())[1:]:
-            size *= dimension or 1
-        sizes.append(size)
-    return max(sizes)
+    leaves = [each for each in keras.tree.flatten(spec) if getattr(each, "shape", None)]
+    ids = [each for each in leaves if each.dtype.is_integer or each.dtype == "string"]
+    sizes = [math.prod(d or 1 for d in tuple(each.shape)[1:]) for each in ids or leaves]
+    return max(sizes, default=1)

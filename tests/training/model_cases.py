@@ -231,3 +231,35 @@ def batches():
         logs = model.train_on_batch(x[batch], y[batch], class_weight=weights)
         apart.append(float(np.abs(np.subtract(plain, logs)).max()))
     return cases.difference(model, reference), max(apart), int(model.optimizer.iterations)
+
+
+def looked_up(sharing, optimizer, **options):
+    """Embeddings of which one is looked up 50 times a row, over rows that the ranks cannot share.
+
+    Ranks of which the last batch has another shape trace the step anew, and alone.
+    """
+
+    def build():
+        one, many = keras.Input((1,), dtype="int32"), keras.Input((50,), dtype="int32")
+        first = layers.Embedding(200, 4)
+        second = first if sharing else layers.Embedding(200, 4)
+        joined = [
+            layers.Flatten()(first(one)),
+            layers.GlobalAveragePooling1D()(second(many)),
+        ]
+        model = keras.Model([one, many], layers.Dense(1)(layers.Concatenate()(joined)))
+        model.compile(OPTIMIZERS[optimizer](), "mse")
+        return model
+
+    random = np.random.default_rng(0)
+    inputs = [random.integers(0, 200, (15, length)) for length in (1, 50)]
+    targets = random.normal(size=(15, 1)).astype("float32")
+    # In batches of one replica the ranks take other steps than one rank: only they are compared.
+    fit = {"batch_size": 4, "shuffle": False}
+    return _both(build, (inputs, targets), fit, options)
+
+
+OPTIMIZERS = {
+    "sgd": lambda: optimizers.SGD(0.1),
+    "accumulating": lambda: optimizers.Adam(0.01, gradient_accumulation_steps=2),
+}

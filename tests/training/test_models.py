@@ -61,3 +61,13 @@ def test_a_batch_that_all_ranks_have_is_divided(ranks):
         assert weights <= 1e-6
         assert logs <= 1e-6
         assert iterations == 6
+
+
+@pytest.mark.parametrize(("engine", "size"), [("horovod", 2), ("mpi", 2), ("mpi", 3)])
+@pytest.mark.parametrize(("sharing", "optimizer"), [(False, "sgd"), (True, "accumulating")])
+def test_sparse_gradients_travel_alike_whatever_a_ranks_last_batch(
+    ranks, engine, size, sharing, optimizer
+):
+    how = {"engine": engine, "sharing": sharing, "optimizer": optimizer}
+    only([bits for *_, bits in ranks(size).run(cases.looked_up, batch="replica", **how)])
+    assert_equal(ranks(size).run(cases.looked_up, **how))
