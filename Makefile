@@ -43,7 +43,7 @@ lint: env
 # Two at a time, each on one core: most of the tests leave the other one idle. The short ones come
 # last: whichever of the long ones ends first, its core takes them.
 test: env
-	$(MAKE) --no-print-directory -j2 $(IN_ONE_PIECE) lint test-ranks test-jobs oldest test-docstrings
+	$(MAKE) --no-print-directory -j2 $(IN_ONE_PIECE) lint test-ranks test-jobs oldest test-docstrings soak
 
 # Tests that start jobs of their own.
 test-jobs: env
@@ -56,6 +56,13 @@ test-docstrings: env
 # All the others: most of them share ranks that stay warm.
 test-ranks: env
 	$(ONE_THREAD) $(BIN)/python -m pytest tests $(addprefix --ignore=,$(STARTS_JOBS))
+
+# Long trainings on 2 ranks: what only shows after minutes, and in hours.
+soak: env
+	for engine in $(if $(HAS_COMPILER),mpi horovod,mpi); do \
+		run=$$(mktemp -d) && $(ONE_THREAD) TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/candle run -np 2 --engine $$engine \
+			-m tests.soak $$run --seconds $(SECONDS) && rm -rf $$run || exit 1; \
+	done
 
 # The oldest Keras that we support: the contract with its private names, and some of the laws.
 oldest: env $(OLDEST)/.made
