@@ -63,17 +63,9 @@ def _root_is_alone() -> bool:
     """Whether a callback calls that writes files: the others do not run it."""
     if "keras" not in sys.modules:
         return False
-    import keras
+    from keras_candle.training.callbacks import in_writing_callback
 
-    from keras_candle.training.callbacks import only_writes
-
-    frame = sys._getframe()
-    while frame.f_back is not None:
-        frame = frame.f_back
-        caller = frame.f_locals.get("self")
-        if isinstance(caller, keras.callbacks.Callback) and only_writes(caller):
-            return True
-    return False
+    return in_writing_callback()
 
 
 def save_on_root(keras: ModuleType) -> None:

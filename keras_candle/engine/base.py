@@ -166,7 +166,8 @@ class Engine(ABC):
         """Let the root do something that the other ranks must not see half done.
 
         The root never waits for the others, so a script that comes here on the root alone
-        (`if candle.is_root(): model.save(...)`) goes on.
+        (`if candle.is_root(): model.save(...)`) goes on. The other ranks do not take such an
+        action for a later one of the same name, provided that a collective came between them.
 
         Args:
             action: called on the root only.

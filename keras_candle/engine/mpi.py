@@ -17,7 +17,8 @@ from keras_candle.optional import load
 
 # A rank that is waited for longer than a step takes is doing something else than a step.
 _POLLS_FOR_S, _NAP_S = 5e-3, 1e-4
-_FAILED = 1  # the tag of the message by which a rank frees those that wait for it
+# Tags of messages: by which a rank frees those that wait for it, and of the root's `after_root`.
+_FAILED, _ROOT_DONE = 1, 2
 
 
 class MpiEngine(Engine):
@@ -45,7 +46,10 @@ class MpiEngine(Engine):
         self.rank, self.size = world.rank, world.size
         self.local_rank, self.local_size = node.rank, node.size
         node.Free()
-        self._notes: list[Any] = []
+        # How many collectives the program has begun: the ranks' common clock.
+        self._clock = 0
+        self._sent: list[Any] = []
+        self._acts_as_root = False
         self._half_sum: Any = None
 
     def _reduce(self, array: NDArray[Any], op: str) -> NDArray[Any]:
@@ -88,7 +92,9 @@ class MpiEngine(Engine):
     def meet_again(self, problem: str) -> list[str]:
         others = [rank for rank in range(self.size) if rank != self.rank]
         sent = [self._spare.isend(problem, rank, _FAILED) for rank in others if problem]
-        problems: list[str] = self._spare.allgather(problem)
+        gathered = self._spare.allgather((problem, self._clock))
+        problems = [each for each, _ in gathered]
+        self._clock = max(clock for _, clock in gathered)
         for rank in others:
             if problems[rank]:
                 self._spare.recv(source=rank, tag=_FAILED)
@@ -99,21 +105,39 @@ class MpiEngine(Engine):
         return problems
 
     def after_root(self, action: Callable[[], Any], what: str) -> Any:
-        tag = zlib.crc32(what.encode()) % 32768  # the largest tag that every MPI must offer
         if not self.is_root:
-            problem = self._host.recv(source=0, tag=tag)
+            problem = self._problem_of_root(what)
             if problem:
                 raise EngineError(f"{what} failed on the root: {problem}")
             return None
-        problem = None
+        if self._acts_as_root:  # a part of an action, which the others wait for as a whole
+            return action()
+        problem, self._acts_as_root = None, True
         try:
             return action()
         except BaseException as cause:
             problem = f"{type(cause).__name__}: {cause}"
             raise
         finally:
-            self._notes = [note for note in self._notes if not note.Test()]
-            self._notes += [self._host.isend(problem, rank, tag) for rank in range(1, self.size)]
+            self._acts_as_root = False
+            message = (self._clock, what, problem)
+            self._sent = [request for request in self._sent if not request.Test()]
+            self._sent += [
+                self._host.isend(message, rank, _ROOT_DONE) for rank in range(1, self.size)
+            ]
+
+    def _problem_of_root(self, what: str) -> str | None:
+        """Wait for the root's action of this name, and pass over those that it did alone.
+
+        All ranks begin the same collectives in the same order, so what the root sent before the
+        last one is of an action that no other rank came to; so is what comes before ours.
+        """
+        while True:
+            while not self._host.iprobe(source=0, tag=_ROOT_DONE):
+                time.sleep(_NAP_S)
+            clock, done, problem = self._host.recv(source=0, tag=_ROOT_DONE)
+            if (clock, done) == (self._clock, what):
+                return problem  # type: ignore[no-any-return]
 
     def _sum_tensors(self, tensors: Sequence[Any], name: str) -> list[Any]:
         import tensorflow as tf
@@ -153,13 +177,15 @@ class MpiEngine(Engine):
         return whole
 
     def stop(self) -> None:
-        for note in self._notes:
-            note.Test()
+        for request in self._sent:
+            request.Test()
         for communicator in (self._host, self._graph, self._spare):
             communicator.Free()
 
     def _meet(self, communicator: Any, what: str) -> None:
         self.on_collective(what)
+        if communicator is self._host:
+            self._clock += 1
         mark = zlib.crc32(what.encode())
         lowest = np.array([mark, -mark], np.int64)
         self._wait(communicator.Iallreduce(self._mpi.IN_PLACE, lowest, self._mpi.MIN))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -116,6 +117,17 @@ def only_writes(callback: Any) -> bool:
     """Whether a callback writes files or reports, and runs on the root alone."""
     package = type(callback).__module__.partition(".")[0]
     return isinstance(callback, WRITING_CALLBACKS) or package in _REPORTING_PACKAGES
+
+
+def in_writing_callback() -> bool:
+    """Whether a callback calls that runs on the root alone: there the others do not take part."""
+    frame = sys._getframe()
+    while frame.f_back is not None:
+        frame = frame.f_back
+        caller = frame.f_locals.get("self")
+        if isinstance(caller, keras.callbacks.Callback) and only_writes(caller):
+            return True
+    return False
 
 
 def _may_stop_at_a_batch(callback: Any) -> bool:

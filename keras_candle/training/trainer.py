@@ -20,7 +20,7 @@ import keras
 from keras_candle.engine.base import Engine
 from keras_candle.errors import CandleError
 from keras_candle.training.batch import make_batch
-from keras_candle.training.callbacks import rank_safe
+from keras_candle.training.callbacks import in_writing_callback, rank_safe
 from keras_candle.training.durable import AroundFit, Durable, around_fit
 from keras_candle.training.feed import Feed, held_out_of, make_feed, make_feeds
 from keras_candle.training.gradients import leaf_optimizers
@@ -309,6 +309,8 @@ class Trainer:
     def _on_root(self, name: str, args: Any, kwargs: Any) -> Any:
         filepath = args[0] if args else kwargs.get("filepath", "")
         save = partial(self._plain(name), *args, **kwargs)
+        if in_writing_callback():
+            return save()
         return self._engine.after_root(save, f"{name} {filepath}")
 
     def _arguments(self, name: str, args: Any, kwargs: Any) -> dict[str, Any]:

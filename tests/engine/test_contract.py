@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from functools import partial
 
 import numpy as np
@@ -160,6 +161,36 @@ def root_alone():
     return float(engine.allreduce(1.0))
 
 
+def root_alone_before_all(path):
+    """What each rank reads after the root's action, when the root has acted alone before."""
+    engine = engines.current()
+
+    def write(text, part=None):
+        def action():
+            if part:
+                engine.after_root(write(part), "write")
+            time.sleep(0.1)  # who does not wait for this action reads what is there before
+            with open(path, "a") as file:
+                file.write(f"{text} ")
+
+        return action
+
+    def read_after(text):
+        engine.after_root(write(text, part="part"), "write")
+        with open(path) as file:
+            return file.read().split()
+
+    if engine.is_root:
+        engine.after_root(write("alone"), "another")
+        engine.after_root(write("alone"), "write")
+    engine.barrier()
+    if engine.is_root:
+        engine.after_root(write("alone"), "another")
+    first = read_after("all")
+    engine.barrier()
+    return first, read_after("all")
+
+
 def tensors_in_graph(eager):
     import tensorflow as tf
 
@@ -256,6 +287,11 @@ class EngineContract:
         others = [(None, "whole")] * (size - 1)
         assert job.run(root_first, path=str(tmp_path / "f")) == [("written", "whole"), *others]
         assert job.run(root_alone) == [float(size)] * size
+
+    def test_what_the_root_did_alone_is_not_taken_for_what_all_wait_for(self, job, size, tmp_path):
+        first = ["alone"] * 3 + ["part", "all"]
+        results = job.run(root_alone_before_all, path=str(tmp_path / "file"))
+        assert results == [(first, [*first, "part", "all"])] * size
 
     def test_what_fails_on_the_root_fails_on_all(self, job, size):
         first, *others = job.errors(root_fails)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 
 import keras
 import numpy as np
@@ -184,6 +185,39 @@ def saved_twenty_times(folder):
         again = loaded.predict(cases.digits_like()[0], verbose=0)
         np.testing.assert_array_equal(predicted, again)
     return type(loaded.optimizer).__name__
+
+
+class SaveOnAll(keras.callbacks.Callback):
+    """Saves on all ranks where ModelCheckpoint has just saved on the root alone."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.path, self.loaded = path, []
+
+    def on_epoch_end(self, epoch, logs=None):
+        weights = self.model.get_weights()
+        self.model.set_weights([np.full_like(each, epoch) for each in weights])
+        if engines.current().is_root:
+            time.sleep(0.2)
+        self.model.save_weights(self.path)
+        self.model.load_weights(self.path)
+        self.loaded.append(float(self.model.get_weights()[0].max()))
+        self.model.set_weights(weights)
+
+
+def saved_after_the_root(folder):
+    """What each rank loads after a save of all, when the root has saved there alone before."""
+    path = os.path.join(folder, "m.weights.h5")
+    model = candle.scale(cases.dense_model(optimizer="sgd"))
+    alone = keras.callbacks.ModelCheckpoint(path, save_weights_only=True)
+    on_all = SaveOnAll(path)
+    model.fit(*cases.digits_like(), epochs=2, verbose=0, callbacks=[alone, on_all])
+    if engines.current().is_root:
+        model.save_weights(path)
+        os.unlink(path)
+    engines.current().barrier()
+    on_all.on_epoch_end(7)
+    return on_all.loaded
 
 
 def saved_for_elsewhere(path):

@@ -50,6 +50,12 @@ def test_saving_from_all_ranks_gives_whole_files(ranks, tmp_path):
     assert only(ranks(3).run(cases.saved_twenty_times, folder=str(tmp_path))) == "Adam"
 
 
+@pytest.mark.parametrize("engine", ["mpi", "horovod"])
+def test_a_save_of_all_ranks_is_waited_for_after_one_of_the_root_alone(ranks, tmp_path, engine):
+    how = {"folder": str(tmp_path), "engine": engine}
+    assert only(ranks(2).run(cases.saved_after_the_root, **how)) == [0, 1, 7]
+
+
 def test_a_saved_model_loads_where_keras_candle_cannot_be_imported(ranks, tmp_path):
     path = tmp_path / "model.keras"
     ranks(2).run(cases.saved_for_elsewhere, path=str(path))
