@@ -106,16 +106,16 @@ class RunDirectory:
             os.close(descriptor)
 
     def notes(self) -> list[dict[str, Any]]:
-        """The journal's lines; one that was cut by a crash is left out."""
+        """The journal's lines; one that was cut by a crash, or is no event, is left out."""
         try:
-            lines = self.journal.read_text().splitlines()
+            lines = self.journal.read_text(errors="replace").splitlines()
         except FileNotFoundError:
             return []
         found = []
         for line in lines:
-            with contextlib.suppress(ValueError):
+            with contextlib.suppress(ValueError, RecursionError):
                 found.append(json.loads(line))
-        return found
+        return [each for each in found if isinstance(each, dict) and "time_s" in each]
 
 
 def replace_file(path: Path, content: bytes) -> None:

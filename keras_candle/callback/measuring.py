@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import time
@@ -45,7 +46,8 @@ class Measuring:
         engine = self._engine
         hosts = list(dict.fromkeys(engine.gather_objects(socket.gethostname())))
         if engine.is_root:
-            self._earlier_rank_s = earlier_rank_s(self._run.directory.notes())
+            with contextlib.suppress(OSError):  # the cost of earlier starts is not worth an error
+                self._earlier_rank_s = earlier_rank_s(self._run.directory.notes())
             if self._gpus:
                 self._gpu_watch.start()
         self._run.note("begin", step=step, ranks=engine.size, hosts=hosts)

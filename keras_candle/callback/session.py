@@ -113,8 +113,7 @@ class Session:
         """After it: take the checkpoint's state."""
         self._stops.listen()
         self._watching.start()
-        if self._engine.is_root:
-            self._saving.prepare()
+        self._run.on_root(self._saving.prepare)
         self._measuring.begin(self._progress.step)
         if self._resumption is None:
             return 0

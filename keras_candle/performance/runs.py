@@ -55,12 +55,8 @@ def scaling_efficiency(record: Mapping[str, Any], run: Path) -> dict[str, Any]:
     """
     if record["ranks"] == 1 or "samples_per_s" not in record:
         return {}
-    beside = sorted(
-        (path for path in run.parent.glob(f"*/{PERFORMANCE}") if path.parent != run),
-        key=lambda path: path.stat().st_mtime,
-        reverse=True,
-    )
-    for path in beside:
+    beside = [path for path in run.parent.glob(f"*/{PERFORMANCE}") if path.parent != run]
+    for path in sorted(beside, key=_written_s, reverse=True):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             single = json.loads(path.read_text())
             if single["ranks"] == 1 and _alike(single, record):
@@ -68,6 +64,13 @@ def scaling_efficiency(record: Mapping[str, Any], run: Path) -> dict[str, Any]:
                 efficiency = round(record["samples_per_s"] / ideal, 4)
                 return {"scaling_efficiency": efficiency, "scaling_from": path.parent.name}
     return {}
+
+
+def _written_s(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:  # removed meanwhile
+        return 0.0
 
 
 def _alike(single: Mapping[str, Any], record: Mapping[str, Any]) -> bool:

@@ -12,6 +12,7 @@ import pytest
 import keras_candle as candle
 from keras_candle.checkpoints.folder import CheckpointFolder
 from keras_candle.errors import CandleError, DivergenceError
+from keras_candle.run_directory import RunDirectory
 from tests.callback import cases
 
 
@@ -103,3 +104,12 @@ def test_a_monitor_that_is_not_in_the_logs_is_told_once(tmp_path, capsys):
     shutil.rmtree(tmp_path)
     cases.small_fit(tmp_path, epochs=1)
     assert capsys.readouterr().err == ""
+
+
+def test_lines_that_are_no_events_are_left_out(tmp_path):
+    run = RunDirectory(tmp_path)
+    run.note("begin", ranks=2)
+    with open(run.journal, "ab") as file:
+        file.write(b'5\n[1]\n{"event": "epoch"}\n\xff\xfe\n' + b"[" * 100_000 + b"\n" + b'{"ev')
+    run.note("end")
+    assert [each["event"] for each in run.notes()] == ["begin", "end"]
