@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from keras_candle.training.metric_reductions import (
         register_metric_reduction as register_metric_reduction,
     )
+    from keras_candle.training.state_reductions import (
+        register_state_reduction as register_state_reduction,
+    )
 
 __version__ = "0.1.0"
 
@@ -59,6 +62,7 @@ _HOMES = {
     "Tracker": "keras_candle.trackers",
     "shard": "keras_candle.training.data",
     "register_metric_reduction": "keras_candle.training.metric_reductions",
+    "register_state_reduction": "keras_candle.training.state_reductions",
 }
 
 __all__ = ["__version__", "engine", "search", *_HOMES]  # noqa: PLE0604 - the keys are strings

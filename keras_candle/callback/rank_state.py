@@ -14,8 +14,17 @@ from keras_candle.engine.base import Engine
 from keras_candle.training.accumulation import half_accumulated
 from keras_candle.training.gradients import outermost_optimizers
 from keras_candle.training.metric_reductions import reductions_of
-from keras_candle.training.metrics import combined_states, metric_variables
-from keras_candle.training.state import fold_rank, is_float, seed_generators
+from keras_candle.training.metrics import metric_variables
+from keras_candle.training.reductions import combine_arrays
+from keras_candle.training.state import fold_rank, seed_generators
+from keras_candle.training.state_reductions import (
+    begin_sums,
+    combine_state,
+    registered_reductions,
+    set_sum_bases,
+    sum_base,
+    sum_bases,
+)
 
 
 def rank_state(model: Any, engine: Engine) -> dict[str, Any]:
@@ -29,14 +38,15 @@ def rank_state(model: Any, engine: Engine) -> dict[str, Any]:
         "seeds": [_value(each.state) for each in seed_generators(model)],
         "metrics": [_value(each) for each in metric_variables(model)],
         "local": _unlike_root(model, engine),
+        "bases": sum_bases(model),
     }
 
 
 def set_rank_state(model: Any, of_ranks: Sequence[dict[str, Any]], engine: Engine) -> None:
     """Go on from the ranks' states, but for their metrics. To be called once.
 
-    On another number of ranks moving statistics are the mean of what they were, and each rank draws
-    from a seed of its own.
+    On another number of ranks weights that no optimizer updates are combined as they are at the end
+    of an epoch, and each rank draws from a seed of its own.
 
     Args:
         model: the model, which holds the state of their root.
@@ -48,15 +58,20 @@ def set_rank_state(model: Any, of_ranks: Sequence[dict[str, Any]], engine: Engin
     for generator, value in zip(seed_generators(model), own["seeds"], strict=True):
         generator.state.assign(value)
     local = _local_variables(model)
+    set_sum_bases(model, own["bases"])
     if same:
         for place, value in own["local"].items():
             local[place].assign(value)
         return
     fold_rank(model, engine.rank)
-    for place in sorted({place for each in of_ranks for place in each["local"]}):
-        root = _value(local[place])
-        values = [np.asarray(each["local"].get(place, root), np.float64) for each in of_ranks]
-        local[place].assign(np.mean(values, axis=0).astype(root.dtype))
+    known = registered_reductions(model)
+    averaged = {id(each): "mean" for each in half_accumulated(outermost_optimizers(model))}
+    for place, variable in enumerate(local):
+        root = _value(variable)
+        values = [np.asarray(each["local"].get(place, root)) for each in of_ranks]
+        reduction = (known | averaged).get(id(variable), "root")
+        variable.assign(combine_state(values, reduction, sum_base(variable)).astype(root.dtype))
+    begin_sums(model)
 
 
 def set_metrics(model: Any, of_ranks: Sequence[dict[str, Any]], engine: Engine) -> None:
@@ -72,13 +87,14 @@ def set_metrics(model: Any, of_ranks: Sequence[dict[str, Any]], engine: Engine) 
         for variable, value in zip(variables, of_ranks[engine.rank]["metrics"], strict=True):
             variable.assign(value)
         return
-    whole = combined_states(
-        [[np.asarray(each) for each in own["metrics"]] for own in of_ranks],
-        [reductions_of(model.metrics)[id(each)] for each in variables],
-    )
+    reductions = reductions_of(model.metrics)
+    whole = [
+        combine_arrays(values, reductions[id(variable)])
+        for variable, *values in zip(variables, *(own["metrics"] for own in of_ranks), strict=True)
+    ]
     for variable, value in zip(variables, whole, strict=True):
         # The others begin at nothing, as after a reset: all ranks together have it once.
-        if engine.is_root or reductions_of(model.metrics)[id(variable)] != "sum":
+        if engine.is_root or reductions[id(variable)] != "sum":
             variable.assign(value)
 
 
@@ -94,7 +110,7 @@ def _unlike_root(model: Any, engine: Engine) -> dict[int, NDArray[Any]]:
 
 def _local_variables(model: Any) -> list[Any]:
     gathered = half_accumulated(outermost_optimizers(model))
-    return [*(each for each in model.non_trainable_weights if is_float(each)), *gathered]
+    return [*model.non_trainable_weights, *gathered]
 
 
 def _value(variable: Any) -> NDArray[Any]:

@@ -12,9 +12,7 @@ import keras
 
 from keras_candle.errors import CandleError
 from keras_candle.training.keras_names import metric_parts
-
-# What an engine combines arrays by, and what says that the root's count.
-REDUCTIONS = ("sum", "mean", "min", "max", "root")
+from keras_candle.training.reductions import check_reductions
 
 # metric class -> {variable name: reduction}, for states that are not sums
 _REGISTERED: dict[type, dict[str, str]] = {}
@@ -56,13 +54,7 @@ def register_metric_reduction(metric: type, reductions: Mapping[str, str]) -> No
             f"register_metric_reduction got {metric!r}, expected a subclass of "
             "keras.metrics.Metric."
         )
-    for name, reduction in reductions.items():
-        if reduction not in REDUCTIONS:
-            raise CandleError(
-                f"register_metric_reduction got {reduction!r} for the variable {name!r}, expected "
-                f"one of {', '.join(map(repr, REDUCTIONS))}."
-            )
-    _REGISTERED[metric] = dict(reductions)
+    _REGISTERED[metric] = check_reductions("register_metric_reduction", reductions)
 
 
 def reductions_of(metrics: Any) -> dict[int, str]:

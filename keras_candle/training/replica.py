@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from keras_candle.engine.base import Engine
-from keras_candle.errors import CandleError
+from keras_candle.errors import CandleError, DivergenceError
 from keras_candle.training.accumulation import average_accumulated, half_accumulated
 from keras_candle.training.batch_normalization import synchronize
 from keras_candle.training.building import build_model
@@ -29,10 +29,15 @@ from keras_candle.training.loss import weigh_losses
 from keras_candle.training.metric_reductions import check_metrics
 from keras_candle.training.options import Options
 from keras_candle.training.state import (
-    average_moving_statistics,
     broadcast_state,
     build_optimizers,
     check_same_model,
+)
+from keras_candle.training.state_reductions import (
+    begin_sums,
+    reduce_state,
+    remedy,
+    unregistered_state,
 )
 from keras_candle.training.step import Step
 from keras_candle.training.steps import run_on_shares
@@ -51,7 +56,7 @@ class Replica:
         self.model, self.options, self.engine = model, options, engine
         self.step, self.scale = Step(), LearningRateScale()
         self._grow(options.batch_growth(engine.size))
-        self.has_root_state = False
+        self.has_root_state = self.has_local_state = self._reported_state = False
         self._traced_for: Any = None
         self._depth = 0
         # facts -> (train_function, test_function), of calls inside a call.
@@ -190,12 +195,36 @@ class Replica:
         broadcast_state(self.model, optimizers, self.engine)
         # A callback such as BackupAndRestore may have set it, on the root.
         self.model._initial_epoch = self.engine.broadcast(self.model._initial_epoch)
-        self.has_root_state = True
+        begin_sums(self.model)
+        self.has_root_state, self.has_local_state = True, False
 
-    def average_local_state(self) -> None:
-        """Make equal on all ranks what each of them has gathered from its own rows."""
+    def reduce_local_state(self) -> None:
+        """Make equal on all ranks what each of them has computed from its own rows.
+
+        Raises:
+            DivergenceError: where the global batch stands for one rank's, and nobody knows how a
+                weight's values combine.
+        """
         waiting = half_accumulated(outermost_optimizers(self.model))
-        average_moving_statistics(self.model, self.engine, waiting)
+        unknown = reduce_state(self.model, self.engine, waiting)
+        self.has_local_state = False
+        self._refuse(unknown)
+        if unknown and not self._reported_state:
+            self._reported_state = True
+            self.engine.say(
+                f"The weight {unknown[0].path} differs by rank; at the end of each epoch all ranks "
+                f"take the root's. {remedy(self.model, unknown[0])}."
+            )
+
+    def check_local_state(self) -> None:
+        """Refuse early what `reduce_local_state` would refuse at the end of the epoch."""
+        if self.step.is_one_batch:
+            self._refuse(unregistered_state(self.model, self.engine))
+
+    def _refuse(self, unknown: Sequence[Any]) -> None:
+        if unknown and self.step.is_one_batch:
+            hint = remedy(self.model, unknown[0])
+            raise DivergenceError(f"The weight {unknown[0].path} differs by rank. {hint}.")
 
 
 def _counter() -> Any:

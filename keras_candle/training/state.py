@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
-import numpy as np
 
 from keras_candle.engine.base import Engine
 from keras_candle.errors import DivergenceError
@@ -121,32 +120,6 @@ def fold_rank(model: Any, rank: int) -> None:
         state = keras.ops.convert_to_numpy(generator.state).copy()
         state[0] = (int(state[0]) + rank * _SEED_STRIDE) % 2**32
         generator.state.assign(state)
-
-
-def average_moving_statistics(model: Any, engine: Engine, others: Sequence[Any] = ()) -> None:
-    """Make the weights that no optimizer updates equal on all ranks: the mean where they differ.
-
-    Batch normalisation's moving mean and variance have seen this rank's rows only.
-
-    Args:
-        model: the model.
-        engine: connects the ranks.
-        others: more variables to treat so.
-    """
-    variables = [each for each in model.non_trainable_weights if is_float(each)]
-    variables += others
-    own = [np.ravel(keras.ops.convert_to_numpy(each)).astype(np.float64) for each in variables]
-    flat = np.concatenate([*own, np.zeros(0)])
-    # Adding up equal numbers and dividing again could change their last bit.
-    lowest, highest = engine.allreduce(flat, "min"), engine.allreduce(flat, "max")
-    if np.array_equal(lowest, highest, equal_nan=True):
-        return
-    mean = np.where(lowest == highest, flat, engine.allreduce(flat, "mean"))
-    start = 0
-    for variable, values in zip(variables, own, strict=True):
-        part = mean[start : start + values.size].reshape(variable.shape)
-        variable.assign(part.astype(keras.backend.standardize_dtype(variable.dtype)))
-        start += values.size
 
 
 def seed_generators(model: Any) -> list[Any]:

@@ -10,6 +10,7 @@ import keras
 from keras_candle.training.batch_normalization import synchronized_variables
 from keras_candle.training.metrics import metric_variables
 from keras_candle.training.split_step import split_step
+from keras_candle.training.state_reductions import state_of_rows
 from keras_candle.training.step import Share, Step, rows_of
 
 RunStep = Callable[[Any], Any]
@@ -71,9 +72,9 @@ def _unless_empty(model: Any, step: Step, plain: RunStep, share: Share) -> Any:
     """A step that leaves metrics and moving statistics alone when the share has no rows."""
     import tensorflow as tf
 
-    same_on_all = synchronized_variables(model)
-    state = [*metric_variables(model), *model.non_trainable_weights]
-    state = [variable for variable in state if id(variable) not in same_on_all]
+    of_rows = state_of_rows(model) - synchronized_variables(model)
+    state = [each for each in model.non_trainable_weights if id(each) in of_rows]
+    state += metric_variables(model)
     before = [tf.identity(variable.value) for variable in state]
     logs = plain(share.data)
     for variable, value in zip(state, before, strict=True):

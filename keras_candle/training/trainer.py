@@ -278,6 +278,7 @@ class Trainer:
                 self.replica.build(batch.data)
                 self.replica.take_root_state()
             own = plain(batch.share, return_dict=True)
+        self.replica.has_local_state = True
         compute = self._plain("_get_metrics_result_or_logs")
         logs = global_result(self._model, self._engine, compute, own)
         return logs if given["return_dict"] else self._model._flatten_metrics_in_order(logs)
@@ -289,7 +290,7 @@ class Trainer:
         if not self._running:
             return plain(logs)
         self._watch.check_supply()
-        self.replica.average_local_state()
+        self.replica.reduce_local_state()
         result = global_result(self._model, self._engine, plain, logs)
         optimizer = self._model.optimizer
         for leaf in leaf_optimizers(optimizer)[:1] if optimizer else ():

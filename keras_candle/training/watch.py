@@ -67,6 +67,8 @@ class Watch:
         local |= {id(each) for each in half_accumulated(outermost_optimizers(self._replica.model))}
         variables = [each for each in self._shared() if id(each) not in local]
         self._guard.check(variables, f"after step {number} of this training", NOT_AVERAGED)
+        if number <= FIRST_STEPS:
+            self._replica.check_local_state()
 
     def check_epoch(self, epoch: int) -> None:
         """Compare what all ranks must hold alike at the end of an epoch.
@@ -88,7 +90,9 @@ class Watch:
         """Take the root's state, if the ranks' differ, before they evaluate something together."""
         if not self._replica.has_root_state:
             self._replica.take_root_state()
-        elif self._guard.differing(self._shared()) is not None:
+        if self._replica.has_local_state:
+            self._replica.reduce_local_state()
+        if self._guard.differing(self._shared()) is not None:
             self._replica.engine.say(
                 f"The ranks' weights differed before {what}; all ranks go on with the root's. "
                 "If a hand-written loop has trained them, its gradients were not averaged: use "

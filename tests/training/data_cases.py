@@ -17,8 +17,9 @@ class Witness(keras.layers.Layer):
         self.rows = rows
 
     def build(self, _):
-        self.seen = self.add_weight(shape=(self.rows,), initializer="zeros", trainable=False)
-        self.order = self.add_weight(shape=(), initializer="zeros", trainable=False)
+        state = {"initializer": "zeros", "trainable": False}
+        self.seen = self.add_weight(shape=(self.rows,), name="seen", **state)
+        self.order = self.add_weight(shape=(), name="order", **state)
         self.scale = self.add_weight(shape=(), initializer="ones")
 
     def call(self, x, training=False):
@@ -29,6 +30,9 @@ class Witness(keras.layers.Layer):
             # changes with the order in which the rows come
             self.order.assign(self.order * 1.01 + keras.ops.sum(keras.ops.cast(x[:, 0], "float32")))
         return x[:, :1] * self.scale
+
+
+candle.register_state_reduction(Witness, {"seen": "sum", "order": "mean"})
 
 
 class Steps(keras.callbacks.Callback):
@@ -60,15 +64,15 @@ def seen_rows(data, rows, *, batch="replica", fit=None):
     """Which rows this rank has seen how often in one epoch, its steps, and the global loss."""
     from keras_candle.training import replica
 
-    keep = replica.average_moving_statistics
-    replica.average_moving_statistics = lambda *_: None
+    keep = replica.reduce_state
+    replica.reduce_state = lambda *_: []
     try:
         model = candle.scale(witnesses(rows), batch=batch, learning_rate_scaling=None, guard=False)
         steps = Steps()
         model.optimizer.learning_rate = 0.0
         history = model.fit(*data, epochs=1, verbose=0, callbacks=[steps], **(fit or {}))
     finally:
-        replica.average_moving_statistics = keep
+        replica.reduce_state = keep
     seen = keras.ops.convert_to_numpy(model.layers[0].seen)
     return seen.astype(int).tolist(), steps.steps, history.history["mae"][0]
 
@@ -136,15 +140,15 @@ def shuffled_epochs(rows, batch_size):
 
     from keras_candle.training import replica
 
-    keep = replica.average_moving_statistics
-    replica.average_moving_statistics = lambda *_: None
+    keep = replica.reduce_state
+    replica.reduce_state = lambda *_: []
     data = tf.data.Dataset.from_tensor_slices((numbered(rows), np.zeros(rows, "float32")))
     data = data.shuffle(rows, seed=1).batch(batch_size)
     try:
         model = candle.scale(witnesses(rows), guard=False)
         model.fit(data, epochs=3, verbose=0)
     finally:
-        replica.average_moving_statistics = keep
+        replica.reduce_state = keep
     return keras.ops.convert_to_numpy(model.layers[0].seen).astype(int).tolist()
 
 

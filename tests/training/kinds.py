@@ -52,14 +52,14 @@ def pydataset_epochs(rows, batch_size, epochs, **options):
 
 
 def seen_in_epochs(source, rows, **fit):
-    keep = replica.average_moving_statistics
-    replica.average_moving_statistics = lambda *_: None
+    keep = replica.reduce_state
+    replica.reduce_state = lambda *_: []
     try:
         model = candle.scale(witnesses(rows), guard=False)
         steps = Steps()
         model.fit(source, verbose=0, callbacks=[steps], **fit)
     finally:
-        replica.average_moving_statistics = keep
+        replica.reduce_state = keep
     seen = keras.ops.convert_to_numpy(model.layers[0].seen).astype(int).tolist()
     return seen, steps.steps
 

@@ -1,0 +1,86 @@
+"""Weights that no optimizer updates: reduced where it is known how, else the same or refused."""
+
+from __future__ import annotations
+
+import keras
+import pytest
+
+import keras_candle as candle
+from tests.training import local_state_cases as cases
+from tests.training.jobs import JOBS, only
+
+
+@pytest.mark.parametrize(("engine", "size"), JOBS)
+@pytest.mark.parametrize("batch", ["global", "replica"])
+def test_registered_state_is_that_of_all_rows(ranks, engine, size, batch):
+    for plain, scaled in ranks(size).run(cases.counted, engine=engine, batch=batch):
+        assert scaled[0] == plain[0] == 75
+        assert scaled[1:] == pytest.approx(plain[1:], abs=1e-4)
+
+
+@pytest.mark.parametrize("guard", [True, False])
+def test_state_that_differs_is_refused_where_ranks_divide_a_batch(ranks, guard):
+    for error in ranks(2).errors(cases.with_queue, guard=guard, **cases.GLOBAL):
+        assert error.startswith("DivergenceError: The weight sequential")
+        assert "/queue/queue differs by rank. No optimizer updates it" in error
+        assert "candle.register_state_reduction(Queue, {'queue': 'mean'})" in error
+
+
+def test_state_that_differs_is_the_roots_where_each_rank_has_a_batch(ranks):
+    results = ranks(3).run(cases.with_queue)
+    only([state for state, _ in results])
+    assert results[0][1].count("/queue/queue differs by rank; at the end") == 1
+    assert [said for _, said in results[1:]] == ["", ""]
+
+
+def test_state_registered_as_the_roots_is_the_roots(ranks):
+    results = ranks(2).run(cases.with_queue, known=True, **cases.GLOBAL)
+    only([state for state, _ in results])
+    assert results[0][1] == ""
+
+
+@pytest.mark.parametrize(("engine", "size"), JOBS)
+def test_weights_that_follow_trained_ones_equal_those_of_one_rank(ranks, engine, size):
+    results = ranks(size).run(cases.taught, engine=engine)
+    assert max(difference for difference, _ in results) <= 1e-6
+    only([bits for _, bits in results])
+
+
+def test_spectral_normalization_equals_one_rank(ranks):
+    results = ranks(3).run(cases.spectral)
+    assert max(difference for difference, *_ in results) <= 1e-6
+
+
+def test_evaluate_after_batches_reduces_state_first(ranks):
+    results = ranks(2).run(cases.batches_then_evaluate)
+    for state, difference, said in results:
+        assert state[0] == 16
+        assert difference <= 1e-6
+        assert "hand-written" not in said
+    only([state for state, *_ in results])
+
+
+def test_a_resumed_epoch_goes_on_adding(ranks):
+    for rank, (before, rows) in enumerate(ranks(2).run(cases.taken_and_put_back, ranks_before=2)):
+        assert before == pytest.approx([13 + rank, 2.0, 50.0 + rank], abs=1e-4)
+        assert rows == 12 + 1 + 2
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_state_of_other_ranks_is_combined(ranks, size):
+    for before, rows in ranks(2).run(cases.taken_and_put_back, ranks_before=size):
+        expected = 12 + sum(range(1, size + 1))
+        assert before == pytest.approx([expected, 2.0 * size, 49.0 + size], abs=1e-4)
+        assert rows == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        ((keras.metrics.Mean, {}), "expected a subclass of keras.layers.Layer"),
+        ((cases.Counts, {"rows": "median"}), "got 'median' for the variable 'rows'"),
+    ],
+)
+def test_a_registration_that_says_nothing_is_refused(arguments, problem):
+    with pytest.raises(candle.CandleError, match=problem):
+        candle.register_state_reduction(*arguments)
