@@ -7,22 +7,52 @@ messages out of it again.
 from __future__ import annotations
 
 import array
+import base64
 import contextlib
 import fcntl
+import json
 import os
 import re
 import termios
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
 
-# `candle run` sets the first where it wants to hear of checkpoints, the second to how often it
-# has started the job again, the third to when it began: seconds since the epoch.
+# `candle run` sets its own name, and the next where it wants to hear of checkpoints, the third to
+# how often it has started the job again, the last to when it began: seconds since the epoch.
+LAUNCHER = "KERAS_CANDLE_LAUNCHER"
 TELL_SAVED = "KERAS_CANDLE_TELL_SAVED"
 RESTARTS = "KERAS_CANDLE_RESTARTS"
 STARTED_S = "KERAS_CANDLE_JOB_STARTED_S"
 START = b"\x1ecandle "
 END = b"\x1e\n"
 SAVED = re.compile(rb"(?:\[\d+\] )?\x1ecandle saved (\d+)\x1e\n")
+# Of a rank: where it is; of the watchdog: why it ends the job.
+RANK, STALL = "rank", "stall"
+MESSAGE = re.compile(rb"(?:\[\d+\] )?\x1ecandle (rank|stall) ([A-Za-z0-9+/=]*)\x1e\n")
+
+
+def message(kind: str, **content: Any) -> bytes:
+    """A message as bytes that survive between other bytes in a stream.
+
+    Args:
+        kind: `RANK` or `STALL`.
+        **content: JSON values.
+    """
+    encoded = base64.b64encode(json.dumps(content).encode())
+    return START + kind.encode() + b" " + encoded + END
+
+
+def content_of(encoded: bytes) -> dict[str, Any]:
+    """What `message` was given.
+
+    Raises:
+        ValueError: the bytes are damaged.
+    """
+    content = json.loads(base64.b64decode(encoded, validate=True))
+    if not isinstance(content, dict):
+        raise ValueError(f"expected a message, received {content!r}")
+    return content
 
 
 def tell_saved(step: int) -> None:
@@ -59,6 +89,21 @@ def restarts() -> int:
     return int(os.environ.get(RESTARTS, "0"))
 
 
+class CollectiveObserver(Protocol):
+    """Sees which collective this rank is in; see `keras_candle.engine.base`."""
+
+    def begin_collective(self, what: str, ranks: Sequence[int]) -> None:
+        """It begins. `ranks`: of the job that it waits for; none where it waits for all."""
+
+    def waits(self, call_site: str) -> None:
+        """It waits for others."""
+
+    def end_collective(self) -> None:
+        """It has ended, or failed."""
+
+
+# The supervisor of a rank looks at it through these.
+observers: list[CollectiveObserver] = []
 # The supervisor of a rank puts a function here that hears whether the job may go on without it.
 on_independent: Callable[[bool], None] | None = None
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import cast
 
 from keras_candle.engine.base import Engine
+from keras_candle.launcher_messages import CollectiveObserver
 from keras_candle.watchdog.watch import Watch
 
 # Longer than what a first step takes to compile, or an evaluation's longest batch.
@@ -58,7 +59,7 @@ class Watching:
         watch = cast("Watch", watch)
         watch.connect(started[0][0])
         self._watch = watch
-        engine.on_collective = watch.board.begin_collective
+        engine.observers = (*engine.observers, watch.board)
         engine.on_graph_collective = watch.board.add_to_graph
 
     def beat(self, epoch: int, step: int, place: int) -> None:
@@ -75,6 +76,9 @@ class Watching:
     def stop(self) -> None:
         """End."""
         if self._watch is not None:
-            del self._engine.on_collective, self._engine.on_graph_collective
+            board: CollectiveObserver = self._watch.board
+            observers = self._engine.observers
+            self._engine.observers = tuple(each for each in observers if each is not board)
+            del self._engine.on_graph_collective
             self._watch.stop()
             self._watch = None

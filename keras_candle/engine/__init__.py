@@ -16,6 +16,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from keras_candle import launcher_messages
 from keras_candle.engine import detection
 from keras_candle.engine.base import Engine
 from keras_candle.errors import EngineError
@@ -121,7 +122,9 @@ def make(name: str) -> Engine:
     # Before the engine is made: Horovod's has to set variables like those of a launcher.
     launcher, promised = detection.detect(), detection.promised_size()
     module, kind = ENGINES[name]
-    made: Engine = getattr(importlib.import_module(module), kind)()
+    with _watched_start(name):
+        made: Engine = getattr(importlib.import_module(module), kind)()
+    made.observers = tuple(launcher_messages.observers)
     if launcher and name != "single" and made.size == 1 < promised:
         made.stop()
         raise EngineError(
@@ -129,3 +132,16 @@ def make(name: str) -> Engine:
             f"{launcher.remedy}."
         )
     return made
+
+
+@contextmanager
+def _watched_start(name: str) -> Iterator[None]:
+    """MPI's and Horovod's own start waits for all ranks of the job."""
+    observers = launcher_messages.observers if name != "single" else []
+    for each in observers:
+        each.begin_collective(f"start of the {name} engine", ())
+    try:
+        yield
+    finally:
+        for each in observers:
+            each.end_collective()

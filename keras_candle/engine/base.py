@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from keras_candle.errors import CandleError, EngineError
+from keras_candle.launcher_messages import CollectiveObserver
 
 OPERATIONS = ("sum", "mean", "min", "max")
 
@@ -54,8 +56,10 @@ class Engine(ABC):
     size: int
     local_rank: int
     local_size: int
-    # Who wants to know which collective begins, and which ones a step has in TensorFlow's graph.
-    on_collective: Callable[[str], Any] = staticmethod(_to_nobody)
+    # Of the ranks of the job, those that this engine connects.
+    job_ranks: Sequence[int] = ()
+    observers: tuple[CollectiveObserver, ...] = ()
+    # Who wants to know which collectives a step has in TensorFlow's graph.
     on_graph_collective: Callable[[str], Any] = staticmethod(_to_nobody)
     # Who wants to know how long the collectives take that a step has in TensorFlow's graph.
     stopwatch: Stopwatch | None = None
@@ -64,6 +68,18 @@ class Engine(ABC):
     def is_root(self) -> bool:
         """Whether this is rank 0, which alone writes files and talks to trackers."""
         return self.rank == 0
+
+    @contextmanager
+    def _collective(self, what: str, ranks: Sequence[int] | None = None) -> Iterator[None]:
+        """While this rank is in a collective. `ranks`: that it waits for; all by default."""
+        observers = self.observers
+        for each in observers:
+            each.begin_collective(what, self.job_ranks if ranks is None else ranks)
+        try:
+            yield
+        finally:
+            for each in observers:
+                each.end_collective()
 
     # On NumPy arrays and Python objects.
 

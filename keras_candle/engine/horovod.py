@@ -80,15 +80,20 @@ class HorovodEngine(MpiEngine):
         import tensorflow as tf
 
         function = exchange
-        (self.on_collective if tf.executing_eagerly() else self.on_graph_collective)(key)
-        if tf.executing_eagerly():
+        is_eager = tf.executing_eagerly()
+        if is_eager:
             # Only inside a graph does Horovod go by the operation's name.
             in_graph = tf.function(exchange, autograph=False, reduce_retracing=True)
             function = self._compiled.setdefault(key, in_graph)
         # Horovod knows no bfloat16.
         travel = [tf.float32 if each.dtype == tf.bfloat16 else each.dtype for each in tensors]
         sent = [tf.cast(each, dtype) for each, dtype in zip(tensors, travel, strict=True)]
-        received = function(*sent)
+        if is_eager:
+            with self._collective(key):
+                received = function(*sent)
+        else:
+            self.on_graph_collective(key)
+            received = function(*sent)
         return [tf.cast(each, own.dtype) for each, own in zip(received, tensors, strict=True)]
 
     def _start_horovod(self) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from keras_candle.call_site import call_site
 from keras_candle.engine.base import Engine
 from keras_candle.errors import EngineError
 from keras_candle.optional import load
@@ -46,6 +48,8 @@ class MpiEngine(Engine):
         self.rank, self.size = world.rank, world.size
         self.local_rank, self.local_size = node.rank, node.size
         node.Free()
+        of_job = self._mpi.COMM_WORLD.group
+        self.job_ranks = tuple(world.group.Translate_ranks(None, of_job))
         # How many collectives the program has begun: the ranks' common clock.
         self._clock = 0
         self._sent: list[Any] = []
@@ -53,60 +57,65 @@ class MpiEngine(Engine):
         self._half_sum: Any = None
 
     def _reduce(self, array: NDArray[Any], op: str) -> NDArray[Any]:
-        self._meet(self._host, f"allreduce {op} of {array.dtype} {array.shape}")
-        return self._allreduce(self._host, array, op)
+        with self._met(self._host, f"allreduce {op} of {array.dtype} {array.shape}"):
+            return self._allreduce(self._host, array, op)
 
     def allgather(self, x: ArrayLike) -> NDArray[Any]:
         array = np.ascontiguousarray(x)
         array = array.reshape(np.shape(x))
-        self._meet(self._host, f"allgather of {array.dtype} {array.shape}")
         gathered = np.empty((self.size, *array.shape), array.dtype)
-        self._host.Allgather(_bytes(array), _bytes(gathered))
+        with self._met(self._host, f"allgather of {array.dtype} {array.shape}"):
+            self._host.Allgather(_bytes(array), _bytes(gathered))
         return gathered
 
     def gather_objects(self, item: Any) -> list[Any]:
-        self._meet(self._host, "gather of objects")
-        return list(self._host.allgather(item))
+        with self._met(self._host, "gather of objects"):
+            return list(self._host.allgather(item))
 
     def broadcast(self, item: Any, root: int = 0) -> Any:
         if not 0 <= root < self.size:
             raise EngineError(
                 f"broadcast got root={root}, expected a rank from 0 to {self.size - 1}."
             )
-        self._meet(self._host, f"broadcast from rank {root}")
-        return self._host.bcast(item, root)
+        with self._met(self._host, f"broadcast from rank {root}"):
+            return self._host.bcast(item, root)
 
     def barrier(self) -> None:
-        self._meet(self._host, "barrier")
+        with self._met(self._host, "barrier"):
+            pass
 
     def split(self, color: int, key: int | None = None) -> Engine:
         if color < 0:
             raise EngineError(f"split got color={color}, expected 0 or more.")
-        self._meet(self._host, "split")
-        group = self._host.Split(color, self.rank if key is None else key)
-        try:
-            return MpiEngine(group)
-        finally:
-            group.Free()
+        with self._met(self._host, "split"):
+            group = self._host.Split(color, self.rank if key is None else key)
+            try:
+                engine = MpiEngine(group)
+            finally:
+                group.Free()
+        engine.observers = self.observers
+        return engine
 
     def meet_again(self, problem: str) -> list[str]:
         others = [rank for rank in range(self.size) if rank != self.rank]
         sent = [self._spare.isend(problem, rank, _FAILED) for rank in others if problem]
-        gathered = self._spare.allgather((problem, self._clock))
-        problems = [each for each, _ in gathered]
-        self._clock = max(clock for _, clock in gathered)
-        for rank in others:
-            if problems[rank]:
-                self._spare.recv(source=rank, tag=_FAILED)
-        self._mpi.Request.waitall(sent)
-        if any(problems):
-            # A collective that one rank never came to is under way on these for ever.
-            self._host, self._graph = self._spare.Dup(), self._spare.Dup()
+        with self._collective("meeting after work that may have failed"):
+            gathered = self._spare.allgather((problem, self._clock))
+            problems = [each for each, _ in gathered]
+            self._clock = max(clock for _, clock in gathered)
+            for rank in others:
+                if problems[rank]:
+                    self._spare.recv(source=rank, tag=_FAILED)
+            self._mpi.Request.waitall(sent)
+            if any(problems):
+                # A collective that one rank never came to is under way on these for ever.
+                self._host, self._graph = self._spare.Dup(), self._spare.Dup()
         return problems
 
     def after_root(self, action: Callable[[], Any], what: str) -> Any:
         if not self.is_root:
-            problem = self._problem_of_root(what)
+            with self._collective(f"{what} of the root", ranks=self.job_ranks[:1]):
+                problem = self._problem_of_root(what)
             if problem:
                 raise EngineError(f"{what} failed on the root: {problem}")
             return None
@@ -133,8 +142,7 @@ class MpiEngine(Engine):
         last one is of an action that no other rank came to; so is what comes before ours.
         """
         while True:
-            while not self._host.iprobe(source=0, tag=_ROOT_DONE):
-                time.sleep(_NAP_S)
+            self._wait_until(lambda: self._host.iprobe(source=0, tag=_ROOT_DONE))
             clock, done, problem = self._host.recv(source=0, tag=_ROOT_DONE)
             if (clock, done) == (self._clock, what):
                 return problem  # type: ignore[no-any-return]
@@ -143,8 +151,8 @@ class MpiEngine(Engine):
         import tensorflow as tf
 
         def exchange(flat: NDArray[Any]) -> NDArray[Any]:
-            self._meet(self._graph, f"sum of {name}: {flat.dtype} {flat.shape}")
-            return self._allreduce(self._graph, flat, "sum")
+            with self._met(self._graph, f"sum of {name}: {flat.dtype} {flat.shape}"):
+                return self._allreduce(self._graph, flat, "sum")
 
         summed: list[Any] = [None] * len(tensors)
         for dtype, places in _by_dtype(tensors).items():
@@ -163,8 +171,8 @@ class MpiEngine(Engine):
 
         def exchange(*arrays: NDArray[Any]) -> list[NDArray[Any]]:
             rows = ", ".join(f"{array.dtype} {array.shape[1:]}" for array in arrays)
-            self._meet(self._graph, f"concatenation of {name}: {rows}")
-            return [self._allgatherv(array) for array in arrays]
+            with self._met(self._graph, f"concatenation of {name}: {rows}"):
+                return [self._allgatherv(array) for array in arrays]
 
         dtypes = [tensor.dtype for tensor in tensors]
         travel = [tf.float32 if dtype == tf.bfloat16 else dtype for dtype in dtypes]
@@ -182,8 +190,14 @@ class MpiEngine(Engine):
         for communicator in (self._host, self._graph, self._spare):
             communicator.Free()
 
+    @contextmanager
+    def _met(self, communicator: Any, what: str) -> Iterator[None]:
+        """While in a collective, into which all ranks have come."""
+        with self._collective(what):
+            self._meet(communicator, what)
+            yield
+
     def _meet(self, communicator: Any, what: str) -> None:
-        self.on_collective(what)
         if communicator is self._host:
             self._clock += 1
         mark = zlib.crc32(what.encode())
@@ -191,13 +205,17 @@ class MpiEngine(Engine):
         self._wait(communicator.Iallreduce(self._mpi.IN_PLACE, lowest, self._mpi.MIN))
         if lowest[0] == -lowest[1]:
             return
+        came = communicator.allgather((what, call_site()))
         listed = "\n".join(
-            f"  rank {rank}: {each}" for rank, each in enumerate(communicator.allgather(what))
+            f"  rank {rank}: {each}" + (f", at {site}" if site else "")
+            for rank, (each, site) in enumerate(came)
         )
         raise EngineError(
             f"The ranks are at different places of the program:\n{listed}\n"
-            "Every rank must come to the same collectives in the same order: look for code that "
-            "only some ranks run, like `if candle.is_root(): model.fit(...)`."
+            "Every rank must come to the same collectives in the same order. Where these are "
+            "different lines of a script, only some ranks run one of them, as in `if "
+            "candle.is_root(): model.fit(...)`; where they are the same line, the ranks' data or "
+            "options differ, or keras_candle is at fault: please report it with this message."
         )
 
     def _allreduce(self, communicator: Any, array: NDArray[Any], op: str) -> NDArray[Any]:
@@ -219,16 +237,32 @@ class MpiEngine(Engine):
         before it can take part. Who has waited for long waits for a rank that compiles, evaluates
         or writes, and where ranks share cores it may be waiting for ours.
         """
+        try:
+            self._wait_until(request.Test)
+        except EngineError:
+            self._abandoned.append(request)  # others may still write into its arrays
+            raise
+
+    def _wait_until(self, has_come: Callable[[], bool]) -> None:
         begun_s = time.monotonic()
-        while not request.Test():
+        has_shown = False
+        while not has_come():
             if time.monotonic() - begun_s < _POLLS_FOR_S:
                 os.sched_yield()
                 continue
+            if not has_shown:
+                has_shown = True
+                self._show_call_site()
             status = self._mpi.Status()
             if self._spare.iprobe(tag=_FAILED, status=status):
-                self._abandoned.append(request)  # others may still write into its arrays
                 raise EngineError(f"rank {status.Get_source()} has failed, and was waited for")
             time.sleep(_NAP_S)
+
+    def _show_call_site(self) -> None:
+        if self.observers:
+            site = call_site()
+            for each in self.observers:
+                each.waits(site)
 
     def _half_operation(self, op: str) -> Any:
         if op == "sum":

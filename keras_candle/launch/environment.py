@@ -6,9 +6,11 @@ from collections.abc import Mapping
 
 # Ours. The engine room reads the first; the others pass between `candle run` and its ranks.
 ENGINE = "KERAS_CANDLE_ENGINE"
-LAUNCHER = "KERAS_CANDLE_LAUNCHER"
 ALL_OUTPUT = "KERAS_CANDLE_ALL_OUTPUT"
 TERMINALS = "KERAS_CANDLE_TERMINALS"
+STDIN = "KERAS_CANDLE_STDIN"
+# So long others wait for a rank whose program has ended, until the job does.
+LEFT_S = "KERAS_CANDLE_LEFT_S"
 PREPARE = "KERAS_CANDLE_PREPARE"
 # The training room reads this one, the parts of `candle verify`, `candle verify-resume` and `candle
 # audit-precision` in the ranks the next three, and the preparation of `candle run --auto` the last
@@ -61,6 +63,15 @@ def _number(text: str | None, otherwise: int) -> int:
     # Slurm writes "4(x2)" for four on each of two nodes.
     match = re.match(r"\d+", text or "")
     return int(match[0]) if match else otherwise
+
+
+def left_s(environment: Mapping[str, str]) -> float:
+    """How long a rank that has left is waited for until that is the job's failure.
+
+    Args:
+        environment: the variables to read.
+    """
+    return float(environment.get(LEFT_S, "5"))
 
 
 def share_of_threads(environment: Mapping[str, str], cores: int, local_size: int) -> dict[str, str]:

@@ -12,12 +12,14 @@ import re
 import signal
 import zlib
 from collections.abc import Sequence
+from typing import Any
 
-from keras_candle.launcher_messages import END, SAVED, START
+from keras_candle.launcher_messages import END, MESSAGE, SAVED, STALL, START, content_of
 
 # hydra's -prepend-rank puts "[1] " before a line, before a report too.
 _FRAME = re.compile(rb"(?:\[\d+\] )?\x1ecandle ([A-Za-z0-9+/=]*)\x1e\n")
 _UNFINISHED = re.compile(rb"\x1ecandle [A-Za-z0-9+/= ]*\x1e?\Z")
+_LABEL = re.compile(rb"\[\d+\] \Z")
 # A frame that was cut (its rank died while writing) must not hold back what follows for ever.
 _LONGEST_FRAME_BYTES = 60_000
 _LONGEST_TEXT_BYTES = 16_000
@@ -100,12 +102,20 @@ def _shorten(text: str, limit: int) -> str:
 class FailureReader:
     """Takes the messages out of a stream of bytes and lets everything else pass at once.
 
+    Args:
+        labelled: whether hydra puts a label before each piece that a rank writes.
+
     Attributes:
         failures: of the ranks.
         saved_steps: of the checkpoints that the training has told of.
+        states: of the ranks, as their supervisors have told of them, until somebody takes them.
+        stall: why the watchdog has ended the job; "" where it has not.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, labelled: bool = False) -> None:
+        self._labelled = labelled
+        self.states: list[dict[str, Any]] = []
+        self.stall = ""
         self.failures: list[Failure] = []
         self.saved_steps: list[int] = []
         self._held = b""
@@ -121,8 +131,11 @@ class FailureReader:
             progress bar without newlines stays live.
         """
         data = SAVED.sub(self._take_saved, _FRAME.sub(self._take, self._held + data))
+        data = MESSAGE.sub(self._take_message, data)
         unfinished = _UNFINISHED.search(data)
         start = unfinished.start() if unfinished else len(data) - _overlap(data, START)
+        if self._labelled and (label := _LABEL.search(data[:start])):
+            start = label.start()
         if len(data) - start > _LONGEST_FRAME_BYTES:
             start = len(data)
         self._held = data[start:]
@@ -138,6 +151,17 @@ class FailureReader:
             self.failures.append(Failure(**json.loads(zlib.decompress(base64.b64decode(match[1])))))
         except (ValueError, TypeError, zlib.error, binascii.Error):
             return match[0]
+        return b""
+
+    def _take_message(self, match: re.Match[bytes]) -> bytes:
+        try:
+            content = content_of(match[2])
+        except ValueError:
+            return match[0]
+        if match[1] == STALL.encode():
+            self.stall = self.stall or str(content["text"])
+        else:
+            self.states.append(content)
         return b""
 
     def _take_saved(self, match: re.Match[bytes]) -> bytes:

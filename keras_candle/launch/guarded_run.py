@@ -11,10 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from keras_candle.check.script import shown
-from keras_candle.launch.environment import ENGINE, LAUNCHER, LAUNCHER_VARIABLES, PREPARE
+from keras_candle.launch.environment import ENGINE, LAUNCHER_VARIABLES, PREPARE
 from keras_candle.launch.failure import FailureReader
 from keras_candle.launch.process import end_session
 from keras_candle.launch.scratch import copy_of_folder, led_inside
+from keras_candle.launcher_messages import LAUNCHER
 
 _FRAME = re.compile(r'File "([^"]+)", line (\d+)')
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")

@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import selectors
 import shutil
 import signal
 import subprocess
@@ -14,11 +13,20 @@ from types import FrameType
 
 from keras_candle.errors import LaunchError
 from keras_candle.launch import environment
-from keras_candle.launch.failure import FailureReader, first_cause, signal_name
-from keras_candle.launch.process import end_session, end_with_parent
+from keras_candle.launch.failure import Failure, FailureReader, first_cause, signal_name
+from keras_candle.launch.nodes import hydra_variables, root_is_here
+from keras_candle.launch.output import Output, write_all
+from keras_candle.launch.process import children_of, end_session, end_with_parent
+from keras_candle.launch.rank_states import RankStates
+from keras_candle.launch.standard_input import handed_on, named
+from keras_candle.launcher_messages import LAUNCHER
 
 _PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
-_LOOK_AGAIN_S = 1.0
+_LOOK_AGAIN_S = 0.25
+# What comes so long after the last rank's end comes from what the ranks have left running.
+_DRAINED_S = 1.0
+# mpiexec without a process on any node: what it started them with (srun, ssh) has ended.
+_NOTHING_STARTED_S = 3.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,8 +99,12 @@ def variables(job: Job, inherited: Mapping[str, str]) -> dict[str, str]:
 
     Returns:
         The whole environment.
+
+    Raises:
+        LaunchError: the job's nodes cannot be reached.
     """
-    ours = {**inherited, **job.variables, environment.LAUNCHER: "candle"}
+    ours = {**inherited, **job.variables, LAUNCHER: "candle"}
+    ours.update(hydra_variables(job.hosts, inherited))
     # Sets of strings iterate in an order that each process draws by lot. Ranks that build
     # layers or variables while they iterate over a set would build different models.
     ours.setdefault("PYTHONHASHSEED", "0")
@@ -108,8 +120,7 @@ def variables(job: Job, inherited: Mapping[str, str]) -> dict[str, str]:
 
 def write_to_stderr(data: bytes) -> None:
     """Passes bytes on as they are, past Python's buffers."""
-    while data:
-        data = data[os.write(2, data) :]
+    write_all(2, data)
 
 
 class Launcher:
@@ -126,7 +137,10 @@ class Launcher:
     def __init__(self, job: Job, show: Callable[[bytes], None] = write_to_stderr) -> None:
         self._job = job
         self._show = show
-        self._reader = FailureReader()
+        self._reader = FailureReader(labelled=job.all_output)
+        waited_s = environment.left_s({**os.environ, **job.variables}) / 2
+        self._states = RankStates(job.size, waited_s)
+        self._left = ""
         self.stopped_by = 0
 
     @property
@@ -148,31 +162,37 @@ class Launcher:
             LaunchError: there is no mpiexec, or the timeout passed.
         """
         arguments = command(self._job, find_mpiexec())
+        ours = variables(self._job, os.environ)
         us = os.getpid()
-        ours, theirs = os.pipe()
-        mpiexec = subprocess.Popen(
-            arguments,
-            stdout=stdout,
-            stderr=theirs,
-            env=variables(self._job, os.environ),
-            # A session of its own: Ctrl-C then reaches mpiexec once, from here, and not twice.
-            start_new_session=True,
-            preexec_fn=lambda: end_with_parent(us),  # noqa: PLW1509 - this process has one thread
-        )
-        os.close(theirs)
-        before = {
-            number: signal.signal(number, self._pass_on(mpiexec))
-            for number in _PASSED_ON
-            if signal.getsignal(number) is not signal.SIG_IGN
-        }
-        try:
-            self._carry(mpiexec, ours, timeout_s)
-            return self._tell(mpiexec.wait())
-        finally:
-            if mpiexec.poll() is None:
-                end_session(mpiexec)
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        with handed_on() as stdin, Output() as output:
+            root_reads = root_is_here(self._job.hosts, os.environ)
+            if root_reads:
+                ours[environment.STDIN] = named(stdin)
+            mpiexec = subprocess.Popen(
+                arguments,
+                stdin=subprocess.DEVNULL if root_reads else stdin,
+                stdout=output.stdout,
+                stderr=output.stderr,
+                pass_fds=(stdin,) if root_reads else (),
+                env=ours,
+                # A session of its own: Ctrl-C then reaches mpiexec once, from here, and not twice.
+                start_new_session=True,
+                preexec_fn=lambda: end_with_parent(us),  # noqa: PLW1509 - this process has one thread
+            )
+            output.begin(lambda data: write_all(1 if stdout is None else stdout, data), self._hear)
+            before = {
+                number: signal.signal(number, self._pass_on(mpiexec))
+                for number in _PASSED_ON
+                if signal.getsignal(number) is not signal.SIG_IGN
+            }
+            try:
+                exit_code = self._carry(mpiexec, output, timeout_s)
+                return self._tell(exit_code)
+            finally:
+                if mpiexec.poll() is None:
+                    end_session(mpiexec)
+                for number, handler in before.items():
+                    signal.signal(number, handler)
 
     def _pass_on(self, mpiexec: subprocess.Popen[bytes]) -> Callable[[int, FrameType | None], None]:
         def handle(number: int, _: FrameType | None) -> None:
@@ -181,50 +201,92 @@ class Launcher:
                 mpiexec.kill()
                 return
             self.stopped_by = number
-            # mpiexec dies of SIGHUP where SIGTERM gives the ranks time to save.
-            mpiexec.send_signal(signal.SIGTERM if number == signal.SIGHUP else number)
+            mpiexec.send_signal(_arrives_as(number))
 
         return handle
 
+    def _hear(self, data: bytes) -> None:
+        shown = self._reader.feed(data)
+        if shown:
+            self._show(shown)
+        while self._reader.states:
+            self._states.hear(self._reader.states.pop(0))
+
     def _carry(
-        self, mpiexec: subprocess.Popen[bytes], stderr: int, timeout_s: float | None
-    ) -> None:
-        deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        with open(stderr, "rb", buffering=0) as stream, selectors.DefaultSelector() as selector:
-            selector.register(stream, selectors.EVENT_READ)
-            while True:
-                left = None if deadline is None else deadline - time.monotonic()
-                if left is not None and left <= 0:
-                    end_session(mpiexec)
-                    raise LaunchError(
-                        f"{' '.join(self._job.program)} on {self._job.size} ranks did not end "
-                        f"within {timeout_s:g} s and was stopped"
-                    )
-                if not selector.select(_LOOK_AGAIN_S if left is None else min(left, _LOOK_AGAIN_S)):
-                    if mpiexec.poll() is not None:
-                        break  # something that the ranks started still holds the pipe
-                    continue
-                data = os.read(stream.fileno(), 65536)
-                if not data:
-                    break
-                self._show(self._reader.feed(data))
-        self._show(self._reader.close())
+        self, mpiexec: subprocess.Popen[bytes], output: Output, timeout_s: float | None
+    ) -> int:
+        """Until all ranks have ended. Returns mpiexec's exit code."""
+        begun_s = running_s = time.monotonic()
+        while output.carry(_LOOK_AGAIN_S):
+            now_s = time.monotonic()
+            if timeout_s is not None and now_s - begun_s > timeout_s:
+                end_session(mpiexec)
+                raise LaunchError(
+                    f"{' '.join(self._job.program)} on {self._job.size} ranks did not end "
+                    f"within {timeout_s:g} s and was stopped"
+                )
+            self._left = self._states.abandoned()
+            if self._left:
+                end_session(mpiexec)
+                break
+            is_quiet = output.quiet_s() > _DRAINED_S
+            if is_quiet and (self._states.all_gone or self._states.only_mpi_is_left):
+                mpiexec.kill()  # it waits for what the ranks have left running
+                mpiexec.wait()
+                return 0  # where a rank ended otherwise, its own message says so
+            if is_quiet and mpiexec.poll() is not None:
+                break
+            if children_of(mpiexec.pid) != []:
+                running_s = now_s
+            elif now_s - running_s > _NOTHING_STARTED_S and mpiexec.poll() is None:
+                end_session(mpiexec)
+                raise LaunchError(
+                    "mpiexec has no process left on any node: what it starts the ranks with (srun "
+                    "inside of a Slurm job, otherwise ssh) has ended, and its own message, if any, "
+                    "stands above. For N ranks on this node alone say --hosts localhost:N"
+                )
+        held = self._reader.close()
+        if held:
+            self._show(held)
+        return mpiexec.wait()
 
     def _tell(self, exit_code: int) -> int:
-        stopped_by = self.stopped_by
+        text, code = self._verdict(exit_code)
+        if text:
+            self._show(text.encode())
+        return code
+
+    def _verdict(self, exit_code: int) -> tuple[str, int]:
+        """What the user is told at the end, and the job's exit code."""
+        if self._left:
+            return f"candle: {self._left}\n", 1
         if self._reader.failures:
-            cause = first_cause(self._reader.failures)
-            by_request = cause.signal and cause.signal == stopped_by
-            text = f"candle: stopped by {signal_name(cause.signal)}\n"
-            self._show((text if by_request else cause.text()).encode())
-            return cause.code
+            return self._of_failure(first_cause(self._reader.failures))
         if exit_code < 0:
-            number = stopped_by or -exit_code
-            self._show(f"candle: stopped by {signal_name(number)}\n".encode())
-            return 128 + number
+            number = self.stopped_by or -exit_code
+            return f"candle: stopped by {signal_name(number)}\n", 128 + number
         if exit_code:
-            self._show(
+            return (
                 f"candle: mpiexec ended with code {exit_code} and no rank said why; its own "
-                "message, if any, stands above\n".encode()
+                "message, if any, stands above\n",
+                exit_code,
             )
-        return exit_code
+        return "", 0
+
+    def _of_failure(self, cause: Failure) -> tuple[str, int]:
+        if self._reader.stall:
+            return f"candle: {self._reader.stall}\n", cause.code
+        if self.stopped_by and cause.signal == _arrives_as(self.stopped_by):
+            return f"candle: stopped by {signal_name(self.stopped_by)}\n", 128 + self.stopped_by
+        if self.stopped_by == signal.SIGINT and cause.reason == "KeyboardInterrupt":
+            return f"{cause.traceback}candle: stopped by SIGINT\n", cause.code
+        left = self._states.behind(cause)
+        if left:
+            return f"{cause.text()}candle: {left}\n", 1
+        return cause.text(), cause.code
+
+
+def _arrives_as(number: int) -> int:
+    """The signal that the ranks get for one that `candle run` got."""
+    # mpiexec dies of SIGHUP where SIGTERM gives the ranks time to save.
+    return int(signal.SIGTERM if number == signal.SIGHUP else number)

@@ -41,3 +41,22 @@ def end_session(leader: subprocess.Popen[bytes]) -> None:
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(leader.pid, signal.SIGKILL)
+
+
+def children_of(pid: int) -> list[int] | None:
+    """The processes that a process has started and that it has not waited for yet.
+
+    Args:
+        pid: the process.
+
+    Returns:
+        Their numbers; None where the system does not say.
+    """
+    found: list[int] = []
+    try:
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/children") as file:
+                found += map(int, file.read().split())
+    except OSError:
+        return None
+    return found

@@ -7,13 +7,14 @@ killed: by the system for want of memory, by a crash in native code, by hand. mp
 that: it kills the other ranks at once, with the same signal, and names any of them.
 """
 
+import atexit
 import faulthandler
-import mmap
 import os
 import signal
 import socket
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Sequence
 from typing import BinaryIO
@@ -30,14 +31,14 @@ from keras_candle.launch.program import (
     speak_in_lines,
     speak_to_terminal,
 )
-from keras_candle.launcher_messages import write_through
+from keras_candle.launch.shared_memory import SharedMemory
+from keras_candle.launch.standard_input import read_nothing, take
+from keras_candle.launcher_messages import LAUNCHER, RANK, message, write_through
 
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 _STALLED = "the watchdog has ended the job; its report stands above"
 _TAIL_LINES = 30
 _TAIL_BYTES = 8000
-# One byte each of the memory that supervisor and program share.
-_STOP_ASKED, _TOLD, _END_JOB, _INDEPENDENT = range(4)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -50,6 +51,7 @@ def main(arguments: Sequence[str]) -> int:
         The rank's exit code; 128 + N when signal N killed the program.
     """
     rank = Rank()
+    take(rank.rank, os.environ)
     # A stop signal goes to every process of a rank: the program acts on it, the supervisor takes
     # note and waits. (mpiexec and srun both signal the whole group; nothing is passed on here, so
     # that no handler runs twice.)
@@ -61,6 +63,7 @@ def main(arguments: Sequence[str]) -> int:
         for number, handler in before.items():
             signal.signal(number, handler)
         return rank.run(arguments)
+    read_nothing()  # what the program leaves unread is not ours
     return rank.supervise(pid)
 
 
@@ -69,7 +72,9 @@ class Rank:
 
     def __init__(self) -> None:
         self.rank, self.size, self.local_size = environment.launcher_facts(os.environ)
-        self._flags = mmap.mmap(-1, 4)
+        self._shared = SharedMemory(self.size)
+        # Without `candle run` at the other end nobody would decode a message.
+        self._under_candle = LAUNCHER in os.environ
         self._speech = os.dup(2)
         self._captured: BinaryIO | None = None
         if self.rank > 0 and not os.environ.get(environment.ALL_OUTPUT):
@@ -77,7 +82,7 @@ class Rank:
 
     def note_stop(self, *_: object) -> None:
         """Signal handler: from now on, ranks that exit leave the others time to finish."""
-        self._flags[_STOP_ASKED] = 1
+        self._shared.stop_asked = True
 
     def run(self, arguments: Sequence[str]) -> int:
         """The child's part: the user's program, with its streams and threads in place."""
@@ -94,38 +99,78 @@ class Rank:
         os.environ.update(environment.share_of_threads(os.environ, cores, self.local_size))
         faulthandler.enable()
         launcher_messages.on_independent = self._note_independent
+        launcher_messages.observers.append(self._shared)
+        # The first of them is the last that is called: MPI_Finalize alone comes after it.
+        atexit.register(self._end_well)
+        program = os.getpid()
+        # A process that the program forks and leaves must not hold the launcher's pipe.
+        os.register_at_fork(after_in_child=lambda: os.close(self._speech))
         ending = run_program(arguments)
-        if ending.code != 0:
+        if os.getpid() != program:
+            # One that the program has forked, come to the same end: no rank.
+            sys.stderr.write(ending.traceback)
+        elif ending.code != 0:
             self._end_badly(ending)
+        else:
+            self._shared.has_ended = True
+            self._send(state="ended")
         return ending.code
 
+    def _end_well(self) -> None:
+        if self._shared.has_ended:
+            self._send(state="finalizes")
+
     def _note_independent(self, independent: bool) -> None:
-        self._flags[_INDEPENDENT] = independent
+        self._shared.independent = independent
 
     def supervise(self, pid: int) -> int:
-        """The parent's part: waits for the program, and tells the job when it ended badly."""
+        """The parent's part: waits for the program, and tells the job how it is."""
+        if self._under_candle and self.size > 1:
+            threading.Thread(target=self._tell_of_waits, daemon=True).start()
         _, status = os.waitpid(pid, 0)
         killed_by = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
         code = 128 + killed_by if killed_by else os.WEXITSTATUS(status)
-        if code != 0 and not self._flags[_TOLD]:
+        shared = self._shared
+        if code != 0 and not shared.reported:
             reason = _STALLED if code == EXIT_STALLED else ""
             self._tell(pid, Ending(code, reason), killed_by)
-            if not (
-                self._flags[_STOP_ASKED] or self._flags[_INDEPENDENT] or code == EXIT_RUN_AGAIN
-            ):
-                self._flags[_END_JOB] = 1
-        if self._flags[_END_JOB]:
+            if not (shared.stop_asked or shared.independent or code == EXIT_RUN_AGAIN):
+                shared.end_job = True
+        if code == 0 and not shared.has_ended:
+            self._send(state="ended", suddenly=True)
+            _finish_for_hydra()
+        self._send(state="gone")
+        if shared.end_job:
             _end_hydra_job(code)
         return code
+
+    def _tell_of_waits(self) -> None:
+        """Says, of a collective that takes long, when it is waited for and when no longer."""
+        after_s = environment.left_s(os.environ) / 2
+        known = 0
+        while True:
+            time.sleep(min(0.5, after_s / 4))
+            now = self._shared.collective()
+            if known and (now is None or now.number != known):
+                known = 0
+                self._send(state="goes on")
+            if now is not None and not known and time.monotonic() - now.begun_s > after_s:
+                known = now.number
+                self._send(state="waits", what=now.what, site=now.call_site, ranks=now.ranks)
+
+    def _send(self, **content: object) -> None:
+        if self._under_candle:
+            host = socket.gethostname()
+            write_through(self._speech, message(RANK, rank=self.rank, host=host, **content))
 
     def _end_badly(self, ending: Ending) -> None:
         self._tell(os.getpid(), ending)
         if ending.by_exit and not ending.asks_to_run_again:
             # The supervisor got the signal that our handler got, but may note it a little later.
             time.sleep(0.2)
-        if ending.asks_to_run_again or (ending.by_exit and self._flags[_STOP_ASKED]):
+        if ending.asks_to_run_again or (ending.by_exit and self._shared.stop_asked):
             return
-        self._flags[_END_JOB] = 1
+        self._shared.end_job = True
         abort = initialised_mpi_abort()
         if abort is not None and not _under_hydra():
             abort(ending.code)
@@ -145,11 +190,9 @@ class Rank:
             traceback=ending.traceback,
             output=self._tail(),
         )
-        # Without `candle run` at the other end nobody would decode a frame.
-        under_candle = environment.LAUNCHER in os.environ
-        told = failure.frame() if under_candle else failure.text().encode()
+        told = failure.frame() if self._under_candle else failure.text().encode()
         write_through(self._speech, told)
-        self._flags[_TOLD] = 1
+        self._shared.reported = True
 
     def _tail(self) -> str:
         if self._captured is None:
@@ -162,8 +205,19 @@ class Rank:
 def _under_hydra() -> bool:
     # PMI_FD alone is not enough: under srun it speaks another version of the protocol. And hydra
     # sets its own variable on the first node only.
-    marks = {"HYDI_CONTROL_FD", environment.LAUNCHER}
+    marks = {"HYDI_CONTROL_FD", LAUNCHER}
     return "PMI_FD" in os.environ and not marks.isdisjoint(os.environ)
+
+
+def _finish_for_hydra() -> None:
+    """What MPI_Finalize tells hydra, for a program that has ended without it, by os._exit(0).
+
+    hydra would kill the other ranks, whether they wait for this one or not.
+    """
+    if _under_hydra():
+        pipe = int(os.environ["PMI_FD"])
+        os.write(pipe, b"cmd=finalize\n")
+        os.read(pipe, 1024)
 
 
 def _end_hydra_job(code: int) -> None:

@@ -6,13 +6,15 @@ import mmap
 import os
 import struct
 import tempfile
+import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 # In the order in which a rank comes to them: a step's callbacks run before it counts as done.
 BETWEEN_STEPS, IN_STEP, IN_CALLBACKS, IN_EVALUATION, AT_EPOCH_END = range(5)
 
 _PROGRESS = struct.Struct("<QqqB")
-_COLLECTIVE = struct.Struct("<QB160s")
+_COLLECTIVE = struct.Struct("<QBB160s")
 _GRAPH = struct.Struct("<B160s")
 _COLLECTIVE_AT = 32
 _GRAPH_AT = 256
@@ -30,6 +32,7 @@ class Seen:
         place: where the rank is, one of this module's constants.
         collectives: how many the rank has begun outside of TensorFlow's graph.
         collective: the last of them.
+        in_collective: whether the rank is in it still.
         in_graph: those that each step runs inside of the graph, where nobody counts them.
     """
 
@@ -39,6 +42,7 @@ class Seen:
     place: int
     collectives: int
     collective: str
+    in_collective: bool
     in_graph: str
 
 
@@ -60,6 +64,9 @@ class Board:
         self.descriptor = descriptor
         self._memory = mmap.mmap(descriptor, _SIZE)
         self._beats = self._collectives = 0
+        self._begun: list[str] = []
+        # TensorFlow's threads come to collectives too.
+        self._lock = threading.Lock()
         self._graph: list[str] = []
 
     def beat(self, epoch: int, step: int, place: int) -> None:
@@ -67,11 +74,26 @@ class Board:
         self._beats += 1
         _PROGRESS.pack_into(self._memory, 0, self._beats, epoch, step, place)
 
-    def begin_collective(self, what: str) -> None:
+    def begin_collective(self, what: str, ranks: Sequence[int] = ()) -> None:  # noqa: ARG002
         """Show which collective the rank has begun."""
-        self._collectives += 1
+        with self._lock:
+            self._collectives += 1
+            self._begun.append(what)
+            self._show_collective(what)
+
+    def waits(self, call_site: str) -> None:
+        """Nothing is shown of that: the stacks tell it."""
+
+    def end_collective(self) -> None:
+        """Show that it has ended."""
+        with self._lock:
+            self._show_collective(self._begun.pop())
+
+    def _show_collective(self, what: str) -> None:
         text = what.encode()[:160]
-        _COLLECTIVE.pack_into(self._memory, _COLLECTIVE_AT, self._collectives, len(text), text)
+        _COLLECTIVE.pack_into(
+            self._memory, _COLLECTIVE_AT, self._collectives, bool(self._begun), len(text), text
+        )
 
     def add_to_graph(self, what: str) -> None:
         """Show a collective that each step will run."""
@@ -83,11 +105,11 @@ class Board:
     def read(self) -> Seen:
         """What stands there now."""
         beats, epoch, step, place = _PROGRESS.unpack_from(self._memory, 0)
-        collectives, length, text = _COLLECTIVE.unpack_from(self._memory, _COLLECTIVE_AT)
+        collectives, within, length, text = _COLLECTIVE.unpack_from(self._memory, _COLLECTIVE_AT)
         graph_length, graph = _GRAPH.unpack_from(self._memory, _GRAPH_AT)
         collective = text[:length].decode(errors="replace")
         in_graph = graph[:graph_length].decode(errors="replace")
-        return Seen(beats, epoch, step, place, collectives, collective, in_graph)
+        return Seen(beats, epoch, step, place, collectives, collective, bool(within), in_graph)
 
     def close(self) -> None:
         """Give the memory back."""

@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 from keras_candle.launch.failure import Failure, FailureReader, first_cause
+from keras_candle.launcher_messages import RANK, STALL, message
 
 ONE = Failure(1, 2, "node-b", 4711, 100.0, 1, "ValueError: x", 0, "Traceback ...\n", "tail\n")
 
@@ -28,6 +29,20 @@ def test_bytes_without_a_report_pass_at_once():
 
 def test_a_label_goes_with_its_report():
     assert FailureReader().feed(b"[12] " + ONE.frame() + b"[12] more") == b"[12] more"
+
+
+def test_a_label_that_comes_before_its_report_waits_for_it():
+    reader = FailureReader(labelled=True)
+    pieces = [b"[0] begun\n[1] ", ONE.frame(), b"[12] ", b"more"]
+    assert [reader.feed(each) for each in pieces] == [b"[0] begun\n", b"", b"", b"[12] more"]
+
+
+def test_what_supervisors_and_the_watchdog_say_is_taken_out():
+    reader = FailureReader()
+    said = message(RANK, rank=1, state="ended") + b"50%" + message(STALL, text="rank 1 ...")
+    assert reader.feed(b"a" + said + b"b") == b"a50%b"
+    assert reader.states == [{"rank": 1, "state": "ended"}]
+    assert reader.stall == "rank 1 ..."
 
 
 @pytest.mark.parametrize("broken", [b"\x1ecandle AAAA\x1e\n", b"\x1ecandle " + b"A" * 70_000])

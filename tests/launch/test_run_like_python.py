@@ -87,15 +87,46 @@ def test_ranks_hear_of_the_engine(candle, script):
     assert candle("run", "-np", "1", program).stdout == "None\n"
 
 
-def test_root_reads_standard_input(script, tmp_path):
-    command = [sys.executable, "-m", "keras_candle.launch.cli", "run", "-np", "2"]
-    program = script("print(sys.stdin.read().upper() if rank == 0 else '')\n")
-    done = subprocess.run(
-        [*command, program],
-        cwd=tmp_path,
-        input=b"told",
-        capture_output=True,
-        timeout=30,
-        check=True,
+READS = "print(rank, len(sys.stdin.buffer.read()), flush=True)\n"
+
+
+def run_with(stdin, tmp_path, *arguments):
+    command = [sys.executable, "-m", "keras_candle.launch.cli", "run", *arguments]
+    return subprocess.run(
+        command, cwd=tmp_path, stdin=stdin, capture_output=True, text=True, timeout=30, check=False
     )
-    assert done.stdout == b"TOLD\n"
+
+
+@pytest.mark.parametrize("hosts", [(), ("--hosts", "127.0.0.1:1,localhost:1")])
+@pytest.mark.parametrize("size", [0, 4, 5_000_000])
+def test_root_reads_standard_input_and_the_other_ranks_see_its_end(script, tmp_path, size, hosts):
+    (tmp_path / "input").write_bytes(b"x" * size)
+    with subprocess.Popen(["cat", "input"], cwd=tmp_path, stdout=subprocess.PIPE) as cat:
+        done = run_with(cat.stdout, tmp_path, "-np", "2", "--all-output", *hosts, script(READS))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert sorted(done.stdout.splitlines()) == [f"[0] 0 {size}", "[1] 1 0"]
+
+
+@pytest.mark.parametrize("body", ["time.sleep(0.5)\n", "sys.stdin.read(3)\n"])
+def test_standard_input_that_nobody_reads_ends_nothing(script, tmp_path, body):
+    (tmp_path / "input").write_bytes(b"x" * 5_000_000)
+    with subprocess.Popen(["cat", "input"], cwd=tmp_path, stdout=subprocess.PIPE) as cat:
+        done = run_with(cat.stdout, tmp_path, "-np", "2", script(body + "print('end')\n"))
+        cat.stdout.close()
+    assert (done.returncode, done.stdout, done.stderr) == (0, "end\n", "")
+
+
+def test_what_root_leaves_of_a_file_the_next_command_reads(script, tmp_path):
+    (tmp_path / "input").write_text("first\nsecond\n")
+    with (tmp_path / "input").open() as file:
+        done = run_with(file, tmp_path, "-np", "2", script("print(os.read(0, 6))\n"))
+        rest = subprocess.run(["cat"], stdin=file, capture_output=True, check=True).stdout
+    assert (done.stdout, rest) == ("b'first\\n'\n", b"second\n")
+
+
+def test_standard_input_that_is_closed(script, tmp_path):
+    command = f"exec {sys.executable} -m keras_candle.launch.cli run -np 2 {script(READS)} <&-"
+    done = subprocess.run(
+        ["sh", "-c", command], cwd=tmp_path, capture_output=True, timeout=30, check=True
+    )
+    assert (done.stdout, done.stderr) == (b"0 0\n", b"")

@@ -116,6 +116,12 @@ def test_a_live_bar_stays_live_at_a_terminal(script, tmp_path):
     assert (code, seen.strip()) == (0, b"True True True")
 
 
+def test_a_terminal_is_roots_to_read(script, tmp_path):
+    body = "if rank == 0: print('got', input('press '), sys.stdin.isatty())\n"
+    code, seen = in_terminal([*CANDLE, "run", "-np", "2", script(body)], tmp_path, keys=b"a word\n")
+    assert (code, b"got a word True" in seen) == (0, True)
+
+
 def test_no_terminal_no_live_bar(candle, script):
     body = f"print(sys.stdout.isatty(), os.environ[{TERMINALS!r}] == '')\n"
     assert candle("run", "-np", "2", script(body)).stdout == "False True\n"
@@ -131,6 +137,23 @@ def test_control_c_reaches_every_rank_once(script, tmp_path):
     assert {path.name for path in tmp_path.glob("heard*")} == {"heard0-1", "heard1-1"}
 
 
+def test_control_c_while_root_reads_the_terminal(script, tmp_path):
+    body = "if rank == 0:\n    print('press', flush=True)\n    input()\nelse: time.sleep(60)\n"
+    code, seen = in_terminal([*CANDLE, "run", "-np", "2", script(body)], tmp_path, keys=b"\x03")
+    assert code == 130
+    assert seen.strip().endswith(b"candle: stopped by SIGINT")
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
+def test_a_signal_that_ends_the_job_is_the_cause_and_no_rank(script, tmp_path, number):
+    job = start(tmp_path, "-np", "2", script("open(f'up{rank}', 'w').close()\ntime.sleep(60)\n"))
+    wait_for(tmp_path / "up0", tmp_path / "up1")
+    job.send_signal(number)
+    _, stderr = job.communicate(timeout=60)
+    assert job.returncode == 128 + number
+    assert stderr.decode() == f"candle: stopped by {number.name}\n"
+
+
 def test_signal_numbers_are_the_shells(script, tmp_path):
     job = start(tmp_path, "-np", "2", script("open(f'up{rank}', 'w').close()\ntime.sleep(60)\n"))
     wait_for(tmp_path / "up0", tmp_path / "up1")
@@ -138,3 +161,4 @@ def test_signal_numbers_are_the_shells(script, tmp_path):
     _, stderr = job.communicate(timeout=60)
     assert job.returncode == 130
     assert b"KeyboardInterrupt" in stderr
+    assert stderr.splitlines()[-1] == b"candle: stopped by SIGINT"

@@ -1,0 +1,79 @@
+"""How hydra's mpiexec reaches the nodes of a job, and whether root runs on this one."""
+
+import os
+import shutil
+import socket
+from collections.abc import Mapping
+
+from keras_candle.errors import LaunchError
+
+_CHOSEN = ("HYDRA_LAUNCHER", "HYDRA_BOOTSTRAP")
+_SLURM = ("SLURM_JOB_ID", "SLURM_JOBID", "SLURM_JOB_NODELIST", "SLURM_NODELIST")
+_NODE_COUNTS = ("SLURM_JOB_NUM_NODES", "SLURM_NNODES")
+
+
+def is_on_this_node(hosts: str | None, environment: Mapping[str, str]) -> bool:
+    """Whether all ranks run here.
+
+    Args:
+        hosts: "a:4,b:4", or None.
+        environment: the launcher's variables.
+    """
+    if hosts is not None:
+        return all(_is_here(each) for each in hosts.split(","))
+    if not _in_slurm(environment):
+        return True
+    # A shell that salloc has started runs on the login node, and Slurm sets no node's name there.
+    alone = {environment.get(name) for name in _NODE_COUNTS} & {"1"}
+    here = {environment.get(name) for name in _SLURM} & {socket.gethostname(), _short_name()}
+    return bool(alone) and ("SLURMD_NODENAME" in environment or bool(here))
+
+
+def root_is_here(hosts: str | None, environment: Mapping[str, str]) -> bool:
+    """Whether rank 0 runs on this node, as far as one can know it.
+
+    Args:
+        hosts: "a:4,b:4", or None.
+        environment: the launcher's variables.
+    """
+    if hosts is not None:
+        return _is_here(hosts.split(",")[0])
+    return is_on_this_node(hosts, environment)
+
+
+def hydra_variables(hosts: str | None, environment: Mapping[str, str]) -> dict[str, str]:
+    """What lets mpiexec start the ranks of this node by itself, and those of others by srun.
+
+    Args:
+        hosts: "a:4,b:4", or None.
+        environment: the launcher's variables; what the user chose there stays.
+
+    Raises:
+        LaunchError: the nodes are Slurm's, and there is no srun.
+    """
+    if not _in_slurm(environment) or any(name in environment for name in _CHOSEN):
+        return {}
+    if is_on_this_node(hosts, environment):
+        # In a container of a job there is no srun, or one that does not reach Slurm: hydra would
+        # wait for ever.
+        return {"HYDRA_LAUNCHER": "fork", "HYDRA_RMK": "user"}
+    if shutil.which("srun", path=environment.get("PATH", os.defpath)) is None:
+        raise LaunchError(
+            "Slurm's variables name other nodes than this one, which mpiexec reaches by srun, but "
+            "there is no srun on PATH (in a container there often is none). Say --hosts "
+            "localhost:N for N ranks on this node, or set HYDRA_LAUNCHER=ssh"
+        )
+    return {}
+
+
+def _in_slurm(environment: Mapping[str, str]) -> bool:
+    return any(name in environment for name in _SLURM)
+
+
+def _is_here(entry: str) -> bool:
+    name = entry.partition(":")[0]
+    return name in ("localhost", socket.gethostname(), _short_name()) or name.startswith("127.")
+
+
+def _short_name() -> str:
+    return socket.gethostname().partition(".")[0]

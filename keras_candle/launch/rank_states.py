@@ -1,0 +1,111 @@
+"""Which ranks have left a job, and which wait for one that has."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from keras_candle.launch.failure import Failure
+
+# What Horovod says on a rank whose partner has ended in the middle of a step.
+_LOST_PARTNER = ("Horovod has been shut down", "Connection closed by peer", "Connection reset")
+_HOROVOD = "Horovod"
+
+
+@dataclasses.dataclass(frozen=True)
+class _Ended:
+    host: str
+    at_s: float
+
+
+@dataclasses.dataclass(frozen=True)
+class _Waiting:
+    what: str
+    site: str
+    ranks: tuple[int, ...]
+    since_s: float
+
+
+class RankStates:
+    """What the supervisors of a job's ranks have told.
+
+    Args:
+        size: ranks of the job.
+        waited_s: so long a rank may wait for one that has left, from when both are known.
+        clock: seconds that pass.
+    """
+
+    def __init__(
+        self, size: int, waited_s: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._size, self._waited_s, self._clock = size, waited_s, clock
+        self._ended: dict[int, _Ended] = {}
+        self._waiting: dict[int, _Waiting] = {}
+        self._gone: set[int] = set()
+        self._finalizing: set[int] = set()
+        self._someone_left_mpi = False
+        self._heard_s = self._clock()
+
+    @property
+    def all_gone(self) -> bool:
+        """Whether the program of each rank has ended, and its supervisor is about to."""
+        return len(self._gone) == self._size
+
+    @property
+    def only_mpi_is_left(self) -> bool:
+        """Whether all have ended their part, and MPI_Finalize waits for one that left by _exit."""
+        all_ended = len(self._gone | self._finalizing) == self._size
+        lasts = self._clock() - self._heard_s >= self._waited_s
+        return all_ended and self._someone_left_mpi and lasts
+
+    def hear(self, state: Mapping[str, Any]) -> None:
+        """Take note of a message.
+
+        Args:
+            state: its content, of the kind `keras_candle.launcher_messages.RANK`.
+        """
+        rank, kind, now_s = int(state["rank"]), state["state"], self._clock()
+        self._heard_s = now_s
+        if kind == "ended":
+            self._ended[rank] = _Ended(state["host"], now_s)
+            self._someone_left_mpi |= bool(state.get("suddenly"))
+        elif kind == "finalizes":
+            self._finalizing.add(rank)
+        elif kind == "gone":
+            self._gone.add(rank)
+        elif kind == "waits":
+            ranks = tuple(state["ranks"]) or tuple(range(self._size))
+            self._waiting[rank] = _Waiting(state["what"], state["site"], ranks, now_s)
+        if kind in ("goes on", "gone", "ended"):
+            self._waiting.pop(rank, None)
+
+    def abandoned(self) -> str:
+        """Which rank has left another that waits for it, in a sentence; "" where none has."""
+        now_s = self._clock()
+        for rank, waiting in sorted(self._waiting.items()):
+            for left in waiting.ranks:
+                ended = self._ended.get(left)
+                if ended and now_s - max(ended.at_s, waiting.since_s) >= self._waited_s:
+                    at = f", at {waiting.site}" if waiting.site else ""
+                    return self._left(left, ended, f"waits for it: {waiting.what}{at}", rank)
+        return ""
+
+    def behind(self, failure: Failure) -> str:
+        """Which rank's leaving was the cause of another's failure; "" where none was.
+
+        Args:
+            failure: of a rank.
+        """
+        text = failure.reason + failure.traceback + failure.output
+        if not self._ended or _HOROVOD not in text:
+            return ""
+        if not any(each in text for each in _LOST_PARTNER):
+            return ""
+        left, ended = min(self._ended.items(), key=lambda each: each[1].at_s)
+        return self._left(left, ended, "was in a training step", failure.rank)
+
+    def _left(self, left: int, ended: _Ended, why: str, rank: int) -> str:
+        return (
+            f"rank {left} (of {self._size}, host {ended.host}) has left the job: its program ended "
+            f"with code 0 while rank {rank} {why}. All ranks must take part in every collective"
+        )
