@@ -9,6 +9,7 @@ import functools
 import inspect
 import random
 import sys
+import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import PosixPath
@@ -106,6 +107,37 @@ def set_state(generator: Any, state: dict[str, Any]) -> None:
         raise ValueError(f"Got the state of a {state['kind']} for a {kind}, expected its own kind.")
     _, set_ = _access_to(generator)
     set_(generator, state["state"])
+
+
+def fold_in(generator: Any, number: int) -> None:
+    """Continue with other draws for each number, from a seed made of the number and the state.
+
+    Args:
+        generator: one that `find_generators` found.
+        number: at least 0, such as a rank.
+
+    Example:
+        >>> one, other = np.random.default_rng(1), np.random.default_rng(1)
+        >>> fold_in(other, 1)
+        >>> one.random() == other.random()
+        False
+    """
+    with np.printoptions(threshold=sys.maxsize):
+        seed = zlib.crc32(f"{number} {get_state(generator)}".encode())
+    if isinstance(generator, random.Random):
+        generator.seed(seed)
+    elif isinstance(generator, np.random.RandomState):
+        bits = getattr(np.random, generator.get_state(legacy=False)["bit_generator"])
+        generator.set_state(np.random.RandomState(bits(seed)).get_state(legacy=False))
+    elif isinstance(generator, np.random.Generator | np.random.BitGenerator):
+        bits = getattr(generator, "bit_generator", generator)
+        bits.state = type(bits)(seed).state
+    elif hasattr(generator, "manual_seed"):
+        generator.manual_seed(seed)
+    else:
+        state = _variable_value(generator)
+        state.flat[0] ^= seed
+        _set_variable_value(generator, state)
 
 
 _Access = tuple[Callable[[Any], Any], Callable[[Any, Any], None]]

@@ -5,8 +5,12 @@ A seed that the script sets wins, before or after its imports.
 
 from __future__ import annotations
 
+import importlib
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
+from typing import Any
 
 from keras_candle.when_imported import when_imported
 
@@ -26,9 +30,23 @@ def seed_alike(seed: int) -> None:
 def _seed_numpy(numpy: ModuleType, seed: int) -> None:
     numpy.random.seed(seed)
     # Where default_rng(), RandomState() and the like take their seed when they are given none.
-    source = numpy.random.bit_generator
-    if hasattr(source, "randbits"):
-        source.randbits = random.Random(seed).getrandbits  # noqa: S311 - not for secrets
+    numpy.random.bit_generator.randbits = random.Random(seed).getrandbits  # noqa: S311 - no secret
+
+
+@contextmanager
+def unseeded_by(seed: str) -> Iterator[None]:
+    """Let NumPy's default_rng() and the like draw their seed from another one meanwhile.
+
+    Args:
+        seed: any text.
+    """
+    source: Any = importlib.import_module("numpy.random.bit_generator")
+    before = source.randbits
+    source.randbits = random.Random(seed).getrandbits  # noqa: S311 - no secret
+    try:
+        yield
+    finally:
+        source.randbits = before
 
 
 def _seed_keras(keras: ModuleType, seed: int) -> None:

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from keras_candle.checkpoints.plain import is_plain
-from keras_candle.random_generators import find_generators, get_state, set_state
+from keras_candle.random_generators import find_generators, fold_in, get_state, set_state
 
 in_this_file = np.random.default_rng(11)
 
@@ -92,6 +92,19 @@ def test_a_generator_continues_from_a_state(path):
     assert [draw(generator) for _ in range(5)] == expected
     set_state(in_another_process, state)
     assert [draw(in_another_process) for _ in range(5)] == expected
+
+
+@pytest.mark.parametrize("path", sorted(find_generators(Data())))
+def test_each_number_gives_a_stream_of_its_own_that_can_be_drawn_again(path):
+    def drawn(number):
+        generator = find_generators(Data())[path]
+        set_state(generator, state)
+        fold_in(generator, number)
+        return [draw(generator) for _ in range(3)]
+
+    state = get_state(find_generators(Data())[path])
+    assert drawn(1) == drawn(1)
+    assert drawn(1) != drawn(2)
 
 
 @pytest.mark.parametrize("before", [0, 1, 3])

@@ -72,7 +72,8 @@ def make_feed(source: Source, options: Options, engine: Engine) -> Feed:
     """
     if isinstance(source.x, DataAdapter):
         return _feed(source.x, source.steps, source, options, engine)
-    randomness = SharedRandomness(engine)
+    is_pydataset = isinstance(source.x, keras.utils.PyDataset)
+    randomness = SharedRandomness(engine, source.x if is_pydataset else None)
     by_user = source.is_one_ranks(options)
     what = "the number of batches" if by_user else "the data they were given"
     together(lambda: source.describe(options, engine.size, randomness), engine, what)

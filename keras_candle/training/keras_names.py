@@ -102,6 +102,7 @@ PRIVATE_NAMES = (
         PrivateName(f"{_DATASETS}.{module}", name, "checksums of tf.data")
         for module, name in _OF_TENSORS
     ),
+    PrivateName("numpy.random.bit_generator", "randbits", "default_rng() alike on all ranks"),
     PrivateName(_SEEDS, "global_seed_generator", "resuming what is drawn outside of layers"),
     PrivateName(_GLOBALS, "get_global_attribute", "resuming what is drawn outside of layers"),
     PrivateName(

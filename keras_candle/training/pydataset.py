@@ -12,6 +12,7 @@ import keras
 
 from keras_candle.engine.base import Engine
 from keras_candle.training.deal import Deal
+from keras_candle.training.epoch_hooks import EpochHooks, LoadingGate
 from keras_candle.training.keras_names import DataAdapter, PyDatasetAdapter
 from keras_candle.training.position import Passes, Position
 from keras_candle.training.randomness import SharedRandomness
@@ -23,7 +24,8 @@ class PyDatasetShard(DataAdapter):  # type: ignore[misc]
     """A rank's batches of a PyDataset that every rank has as a whole.
 
     Workers, multiprocessing and the PyDataset's own `on_epoch_begin` and `on_epoch_end` are
-    Keras's; what those draw at random is the same on all ranks.
+    Keras's; what those draw at random is the same on all ranks. What is drawn while a batch is
+    loaded is a rank's own where the ranks load different batches.
 
     Args:
         source: a source whose x is the user's PyDataset.
@@ -47,8 +49,11 @@ class PyDatasetShard(DataAdapter):  # type: ignore[misc]
         self._start = source.start or Position()
         self._taken = self.deal.whole_epochs(self._start.taken)
         self.randomness = randomness
+        self._hooks = EpochHooks(source.x, randomness, engine)
         with self.randomness:
             whole = PyDatasetAdapter(source.x, class_weight=self._class_weight).get_tf_dataset()
+        if source.for_training and not self._divided:
+            self.randomness.draw_apart()
         self._spec = whole.element_spec
         rows = keras.tree.flatten(self._spec)[0].shape[0]
         self._batch_size = shared_part(rows, engine.size) if self._divided else rows
@@ -94,9 +99,11 @@ class PyDatasetShard(DataAdapter):  # type: ignore[misc]
                 self.randomness.shuffle(order)
             order = order[taken:]
         deal = self._deal_after(taken)
+        if total is not None and deal.batches is not None:  # the length may have changed
+            deal = replace(deal, batches=min(deal.batches, len(order)))
         rounds = deal.rounds()
         numbers = itertools.count() if rounds is None else range(rounds)
-        part = _Part(self.source, deal, order)
+        part = _Part(self.source, deal, order, self._hooks.gate)
         adapter = PyDatasetAdapter(part, class_weight=self._class_weight)
         try:
             for number, batch in zip(numbers, adapter._get_iterator(), strict=False):
@@ -121,21 +128,19 @@ class PyDatasetShard(DataAdapter):  # type: ignore[misc]
 
     def on_epoch_begin(self) -> None:
         """Keras's hook."""
-        with self.randomness:
-            self.source.on_epoch_begin()
+        self._hooks.call("on_epoch_begin")
 
     def on_epoch_end(self) -> None:
         """Keras's hook; a PyDataset often draws its next order here."""
-        with self.randomness:
-            self.source.on_epoch_end()
+        self._hooks.call("on_epoch_end")
 
 
 class _Part(keras.utils.PyDataset):  # type: ignore[misc]
     """A rank's batches as a PyDataset, for Keras's workers to load."""
 
-    def __init__(self, source: Any, deal: Deal, order: Sequence[int]) -> None:
+    def __init__(self, source: Any, deal: Deal, order: Sequence[int], gate: LoadingGate) -> None:
         super().__init__(source.workers, source.use_multiprocessing, source.max_queue_size)
-        self._source, self._deal, self._order = source, deal, order
+        self._source, self._deal, self._order, self._gate = source, deal, order, gate
 
     @property
     def num_batches(self) -> int | None:
@@ -143,4 +148,5 @@ class _Part(keras.utils.PyDataset):  # type: ignore[misc]
 
     def __getitem__(self, number: int) -> Any:
         index, _ = self._deal.at(number)
-        return self._source[self._order[index]]
+        with self._gate.loading():
+            return self._source[self._order[index]]

@@ -4,38 +4,109 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from keras_candle.engine.base import Engine
+from keras_candle.random_generators import find_generators, fold_in, get_state, set_state
+from keras_candle.seeding import unseeded_by
 
 
 class SharedRandomness:
-    """Python's, NumPy's and torch's global generators, the same on all ranks while entered.
+    """Generators of random numbers that are the same on all ranks while entered.
 
-    They go on from the root's state, so what is drawn here is what one rank would draw. What a
-    rank draws outside of this is its own, and of no consequence here.
+    These are Python's, NumPy's and torch's global ones, which continue from the root's state, so
+    that what is drawn here is what one rank would draw; those that the data have of their own,
+    which continue from where the root is with its own batches; and those that are made here without
+    a seed. What a rank draws outside of this is its own, and of no consequence here.
+
+    Every rank must make it, enter it and leave it.
 
     Args:
         engine: connects the ranks.
+        source: the user's data, of which the generators are kept alike; None for data that have
+            none.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, source: Any = None) -> None:
+        self._engine, self._source = engine, source
+        self._apart, self._apart_globally, self._entered = False, (False, False), 0
         self._state: Any = engine.broadcast(_state())
+        self._seed = engine.broadcast(int(np.random.SeedSequence().generate_state(1)[0]))
+        self._take_roots()
 
     def __enter__(self) -> None:
         self._outside = _state()
+        self._own_outside = self._own() if self._apart else {}
+        self._before = self._state
         _set(self._state)
+        self._take_roots()
+        self._entered += 1
+        self._unseeded = unseeded_by(f"{self._seed} {self._entered}")
+        self._unseeded.__enter__()
 
     def __exit__(self, *_: object) -> None:
+        self._unseeded.__exit__(None, None, None)
         self._state = _state()
         _set(self._outside)
+        self._set_own(self._own_outside)
+
+    def draw_apart(self) -> None:
+        """Let each rank draw otherwise where what the data draw from is not entered.
+
+        For ranks that load different batches: or all would, from one seed, choose the same rows
+        or augment them in the same way. To be called after batches were loaded while this was
+        entered; those of the global generators that they drew from are the ranks' own from here on.
+        """
+        python, numpy, _ = self._before
+        drawn = (python != self._state[0], repr(numpy) != repr(self._state[1]))
+        self._apart_globally = self._engine.broadcast(drawn)
+        self._apart = not self._engine.is_root
+        if not self._apart:
+            return
+        for each in find_generators(self._source).values():
+            fold_in(each, self._engine.rank)
+        python, numpy = self._apart_globally
+        if python:
+            own = random.Random()  # noqa: S311 - no secret
+            own.setstate(random.getstate())
+            fold_in(own, self._engine.rank)
+            random.setstate(own.getstate())
+        if numpy:
+            legacy = np.random.RandomState()
+            legacy.set_state(np.random.get_state())
+            fold_in(legacy, self._engine.rank)
+            np.random.set_state(legacy.get_state())
+
+    def draw_together(self) -> None:
+        """Let all ranks draw from the root's global generators again, when nothing is loaded."""
+        if any(self._apart_globally):
+            python, numpy, _ = self._engine.broadcast(_state())
+            random.setstate(python)
+            np.random.set_state(numpy)
+
+    def _own(self) -> dict[str, Any]:
+        if self._source is None:
+            return {}
+        return {path: get_state(each) for path, each in find_generators(self._source).items()}
+
+    def _set_own(self, states: Mapping[str, Any]) -> None:
+        """Generators that only one of the two has are left alone."""
+        if not states:
+            return
+        for path, generator in find_generators(self._source).items():
+            if path in states and get_state(generator)["kind"] == states[path]["kind"]:
+                set_state(generator, states[path])
+
+    def _take_roots(self) -> None:
+        if self._source is not None:
+            self._set_own(self._engine.broadcast(self._own()))
 
     def state(self) -> tuple[Any, ...]:
-        """The state, as plain values."""
+        """The state of the global generators, as plain values."""
         return tuple(self._state)
 
     def go_on(self, state: tuple[Any, ...]) -> None:
@@ -44,11 +115,14 @@ class SharedRandomness:
 
     @contextmanager
     def tried(self) -> Iterator[None]:
-        """The same, but what is drawn here will be drawn again."""
-        before = self._state
-        with self:
+        """The same without a collective, but what is drawn here will be drawn again."""
+        before, own, outside = self._state, self._own(), _state()
+        _set(before)
+        try:
             yield
-        self._state = before
+        finally:
+            _set(outside)
+            self._set_own(own)
 
     @contextmanager
     def of_torch(self) -> Iterator[None]:

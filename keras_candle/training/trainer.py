@@ -30,6 +30,7 @@ from keras_candle.training.learning_rate import effective_learning_rate
 from keras_candle.training.metrics import global_result
 from keras_candle.training.options import Options
 from keras_candle.training.prediction import predict_together
+from keras_candle.training.pydataset import PyDatasetShard
 from keras_candle.training.refusals import check_environment, check_trainable
 from keras_candle.training.replica import Replica
 from keras_candle.training.source import Source
@@ -210,7 +211,10 @@ class Trainer:
             if durable:
                 durable.arrange(given, self.stop)
             with self._own_validation_data(validation, held_out):
-                return plain(**given)
+                history = plain(**given)
+            if isinstance(feed.adapter, PyDatasetShard):
+                feed.adapter.randomness.draw_together()
+            return history
 
     @contextmanager
     def _own_validation_data(self, validation: Feed | None, held_out: Any) -> Iterator[None]:

@@ -51,11 +51,11 @@ def pydataset_epochs(rows, batch_size, epochs, **options):
     return seen_in_epochs(source, rows, epochs=epochs)
 
 
-def seen_in_epochs(source, rows, **fit):
+def seen_in_epochs(source, rows, batch="replica", **fit):
     keep = replica.reduce_state
     replica.reduce_state = lambda *_: []
     try:
-        model = candle.scale(witnesses(rows), guard=False)
+        model = candle.scale(witnesses(rows), batch=batch, guard=False)
         steps = Steps()
         model.fit(source, verbose=0, callbacks=[steps], **fit)
     finally:
