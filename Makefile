@@ -14,7 +14,7 @@ ONE_THREAD := OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1
 # What a target prints stays together, where make can do that.
 IN_ONE_PIECE := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 
-.PHONY: env demo test test-jobs test-ranks test-docstrings lint oldest nightly nightly-tests clean
+.PHONY: env demo test test-jobs test-ranks test-docstrings lint oldest nightly nightly-tests mutants clean
 
 env: $(VENV)/.locked
 	@if [ -n "$(HAS_COMPILER)" ]; then \
@@ -93,6 +93,11 @@ nightly-tests:
 	$(ONE_THREAD) COLUMNS=240 $(NIGHTLY)/bin/python -m pytest -q --tb=no -o addopts=-ra \
 		--continue-on-collection-errors tests/training/test_keras_names.py \
 		tests/training/test_identity.py || true
+
+# Faults put into a copy of the package, and whether the tests notice them: half an hour, by hand.
+# ONLY="lease walltime" takes those whose description or file has one of the words.
+mutants: env
+	$(ONE_THREAD) $(BIN)/python -m tests.mutants $(ONLY)
 
 clean:
 	rm -rf $(VENV) $(OLDEST) $(NIGHTLY)

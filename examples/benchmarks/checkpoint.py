@@ -7,8 +7,9 @@ with none. Printed are medians over all checkpoints:
 
 block     from the end of an epoch's last step to the next epoch's beginning, less that of the
           training without checkpoints
-stall     what a checkpoint adds to the training's time until the end of the next epoch's last step:
-          the block, and how much slower what comes after it is
+stall     what a checkpoint adds to the training's time: the block, and by how much the steps that
+          are taken while it is written behind are slower than the others of their epoch. Who does
+          not write behind, or does not say when, has the block alone
 durable   from the beginning of the checkpoint until it is on the disk (ours: as the journal says;
           beside it a plain write and fsync of as many bytes, measured between the trainings)
 bytes     of the checkpoint's folder, for each byte of the model's and the optimizer's variables
@@ -20,12 +21,13 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import itertools
 import os
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import keras
@@ -39,28 +41,66 @@ EPOCHS = 4
 BATCH = 32
 
 
+Interval = tuple[float, float]
+
+
 class Times(keras.callbacks.Callback):
-    """Notes when epochs begin and end; the first in the list, so that it sees no other callback."""
+    """Notes when epochs begin and steps end, in seconds since 1970, as a run's journal does.
+
+    It is the first in the list, so that it sees no other callback.
+
+    Attributes:
+        steps: of each epoch, when each step began and ended.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self.begins: list[float] = []
-        self.ends: list[float] = []
+        self.steps: list[list[Interval]] = []
+        self._now_s = 0.0
 
     def on_epoch_begin(self, epoch: int, logs: object = None) -> None:  # noqa: ARG002
-        self.begins.append(time.perf_counter())
+        self.steps.append([])
+        self._now_s = time.time()
 
     def on_train_batch_end(self, batch: int, logs: object = None) -> None:  # noqa: ARG002
-        if batch == self.params["steps"] - 1:
-            self.ends.append(time.perf_counter())
+        began_s, self._now_s = self._now_s, time.time()
+        self.steps[-1].append((began_s, self._now_s))
 
     def blocks(self) -> list[float]:
         """Between one epoch's last step and the next epoch."""
-        return [begin - end for end, begin in zip(self.ends, self.begins[1:], strict=False)]
+        return [after[0][0] - before[-1][1] for before, after in itertools.pairwise(self.steps)]
 
-    def rounds(self) -> list[float]:
-        """From one epoch's last step to the next one's."""
-        return [after - before for before, after in zip(self.ends, self.ends[1:], strict=False)]
+
+def usual_excesses(epochs: Sequence[Sequence[Interval]]) -> list[float]:
+    """By how much each of an epoch's steps is slower than the median one where nothing is written.
+
+    Args:
+        epochs: their steps, which are equally many.
+    """
+    lasted = [[end - begin for begin, end in steps] for steps in epochs]
+    excesses = [[each - statistics.median(steps) for each in steps] for steps in lasted]
+    return [statistics.median(each) for each in zip(*excesses, strict=True)]
+
+
+def slowed_by(steps: Sequence[Interval], write: Interval, usual: Sequence[float]) -> float | None:
+    """By how much steps that overlap a write are slower, all together, than those that do not.
+
+    Args:
+        steps: of the epoch in which it was written.
+        write: from when to when.
+        usual: what `usual_excesses` returned: an epoch's first step takes longer in any case.
+
+    Returns:
+        Seconds; None where no step is left to compare with.
+    """
+    lasted = [end - begin for begin, end in steps]
+    overlaps = [begin < write[1] and end > write[0] for begin, end in steps]
+    others = [each for each, overlap in zip(lasted, overlaps, strict=True) if not overlap]
+    if not others:
+        return None
+    plain = statistics.median(others)
+    each_one = zip(lasted, usual, overlaps, strict=True)
+    return sum(each - plain - excess for each, excess, overlap in each_one if overlap)
 
 
 def make_model(millions: int) -> keras.Model:
@@ -135,7 +175,8 @@ class Comparison:
             for each in [*self._model.variables, *self._model.optimizer.variables[2:]]
         )
         self.blocks: dict[str, list[float]] = {name: [] for name in ways()}
-        self.rounds: dict[str, list[float]] = {name: [] for name in ways()}
+        self._usual: list[list[Interval]] = []
+        self._written: list[tuple[list[Interval], Interval]] = []
         self.durable: list[float] = []
         self.raw: list[float] = []
         self.bytes = 0
@@ -152,25 +193,35 @@ class Comparison:
                 )
                 if count:
                     self.blocks[name] += times.blocks()
-                    self.rounds[name] += times.rounds()
+                    if way is plain:
+                        self._usual += times.steps[1:]
                     if way is ours:
-                        self._look_at_ours(Path(folder) / "run")
+                        self._look_at_ours(Path(folder) / "run", times)
             os.sync()
 
-    def _look_at_ours(self, run: Path) -> None:
-        notes = RunDirectory(run).notes()
+    def _look_at_ours(self, run: Path, times: Times) -> None:
+        notes = [each for each in RunDirectory(run).notes() if each["event"] == "checkpoint"]
         # The last one is written while nothing trains.
-        self.durable += [each["seconds"] for each in notes if each["event"] == "checkpoint"][:-1]
+        for note, steps in zip(notes[:-1], times.steps[1:], strict=True):
+            self.durable.append(note["seconds"])
+            write = note["time_s"] - note["seconds"], note["time_s"]
+            self._written.append((steps, write))
         self.bytes = size_of(run / "checkpoints" / os.readlink(run / "checkpoints" / "last"))
         self.raw += [raw_write(self._folder, self.bytes) for _ in range(EPOCHS)]
 
     def report(self, size: str) -> None:
         """Print the figures of a size."""
         median = statistics.median
-        block, stall = {}, {}
-        for name in self.blocks:
-            block[name] = median(self.blocks[name]) - median(self.blocks["none"])
-            stall[name] = median(self.rounds[name]) - median(self.rounds["none"])
+        block = {
+            name: median(blocks) - median(self.blocks["none"])
+            for name, blocks in self.blocks.items()
+        }
+        usual = usual_excesses(self._usual)
+        found = [slowed_by(steps, write, usual) for steps, write in self._written]
+        slowed = [each for each in found if each is not None]
+        if len(slowed) < len(found) / 2:
+            raise SystemExit("Most writes last for a whole epoch: give it more steps.")
+        stall = {**block, "CandleCallback": block["CandleCallback"] + median(slowed)}
         for name in list(block)[1:]:
             print(
                 f"  {name:16} block {1000 * block[name]:8.1f} ms   "

@@ -191,7 +191,7 @@ def compare(name: str, suite: Suite, chosen: list[str], seeds: int, results: Res
 def _claim_verdict(asked: Comparison, ratios: Floats, worst: Floats) -> None:
     within = int((ratios <= asked.ratio).sum())
     # Where only some functions are run the number that is asked for says nothing.
-    least = asked.functions if len(ratios) >= asked.functions else None
+    least = asked.functions if 0 < asked.functions <= len(ratios) else None
     what = f"functions of {len(ratios)} with at most {asked.ratio:g} times {asked.peer}'s median"
     claim(what, within, at_least=least)
     if np.isfinite(asked.never):

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import threading
+import time
 
 import keras
 import numpy as np
 import pytest
 
 import keras_candle as candle
+from keras_candle.callback.options import Intervals
 from keras_candle.checkpoints.folder import CheckpointFolder
-from tests.callback.cases import fail_to_write, small_fit
+from tests.callback.cases import fail_to_write, small_fit, small_model
 from tests.callback.training_job import KilledError, Killer
 
 ROWS, BATCH = 50, 4
@@ -109,6 +112,36 @@ def fit_with_a_disk_that_is_full_once(run):
     finally:
         os.posix_fallocate = plain
     return len(calls)
+
+
+def fit_with_a_full_disk(run):
+    """Root sees in the middle of an epoch that its only checkpoint could not be written."""
+    plain, full = os.posix_fallocate, threading.Event()
+
+    def fallocate(*arguments):
+        full.set()
+        raise OSError(28, "No space left on device")
+
+    def wait(batch, logs):
+        if batch == 9 and candle.is_root():
+            full.wait(60)
+            time.sleep(0.1)
+
+    os.posix_fallocate = fallocate
+    durable = candle.CandleCallback(run, candle.Checkpoint(every_epochs=None, every_steps=9))
+    durable.intervals = Intervals(consensus_s=0.0)
+    waiting = keras.callbacks.LambdaCallback(on_train_batch_end=wait)
+    x = np.ones((16 * 4 * candle.size(), 3))
+    try:
+        small_model().fit(x, x[:, :1], batch_size=4, verbose=0, callbacks=[durable, waiting])
+    finally:
+        os.posix_fallocate = plain
+
+
+def test_a_checkpoint_that_cannot_be_written_ends_all_ranks(ranks, tmp_path):
+    for error in ranks(2).errors(fit_with_a_full_disk, run=tmp_path):
+        assert error.startswith("CheckpointError: The checkpoint")
+        assert "make room there" in error
 
 
 def test_on_several_ranks_a_full_disk_need_not_stop_the_training(ranks, tmp_path):

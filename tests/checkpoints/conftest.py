@@ -4,11 +4,9 @@ import keras
 import numpy as np
 import pytest
 
-from keras_candle.checkpoints import manifest
+from keras_candle.checkpoints.contents import Contents
 from keras_candle.checkpoints.layout import layout_of
 from keras_candle.checkpoints.weights import Snapshot
-
-WEIGHTS = "model.weights.h5"
 
 
 def build(kind="adam"):
@@ -32,14 +30,12 @@ def build(kind="adam"):
     return model
 
 
-def save(model, folder, facts=None):
-    """A checkpoint's files, the manifest last."""
+def save(model, folder):
+    """A checkpoint's files of two ranks, the manifest last."""
     snapshot = Snapshot(layout_of(model))
     snapshot.take()
-    tensors = snapshot.write(folder / WEIGHTS)
-    (folder / "state.json").write_text('{"epoch": 2}')
-    content = manifest.to_json(manifest.describe(folder, tensors, facts or {}))
-    (folder / manifest.NAME).write_bytes(content)
+    of_ranks = [{"drawn": np.arange(rank, 9)} for rank in range(2)]
+    Contents(2, snapshot, {"epoch": 2, "best": np.ones(3)}, of_ranks).write(folder)
 
 
 @pytest.fixture

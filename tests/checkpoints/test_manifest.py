@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from keras_candle.checkpoints import manifest
+from keras_candle.checkpoints.contents import WEIGHTS
 from keras_candle.errors import CheckpointError
-from tests.checkpoints.conftest import WEIGHTS
+
+FILES = {WEIGHTS, "state.json", "state.json.npz", "rank-00000.npz", "rank-00001.npz"}
 
 
 def flip(path, bit):
@@ -20,7 +22,7 @@ def flip(path, bit):
 
 def test_a_whole_checkpoint_has_no_damage(whole):
     assert manifest.find_damage(whole) == []
-    assert {file.name for file in manifest.read(whole).files} == {WEIGHTS, "state.json"}
+    assert {file.name for file in manifest.read(whole).files} == FILES
 
 
 def test_one_flipped_bit_is_found_wherever_it_is(whole):
@@ -46,7 +48,16 @@ def test_a_flipped_bit_in_the_manifest_is_found(whole):
         flip(path, bit)
 
 
-@pytest.mark.parametrize("name", [WEIGHTS, "state.json"])
+@pytest.mark.parametrize("name", sorted(FILES - {WEIGHTS}))
+def test_one_flipped_bit_is_found_in_any_file(whole, name):
+    path = whole / name
+    for bit in range(0, 8 * path.stat().st_size, 97):
+        flip(path, bit)
+        assert manifest.find_damage(whole) == [f"{path}: it differs from what was written"]
+        flip(path, bit)
+
+
+@pytest.mark.parametrize("name", sorted(FILES))
 def test_a_file_that_is_short_or_gone_is_named(whole, name):
     path = whole / name
     size = path.stat().st_size

@@ -10,9 +10,10 @@ import keras
 import numpy as np
 import pytest
 
+from keras_candle.checkpoints.contents import WEIGHTS
 from keras_candle.checkpoints.layout import layout_of
 from keras_candle.checkpoints.weights import Snapshot
-from tests.checkpoints.conftest import WEIGHTS, build, save
+from tests.checkpoints.conftest import build, save
 
 KINDS = ("adam", "mixed_float16", "bfloat16", "rmsprop")
 

@@ -82,7 +82,8 @@ SETTINGS = {
     "cosine_decay_with_warmup": lambda: optimizers.Adam(
         optimizers.schedules.CosineDecay(0.0, 20, warmup_target=0.02, warmup_steps=5)
     ),
-    "accumulation": lambda: optimizers.Adam(0.01, gradient_accumulation_steps=3),
+    # Not Adam, for which a sum is as good as a mean.
+    "accumulation": lambda: optimizers.SGD(0.1, momentum=0.9, gradient_accumulation_steps=3),
     "accumulation_clipped": lambda: optimizers.SGD(
         0.5, gradient_accumulation_steps=2, global_clipnorm=0.05
     ),
@@ -260,7 +261,7 @@ def inner_of(name):
     return optimizers.Adam(0.01, epsilon=0.01)
 
 
-def infinity_on_one_rank():
+def infinity_on_one_rank(accumulate=None):
     """Rank 1 alone overflows in one step: every rank skips it and halves the same loss scale."""
     engine = engines.current()
     rows = 8 * engine.size
@@ -268,7 +269,8 @@ def infinity_on_one_rank():
     x[rows + 1, 0] = 5000.0  # row 1 of the second global batch goes to rank 1
     keras.config.set_dtype_policy("mixed_float16")
     try:
-        optimizer = optimizers.LossScaleOptimizer(optimizers.SGD(0.1), initial_scale=2.0**8)
+        inner = optimizers.SGD(0.1, gradient_accumulation_steps=accumulate)
+        optimizer = optimizers.LossScaleOptimizer(inner, initial_scale=2.0**8)
         model = dense_model(optimizer=optimizer)
         candle.scale(model, batch="global", learning_rate_scaling=None)
         poison(model)

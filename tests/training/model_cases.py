@@ -116,15 +116,15 @@ LOSSES = {
 }
 
 
-def reduced(how):
+def reduced(how, rows):
     def build():
         model = cases.dense_model(optimizer="sgd")
         model.compile(optimizers.SGD(0.05), LOSSES[how](), metrics=["accuracy"])
         return model
 
-    weights = np.random.default_rng(5).random(101).astype("float32")
+    weights = np.random.default_rng(5).random(rows).astype("float32")
     sample_weight = {"sample_weight": weights} if how == "mean_with_sample_weight" else {}
-    return _both(build, cases.digits_like(), sample_weight)
+    return _both(build, cases.digits_like(rows=rows), sample_weight)
 
 
 def shared_layers():
