@@ -11,14 +11,11 @@ import keras
 from keras_candle.callback import others
 from keras_candle.callback.data_state import DataState
 from keras_candle.callback.inexact_data import PART_OF_A_PASS, weigh
+from keras_candle.callback.model_state import build_optimizers, load_model_state
 from keras_candle.callback.progress import Progress
 from keras_candle.callback.randomness import set_random_state
 from keras_candle.callback.rank_state import set_metrics, set_rank_state
 from keras_candle.callback.run import Run
-from keras_candle.checkpoints.contents import first_difference, read_tensors
-from keras_candle.checkpoints.keras_state import owner_of
-from keras_candle.checkpoints.layout import layout_of
-from keras_candle.checkpoints.manifest import read
 from keras_candle.checkpoints.reading import read_rank
 from keras_candle.engine.base import Engine
 from keras_candle.errors import CheckpointError
@@ -62,7 +59,7 @@ class Resumption:
         if not over:
             doubts = [*(() if state["can_go_on"] else (PART_OF_A_PASS,)), *progress.adapter.doubts]
             weigh(doubts, self._inexact_data, folder, self._engine)
-        build_all(model, progress.adapter)
+        build_all(model, progress.adapter, state, folder)
         let_schedule_go_on(model, state["schedule_position"], state["schedule_iterations"])
         progress.step, progress.epoch = state["step"], state["epoch"]
         progress.passes = state["position"]["passes"]
@@ -81,7 +78,7 @@ class Resumption:
     def put_back(self, callbacks: Sequence[Any], data: DataState) -> None:
         """Take the checkpoint's state, when all callbacks have begun."""
         state, engine = self.state, self._engine
-        load_tensors(self._model, self._run, state["step"])
+        load_model_state(self._model, self._run, state["step"])
         self._of_ranks = read_ranks(self._run, state["step"], state["ranks"])
         others.set_shared_states(callbacks, state["callbacks"])
         set_rank_state(self._model, [each["model"] for each in self._of_ranks], engine)
@@ -158,43 +155,20 @@ def check_identity(folder: str, found: dict[str, Any], expected: dict[str, Any])
             )
 
 
-def build_all(model: Any, adapter: Any) -> None:
-    """Make all variables of a model that has not been trained yet."""
+def build_all(model: Any, adapter: Any, state: dict[str, Any], folder: str) -> None:
+    """Make all variables that a model had at a checkpoint, and no others.
+
+    Raises:
+        CheckpointError: when its optimizers cannot be built as they were.
+    """
     spec = adapter.get_tf_dataset().element_spec
     build_model(model, getattr(spec, "data", spec))
+    if state.get("format", 1) > 1:
+        build_optimizers(model, state["optimizers"], folder)
+        return
     optimizer = getattr(model, "optimizer", None)
     if optimizer is not None and not optimizer.built:
         optimizer.build(model.trainable_variables)
-
-
-def load_tensors(model: Any, run: Run, step: int) -> None:
-    """Give every rank the weights and optimizer variables of a checkpoint.
-
-    Raises:
-        CheckpointError: when the model is another one, with the first difference.
-    """
-    layout = layout_of(model)
-    folder = run.folder.path_of(step)
-
-    def check() -> None:
-        if difference := first_difference(read(folder).tensors, layout):
-            raise CheckpointError(
-                f"{folder} is a checkpoint of another model: {difference}. Go on with the model "
-                "that it was made with, or say resume='never' or name another run directory."
-            )
-
-    run.on_root(check)
-    tensors = read_tensors(folder, layout) if run.engine.is_root else iter(())
-    by_hand: dict[str, dict[str, Any]] = {}
-    for place in layout.places:
-        value, variable = run.engine.broadcast(next(tensors, None)), place.value()
-        if hasattr(variable, "assign"):
-            variable.assign(value)
-        else:  # an object that saves itself in its own way
-            path, _, key = place.name.rpartition("vars/")
-            by_hand.setdefault(path.rstrip("/"), {})[key] = value
-    for path, values in by_hand.items():
-        owner_of(model, path).load_own_variables(values)
 
 
 def read_ranks(run: Run, step: int, size: int) -> list[dict[str, Any]]:

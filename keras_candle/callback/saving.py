@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import math
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from keras_candle.callback.model_state import layouts_of
 from keras_candle.callback.options import Checkpoint
 from keras_candle.callback.run import Run
 from keras_candle.checkpoints.contents import Contents, architecture_of
 from keras_candle.checkpoints.folder import Keep
-from keras_candle.checkpoints.keras_state import write_assets
-from keras_candle.checkpoints.layout import layout_of
+from keras_candle.checkpoints.keras_state import read_assets
 from keras_candle.checkpoints.weights import Snapshot
 from keras_candle.checkpoints.writer import Writer
 from keras_candle.errors import CheckpointError
@@ -39,9 +38,9 @@ class Saving:
     def __init__(self, run: Run, options: Checkpoint, model: Any) -> None:
         self._run, self._options, self._model = run, options, model
         self._writer = Writer()
-        self._snapshot: Snapshot | None = None
+        self._snapshots: tuple[Snapshot, Snapshot | None] | None = None
         self._of: list[int] = []
-        self._architecture = ""
+        self._architecture, self._has_assets = "", False
         self.best: list[tuple[float, int]] = []
         self.longest_s = 0.0
         self._told = False
@@ -93,8 +92,10 @@ class Saving:
         """
         self.wait()
         began_s = time.monotonic()
-        snapshot = self._snapshot_of_model()
-        snapshot.take()
+        weights, variables = self._snapshots_of_model()
+        weights.take()
+        if variables is not None:
+            variables.take()
         facts = {
             "fit": state["fit"],
             "epoch": state["epoch"],
@@ -105,11 +106,12 @@ class Saving:
         }
         contents = Contents(
             step,
-            snapshot,
+            weights,
+            variables,
             state,
             of_ranks,
             self._architecture,
-            functools.partial(write_assets, self._model),
+            read_assets(self._model) or {} if self._has_assets else {},
             facts,
         )
         best = [each for _, each in self.best]
@@ -118,16 +120,24 @@ class Saving:
     def prepare(self) -> None:
         """Get the memory for the first checkpoint, while the first steps are taken."""
         if self._model.built:
-            self._writer.start(self._snapshot_of_model().touch)
+            self._writer.start(self._touch)
 
-    def _snapshot_of_model(self) -> Snapshot:
+    def _touch(self) -> None:
+        for each in self._snapshots_of_model():
+            if each is not None:
+                each.touch()
+
+    def _snapshots_of_model(self) -> tuple[Snapshot, Snapshot | None]:
         variables = [
             id(each) for each in shared_variables(self._model, outermost_optimizers(self._model))
         ]
-        if self._snapshot is None or variables != self._of:
-            self._snapshot, self._of = Snapshot(layout_of(self._model)), variables
+        fits = variables == self._of and self._snapshots and self._snapshots[0].layout.fits()
+        if self._snapshots is None or not fits:
+            weights, rest = layouts_of(self._model)
+            self._snapshots = Snapshot(weights), None if rest is None else Snapshot(rest)
+            self._of, self._has_assets = variables, read_assets(self._model) is not None
             self._architecture = architecture_of(self._model)
-        return self._snapshot
+        return self._snapshots
 
     def _write(
         self, contents: Contents, best: list[int], always: list[int], began_s: float

@@ -8,6 +8,7 @@ from typing import Any
 
 from keras_candle.callback import others
 from keras_candle.callback.data_state import DataState
+from keras_candle.callback.model_state import built_optimizers
 from keras_candle.callback.options import Checkpoint
 from keras_candle.callback.progress import Progress
 from keras_candle.callback.randomness import random_state
@@ -15,6 +16,7 @@ from keras_candle.callback.rank_state import rank_state
 from keras_candle.callback.restoring import Resumption, iterations_of, schedule_position
 from keras_candle.callback.run import Run
 from keras_candle.callback.saving import Saving
+from keras_candle.checkpoints.state_format import FORMAT
 from keras_candle.errors import CheckpointError
 
 
@@ -109,6 +111,7 @@ class Taking:
         if monitor in logs:
             self._saving.note_best(float(logs[monitor]), progress.step)
         state = {
+            "format": FORMAT,
             "fit": self._run.fit,
             "step": progress.step,
             "epoch": progress.epoch,
@@ -121,6 +124,7 @@ class Taking:
             "before_epoch": progress.before_epoch,
             "schedule_position": schedule_position(self._model),
             "schedule_iterations": iterations_of(self._model),
+            "optimizers": built_optimizers(self._model),
             "ranks": self._engine.size,
             "chain": self._chain,
             "identity": self._identity,

@@ -3,6 +3,7 @@
 config.json, metadata.json   the model's architecture, as Keras writes it into a folder
 assets                       what its layers keep in files, such as a vocabulary, as Keras does
 model.weights.h5             weights and optimizer variables, as Keras writes them
+variables.bin                variables that Keras does not save as they are, such as LoRA's
 state.json                   everything else that all ranks share
 rank-00000.npz               what is one rank's own: its random numbers, its metrics' state
 MANIFEST.json                a hash of all of it
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,13 +23,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_candle.checkpoints import manifest
-from keras_candle.checkpoints.layout import Layout
+from keras_candle.checkpoints.keras_state import write_files
+from keras_candle.checkpoints.layout import Place
 from keras_candle.checkpoints.plain import encode
 from keras_candle.checkpoints.reading import STATE, arrays_of, rank_file
 from keras_candle.checkpoints.weights import Snapshot
 
-WEIGHTS = "model.weights.h5"
-_CONFIG, _METADATA, _ASSETS = "config.json", "metadata.json", "assets"
+WEIGHTS, VARIABLES = "model.weights.h5", "variables.bin"
+CONFIG, METADATA, ASSETS = "config.json", "metadata.json", "assets"
 
 
 @dataclass(frozen=True)
@@ -38,19 +40,21 @@ class Contents:
     Attributes:
         step: steps that the run had taken.
         weights: the weights file.
+        variables: those that it does not hold as they are; None where it holds all.
         state: plain values that all ranks share.
         of_ranks: plain values of each rank, by rank.
         architecture: config.json's text; empty for a model that Keras cannot describe.
-        assets: writes the layers' own files into a folder that it makes.
+        assets: the layers' own files, by their paths in a folder.
         facts: what the manifest says, JSON values.
     """
 
     step: int
     weights: Snapshot
+    variables: Snapshot | None
     state: Mapping[str, Any]
     of_ranks: Sequence[Mapping[str, Any]]
     architecture: str = ""
-    assets: Callable[[Path], Any] | None = None
+    assets: Mapping[str, bytes] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     def write(self, folder: Path) -> None:
@@ -63,11 +67,12 @@ class Contents:
             OSError: when it cannot be written.
         """
         tensors = self.weights.write(folder / WEIGHTS)
+        if self.variables is not None:
+            tensors += self.variables.write(folder / VARIABLES)
         if self.architecture:
-            (folder / _CONFIG).write_text(self.architecture)
-            (folder / _METADATA).write_text(json.dumps({"keras_version": keras.__version__}))
-        if self.assets is not None:
-            self.assets(folder / _ASSETS)
+            (folder / CONFIG).write_text(self.architecture)
+            (folder / METADATA).write_text(json.dumps({"keras_version": keras.__version__}))
+        write_files(folder / ASSETS, self.assets)
         arrays: dict[str, NDArray[Any]] = {}
         (folder / STATE).write_text(json.dumps(encode(dict(self.state), arrays), indent=1))
         if arrays:
@@ -86,32 +91,32 @@ def architecture_of(model: Any) -> str:
         return ""
 
 
-def read_tensors(folder: Path, layout: Layout) -> Iterator[NDArray[Any]]:
-    """The tensors of a checkpoint, in the order of a layout that is its own.
+def read_tensor(folder: Path, tensor: manifest.Tensor) -> NDArray[Any]:
+    """A tensor of a checkpoint that is whole.
 
-    See `first_difference`.
+    Raises:
+        OSError: when it cannot be read.
     """
-    for place in layout.places:
-        with open(folder / WEIGHTS, "rb") as file:
-            file.seek(place.offset_bytes)
-            content = file.read(place.size_bytes)
-        yield np.frombuffer(content, place.dtype).reshape(place.shape)
+    with open(manifest.inside(folder, tensor.file), "rb") as file:
+        file.seek(tensor.offset_bytes)
+        content = file.read(tensor.size_bytes)
+    return np.frombuffer(content, tensor.dtype).reshape(tensor.shape)
 
 
-def first_difference(tensors: Sequence[manifest.Tensor], layout: Layout) -> str:
+def first_difference(tensors: Iterable[manifest.Tensor], places: Iterable[Place]) -> str:
     """In what the tensors of a checkpoint differ from a model's; empty where they do not."""
     found = {each.name: (tuple(each.shape), each.dtype) for each in tensors}
-    expected = {place.name: (place.shape, place.dtype.name) for place in layout.places}
+    expected = {place.name: (place.shape, place.dtype.name) for place in places}
     for name in [*expected, *found]:
         if found.get(name) != expected.get(name):
             return (
-                f"{name} is {_said(found.get(name))} there, "
-                f"the model's is {_said(expected.get(name))}"
+                f"{name} is {_described(found.get(name))} there, "
+                f"the model's is {_described(expected.get(name))}"
             )
     return ""
 
 
-def _said(tensor: tuple[tuple[int, ...], str] | None) -> str:
+def _described(tensor: tuple[tuple[int, ...], str] | None) -> str:
     return "missing" if tensor is None else f"{tensor[1]} {list(tensor[0])}"
 
 

@@ -7,7 +7,8 @@ tensors once more nor, on a full disk, takes the interpreter down with it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +17,9 @@ import keras
 import ml_dtypes  # noqa: F401 - names NumPy's bfloat16 and float8
 import numpy as np
 
-from keras_candle.checkpoints.keras_state import Entry, entries_of, getter
+from keras_candle.checkpoints.keras_state import NO_SOURCES, Entry, Sources, sources_of
 
+_ALIGNMENT_BYTES = 64
 # HDF5 keeps the tensors where they are allocated at once, in one piece, and filled with nothing.
 _TENSOR = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
 _TENSOR.set_layout(h5py.h5d.CONTIGUOUS)
@@ -35,7 +37,8 @@ class Place:
         dtype: its dtype.
         offset_bytes: where it begins.
         size_bytes: how long it is.
-        value: returns it as it is now: a keras Variable, or an array.
+        variable: whose value it is; None for what its owner computes when it is saved.
+        source: (path, key) in `Layout.sources`.
     """
 
     name: str
@@ -43,7 +46,8 @@ class Place:
     dtype: np.dtype[Any]
     offset_bytes: int
     size_bytes: int
-    value: Callable[[], Any]
+    variable: Any
+    source: tuple[str, str] = ("", "")
 
 
 @dataclass(frozen=True)
@@ -54,11 +58,30 @@ class Layout:
         size_bytes: how long the file is.
         pieces: what lies outside of the tensors, by its offset in bytes.
         places: the tensors, in the order of the file.
+        sources: of the model; empty for a file of nothing but variables.
     """
 
     size_bytes: int
     pieces: Mapping[int, bytes]
     places: tuple[Place, ...]
+    sources: Sources = NO_SOURCES
+
+    def values(self) -> list[Any]:
+        """The tensors as they are now, in the order of the places: variables, tensors or arrays."""
+        is_computed = any(place.variable is None for place in self.places)
+        computed = self.sources.compute() if is_computed else {}
+        return [
+            computed.get(place.source) if place.variable is None else place.variable
+            for place in self.places
+        ]
+
+    def fits(self) -> bool:
+        """Whether what is computed still has the shapes and dtypes that it had."""
+        return all(
+            place.variable is not None
+            or (value is not None and _kind_of(value) == (place.shape, place.dtype))
+            for place, value in zip(self.places, self.values(), strict=True)
+        )
 
     def same_tensors(self, other: Layout) -> bool:
         """Whether another layout has the same tensors at the same places."""
@@ -71,15 +94,16 @@ def _identity(place: Place) -> tuple[Any, ...]:
     return place.name, place.shape, place.dtype, place.offset_bytes
 
 
-def layout_of(model: Any) -> Layout:
+def layout_of(model: Any, optimizers: Iterable[Any] = ()) -> Layout:
     """The layout of a model's weights and optimizer variables.
 
     Args:
-        model: a built keras model. What an object saves that is no variable is asked for anew
-            at each `Place.value()`.
+        model: a built keras model.
+        optimizers: those whose variables Keras saves as numbered copies.
     """
     memory = _Memory()
-    entries = entries_of(model)
+    sources = sources_of(model, optimizers)
+    entries = [each for each in sources.entries.values() if each.values or each.metadata]
     with h5py.File(memory, "w") as file:
         datasets = [
             (entry, key, *_create(group, key, entry.values[key]))
@@ -88,17 +112,43 @@ def layout_of(model: Any) -> Layout:
         ]
         places = [
             Place(
-                f"{entry.path}/vars/{key}" if entry.path else f"vars/{key}",
+                name_of(entry.path, key),
                 tuple(dataset.shape),
                 dtype,
                 dataset.id.get_offset() or 0,
                 dataset.size * dtype.itemsize,
-                getter(model, entry, key),
+                sources.variables.get((entry.path, key)),
+                (entry.path, key),
             )
             for entry, key, dataset, dtype in datasets
         ]
     places.sort(key=lambda place: place.offset_bytes)
-    return Layout(memory.size, _outside(memory.written, places), tuple(places))
+    return Layout(memory.size, _outside(memory.written, places), tuple(places), sources)
+
+
+def layout_of_variables(variables: Iterable[Any]) -> Layout:
+    """The layout of a file with nothing but variables, one behind the other."""
+    places, offset = [], 0
+    for number, variable in enumerate(variables):
+        shape, dtype = _kind_of(variable)
+        size_bytes = math.prod(shape) * dtype.itemsize
+        places.append(Place(f"variables/{number}", shape, dtype, offset, size_bytes, variable))
+        offset += -(-size_bytes // _ALIGNMENT_BYTES) * _ALIGNMENT_BYTES
+    return Layout(max(offset, 1), {}, tuple(places))
+
+
+def name_of(path: str, key: str) -> str:
+    """The name of a tensor in a file that Keras writes.
+
+    Example:
+        >>> name_of("layers/dense", "0")
+        'layers/dense/vars/0'
+    """
+    return f"{path}/vars/{key}" if path else f"vars/{key}"
+
+
+def _kind_of(value: Any) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    return tuple(value.shape), np.dtype(keras.backend.standardize_dtype(value.dtype))
 
 
 def _groups(file: h5py.File, entries: list[Entry]) -> Iterator[tuple[Entry, h5py.Group]]:
@@ -111,8 +161,7 @@ def _groups(file: h5py.File, entries: list[Entry]) -> Iterator[tuple[Entry, h5py
 
 def _create(group: h5py.Group, key: str, value: Any) -> tuple[h5py.Dataset, np.dtype[Any]]:
     """An empty dataset for a tensor, as Keras would write it."""
-    shape = tuple(value.shape)
-    dtype = np.dtype(keras.backend.standardize_dtype(value.dtype))
+    shape, dtype = _kind_of(value)
     kind = h5py.h5t.py_create(dtype, logical=True)
     space = h5py.h5s.create_simple(shape) if shape else h5py.h5s.create(h5py.h5s.SCALAR)
     dataset = h5py.Dataset(h5py.h5d.create(group.id, key.encode(), kind, space, _TENSOR))

@@ -33,7 +33,7 @@ _SHARED_1: dict[str, Any] = {
     "callbacks": [{"kind": _ANY, "state": _ANY}],
     "trackers": {},
 }
-_SHARED = {1: _SHARED_1, 2: _SHARED_1}
+_SHARED = {1: _SHARED_1, 2: {**_SHARED_1, "optimizers": [{"kind": _ANY, "built": _ANY}]}}
 _OF_RANK: dict[str, Any] = {
     "model": {"seeds": [_ANY], "metrics": [_ANY], "local": {}},
     "callbacks": [_ANY],

@@ -49,8 +49,7 @@ class Snapshot:
         Anything else is copied before this returns. `finish` copies the others.
         """
         self._left.clear()
-        for place, array in zip(self.layout.places, self.arrays, strict=True):
-            value = place.value()
+        for value, array in zip(self.layout.values(), self.arrays, strict=True):
             kept = _reference(value)
             if kept is None:
                 np.copyto(array, keras.ops.convert_to_numpy(value))

@@ -112,6 +112,7 @@ PRIVATE_NAMES = (
     PrivateName(_MASKING, "set_keras_mask", "losses and metrics of masked outputs"),
     PrivateName("keras.src.ops.core", "Cast", "an audit's casts in each precision"),
     PrivateName(_SAVING, "_save_state", "checkpoints: what Keras saves, object by object"),
+    PrivateName(_SAVING, "_load_state", "checkpoints: what Keras loads, object by object"),
     PrivateName(_SAVING, "DiskIOStore", "checkpoints: layers' own files, such as vocabularies"),
     PrivateName(_SAVING, "H5IOStore", "checkpoints: Keras's own file without HDF5"),
 )
