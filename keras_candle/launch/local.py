@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
 
-from keras_candle.errors import LaunchError
+from keras_candle.errors import EXIT_STALLED, LaunchError
 from keras_candle.launch import environment
 from keras_candle.launch.failure import Failure, FailureReader, first_cause, signal_name
 from keras_candle.launch.nodes import hydra_variables, root_is_here
@@ -275,7 +275,7 @@ class Launcher:
 
     def _of_failure(self, cause: Failure) -> tuple[str, int]:
         if self._reader.stall:
-            return f"candle: {self._reader.stall}\n", cause.code
+            return f"candle: the watchdog ended the job: {self._reader.stall}\n", EXIT_STALLED
         if self.stopped_by and cause.signal == _arrives_as(self.stopped_by):
             return f"candle: stopped by {signal_name(self.stopped_by)}\n", 128 + self.stopped_by
         if self.stopped_by == signal.SIGINT and cause.reason == "KeyboardInterrupt":

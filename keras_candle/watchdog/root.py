@@ -11,7 +11,7 @@ import time
 from typing import Any
 
 from keras_candle.watchdog.channel import Channel
-from keras_candle.watchdog.facts import Facts, report
+from keras_candle.watchdog.facts import Facts
 from keras_candle.watchdog.watcher import Quiet, Watched, Watcher
 
 _STACKS_WITHIN_S = 1.2
@@ -92,7 +92,7 @@ class RootWatcher(Watcher):
             self._is_reporting = True  # asking can wake a rank: what counts is what it was before
             self._ask_for_stacks()
             ranks = [self._facts[rank] for rank in sorted(self._facts)]
-            self._watched.tell(report(ranks, quiet_s, left=self._left))
+            self._watched.tell(ranks, quiet_s, left=self._left)
             for channel in list(self._channels):
                 channel.send(ask="end")
             self._watched.end()

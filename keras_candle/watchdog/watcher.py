@@ -9,16 +9,19 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from keras_candle.launcher_messages import write_through
+from keras_candle.launcher_messages import LAUNCHER, STALL, message, write_through
 from keras_candle.run_directory import RunDirectory
 from keras_candle.watchdog.board import Board
 from keras_candle.watchdog.channel import Channel
-from keras_candle.watchdog.facts import Facts, report
+from keras_candle.watchdog.facts import Facts
+from keras_candle.watchdog.report import report
 from keras_candle.watchdog.stacks import ask_for_stacks, state_of
+from keras_candle.watchdog.verdict import suspects
 
 _LOOK_EVERY_S = 0.25
 # A loop that took longer was stopped itself, with its rank: by a scheduler that suspends a job.
@@ -73,9 +76,14 @@ class Watched:
         if not self.is_gone():
             os.kill(self._pid, signal.SIGKILL)
 
-    def tell(self, text: str) -> None:
-        """Print a report, and keep it in the run directory."""
+    def tell(self, ranks: Sequence[Facts], quiet_s: float, left: Sequence[int]) -> None:
+        """Print a report, and keep it in the run directory. See `report`."""
+        found = suspects(ranks)
+        text = report(ranks, found, quiet_s, left)
         write_through(sys.stderr.fileno(), text.encode())
+        if self.rank == 0 and LAUNCHER in os.environ:  # `candle run` reads what root writes
+            verdict = message(STALL, text=found.sentence(len(ranks)))
+            write_through(sys.stderr.fileno(), verdict)
         if self.run_directory.is_dir():
             name = time.strftime("stall-%Y%m%d-%H%M%S.txt")
             with contextlib.suppress(OSError):
@@ -148,10 +156,10 @@ class Watcher:
 
     def hear(self, source: Any) -> None:
         """Do what the root's watcher says."""
-        for message in source.received():
-            if message.get("ask") == "stacks":
+        for asked in source.received():
+            if asked.get("ask") == "stacks":
                 source.send(stacks=self._watched.stacks())
-            if message.get("ask") == "end":
+            if asked.get("ask") == "end":
                 self._watched.end()
         if not source.open:
             self._selector.unregister(source)
@@ -166,5 +174,5 @@ class Watcher:
             self._to_root.send(facts=asdict(facts))
         elif self._quiet.passed_s() > self._watched.timeout_s + _ALONE_LATER_S:
             facts.stacks = self._watched.stacks()
-            self._watched.tell(report([facts], self._quiet.passed_s(), left=[]))
+            self._watched.tell([facts], self._quiet.passed_s(), left=[])
             self._watched.end()

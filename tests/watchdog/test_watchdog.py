@@ -56,8 +56,9 @@ if how == "leaves" and world.rank == rank:
     time.sleep(60)
 for step in range(1000):
     watch.board.beat(0, step, board.IN_STEP)
-    watch.board.begin_collective(f"barrier {step}")
+    watch.board.begin_collective(f"barrier {step}", ())
     world.barrier()
+    watch.board.end_collective()
     watch.board.beat(0, step, board.IN_CALLBACKS)
     time.sleep(0.01)
     if how == "ends" and step == 30:
@@ -108,7 +109,12 @@ def test_the_rank_that_stands_still_is_named(how, rank, tmp_path):
     assert "last collective: barrier 21" in told
     stacks = told[told.index(f"--- stacks of rank {rank}") :]
     assert stacks.index("in stand_still") < stacks.index("--- stacks of rank", 5)
-    assert "has ended the job; its report stands above" in told.splitlines()[-1]
+    *_, reported, last = told.splitlines()
+    verdict = f"rank {rank} made no progress in the callbacks after step 21 of the run"
+    assert reported.startswith(f"keras_candle: {verdict}")
+    assert last.startswith(f"candle: the watchdog ended the job: {verdict}")
+    assert "at job.py, line " in last
+    assert "in stand_still" in last
     (report,) = (tmp_path / "run").glob("stall-*.txt")
     assert report.read_text() in told
     assert (
@@ -144,3 +150,52 @@ def test_a_training(engine, size, how, rank, tmp_path):
     assert f"{who} rank {rank}: in the callbacks after step 6 of the run" in told
     assert "in stand_still" in told
     assert left_over(tmp_path) == []
+
+
+LOADER = (
+    STAND_STILL
+    + """
+import keras, numpy
+import keras_candle as candle
+how, rank, run = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+lock = threading.Lock()
+lock.acquire()
+def rows():
+    for number in range(10**6):
+        if number == 24 and candle.rank() == rank and how == "loader":
+            lock.acquire()  # of the loader
+        yield numpy.ones((4, 3)), numpy.ones((4, 1))
+class My(keras.callbacks.Callback):
+    def on_train_batch_end(self, batch, logs=None):
+        if batch == 6 and candle.rank() == rank and how == "callback":
+            lock.acquire()  # of the callback
+keras.utils.set_random_seed(1)
+model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+model.compile("sgd", "mse")
+model = candle.scale(model, shard=False)
+durable = candle.CandleCallback(run, stall_timeout=4.0)
+model.fit(rows(), steps_per_epoch=99, epochs=9, verbose=0, callbacks=[My(), durable])
+"""
+)
+
+
+@pytest.mark.parametrize(
+    ("engine", "how", "rank"),
+    [
+        ("horovod", "loader", 1),
+        ("horovod", "loader", 2),
+        ("mpi", "loader", 1),
+        ("horovod", "callback", 2),
+        ("mpi", "callback", 0),
+    ],
+)
+def test_the_last_line_names_who_stands_still_and_where(engine, how, rank, tmp_path):
+    code, told = candle_run(tmp_path, 3, LOADER, how, str(rank), engine=engine)
+    assert code == 124
+    lines = LOADER.splitlines()
+    line = next(i for i, each in enumerate(lines, 1) if each.endswith(f"# of the {how}"))
+    name = {"loader": "rows", "callback": "on_train_batch_end"}[how]
+    *_, reported, last = told.splitlines()
+    for each in (reported, last):
+        assert f" rank {rank} made no progress in " in each
+        assert f", at job.py, line {line}, in {name} (host" in each

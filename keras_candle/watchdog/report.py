@@ -1,0 +1,58 @@
+"""What the user is told when a job makes no progress."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from keras_candle.watchdog.facts import Facts
+from keras_candle.watchdog.verdict import Suspects
+
+
+def report(ranks: Sequence[Facts], found: Suspects, quiet_s: float, left: Sequence[int]) -> str:
+    """What the user is told, the sentence first, and again with the line of the program at the end.
+
+    Args:
+        ranks: all that are in the training.
+        found: which of them the others wait for.
+        quiet_s: so long there was no progress.
+        left: ranks that are not, any more.
+    """
+    guilty = found.ranks
+    lines = [f"keras_candle: no progress for {quiet_s:.0f} s. {_sentence(guilty, ranks)}"]
+    groups: dict[str, list[int]] = {}
+    for each in ranks:
+        groups.setdefault(f"{each.where()}; last collective: {each.last_collective()}", []).append(
+            each.rank
+        )
+    lines += [f"  {_names(numbers)}: {what}" for what, numbers in groups.items()]
+    if left:
+        lines.append(f"  {_names(sorted(left))}: out of the training")
+    for each in _shown(guilty, ranks):
+        stacks = each.stacks.strip() or f"(none could be had: {each.condition()})"
+        lines.append(f"--- stacks of rank {each.rank}, host {each.host}, pid {each.pid} ---")
+        lines.append(stacks)
+    return "\n".join([*lines, f"keras_candle: {found.sentence(len(ranks))}", ""])
+
+
+def _sentence(guilty: Sequence[Facts], ranks: Sequence[Facts]) -> str:
+    if len(ranks) > 1 and len(guilty) == len(ranks) and not guilty[0].is_odd:
+        return "No rank is behind the others: their stacks may tell."
+    first = guilty[0]
+    who = _names([each.rank for each in guilty])
+    number = "The others wait for" if len(ranks) > len(guilty) else "It is"
+    return (
+        f"{number} {who}: {first.where()}, host {first.host}, pid {first.pid}, {first.condition()}."
+    )
+
+
+def _shown(guilty: Sequence[Facts], ranks: Sequence[Facts]) -> list[Facts]:
+    """Some of each: thousands of ranks wait in the same place."""
+    others = [each for each in ranks if each not in guilty]
+    return [*guilty[:4], *others[:2]]
+
+
+def _names(numbers: Sequence[int]) -> str:
+    many = len(numbers) > 1
+    listed = ", ".join(map(str, numbers[:8]))
+    more = f" and {len(numbers) - 8} more" if len(numbers) > 8 else ""
+    return f"{'ranks' if many else 'rank'} {listed}{more}"
