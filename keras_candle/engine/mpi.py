@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 import zlib
@@ -34,6 +35,8 @@ class MpiEngine(Engine):
     """
 
     name = "mpi"
+    # A root that acts alone, and then with the others, has so long for the second action.
+    same_name_within_s = 600.0
 
     def __init__(self, communicator: Any = None) -> None:
         self._mpi = load("mpi4py.MPI", "engine='mpi'", EngineError)
@@ -141,11 +144,25 @@ class MpiEngine(Engine):
         All ranks begin the same collectives in the same order, so what the root sent before the
         last one is of an action that no other rank came to; so is what comes before ours.
         """
+        passed_over, deadline_s = "", math.inf
+
+        def has_come() -> bool:
+            if self._host.iprobe(source=0, tag=_ROOT_DONE):
+                return True
+            if time.monotonic() > deadline_s:
+                raise EngineError(
+                    f"rank {self.rank} waits for the root's {what!r}, and the root has done "
+                    f"{passed_over!r}. Give all ranks the same name; the root alone writes it."
+                )
+            return False
+
         while True:
-            self._wait_until(lambda: self._host.iprobe(source=0, tag=_ROOT_DONE))
+            self._wait_until(has_come)
             clock, done, problem = self._host.recv(source=0, tag=_ROOT_DONE)
             if (clock, done) == (self._clock, what):
                 return problem  # type: ignore[no-any-return]
+            if clock == self._clock:  # the root alone did it before, or it bears another name here
+                passed_over, deadline_s = done, time.monotonic() + self.same_name_within_s
 
     def _sum_tensors(self, tensors: Sequence[Any], name: str) -> list[Any]:
         import tensorflow as tf

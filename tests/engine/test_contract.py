@@ -11,6 +11,7 @@ import pytest
 from keras_candle import engine as engines
 from keras_candle.engine.base import Engine
 from keras_candle.errors import CheckpointError, EngineError
+from tests.rank_pool import RankError
 
 
 def facts():
@@ -189,6 +190,12 @@ def root_alone_before_all(path):
     first = read_after("all")
     engine.barrier()
     return first, read_after("all")
+
+
+def other_names():
+    engine = engines.current()
+    engine.same_name_within_s = 0.2
+    engine.after_root(lambda: None, f"save model-{engine.rank}")
 
 
 def tensors_in_graph(eager):
@@ -372,3 +379,9 @@ def test_what_one_rank_raises_all_ranks_raise(ranks):
     }
     some = ranks(3).errors(gather_results, ranks=[0, 2], how="disk")
     assert set(some) == {"CheckpointError: rank 0: disk full\nrank 2: disk full"}
+
+
+@pytest.mark.parametrize("engine", ["mpi", "horovod"])
+def test_a_name_that_differs_by_rank_is_no_endless_wait(ranks, engine):
+    with pytest.raises(RankError, match="'save model-1', and the root has done 'save model-0'"):
+        ranks(2).run(other_names, engine=engine)
