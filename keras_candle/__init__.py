@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from keras_candle.search import HyperSpaceOracle as HyperSpaceOracle
     from keras_candle.trackers import Tracker as Tracker
     from keras_candle.training.data import shard as shard
+    from keras_candle.training.global_rows import gather_rows as gather_rows
     from keras_candle.training.metric_reductions import (
         register_metric_reduction as register_metric_reduction,
     )
@@ -61,6 +62,7 @@ _HOMES = {
     **dict.fromkeys(("CandleTuner", "HyperSpaceOracle"), "keras_candle.search"),
     "Tracker": "keras_candle.trackers",
     "shard": "keras_candle.training.data",
+    "gather_rows": "keras_candle.training.global_rows",
     "register_metric_reduction": "keras_candle.training.metric_reductions",
     "register_state_reduction": "keras_candle.training.state_reductions",
 }

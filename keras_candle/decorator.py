@@ -54,6 +54,7 @@ def scalable(
     engine: str = "auto",
     shard_predict: bool = False,
     guard: bool | int = True,
+    exact_loss: bool = False,
 ) -> Callable[[Build], Build]: ...
 def scalable(  # noqa: PLR0913 - the public contract
     build: Any = None,
@@ -68,6 +69,7 @@ def scalable(  # noqa: PLR0913 - the public contract
     engine: str = "auto",
     shard_predict: bool = False,
     guard: bool | int = True,
+    exact_loss: bool = False,
 ) -> Any:
     """Make a function that builds a compiled Keras model train correctly on N ranks.
 
@@ -95,6 +97,9 @@ def scalable(  # noqa: PLR0913 - the public contract
         guard: whether the ranks' weights, optimizer variables, learning rate and loss scale are
             compared after the first steps and after each epoch. A number: after so many steps,
             too.
+        exact_loss: whether compiled losses are computed from the rows of all ranks together, which
+            gathers targets and predictions in each step. With batch="global" a loss that returns
+            one number for the batch, or otherwise looks across its rows, always is.
 
     Returns:
         The function, or with arguments alone a decorator. Its models are plain Keras models.
@@ -126,6 +131,7 @@ def scalable(  # noqa: PLR0913 - the public contract
             engine,
             shard_predict,
             guard,
+            exact_loss,
         )
     )
     if build is None:

@@ -3,6 +3,8 @@
 The ranks' gradients and losses are averaged by rows. That is the mean over the whole batch only
 where a loss divides by the number of rows. One that divides by something else (the values that a
 mask leaves, the sum of the sample weights, nothing at all) gets the factor that puts it right.
+Where a loss looks across rows (a sum or a quotient of sums over the batch, a contrastive loss) the
+factor is unknown: it is computed from the rows of all ranks.
 """
 
 from __future__ import annotations
@@ -13,7 +15,14 @@ import keras
 
 from keras_candle.engine.base import Engine
 from keras_candle.errors import CandleError
-from keras_candle.training.keras_names import compile_loss, compiled_losses, get_keras_mask
+from keras_candle.training.global_rows import gather_all
+from keras_candle.training.keras_names import (
+    compile_loss,
+    compiled_losses,
+    get_keras_mask,
+    set_keras_mask,
+)
+from keras_candle.training.loss_rows import looks_across_rows
 from keras_candle.training.step import Step
 
 _MEANS = ("sum_over_batch_size", "mean")
@@ -35,7 +44,7 @@ def check_reductions(model: Any) -> None:
             )
 
 
-def weigh_losses(model: Any, engine: Engine, step: Step) -> None:
+def weigh_losses(model: Any, engine: Engine, step: Step, *, exact: bool = False) -> None:
     """Let the compiled losses of a model count as parts of the global batch's.
 
     Args:
@@ -43,11 +52,12 @@ def weigh_losses(model: Any, engine: Engine, step: Step) -> None:
         engine: connects the ranks.
         step: this rank's share of the step that is being traced. Where each rank has a batch of
             its own, as one rank would, nothing is weighed.
+        exact: whether all losses are computed from the rows of all ranks.
     """
     losses = compiled_losses(model)
     for number, each in enumerate(losses):
         if each.loss is not None and not isinstance(each.loss, _PartOfTheWhole):
-            part = _PartOfTheWhole(each.loss, engine, step, f"loss.{number}")
+            part = _PartOfTheWhole(each.loss, engine, step, f"loss.{number}", exact)
             losses[number] = each._replace(loss=part)
     if len(losses) > 1:
         for tracker in compile_loss(model).metrics:
@@ -57,13 +67,17 @@ def weigh_losses(model: Any, engine: Engine, step: Step) -> None:
 class _PartOfTheWhole:
     """A loss, times the rank's part of what the whole batch's loss divides by."""
 
-    def __init__(self, plain: Any, engine: Engine, step: Step, name: str) -> None:
+    def __init__(self, plain: Any, engine: Engine, step: Step, name: str, exact: bool) -> None:
         self._plain, self._engine, self._step, self._name = plain, engine, step, name
+        self._exact = exact
+        self._looks_across: bool | None = None
         self.name = getattr(plain, "name", None)
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
-        loss = self._plain(y_true, y_pred, sample_weight)
         step = self._step
+        if step.training and step.rows is not None and self._needs_all_rows(y_true, y_pred):
+            return self._of_all_rows(y_true, y_pred, sample_weight)
+        loss = self._plain(y_true, y_pred, sample_weight)
         if not (step.training and step.is_one_batch and step.rows is not None):
             return loss
         reduction = getattr(self._plain, "reduction", _MEANS[0])
@@ -73,6 +87,27 @@ class _PartOfTheWhole:
         if divisor is None:
             return loss
         return loss * self._fraction(divisor, loss.dtype) / _fraction_of_rows(step, loss.dtype)
+
+    def _needs_all_rows(self, y_true: Any, y_pred: Any) -> bool:
+        if self._exact or not self._step.is_one_batch:
+            return self._exact
+        if self._looks_across is None:
+            self._looks_across = looks_across_rows(self._plain, y_true, y_pred)
+        return self._looks_across
+
+    def _of_all_rows(self, y_true: Any, y_pred: Any, sample_weight: Any) -> Any:
+        """The loss of the global batch, on each rank."""
+        parts, mask = [y_true, y_pred, sample_weight], get_keras_mask(y_pred)
+        leaves = [each for each in (*keras.tree.flatten(parts), mask) if each is not None]
+        wholes = dict(
+            zip(map(id, leaves), gather_all(leaves, self._engine, self._step), strict=True)
+        )
+        whole = keras.tree.map_structure(
+            lambda each: None if each is None else wholes[id(each)], parts
+        )
+        if mask is not None:
+            set_keras_mask(whole[1], wholes[id(mask)])
+        return self._plain(*whole)
 
     def _fraction(self, own: Any, dtype: Any) -> Any:
         """The rank's part of the ranks' sum; a constant as far as gradients go."""

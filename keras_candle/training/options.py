@@ -32,6 +32,7 @@ class Options:
     engine: str = "auto"
     shard_predict: bool = False
     guard: bool | int = True
+    exact_loss: bool = False
 
     def __post_init__(self) -> None:
         check_precision(self.precision)
@@ -46,6 +47,8 @@ class Options:
             )
 
         check_guard(self.guard)
+        if not isinstance(self.exact_loss, bool):
+            raise CandleError(f"exact_loss={self.exact_loss!r}, expected True or False.")
 
     def batch_growth(self, size: int) -> int:
         """How many times as large the global batch is on `size` ranks as on one."""

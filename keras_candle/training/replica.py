@@ -93,8 +93,11 @@ class Replica:
             )
             transform_gradients(optimizer, self._scaling(optimizer), average)
         synchronize(self.model, self.engine, self.step, every_layer=self.options.sync_batch_norm)
-        run_on_shares(self.model, self.step)
-        weigh_losses(self.model, self.engine, self.step)
+        run_on_shares(self.model, self.engine, self.step)
+        self._weigh_losses()
+
+    def _weigh_losses(self) -> None:
+        weigh_losses(self.model, self.engine, self.step, exact=self.options.exact_loss)
 
     def _scaling(self, optimizer: Any) -> Transform:
         """The transform that leaves gradients alone, but scales the learning rates around them.
@@ -185,7 +188,7 @@ class Replica:
         """Make the model's and its metrics' variables before the first step, see `build_model`."""
         build_model(self.model, batch)
         check_metrics(self.model)
-        weigh_losses(self.model, self.engine, self.step)
+        self._weigh_losses()
 
     def take_root_state(self) -> None:
         """Start this rank from the root's weights, optimizer variables and epoch."""

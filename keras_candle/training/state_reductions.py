@@ -164,8 +164,9 @@ def remedy(model: Any, variable: Any) -> str:
     owners = [each for each in model._flatten_layers() if _owns(each, variable)]
     owner = type(owners[-1]).__name__ if owners else type(model).__name__
     return (
-        "No optimizer updates it, and each rank computes it from its own rows. Register how the "
-        f"ranks' values combine: candle.register_state_reduction({owner}, "
+        "No optimizer updates it, and each rank computes it from its own rows. Compute it from "
+        "those of all ranks, candle.gather_rows(tensor), or register how the ranks' values "
+        f"combine: candle.register_state_reduction({owner}, "
         f"{{{variable.name!r}: 'mean'}}), with 'mean', 'min', 'max', 'sum' or 'root'"
     )
 

@@ -44,6 +44,7 @@ class Step:
         training: whether this is a training step.
         calls: how many collectives of the forward pass the step has so far. A layer that is called
             twice has two, and Horovod wants two names.
+        gathered: tensors of the step with all ranks' rows of them, by the tensor's id.
         split_for_xla: whether the forward and backward pass are compiled by XLA.
         in_xla: whether they are being traced for it: there are no collectives in there.
         steps_without_rows: int64 tf.Variable that counts them, where they would be an error.
@@ -60,6 +61,7 @@ class Step:
     training: bool = True
     steps_without_rows: Any = None
     calls: int = 0
+    gathered: dict[int, tuple[Any, Any]] = field(default_factory=dict)
     split_for_xla: bool = False
     in_xla: bool = False
 

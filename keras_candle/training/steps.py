@@ -7,7 +7,9 @@ from typing import Any
 
 import keras
 
+from keras_candle.engine.base import Engine
 from keras_candle.training.batch_normalization import synchronized_variables
+from keras_candle.training.global_rows import traced_step
 from keras_candle.training.metrics import metric_variables
 from keras_candle.training.split_step import split_step
 from keras_candle.training.state_reductions import state_of_rows
@@ -16,34 +18,39 @@ from keras_candle.training.step import Share, Step, rows_of
 RunStep = Callable[[Any], Any]
 
 
-def run_on_shares(model: Any, step: Step) -> None:
+def run_on_shares(model: Any, engine: Engine, step: Step) -> None:
     """Let a model's training and test step take a `Share`, or plain data as a share of their own.
 
     The methods are replaced on the instance; a second call changes nothing.
 
     Args:
         model: the model.
+        engine: connects the ranks.
         step: what the collectives of a step learn of the share while the step is traced.
     """
     for name in ("train_step", "test_step"):
         current = getattr(model, name)
         if not hasattr(current, "candle_plain"):
-            setattr(model, name, _on_share(model, step, current, training=name == "train_step"))
+            training = name == "train_step"
+            setattr(model, name, _on_share(model, engine, step, current, training=training))
 
 
-def _on_share(model: Any, step: Step, plain: RunStep, *, training: bool) -> RunStep:
+def _on_share(model: Any, engine: Engine, step: Step, plain: RunStep, *, training: bool) -> RunStep:
     def run(data: Any) -> Any:
         step.training = training
         share = _share_in(data, step)
         step.rows, step.total = share.rows, share.total
         step.calls = 0
+        step.gathered.clear()
         run_plain = split_step(model, step) if training and step.split_for_xla else plain
         try:
-            if step.may_be_empty:
-                return _unless_empty(model, step, run_plain, share)
-            return run_plain(share.data)
+            with traced_step(engine, step):
+                if step.may_be_empty:
+                    return _unless_empty(model, step, run_plain, share)
+                return run_plain(share.data)
         finally:
             step.rows = step.total = None
+            step.gathered.clear()
 
     run.candle_plain = plain  # type: ignore[attr-defined]
     return run

@@ -1,0 +1,80 @@
+"""Whether a loss looks across the rows of a batch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from keras_candle.training.made_up_rows import batches
+
+_ROWS = 4
+
+
+def looks_across_rows(loss: Any, y_true: Any, y_pred: Any) -> bool:
+    """Whether a loss of a batch is anything else than the losses of its rows.
+
+    It is where it returns one number for all rows, and where its values for made-up rows change
+    with the rows that stand beside them.
+
+    Args:
+        loss: a `keras.losses.Loss`.
+        y_true: targets of a step, of which only shape and dtype count.
+        y_pred: predictions of a step, of which only shape and dtype count.
+    """
+    if type(loss).__call__ is not keras.losses.Loss.__call__:
+        return True  # what it returns is one number, and nobody knows of what
+    if keras.tree.is_nested(y_true) or keras.tree.is_nested(y_pred):
+        return True
+    if _rank_of_values(loss, y_true, y_pred) == 0:
+        return True
+    function = getattr(loss, "fn", loss)  # LossFunctionWrapper's
+    if function is keras.losses.circle:
+        return True
+    module = getattr(function, "__module__", None) or type(function).__module__
+    by_keras = module.partition(".")[0] == "keras"
+    if by_keras and function not in (keras.losses.dice, keras.losses.tversky):
+        return False
+    return _values_depend_on_other_rows(loss, y_true, y_pred)
+
+
+def _rank_of_values(loss: Any, y_true: Any, y_pred: Any) -> int | None:
+    import tensorflow as tf
+
+    ranks: list[int | None] = []
+
+    def call(*values: Any) -> Any:
+        # As `Loss.__call__` does.
+        result = loss.call(*(keras.ops.convert_to_tensor(each, loss.dtype) for each in values))
+        ranks.append(tf.convert_to_tensor(result).shape.rank)
+        return result
+
+    specs = [tf.TensorSpec([None, *each.shape[1:]], each.dtype) for each in (y_true, y_pred)]
+    tf.function(call, autograph=False).get_concrete_function(*specs)
+    return ranks[-1]
+
+
+def _values_depend_on_other_rows(loss: Any, y_true: Any, y_pred: Any) -> bool:
+    import tensorflow as tf
+
+    with tf.init_scope():
+        made_up = batches(y_true, y_pred, _ROWS)
+        return any(_differs_from_parts(loss, truth, guess) for truth, guess in made_up)
+
+
+def _differs_from_parts(loss: Any, *data: NDArray[Any]) -> bool:
+    def values(rows: slice) -> NDArray[Any]:
+        tensors = [keras.ops.convert_to_tensor(each[rows], loss.dtype) for each in data]
+        return np.asarray(keras.ops.convert_to_numpy(loss.call(*tensors)))
+
+    try:
+        whole = values(slice(None))
+        parts = np.concatenate([values(slice(1)), values(slice(1, None))])
+    except Exception:
+        return False  # labels or shapes that this loss does not know
+    if whole.shape != parts.shape:
+        return True
+    known = np.isfinite(whole) & np.isfinite(parts)
+    return not np.allclose(whole[known], parts[known], rtol=1e-4, atol=1e-5)
