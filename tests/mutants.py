@@ -42,9 +42,11 @@ class Mutant(NamedTuple):
     replacement: str
     tests: tuple[str, ...]
 
-    def applied(self) -> str:
-        """The file's text with the fault."""
-        return (ROOT / "keras_candle" / self.file).read_text().replace(self.text, self.replacement)
+    def applied(self, source: str) -> str:
+        """The file's source with the fault."""
+        if source.count(self.text) != 1:
+            raise ValueError(f"{self.file} does not have {self.text!r} once: change the mutant")
+        return source.replace(self.text, self.replacement)
 
 
 EQUIVALENCE = "training/test_equivalence.py::"
@@ -399,6 +401,20 @@ MUTANTS = (
         "return cause.text(), 0",
         ("launch/test_run_failures.py::test_a_failed_rank_ends_the_job_and_is_named_last",),
     ),
+    Mutant(
+        "a job that a rank has left to wait for it ends well",
+        "launch/local.py",
+        r'self._left}\n", 1',
+        r'self._left}\n", 0',
+        ("launch/test_run_left_ranks.py",),
+    ),
+    Mutant(
+        "root reads no standard input",
+        "launch/local.py",
+        "ours[environment.STDIN] = named(stdin)",
+        "named(stdin)",
+        ("launch/test_run_like_python.py",),
+    ),
 )
 
 
@@ -439,9 +455,9 @@ def run(copy: Path, tests: Iterable[str]) -> subprocess.CompletedProcess[str]:
 
 def verdict(copy: Path, mutant: Mutant) -> str:
     """What the tests make of a mutant."""
-    path, whole = copy / "keras_candle" / mutant.file, mutant.applied()
+    path = copy / "keras_candle" / mutant.file
     plain = path.read_text()
-    path.write_text(whole)
+    path.write_text(mutant.applied(plain))
     try:
         done = run(copy, mutant.tests)
     finally:

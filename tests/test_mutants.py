@@ -13,9 +13,9 @@ from tests.mutants import MUTANTS, ROOT
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.what)
 def test_each_mutant_is_one_change_of_the_code_and_its_tests_are_there(mutant):
     source = (ROOT / "keras_candle" / mutant.file).read_text()
-    assert source.count(mutant.text) == 1
-    assert mutant.applied() != source
-    ast.parse(mutant.applied())
+    faulty = mutant.applied(source)
+    assert faulty != source
+    ast.parse(faulty)
     for test in mutant.tests:
         path, _, name = test.partition("::")
         functions = re.findall(r"^def (test_\w+)", (ROOT / "tests" / path).read_text(), re.M)

@@ -230,7 +230,7 @@ def batches():
         plain = reference.train_on_batch(x[batch], y[batch], class_weight=weights)
         logs = model.train_on_batch(x[batch], y[batch], class_weight=weights)
         apart.append(float(np.abs(np.subtract(plain, logs)).max()))
-    return cases.difference(model, reference), max(apart), int(model.optimizer.iterations)
+    return cases.difference(model, reference), float(np.max(apart)), int(model.optimizer.iterations)
 
 
 def looked_up(sharing, optimizer, **options):

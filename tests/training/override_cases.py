@@ -148,7 +148,7 @@ def by_batches():
     logs, seen = used(candle.scale(compiled("Preprocessing")(), **EXACT))
     plain_logs, plain_seen = engine.broadcast(plain)
     apart = [np.abs(np.subtract(a, b)).max() for a, b in zip(seen, plain_seen, strict=True)]
-    return max(np.abs(np.subtract(logs, plain_logs)).max(), *apart)
+    return float(np.max([np.abs(np.subtract(logs, plain_logs)).max(), *apart]))
 
 
 class Within(keras.callbacks.Callback):
