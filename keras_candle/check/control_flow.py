@@ -47,6 +47,13 @@ SYNCHRONIZED = Kind(
     "collective for each such layer and step",
     "nothing; leave it out where a rank's own batch is large enough",
 )
+STATEFUL = Kind(
+    "stateful-layer",
+    ERROR,
+    "{text} goes on in each row where the same row of the batch before ended",
+    "ranks divide batches, which would tear the sequences: fit and evaluate refuse it",
+    "@candle.scalable(shard=False), with whole sequences for each rank; or stateful=False",
+)
 JIT = Kind(
     "jit-compile",
     NOTE,
@@ -54,7 +61,7 @@ JIT = Kind(
     "collectives do not run in XLA: on several ranks the averaging happens outside of it",
     "nothing; leave it out if a step is slower than without",
 )
-KINDS = (LOOP_BY_CLOCK, CALLBACK_BY_CLOCK, SETS, LOCAL_STATISTICS, SYNCHRONIZED, JIT)
+KINDS = (LOOP_BY_CLOCK, CALLBACK_BY_CLOCK, SETS, LOCAL_STATISTICS, SYNCHRONIZED, STATEFUL, JIT)
 
 _CLOCKS = (
     *("time.time", "time.monotonic", "time.perf_counter", "time.process_time"),
@@ -72,6 +79,7 @@ def find(script: Script) -> Iterator[Finding]:
         yield from _callbacks_by_clock(module, owner)
     yield from _sets(script)
     yield from _batch_norm(script)
+    yield from _stateful(script)
     for module, call, _ in script.method_calls("compile"):
         if constant(argument(call, "jit_compile")) is True:
             yield JIT.at(module.path, call.lineno)
@@ -151,3 +159,17 @@ def _batch_norm(script: Script) -> Iterator[Finding]:
         if kind.code not in told and (synchronized or not by_option):
             told.add(kind.code)
             yield kind.at(module.path, call.lineno)
+
+
+def _stateful(script: Script) -> Iterator[Finding]:
+    if candle_options(script).has("shard", False):
+        return
+    for module in script.modules:
+        for node in module.nodes:
+            if isinstance(node, ast.Call) and constant(argument(node, "stateful")) is True:
+                text = f"{ast.unparse(node.func)}(stateful=True)"
+                yield STATEFUL.at(module.path, node.lineno, text=text)
+            elif isinstance(node, ast.Assign) and constant(node.value) is True:
+                names = [ast.unparse(each) for each in node.targets]
+                if any(name.endswith(".stateful") for name in names):
+                    yield STATEFUL.at(module.path, node.lineno, text=ast.unparse(node))

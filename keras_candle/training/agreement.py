@@ -3,35 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from keras_candle.engine.base import Engine
-from keras_candle.errors import CandleError, DataError
+from keras_candle.errors import DataError
 
 
 def together(describe: Callable[[], list[str]], engine: Engine, what: str) -> None:
     """Compare descriptions that can fail on some ranks; then all of them raise.
 
     Args:
-        describe: returns what must be the same on all ranks.
+        describe: returns what must be the same on all ranks. It may raise whatever reading the
+            data raises.
         engine: connects the ranks.
         what: what is described, for the message.
 
     Raises:
-        DataError: on every rank, with every rank's description or problem.
+        CandleError: on every rank, with every rank's description or problem.
     """
-    problem: Exception | None = None
-    facts: list[str] = []
-    try:
-        facts = describe()
-    except (CandleError, ValueError, TypeError) as caught:
-        problem = caught
-    problems = engine.gather_objects(None if problem is None else str(problem))
-    if not any(problems):
-        engine.agree(what, facts, DataError)
-        return
-    if len(set(problems)) == 1:
-        raise DataError(problems[0]) from problem
-    listed = "\n".join(
-        f"  rank {rank}: {each or 'no problem'}" for rank, each in enumerate(problems)
-    )
-    raise DataError(f"Some ranks can't use their data:\n{listed}") from problem
+    facts = engine.gather_results(describe, DataError)
+    if len(set(map(repr, facts))) > 1:
+        listed = "\n".join(f"  rank {rank}: {each}" for rank, each in enumerate(facts))
+        raise DataError(f"The ranks differ in {what}:\n{listed}")
+
+
+def succeed_on_all(work: Callable[[], Any], engine: Engine) -> Any:
+    """What `work` returns on this rank, when it has raised on none.
+
+    Raises:
+        CandleError: on every rank, with every rank's problem.
+    """
+    result = None
+
+    def run() -> None:
+        nonlocal result
+        result = work()
+
+    engine.gather_results(run, DataError)
+    return result

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from keras_candle.engine.base import Engine
+from keras_candle.errors import DataError
 from keras_candle.training.fingerprint import fingerprint
 from keras_candle.training.keras_names import class_weight_to_sample_weights
 from keras_candle.training.options import Options
@@ -43,20 +44,26 @@ def make_batch(given: dict[str, Any], options: Options, engine: Engine) -> Batch
         engine: connects the ranks.
 
     Raises:
-        ValueError: for class_weight beside sample_weight, as Keras does.
+        DataError: on every rank, when one of them cannot use its batch.
     """
     import tensorflow as tf
 
-    x, y, sample_weight = given["x"], given["y"], given["sample_weight"]
-    if given["class_weight"] is not None:
-        if sample_weight is not None:
-            raise ValueError(
-                "train_on_batch got sample_weight and class_weight, expected one of them."
-            )
-        sample_weight = class_weight_to_sample_weights(y, given["class_weight"])
-    data = keras.tree.map_structure(_as_tensor, (x, y, sample_weight))
-    same = options.shard and len(set(engine.gather_objects(_told(x, y)))) == 1
-    if same:
+    data: Any = None
+
+    def read() -> str:
+        nonlocal data
+        x, y, sample_weight = given["x"], given["y"], given["sample_weight"]
+        if given["class_weight"] is not None:
+            if sample_weight is not None:
+                raise ValueError(
+                    "train_on_batch got sample_weight and class_weight, expected one of them."
+                )
+            sample_weight = class_weight_to_sample_weights(y, given["class_weight"])
+        data = keras.tree.map_structure(_as_tensor, (x, y, sample_weight))
+        return _told(x, y)
+
+    seen = engine.gather_results(read, DataError)
+    if options.shard and len(set(seen)) == 1:
         return Batch(divide(data, engine), divided=True)
     return Batch(Share(rows_of(data), tf.constant(0), data), divided=False)
 

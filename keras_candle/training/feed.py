@@ -9,6 +9,7 @@ from typing import Any
 import keras
 
 from keras_candle.engine.base import Engine
+from keras_candle.errors import DataError
 from keras_candle.training.agreement import together
 from keras_candle.training.array_shard import ArrayShard
 from keras_candle.training.dataset import DatasetShard
@@ -39,6 +40,7 @@ class Feed:
         lookups_expected: at most how many embedding rows a batch looks up; the same on all ranks.
         growth: how many times as large the global batch is as one rank's would be.
         for_training: False for evaluation.
+        is_divided: False where each rank has data of its own.
     """
 
     adapter: Any
@@ -51,6 +53,7 @@ class Feed:
     lookups_expected: int
     growth: int
     for_training: bool
+    is_divided: bool
 
     @property
     def must_not_run_out(self) -> bool:
@@ -194,7 +197,10 @@ def _feed(
     adapter: Any, steps: int | None, source: Source, options: Options, engine: Engine
 ) -> Feed:
     rows = int(adapter.batch_size or 32)
-    expected = engine.allreduce([rows, rows * lookups_of_row(_spec(adapter))], "max")
+    by_rank = engine.gather_results(
+        lambda: (rows, rows * lookups_of_row(_spec(adapter))), DataError
+    )
+    expected = [max(each) for each in zip(*by_rank, strict=True)]
     return Feed(
         adapter,
         steps,
@@ -206,6 +212,7 @@ def _feed(
         lookups_expected=int(expected[1]),
         growth=options.batch_growth(engine.size),
         for_training=source.for_training,
+        is_divided=isinstance(adapter, ArrayShard | DatasetShard | PyDatasetShard),
     )
 
 

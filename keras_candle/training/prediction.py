@@ -3,23 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
 
 from keras_candle.engine.base import Engine
-from keras_candle.training.agreement import together
+from keras_candle.errors import DataError
+from keras_candle.training.stateful import stateful_layers
 
 
-def predict_together(predict: Callable[..., Any], given: dict[str, Any], engine: Engine) -> Any:
+@dataclass(frozen=True)
+class _Facts:
+    """What a rank has to predict with.
+
+    Attributes:
+        rows: how many it predicts; None where x is not made of arrays, and nobody knows where a
+            part of it would begin.
+        is_built: whether its model has weights.
+        keeps_state: whether a batch's predictions depend on the batch before.
+    """
+
+    rows: int | None
+    is_built: bool
+    keeps_state: bool
+
+
+def predict_together(
+    predict: Callable[..., Any],
+    given: dict[str, Any],
+    model: Any,
+    engine: Engine,
+    take_root_state: Callable[[], None],
+) -> Any:
     """Each rank predicts a part of the rows, and every rank gets all of them.
 
     Args:
         predict: Keras's own.
-        given: its arguments, by name; x that is not made of arrays is predicted by each rank as a
-            whole, since nobody knows beforehand where its parts would begin.
+        given: its arguments, by name; each rank predicts the whole where x is not made of arrays
+            on all of them, or a layer is stateful.
+        model: what predicts.
         engine: connects the ranks.
+        take_root_state: gives all ranks, whose models are built, the root's weights.
 
     Returns:
         What one rank would return: arrays of shape [rows, ...].
@@ -27,23 +53,42 @@ def predict_together(predict: Callable[..., Any], given: dict[str, Any], engine:
     Raises:
         DataError: when the ranks' numbers of rows differ.
     """
-    arrays = keras.tree.flatten(given["x"])
-    if not all(hasattr(each, "shape") and hasattr(each, "__getitem__") for each in arrays):
+    facts = engine.gather_results(
+        lambda: _Facts(_rows_of(given), model.built, bool(stateful_layers(model))), DataError
+    )
+    if any(each.rows is None or each.keeps_state for each in facts):
         return predict(**given)
-    rows = int(arrays[0].shape[0])
-    if given["steps"]:
-        batch_size = given["batch_size"] or 32
-        rows = min(rows, given["steps"] * batch_size)
-    together(lambda: [f"{rows} rows"], engine, "the data that predict got")
+    numbers = [each.rows for each in facts]
+    if len(set(numbers)) > 1:
+        listed = "\n".join(f"  rank {rank}: {each} rows" for rank, each in enumerate(numbers))
+        raise DataError(f"The ranks differ in the data that predict got:\n{listed}")
+    if not model.built:
+        predict(**{**given, "x": _part(given["x"], slice(0, 1)), "steps": None, "verbose": 0})
+    take_root_state()
+    rows = numbers[0]
     bounds = np.linspace(0, rows, engine.size + 1).astype(int)
     # A rank without rows predicts one, and gives none of it.
     start, end = int(bounds[engine.rank]), int(bounds[engine.rank + 1])
-    some = slice(min(start, rows - 1), max(end, min(start, rows - 1) + 1))
-    part = keras.tree.map_structure(lambda x: _rows(x, some), given["x"])
+    first = min(start, rows - 1)
+    part = _part(given["x"], slice(first, max(end, first + 1)))
     own = predict(**{**given, "x": part, "steps": None})
     own = keras.tree.map_structure(lambda out: np.asarray(out)[: end - start], own)
     parts = engine.gather_objects(own)
     return keras.tree.map_structure(lambda *each: np.concatenate(each), *parts)
+
+
+def _rows_of(given: dict[str, Any]) -> int | None:
+    arrays = keras.tree.flatten(given["x"])
+    if not all(hasattr(each, "shape") and hasattr(each, "__getitem__") for each in arrays):
+        return None
+    rows = arrays[0].shape[0] if arrays and len(arrays[0].shape) else None
+    if rows and given["steps"]:
+        rows = min(rows, given["steps"] * (given["batch_size"] or 32))
+    return int(rows) if rows else None
+
+
+def _part(x: Any, some: slice) -> Any:
+    return keras.tree.map_structure(lambda each: _rows(each, some), x)
 
 
 def _rows(array: Any, some: slice) -> Any:

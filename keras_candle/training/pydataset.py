@@ -11,6 +11,7 @@ from typing import Any
 import keras
 
 from keras_candle.engine.base import Engine
+from keras_candle.training.agreement import succeed_on_all
 from keras_candle.training.deal import Deal
 from keras_candle.training.epoch_hooks import EpochHooks, LoadingGate
 from keras_candle.training.keras_names import DataAdapter, PyDatasetAdapter
@@ -50,8 +51,9 @@ class PyDatasetShard(DataAdapter):  # type: ignore[misc]
         self._taken = self.deal.whole_epochs(self._start.taken)
         self.randomness = randomness
         self._hooks = EpochHooks(source.x, randomness, engine)
+        adapter = PyDatasetAdapter(source.x, class_weight=self._class_weight)
         with self.randomness:
-            whole = PyDatasetAdapter(source.x, class_weight=self._class_weight).get_tf_dataset()
+            whole = succeed_on_all(adapter.get_tf_dataset, engine)
         if source.for_training and not self._divided:
             self.randomness.draw_apart()
         self._spec = whole.element_spec

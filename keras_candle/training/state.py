@@ -12,6 +12,7 @@ import keras
 from keras_candle.engine.base import Engine
 from keras_candle.errors import DivergenceError
 from keras_candle.training.gradients import leaf_optimizers
+from keras_candle.training.stateful import sequence_state
 
 # Odd, so that it gives each of 2**32 ranks another seed (the fraction of the golden ratio).
 _SEED_STRIDE = 0x9E3779B1
@@ -26,10 +27,11 @@ def shared_variables(model: Any, optimizers: Sequence[Any]) -> list[Any]:
 def compared_variables(model: Any, optimizers: Sequence[Any]) -> list[Any]:
     """The same without whole numbers that no optimizer updates, such as rows that a layer counts.
 
-    Each rank has its own, and there is no mean of them.
+    Each rank has its own, and there is no mean of them. So it has its own sequences' state.
     """
-    counted = {id(each) for each in model.non_trainable_weights if not is_float(each)}
-    return [each for each in shared_variables(model, optimizers) if id(each) not in counted]
+    own = {id(each) for each in model.non_trainable_weights if not is_float(each)}
+    own |= sequence_state(model)
+    return [each for each in shared_variables(model, optimizers) if id(each) not in own]
 
 
 def check_same_model(model: Any, optimizers: Sequence[Any], engine: Engine) -> None:
@@ -101,7 +103,8 @@ def broadcast_state(model: Any, optimizers: Sequence[Any], engine: Engine) -> No
         optimizers: its outermost optimizers; one that is not built yet has nothing to give.
         engine: connects the ranks.
     """
-    variables = shared_variables(model, optimizers)
+    own = sequence_state(model)
+    variables = [each for each in shared_variables(model, optimizers) if id(each) not in own]
     values = [keras.ops.convert_to_numpy(variable) for variable in variables]
     everyone = engine.gather_objects([zlib.crc32(each.tobytes()) for each in values])
     for variable, value, checksums in zip(

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from keras_candle.engine.base import Engine
 from keras_candle.errors import CandleError
 from keras_candle.training.reductions import check_reductions, combine_arrays, reduce_arrays
+from keras_candle.training.stateful import sequence_state
 
 # layer class -> {variable name: reduction}
 _REGISTERED: dict[type, dict[str, str]] = {
@@ -116,7 +117,9 @@ def reduce_state(model: Any, engine: Engine, averaged: Sequence[Any] = ()) -> li
         The weights that differed by rank and are not registered: now they are the root's.
     """
     known = registered_reductions(model) | {id(each): "mean" for each in averaged}
-    variables = [*model.non_trainable_weights, *averaged]
+    own_state = sequence_state(model)
+    variables = [each for each in model.non_trainable_weights if id(each) not in own_state]
+    variables += averaged
     values = [_value(each) for each in variables]
     differs = _differs(values, engine)
     # What the ranks have added may be equal.
@@ -136,7 +139,7 @@ def reduce_state(model: Any, engine: Engine, averaged: Sequence[Any] = ()) -> li
 
 def unregistered_state(model: Any, engine: Engine) -> list[Any]:
     """The weights that differ by rank and are not registered; every rank must call this."""
-    known = registered_reductions(model)
+    known = {*registered_reductions(model), *sequence_state(model)}
     variables = [each for each in model.non_trainable_weights if id(each) not in known]
     differs = _differs([_value(each) for each in variables], engine)
     return [each for each, differ in zip(variables, differs, strict=True) if differ]

@@ -19,6 +19,7 @@ import keras
 
 from keras_candle.engine.base import Engine
 from keras_candle.errors import CandleError
+from keras_candle.training.agreement import succeed_on_all
 from keras_candle.training.batch import make_batch
 from keras_candle.training.callbacks import in_writing_callback, rank_safe
 from keras_candle.training.durable import AroundFit, Durable, around_fit
@@ -35,6 +36,7 @@ from keras_candle.training.refusals import check_environment, check_trainable
 from keras_candle.training.replica import Replica
 from keras_candle.training.source import Source
 from keras_candle.training.split_step import why_not
+from keras_candle.training.stateful import check_stateless
 from keras_candle.training.stop_consensus import StopConsensus
 from keras_candle.training.watch import Watch
 
@@ -149,7 +151,7 @@ class Trainer:
             )
 
     def fit(self, plain: Method, *args: Any, **kwargs: Any) -> Any:
-        check_trainable(self._model)
+        succeed_on_all(partial(check_trainable, self._model), self._engine)
         given = self._arguments("fit", args, kwargs)
         around, fit = around_fit(given["callbacks"]), partial(self._fit, plain)
         self._agree_on_options()
@@ -182,10 +184,12 @@ class Trainer:
 
     def _fit(self, plain: Method, given: dict[str, Any], durable: Durable | None = None) -> Any:
         with self._run("fit"):
-            (given["x"], given["y"], given["sample_weight"]), held_out = held_out_of(given)
+            data, held_out = succeed_on_all(lambda: held_out_of(given), self._engine)
+            given["x"], given["y"], given["sample_weight"] = data
             given.update(validation_data=held_out, validation_split=0.0)
             start = durable.start if durable else None
             feed, validation = make_feeds(given, self.replica.options, self._engine, start)
+            self._check_streams(feed, validation)
             self.replica.expect(feed, validation)
             self.replica.build(feed.spec())
             self.stop = StopConsensus(self._model, self._engine)
@@ -259,23 +263,30 @@ class Trainer:
             data = (given["x"], given["y"], given["sample_weight"])
             source = Source(*data, batch_size=given["batch_size"], steps=given["steps"])
             feed = make_feed(source, self.replica.options, self._engine)
+            self._check_streams(feed)
             self.replica.expect(feed)
             self.replica.build(feed.spec())
             self._watch.agree_before("evaluate")
             return plain(**{**given, **_NO_DATA, "x": feed.adapter, "steps": feed.steps})
 
+    def _check_streams(self, *feeds: Feed | None) -> None:
+        if any(each.is_divided for each in feeds if each):
+            succeed_on_all(partial(check_stateless, self._model, self._engine.size), self._engine)
+
     def predict(self, plain: Method, *args: Any, **kwargs: Any) -> Any:
         given = self._arguments("predict", args, kwargs)
-        if self.replica.options.shard_predict and self._model.built:
-            self._watch.agree_before("predict")
-            return predict_together(plain, given, self._engine)
-        return plain(**given)
+        if not self.replica.options.shard_predict:
+            return plain(**given)
+        take_root_state = partial(self._watch.agree_before, "predict")
+        return predict_together(plain, given, self._model, self._engine, take_root_state)
 
     def train_on_batch(self, plain: Method, *args: Any, **kwargs: Any) -> Any:
-        check_trainable(self._model)
+        succeed_on_all(partial(check_trainable, self._model), self._engine)
         self._agree_on_options()
         given = self._arguments("train_on_batch", args, kwargs)
         batch = make_batch(given, self.replica.options, self._engine)
+        if batch.divided:
+            succeed_on_all(partial(check_stateless, self._model, self._engine.size), self._engine)
         with self.replica.call():
             self.replica.expect_batch(divided=batch.divided)
             if not self.replica.has_root_state:

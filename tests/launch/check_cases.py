@@ -192,6 +192,14 @@ model.compile("sgd", "mse", jit_compile=True)  #! jit-compile
 loss = keras.losses.MeanSquaredError(reduction=None)  #! loss-not-reduced
 model.compile("sgd", loss)
 """,
+    "stateful layers": """
+keras.layers.Bidirectional(keras.layers.LSTM(4, stateful=True))  #! stateful-layer
+keras.layers.GRU(4, stateful=False)
+class Counting(keras.layers.Layer):
+    def __init__(self):
+        super().__init__()
+        self.stateful = True  #! stateful-layer
+""",
     "a raw loop": """
 import tensorflow as tf
 optimizer = keras.optimizers.Adam()

@@ -146,3 +146,25 @@ def data_that_only_one_rank_cannot_use():
         x = x[:0]
         y = y[:0]
     fit(x, y)
+
+
+class Unreadable(keras.utils.PyDataset):
+    """A rank's disk is full, or its file is gone."""
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        if engines.current().rank == 1:
+            raise OSError("Stale file handle")
+        return digits_like(rows=4)
+
+
+def unreadable_on_one_rank():
+    fit(Unreadable(), None)
+
+
+def batch_that_one_rank_cannot_use():
+    x, y = digits_like(rows=4)
+    model = candle.scale(dense_model(optimizer="sgd"))
+    model.train_on_batch(x, y if engines.current().is_root else [object()])

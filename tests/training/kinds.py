@@ -169,3 +169,19 @@ def predicted(rows):
     together = model.predict(x, verbose=0)
     same = all(np.allclose(whole[name], together[name], atol=1e-6) for name in whole)
     return same, sum(rows_run)
+
+
+def predicted_where_one_rank_has(what):
+    """Whether all ranks predict alike where only the root has what it takes to do it together."""
+    root = engines.current().is_root
+    keras.utils.set_random_seed(engines.current().rank)
+    model = keras.Sequential([keras.layers.Dense(2), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    x = np.random.default_rng(0).normal(size=(7, 3)).astype("float32")
+    if root or what == "arrays":
+        model.build((None, 3))
+    model = candle.scale(model, shard_predict=True)
+    if what == "arrays":
+        model.evaluate(x, x[:, :1], verbose=0)
+    given = x if root or what == "a built model" else ((x[i : i + 1],) for i in range(len(x)))
+    return model.predict(given, verbose=0, batch_size=7).round(5).tolist()

@@ -18,7 +18,7 @@ ERRORS = {
     cases.unknown_kind: "DataError: builtins.set is no kind of data that Keras trains on",
     cases.not_divisible: "DataError: batch='global' divides each batch among the ranks",
     cases.dataset_not_divisible: "DataError: batch='global' divides each batch among the ranks",
-    cases.ambiguous_rows: "DataError: Data cardinality is ambiguous",
+    cases.ambiguous_rows: "DataError: ValueError: Data cardinality is ambiguous",
     cases.unreduced_loss: "CandleError: The loss sparse_categorical_crossentropy has reduction=",
     cases.other_backend: "EngineError: Keras runs on jax; on several ranks keras_candle trains",
     cases.unknown_engine: "CandleError: engine='nccl' is unknown, expected one of 'auto'",
@@ -29,7 +29,9 @@ ERRORS = {
     cases.warmup_of_unknown_length: "CandleError: warmup_epochs needs the number of steps",
     cases.different_epochs: "EngineError: The ranks differ in the arguments of fit",
     cases.fit_on_the_root_alone: "EngineError: The ranks are at different places",
-    cases.data_that_only_one_rank_cannot_use: "DataError: Some ranks can't use their data",
+    cases.data_that_only_one_rank_cannot_use: "DataError: rank 1: ",
+    cases.unreadable_on_one_rank: "DataError: rank 1: OSError: Stale file handle",
+    cases.batch_that_one_rank_cannot_use: "DataError: rank 1: ",
 }
 
 

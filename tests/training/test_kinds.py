@@ -78,3 +78,10 @@ def test_predict_can_be_shared(ranks, rows):
     results = ranks(3).run(kinds.predicted, rows=rows)
     assert all(same for same, _ in results)
     assert max(rows_run for _, rows_run in results) == math.ceil(rows / 3)
+
+
+@pytest.mark.parametrize("what", ["a built model", "arrays"])
+def test_predict_where_only_one_rank_has(ranks, what):
+    one, other = ranks(2).run(kinds.predicted_where_one_rank_has, what=what)
+    assert len(one) == 7
+    assert one == other

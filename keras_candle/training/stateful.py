@@ -1,0 +1,33 @@
+"""Stateful layers: row i of a batch goes on where row i of the batch before ended."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keras_candle.errors import CandleError
+
+
+def stateful_layers(model: Any) -> list[Any]:
+    """The stateful layers of a model, however deep they are nested."""
+    return [each for each in model._flatten_layers() if getattr(each, "stateful", False) is True]
+
+
+def sequence_state(model: Any) -> set[int]:
+    """The ids of the weights that hold where the rows of a rank's last batch ended."""
+    return {id(each) for layer in stateful_layers(model) for each in layer.non_trainable_weights}
+
+
+def check_stateless(model: Any, size: int) -> None:
+    """Refuse a stateful layer where the ranks divide the batches.
+
+    Raises:
+        CandleError: naming the layer, and how it can be trained.
+    """
+    for layer in stateful_layers(model):
+        raise CandleError(
+            f"Layer {layer.name!r} ({type(layer).__name__}) is stateful: row i of a batch goes on "
+            f"where row i of the batch before ended, and {size} ranks that divide the batches tear "
+            "these sequences. Give each rank whole sequences of its own with "
+            "candle.scalable(shard=False), in batches of the model's batch size; or train with "
+            "stateful=False; or on one rank."
+        )
