@@ -50,17 +50,7 @@ class Tracking:
         self._home = run.directory.path.parent if trial else run.directory.path
         self._courier: Courier | None = None
         self._mirrors: list[Mirror] = []
-        problem = run.engine.broadcast(self._problem())
-        if problem:
-            raise CandleError(problem)
-
-    def _problem(self) -> str:
-        try:
-            if self._run.engine.is_root:
-                check_packages(self._trackers)
-        except CandleError as error:
-            return str(error)
-        return ""
+        run.engine.on_root(lambda: check_packages(trackers), CandleError)
 
     @contextlib.contextmanager
     def during(self, config: str, state: dict[str, Any] | None, resume: str) -> Iterator[None]:
@@ -77,12 +67,20 @@ class Tracking:
         begin = resume == "never" and not restarts() and self._run.fit == 0
         try:
             self._start(json.loads(config), state, begin=begin)
-        except OSError as cause:
-            self._tell("trackers", f"The trackers cannot begin ({cause}). The training goes on.")
+        except Exception as cause:  # whatever it is, the other ranks train and wait for this one
+            self._say_goes_on("begin", cause)
         try:
             yield
         finally:
-            self._end(_status_of(sys.exception()))
+            status = _status_of(sys.exception())
+            try:
+                self._end(status)
+            except Exception as cause:
+                self._say_goes_on("end", cause)
+
+    def _say_goes_on(self, what: str, cause: Exception) -> None:
+        problem = f"{type(cause).__name__}: {cause}"
+        self._tell("trackers", f"The trackers cannot {what} ({problem}). The training goes on.")
 
     def _start(self, config: dict[str, Any], state: dict[str, Any] | None, *, begin: bool) -> None:
         run, trial = self._run, self._trial

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from keras_tuner import errors
@@ -26,24 +26,32 @@ class GroupTuner(TrialTraining):
 
     def _next_trial(self) -> Any:
         """The group's next trial, on all its ranks; None when there is none."""
-        state: dict[str, Any] | None = None
-        problem: Exception | None = None
-        if self.engine.is_root:
-            try:
-                self.pre_create_trial()
-                trial = self.oracle.create_trial(self.tuner_id)
-            except Exception as error:
-                problem = error
-            else:
-                state = trial.get_state() if trial.status == "RUNNING" else None
-        state, problem = self.engine.broadcast((state, problem))
-        if problem is not None:
-            raise problem
-        if state is None or self.engine.is_root:
-            return None if state is None else trial
+        begun: list[Any] = []
+
+        def begin() -> dict[str, Any] | None:
+            self.pre_create_trial()
+            trial = self.oracle.create_trial(self.tuner_id)
+            begun.append(trial)
+            state: dict[str, Any] = trial.get_state()
+            return state if trial.status == "RUNNING" else None
+
+        state = self._on_root(begin)
+        if state is None or begun:
+            return begun[0] if state is not None else None
         trial = trials.Trial.from_state(state)
         self.oracle.trials[trial.trial_id] = trial
         return trial
+
+    def _on_root(self, work: Callable[[], Any]) -> Any:
+        """Run what can fail on the group's root, and let it fail on all ranks of the group."""
+        return work() if self.engine.size == 1 else self.engine.on_root(work, SearchError)
+
+    def _on_each(self, hook: Callable[..., Any], *arguments: Any) -> None:
+        """Call what can fail on one rank of the group, and let it fail on all of them."""
+        if self.engine.size == 1:
+            hook(*arguments)
+        else:
+            self.engine.gather_results(lambda: hook(*arguments) and None, SearchError)
 
     def _try_run_and_update_trial(self, trial: Any, *fit_args: Any, **fit_kwargs: Any) -> None:
         outcome: Any = None
@@ -64,9 +72,11 @@ class GroupTuner(TrialTraining):
                     fatal = error
         trial.status, trial.message = agree_on_end(self.engine, status, message)
         self._end_together(fatal)
-        if trial.status == "COMPLETED" and self.engine.is_root:
-            metrics, step = outcome
-            self.oracle.update_trial(trial.trial_id, metrics, step=step)
+        if trial.status == "COMPLETED":
+            self._on_root(lambda: self._report(trial, *outcome))
+
+    def _report(self, trial: Any, metrics: dict[str, Any], step: int) -> None:
+        self.oracle.update_trial(trial.trial_id, metrics, step=step)
 
     def _end_together(self, fatal: Exception | None) -> None:
         """Raise what ends the search, on all ranks of the group when one of them has to."""
@@ -90,13 +100,5 @@ class GroupTuner(TrialTraining):
 
     def on_trial_end(self, trial: Any) -> None:
         """Keras Tuner's hook, on every rank of the group."""
-        problem: Exception | None = None
-        if self.engine.is_root:
-            try:
-                self.oracle.end_trial(trial)
-            except Exception as error:
-                problem = error
-        problem = self.engine.broadcast(problem)
         self._model = None
-        if problem is not None:
-            raise problem
+        self._on_root(lambda: self.oracle.end_trial(trial))

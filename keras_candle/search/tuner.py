@@ -151,10 +151,10 @@ class CandleTuner(GroupTuner):
         if "verbose" in fit_kwargs and self._speaks:
             self.oracle.verbose = fit_kwargs["verbose"]
         with independent() if self.engine.size == 1 else contextlib.nullcontext():
-            self.on_search_begin()
+            self._on_each(self.on_search_begin)
             with apart_from_trials() as forget, self._left_to_others():
                 while (trial := self._next_trial()) is not None:
-                    self.on_trial_begin(trial)
+                    self._on_each(self.on_trial_begin, trial)
                     self._try_run_and_update_trial(trial, *fit_args, **fit_kwargs)
                     self.on_trial_end(trial)
                     forget()

@@ -282,6 +282,66 @@ def test_a_group_of_ranks_needs_a_model_that_trains_on_them(ranks, tmp_path, kin
     assert not list(tmp_path.rglob("*.h5"))
 
 
+class UnsendableError(Exception):
+    """One that can neither be pickled nor made of its text."""
+
+    def __init__(self, first, second):
+        super().__init__(f"{first} and {second}")
+        self.hold = lambda: None
+
+
+def _failing_on_one_rank(folder, where, rank):
+    def fail(*_, **__):
+        if engines.current().rank == rank:
+            raise UnsendableError("this", "that")
+
+    class Quick(candle.CandleTuner):
+        def run_trial(self, trial, *args, **kwargs):
+            return {"score": trial.hyperparameters.Float("x", 0.0, 1.0)}
+
+    tuner = Quick(None, SCORE, directory=folder, max_trials=4, ranks_per_trial=2)
+    holder = tuner.oracle if hasattr(tuner.oracle, where) else tuner
+    setattr(holder, where, fail)
+    tuner.search(verbose=0)
+
+
+@pytest.mark.parametrize(
+    ("where", "rank"),
+    [
+        ("create_trial", 0),
+        ("pre_create_trial", 0),
+        ("update_trial", 0),
+        ("end_trial", 0),
+        ("on_trial_begin", 1),
+        ("on_search_begin", 1),
+    ],
+)
+def test_what_fails_on_one_rank_of_a_group_fails_on_all_of_them(ranks, tmp_path, where, rank):
+    errors = ranks(2).errors(
+        _failing_on_one_rank, folder=str(tmp_path), where=where, rank=rank, timeout_s=30
+    )
+    for error in errors:
+        assert error.startswith("SearchError: ")
+        assert "UnsendableError: this and that" in error
+
+
+def _trial_that_fails_on_one_rank(folder, rank):
+    def run(tuner, trial, x):
+        if engines.current().rank == rank:
+            raise UnsendableError("this", "that")
+        return {"score": x}
+
+    tuner = searching(run, SCORE, folder, ranks_per_trial=2)
+    return len(tuner.oracle.trials)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_trials_exception_that_cannot_be_sent_ends_the_trial(ranks, tmp_path, rank):
+    run = {"folder": str(tmp_path), "rank": rank, "timeout_s": 60}
+    errors = ranks(2).errors(_trial_that_fails_on_one_rank, **run)
+    assert "UnsendableError: this and that" in errors[0]
+
+
 # Above the limit of the cost.
 
 
