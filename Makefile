@@ -68,8 +68,10 @@ soak: env
 oldest: env $(OLDEST)/.made
 	$(ONE_THREAD) $(OLDEST)/bin/python -m pytest tests/training/test_keras_names.py \
 		tests/training/test_identity.py tests/training/test_equivalence.py tests/checkpoints \
-		tests/callback/test_candle_callback.py tests/precision_audit/test_laws.py \
-		-k "keras_names or identity or checkpoints or candle_callback or precision_audit or \
+		tests/callback/test_candle_callback.py tests/callback/test_keras_callbacks.py \
+		tests/precision_audit/test_laws.py \
+		-k "keras_names or identity or checkpoints or candle_callback or keras_callbacks or \
+		precision_audit or \
 		(other_pairs and mpi)"
 
 $(OLDEST)/.made: Makefile

@@ -11,7 +11,7 @@ import random
 import sys
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import PosixPath
 from types import BuiltinMethodType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
@@ -33,7 +33,7 @@ _LIBRARIES = frozenset((
 # fmt: on
 
 
-def find_generators(root: object) -> dict[str, Any]:
+def find_generators(root: object, outside: Collection[int] = ()) -> dict[str, Any]:
     """Find the generators that an object draws from.
 
     Searched are attributes, those of its class, and what they refer to: lists, tuples, dicts,
@@ -41,6 +41,7 @@ def find_generators(root: object) -> dict[str, Any]:
 
     Args:
         root: any object, such as a `keras.utils.PyDataset`.
+        outside: ids of objects that are not searched.
 
     Returns:
         The generators by path, e.g. `"rng"` or `"augmenters[0].rng"`: of NumPy (`Generator`,
@@ -57,7 +58,7 @@ def find_generators(root: object) -> dict[str, Any]:
     """
     kinds = tuple(each for each, *_ in _kinds())
     found: dict[str, Any] = {}
-    seen = {id(root)}
+    seen = {id(root), *outside}
     waiting = deque([("", root)])
     while waiting:
         path, value = waiting.popleft()
@@ -68,7 +69,14 @@ def find_generators(root: object) -> dict[str, Any]:
             if id(child) not in seen:
                 seen.add(id(child))
                 waiting.append((f"{path}{step}".lstrip("."), child))
-    return {path: each for path, each in found.items() if not isinstance(each, random.SystemRandom)}
+    return {path: each for path, each in found.items() if is_generator(each)}
+
+
+def is_generator(value: object) -> bool:
+    """Whether a value is a generator whose state can be taken and set."""
+    return isinstance(value, tuple(each for each, *_ in _kinds())) and not isinstance(
+        value, random.SystemRandom
+    )
 
 
 def get_state(generator: Any) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import os
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import keras
 
 from keras_candle.callback.config import config_of
-from keras_candle.callback.inexact_data import INEXACT_DATA
+from keras_candle.callback.inexact_resume import INEXACT_RESUME
 from keras_candle.callback.options import Checkpoint, Intervals, Limits, check_choice
 from keras_candle.callback.restoring import Resumption
 from keras_candle.callback.run import Run
@@ -57,16 +58,19 @@ class CandleCallback(keras.callbacks.Callback):  # type: ignore[misc]
         guard: how often a scaled model's ranks compare their state, to name the first variable
             that differs: True for as often as `@candle.scalable(guard=)` says (on by default),
             False for never, a number for every so many steps too.
-        inexact_data: what to do where a training would go on with data whose place cannot be
-            found again for sure: a generator or a loader, a `tf.data.Dataset` that draws without
-            a seed or runs Python code, or a pass that has to begin anew. "skip": go on, and say
-            what is left out or seen twice. "refuse": an error before the first step.
+        inexact_resume: what to do where a resumed training would not be as one without a stop:
+            data whose place cannot be found again for sure (a generator or a loader, a
+            `tf.data.Dataset` that draws without a seed or runs Python code, a pass that has to
+            begin anew), or a state of callbacks or of a PyDataset that cannot be kept, such as an
+            open file. "skip": continue, and say once what it is. "refuse": an error before the
+            first step.
+        inexact_data: the former name of `inexact_resume`.
 
     Raises:
         CandleError: for an unknown value; from `fit`, for a tracker whose package is missing.
         CheckpointError: from `fit`, before its first step: the directory cannot be written or
             belongs to a run that has not ended, a checkpoint is of another model, optimizer or
-            other data, or its data cannot be gone on with as `inexact_data` asks; later: a
+            other data, or cannot be resumed as `inexact_resume` asks; later: a
             checkpoint cannot be written.
 
     Example:
@@ -96,7 +100,8 @@ class CandleCallback(keras.callbacks.Callback):  # type: ignore[misc]
         stall_timeout: float | str | None = "auto",
         guard: bool | int = True,
         *,
-        inexact_data: str = "skip",
+        inexact_resume: str = "skip",
+        inexact_data: str | None = None,
     ) -> None:
         super().__init__()
         self.run_directory = Path(run_directory)
@@ -104,8 +109,11 @@ class CandleCallback(keras.callbacks.Callback):  # type: ignore[misc]
         if not isinstance(self.checkpoint, Checkpoint):
             raise CandleError(f"checkpoint={checkpoint!r}, expected a candle.Checkpoint.")
         check_choice("resume", resume, _RESUME)
-        check_choice("inexact_data", inexact_data, INEXACT_DATA)
-        self.resume, self.inexact_data = resume, inexact_data
+        if inexact_data is not None:
+            _warn_of_old_name()
+            inexact_resume = inexact_data
+        check_choice("inexact_resume", inexact_resume, INEXACT_RESUME)
+        self.resume, self.inexact_resume = resume, inexact_resume
         self.trackers = names.check(trackers)
         self.limits = Limits(walltime, stall_timeout)
         self.guard = check_guard(guard)
@@ -131,8 +139,16 @@ class CandleCallback(keras.callbacks.Callback):  # type: ignore[misc]
             state = run.find(self.resume)
             config = self._config(trainer, engine, given)
             run.configure(config)
-            resumption = Resumption(run, model, state, self.inexact_data) if state else None
-            session = Session(run, model, self.checkpoint, self.limits, self.intervals, resumption)
+            resumption = Resumption(run, model, state, self.inexact_resume) if state else None
+            session = Session(
+                run,
+                model,
+                self.checkpoint,
+                self.limits,
+                self.intervals,
+                resumption,
+                self.inexact_resume,
+            )
             with tracking.during(config, state, self.resume):
                 try:
                     with _guarded(trainer, self.guard):
@@ -149,7 +165,7 @@ class CandleCallback(keras.callbacks.Callback):  # type: ignore[misc]
             "resume": self.resume,
             **asdict(self.limits),
             "guard": self.guard,
-            "inexact_data": self.inexact_data,
+            "inexact_resume": self.inexact_resume,
         }
 
     def _config(self, trainer: Any, engine: Engine, given: dict[str, Any]) -> str:
@@ -160,7 +176,7 @@ class CandleCallback(keras.callbacks.Callback):  # type: ignore[misc]
             "trackers": [each if isinstance(each, str) else type(each) for each in self.trackers],
             **asdict(self.limits),
             "guard": self.guard,
-            "inexact_data": self.inexact_data,
+            "inexact_resume": self.inexact_resume,
         }
         options = None if trainer is None else trainer.replica.options
         return config_of(arguments, options, engine, given)
@@ -172,6 +188,16 @@ class CandleCallback(keras.callbacks.Callback):  # type: ignore[misc]
                 "fit was called past CandleCallback, so nothing would be saved. Call model.fit "
                 "of a keras.Model, and give it the callback in a list."
             )
+
+
+def _warn_of_old_name() -> None:
+    # Once, by Python's own rule for DeprecationWarnings: where the user's code is.
+    warnings.warn(
+        "CandleCallback(inexact_data=...) is now named inexact_resume=..., since it concerns "
+        "callbacks too. Rename the argument; the old name will be removed.",
+        DeprecationWarning,
+        stacklevel=3,
+    )
 
 
 @contextlib.contextmanager

@@ -2,66 +2,100 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import keras
 
+from keras_candle.callback.object_state import outside_of
+from keras_candle.callback.own_state import OwnState
 from keras_candle.callback.randomness import random_state, set_random_state
-from keras_candle.checkpoints.plain import is_plain, mark
 
 
 class DataState:
     """The state of data that are Python code: a PyDataset, or what reads a stream.
 
+    Batches are read ahead of the steps, so in the middle of a pass the state is that of its
+    beginning: the batches that were taken are read again, or left out.
+
     Args:
         adapter: the training data, as `fit` got them.
+        model: that is trained.
     """
 
-    def __init__(self, adapter: Any) -> None:
-        source = getattr(adapter, "source", None)
-        self._adapter = adapter
-        self._source = source if isinstance(source, keras.utils.PyDataset) else None
-        self._at_beginning = {name: mark(value) for name, value in self._attributes().items()}
-        self._of_epoch: dict[str, Any] = {}
+    def __init__(self, adapter: Any, model: Any) -> None:
+        self._adapter, self._model = adapter, model
+        found = getattr(adapter, "source", None)
+        self._is_infinite = adapter.num_batches is None
+        self._source = None
+        if isinstance(found, keras.utils.PyDataset):
+            self._source = OwnState(found, self._outside())
+        self._of_pass: dict[str, Any] = {}
 
-    def begin_epoch(self) -> None:
-        """Take note of what an epoch's order will be drawn from."""
-        shared = getattr(self._adapter, "randomness", None)
-        self._of_epoch = {
-            "shared": None if shared is None else shared.state(),
-            "own": random_state() if self._source is not None else None,
-        }
+    @property
+    def sources(self) -> list[Any]:
+        """The data, where they are Python code with a state."""
+        return [self._source.owner] if self._source else []
 
-    def take(self, *, in_epoch: bool) -> dict[str, Any]:
+    def begin_epoch(self, *, within_pass: bool) -> None:
+        """Take note of what an epoch's order will be drawn from.
+
+        Args:
+            within_pass: whether batches of the pass of the data were taken before.
+        """
+        if not (within_pass and self._of_pass):
+            self._of_pass = self._now()
+        elif self._is_infinite:
+            # Their pass never ends; what they draw from at the end of an epoch does go on.
+            self._of_pass["shared"] = self._shared()
+
+    def take(self, *, within_pass: bool) -> dict[str, Any]:
         """The attributes that changed since the fit began, and what the order is drawn from.
 
         Args:
-            in_epoch: whether an epoch is under way, whose order will have to be drawn again.
+            within_pass: see `begin_epoch`.
         """
-        if not in_epoch:
-            self.begin_epoch()
-        changed = {
-            name: copy.deepcopy(value)
-            for name, value in self._attributes().items()
-            if self._at_beginning.get(name) != mark(value)
-        }
-        return {"attributes": changed, **self._of_epoch}
+        if not within_pass:
+            return self._now()
+        if self._is_infinite:
+            return {**self._of_pass, "object": self._object()}
+        return self._of_pass
 
-    def put_back(self, state: dict[str, Any]) -> None:
-        """Go on from what `take` returned."""
-        if self._source is not None:
-            vars(self._source).update(state["attributes"])
+    def put_back(self, state: dict[str, Any], *, within_pass: bool) -> dict[str, str]:
+        """Go on from what `take` returned.
+
+        Returns:
+            What could not be put back: by path, why.
+        """
+        lost: dict[str, str] = {}
+        if self._source and state["object"]:
+            lost = self._source.put_back(state["object"], self._outside())
         if state.get("shared") is not None:
             self._adapter.randomness.go_on(state["shared"])
         if state.get("own") is not None:
             self._adapter.get_tf_dataset().while_reading = _drawing_from(state["own"])
+        if within_pass:
+            self._of_pass = dict(state)
+        return lost
 
-    def _attributes(self) -> dict[str, Any]:
-        attributes = {} if self._source is None else vars(self._source)
-        return {name: value for name, value in attributes.items() if is_plain(value)}
+    def unkept(self) -> dict[str, str]:
+        """What has a state that cannot be kept: by path, its type."""
+        return self._source.unkept(self._outside()) if self._source else {}
+
+    def _now(self) -> dict[str, Any]:
+        own = random_state() if self._source else None
+        return {"object": self._object(), "shared": self._shared(), "own": own}
+
+    def _object(self) -> dict[str, Any] | None:
+        return self._source.take(self._outside()) if self._source else None
+
+    def _shared(self) -> Any:
+        shared = getattr(self._adapter, "randomness", None)
+        return None if shared is None else shared.state()
+
+    def _outside(self) -> set[int]:
+        return outside_of(self._model)
 
 
 @contextmanager

@@ -59,6 +59,11 @@ class Progress:
         finite = self.steps_per_epoch is not None and self.adapter.num_batches is not None
         return not (finite and self.before_epoch)
 
+    @property
+    def within_pass(self) -> bool:
+        """Whether batches of the pass have been taken."""
+        return self.position().taken > 0
+
     def position(self) -> Position:
         """Where the data are to be gone on with."""
         begun = self.adapter.get_tf_dataset().begun

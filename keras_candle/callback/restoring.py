@@ -8,9 +8,13 @@ from typing import Any
 
 import keras
 
-from keras_candle.callback import others
+from keras_candle.callback.callback_state import (
+    CallbackState,
+    set_shared_states,
+    without_differences,
+)
 from keras_candle.callback.data_state import DataState
-from keras_candle.callback.inexact_data import PART_OF_A_PASS, weigh
+from keras_candle.callback.inexact_resume import PART_OF_A_PASS, weigh, weigh_lost
 from keras_candle.callback.model_state import build_optimizers, load_model_state
 from keras_candle.callback.progress import Progress
 from keras_candle.callback.randomness import set_random_state
@@ -32,12 +36,12 @@ class Resumption:
         run: where the checkpoint is.
         model: what is trained.
         state: what all ranks share of the checkpoint.
-        inexact_data: see `CandleCallback`.
+        inexact_resume: see `CandleCallback`.
     """
 
-    def __init__(self, run: Run, model: Any, state: dict[str, Any], inexact_data: str) -> None:
+    def __init__(self, run: Run, model: Any, state: dict[str, Any], inexact_resume: str) -> None:
         self._run, self._model, self.state = run, model, state
-        self._engine, self._inexact_data = run.engine, inexact_data
+        self._engine, self._inexact_resume = run.engine, inexact_resume
         self._of_ranks: list[dict[str, Any]] = []
 
     def prepare(self, given: dict[str, Any], progress: Progress, identity: dict[str, Any]) -> None:
@@ -58,7 +62,7 @@ class Resumption:
         over = state["finished"] and state["epochs"] == given["epochs"]
         if not over:
             doubts = [*(() if state["can_go_on"] else (PART_OF_A_PASS,)), *progress.adapter.doubts]
-            weigh(doubts, self._inexact_data, folder, self._engine)
+            weigh(doubts, self._inexact_resume, folder, self._engine)
         build_all(model, progress.adapter, state, folder)
         let_schedule_go_on(model, state["schedule_position"], state["schedule_iterations"])
         progress.step, progress.epoch = state["step"], state["epoch"]
@@ -75,22 +79,30 @@ class Resumption:
             # Steps of another number of ranks are others; these end when the data do.
             progress.left_out = max(batches - left, 0)
 
-    def put_back(self, callbacks: Sequence[Any], data: DataState) -> None:
+    def put_back(
+        self, callbacks: Sequence[Any], callback_state: CallbackState, data: DataState
+    ) -> None:
         """Take the checkpoint's state, when all callbacks have begun."""
         state, engine = self.state, self._engine
         load_model_state(self._model, self._run, state["step"])
         self._of_ranks = read_ranks(self._run, state["step"], state["ranks"])
-        others.set_shared_states(callbacks, state["callbacks"])
+        set_shared_states(callbacks, state["callbacks"])
         set_rank_state(self._model, [each["model"] for each in self._of_ranks], engine)
         self.put_back_metrics()
-        if self._same_ranks:
-            own = self._of_ranks[engine.rank]
-            others.set_own_states(callbacks, own["callbacks"])
-        else:
-            own = self._of_ranks[0]
-            of_ranks = [each["callbacks"] for each in self._of_ranks]
-            others.set_own_states(callbacks, others.without_differences(of_ranks))
-        data.put_back(own["data"])
+        own = self._of_ranks[engine.rank if self._same_ranks else 0]
+        states = own["callbacks"]
+        if not self._same_ranks:
+            states = without_differences([each["callbacks"] for each in self._of_ranks])
+        folder = str(self._run.folder.path_of(state["step"]))
+        # A callback's set_state() may raise, on one rank.
+        lost = engine.gather_results(
+            lambda: {
+                **callback_state.put_back(states),
+                **data.put_back(own["data"], within_pass=self.start.taken > 0),
+            },
+            CheckpointError,
+        )
+        weigh_lost(lost, self._inexact_resume, folder, engine)
         set_random_state(own["random"])
         ranks = "" if self._same_ranks else f", made on {len(self._of_ranks)} ranks"
         engine.say(

@@ -6,10 +6,12 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from keras_candle.callback import others
 from keras_candle.callback.callback_list import DurableCallbackList, listed
+from keras_candle.callback.callback_state import CallbackState, continue_files, values_of
 from keras_candle.callback.data_state import DataState
 from keras_candle.callback.display import Display
+from keras_candle.callback.inexact_resume import weigh_unkept
+from keras_candle.callback.keras_callbacks import check_names
 from keras_candle.callback.measuring import Measuring
 from keras_candle.callback.options import Checkpoint, Intervals, Limits
 from keras_candle.callback.progress import Progress
@@ -22,9 +24,12 @@ from keras_candle.callback.saving import Saving
 from keras_candle.callback.stops import Stops, name_of
 from keras_candle.callback.taking import Taking
 from keras_candle.callback.watching import Watching
-from keras_candle.errors import EXIT_RUN_AGAIN
+from keras_candle.errors import EXIT_RUN_AGAIN, CheckpointError
 from keras_candle.training.stop_consensus import StopConsensus
 from keras_candle.watchdog import board
+
+# What this process has named already as state that cannot be kept.
+_SAID: set[str] = set()
 
 
 class Session:
@@ -37,6 +42,7 @@ class Session:
         limits: of its time.
         intervals: how often it does what it does by the clock.
         resumption: of the checkpoint from which it goes on; None where it begins.
+        inexact_resume: see `CandleCallback`.
 
     Attributes:
         start: where it goes on in its data; None where it begins.
@@ -50,7 +56,10 @@ class Session:
         limits: Limits,
         intervals: Intervals,
         resumption: Resumption | None,
+        inexact_resume: str,
     ) -> None:
+        check_names()
+        self._inexact_resume, self._has_weighed = inexact_resume, False
         self._run, self._model, self._options = run, model, options
         self._intervals = intervals
         self._stop_consensus: StopConsensus | None = None
@@ -74,7 +83,7 @@ class Session:
         self._measuring = measuring = Measuring(
             self._run, self._model, adapter.batch_size, self._intervals.record_s
         )
-        self._data = DataState(adapter)
+        self._data = DataState(adapter, self._model)
         identity = {**self._run.identity, **identity_of(self._model, adapter, self._engine)}
         if self._resumption:
             self._resumption.prepare(given, self._progress, identity)
@@ -105,9 +114,10 @@ class Session:
 
     def on_begin(self, callbacks: Sequence[Any]) -> None:
         """Before the callbacks' on_train_begin."""
-        self._taking.callbacks, self._taking.marks = callbacks, others.marks_of(callbacks)
+        self._taking.callbacks = callbacks
+        self._taking.callback_state = CallbackState(callbacks, self._model, self._data.sources)
         if self._resumption:
-            others.let_files_go_on(callbacks, self._resumption.state["callbacks"])
+            continue_files(callbacks, self._resumption.state["callbacks"])
 
     def on_began(self) -> int:
         """After it: take the checkpoint's state."""
@@ -117,7 +127,7 @@ class Session:
         self._measuring.begin(self._progress.step)
         if self._resumption is None:
             return 0
-        self._resumption.put_back(self._taking.callbacks, self._data)
+        self._resumption.put_back(self._taking.callbacks, self._taking.callback_state, self._data)
         self._run.note("resume", step=self._progress.step, ranks=self._engine.size)
         return self._progress.left_out
 
@@ -128,8 +138,19 @@ class Session:
         if self._progress.left_out and self._resumption:
             self._resumption.put_back_metrics()
             self._progress.left_out = 0
-        self._data.begin_epoch()
+        self._weigh_unkept()
+        self._data.begin_epoch(within_pass=self._progress.within_pass)
         self.beat(board.BETWEEN_STEPS)
+
+    def _weigh_unkept(self) -> None:
+        """Before the first step, when the callbacks have made what they make at the beginning."""
+        if not self._has_weighed:
+            self._has_weighed = True
+            of_ranks = self._engine.gather_results(
+                lambda: {**self._taking.callback_state.unkept(), **self._data.unkept()},
+                CheckpointError,
+            )
+            weigh_unkept(of_ranks, self._inexact_resume, self._engine, _SAID)
 
     def beat(self, place: int) -> None:
         """See `Events`."""
@@ -177,7 +198,7 @@ class Session:
         self.beat(board.BETWEEN_STEPS)
         stop = self._stop_consensus.agreed if self._stop_consensus else self._model.stop_training
         finished = epoch + 1 == self._epochs or bool(stop)
-        values = others.values_of(self._model.history, logs)
+        values = values_of(self._model.history, logs)
         reached = self._measuring.epoch()
         self._run.note(
             "epoch", epoch=epoch + 1, step=self._progress.step, logs=values, performance=reached

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from keras_candle.callback import others
+from keras_candle.callback.callback_state import CallbackState, shared_states
 from keras_candle.callback.data_state import DataState
 from keras_candle.callback.model_state import built_optimizers
 from keras_candle.callback.options import Checkpoint
@@ -32,7 +32,7 @@ class Taking:
 
     Attributes:
         callbacks: the training's.
-        marks: what tells the callbacks' own attributes from those that the user gave.
+        callback_state: theirs.
         step: of the newest one, or at which the fit began.
         when_s: when that was, by the monotonic clock.
     """
@@ -48,7 +48,7 @@ class Taking:
         self._run, self._model, self._options, self._saving = run, model, options, saving
         self._engine = run.engine
         self.callbacks: Sequence[Any] = ()
-        self.marks: others.Marks = []
+        self.callback_state = CallbackState((), model)
         self._took_one = False
         self.step, self.when_s = -1, time.monotonic()
         for value, step in resumption.state["best"] if resumption else ():
@@ -89,9 +89,9 @@ class Taking:
         of_ranks = self._engine.gather_results(
             lambda: {
                 "model": of_model,
-                "callbacks": others.own_states(self.callbacks, self.marks),
+                "callbacks": self.callback_state.take(),
                 "random": random_state(),
-                "data": self._data.take(in_epoch=progress.in_epoch > 0),
+                "data": self._data.take(within_pass=progress.within_pass),
             },
             CheckpointError,
         )
@@ -130,7 +130,7 @@ class Taking:
             "identity": self._identity,
             "best": self._saving.best,
             "monitor": {name: value for name, value in logs.items() if name == monitor},
-            "callbacks": others.shared_states(self.callbacks),
+            "callbacks": shared_states(self.callbacks),
             "trackers": self._run.trackers,
             "privacy": None,
         }

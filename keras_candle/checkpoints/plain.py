@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import datetime
+import json
+from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import PosixPath
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,31 +18,72 @@ from numpy.typing import NDArray
 from keras_candle.checkpoints.manifest import digest
 
 _KIND = "__kind__"
+# What a default of a defaultdict may be made by: a name in a file must not choose more.
+_FACTORIES = {each.__name__: each for each in (bool, dict, float, int, list, set, str, tuple)}
+# Values that text describes: how to write it, and how to read it.
+_BY_TEXT: dict[type, tuple[Callable[[Any], str], Callable[[str], Any]]] = {
+    bytes: (bytes.hex, bytes.fromhex),
+    bytearray: (bytearray.hex, bytearray.fromhex),
+    complex: (repr, complex),
+    datetime.date: (datetime.date.isoformat, datetime.date.fromisoformat),
+    datetime.datetime: (datetime.datetime.isoformat, datetime.datetime.fromisoformat),
+    datetime.time: (datetime.time.isoformat, datetime.time.fromisoformat),
+    Decimal: (str, Decimal),
+    Fraction: (str, Fraction),
+    PosixPath: (str, PosixPath),
+    UUID: (str, UUID),
+}
+_BY_INTEGERS: dict[type, Callable[[Any], tuple[int | None, ...]]] = {
+    datetime.timedelta: lambda each: (each.days, each.seconds, each.microseconds),
+    range: lambda each: (each.start, each.stop, each.step),
+    slice: lambda each: (each.start, each.stop, each.step),
+}
+_TEXTS = {kind.__name__: kind for kind in _BY_TEXT}
+_INTEGERS = {kind.__name__: kind for kind in _BY_INTEGERS}
+_DICTS: dict[str, Any] = {each.__name__: each for each in (Counter, OrderedDict, defaultdict)}
+_ITEMS = {each.__name__: each for each in (tuple, set, frozenset, deque)}
 
 
-def is_plain(value: Any) -> bool:
-    """Whether a value can be written here: numbers, text, None, arrays, and what consists of them.
+def is_plain(value: Any) -> bool:  # noqa: PLR0911 - one for each kind
+    """Whether a value can be written here.
+
+    These are numbers, text, bytes, None, arrays, times, paths, and lists, tuples, dicts, sets,
+    deques, Counters, OrderedDicts and defaultdicts of them.
 
     Example:
         >>> is_plain({"best": 0.5, "waits": [1, 2]}), is_plain({"model": object()})
         (True, False)
     """
+    kind = type(value)
     if isinstance(value, Mapping):
-        return type(value) is dict and all(
-            is_plain(each) for pair in value.items() for each in pair
-        )
-    if type(value) in (list, tuple):
-        return all(is_plain(each) for each in value)
+        if isinstance(value, defaultdict) and not _is_known(value.default_factory):
+            return False
+        known = kind is dict or kind in _DICTS.values()
+        return known and all(is_plain(each) for pair in list(value.items()) for each in pair)
+    if kind is list or kind in _ITEMS.values():
+        return all(is_plain(each) for each in list(value))
     if isinstance(value, np.ndarray | np.generic):
-        return value.dtype.kind in "biufcUS"
-    return value is None or type(value) in (bool, int, float, str, bytes)
+        return value.dtype.kind in "biufcUSmM"
+    if kind is slice:
+        return all(
+            type(each) in (int, type(None)) for each in (value.start, value.stop, value.step)
+        )
+    if kind in (datetime.datetime, datetime.time):
+        return value.tzinfo is None or type(value.tzinfo) is datetime.timezone
+    return value is None or kind in (bool, int, float, str) or kind in _BY_TEXT | _BY_INTEGERS
+
+
+def _is_known(factory: Any) -> bool:
+    return factory is None or any(factory is each for each in _FACTORIES.values())
 
 
 def mark(value: Any) -> str:
     """A text that is another one when a plain value has changed."""
-    if isinstance(value, np.ndarray) and value.dtype.kind in "biufc":
-        return digest(np.ascontiguousarray(value).reshape(-1).view(np.uint8))
-    return repr(value)
+    arrays: dict[str, NDArray[Any]] = {}
+    text = json.dumps(encode(value, arrays))
+    bits = (np.ascontiguousarray(each).reshape(-1).view(np.uint8) for each in arrays.values())
+    facts = [(each.dtype.str, each.shape) for each in arrays.values()]
+    return digest(repr([text, facts, *map(digest, bits)]).encode())
 
 
 def encode(value: Any, arrays: dict[str, NDArray[Any]]) -> Any:  # noqa: PLR0911 - one for each kind
@@ -43,29 +91,36 @@ def encode(value: Any, arrays: dict[str, NDArray[Any]]) -> Any:  # noqa: PLR0911
 
     Args:
         value: a plain value.
-        arrays: gets its arrays, under names that the JSON values refer to.
+        arrays: gets its arrays, not copied, under names that the JSON values refer to.
 
     Raises:
         TypeError: when the value is not plain.
     """
-    if type(value) is dict:
-        if all(type(key) is str for key in value) and _KIND not in value:
-            return {key: encode(each, arrays) for key, each in value.items()}
-        pairs = [[encode(key, arrays), encode(each, arrays)] for key, each in value.items()]
-        return {_KIND: "dict", "pairs": pairs}
-    if type(value) is list:
-        return [encode(each, arrays) for each in value]
-    if type(value) is tuple:
-        return {_KIND: "tuple", "items": [encode(each, arrays) for each in value]}
-    if type(value) is bytes:
-        return {_KIND: "bytes", "hex": value.hex()}
+    kind = type(value)
+    if kind is dict and all(type(key) is str for key in value) and _KIND not in value:
+        return {key: encode(each, arrays) for key, each in list(value.items())}
+    if kind is dict or (kind in _DICTS.values() and is_plain(value)):
+        pairs = [[encode(each, arrays) for each in pair] for pair in list(value.items())]
+        found = {_KIND: kind.__name__, "pairs": pairs}
+        if kind is defaultdict and value.default_factory:
+            found["factory"] = value.default_factory.__name__
+        return found
+    if kind is list:
+        return [encode(each, arrays) for each in list(value)]
+    if kind in _ITEMS.values():
+        found = {_KIND: kind.__name__, "items": [encode(each, arrays) for each in list(value)]}
+        return {**found, "maxlen": value.maxlen} if kind is deque else found
     if isinstance(value, np.ndarray | np.generic) and is_plain(value):
         name = f"a{len(arrays)}"
-        arrays[name] = np.array(value)
+        arrays[name] = np.asarray(value)
         return {_KIND: "array" if isinstance(value, np.ndarray) else "scalar", "name": name}
+    if kind in _BY_TEXT and is_plain(value):
+        return {_KIND: kind.__name__, "text": _BY_TEXT[kind][0](value)}
+    if kind in _BY_INTEGERS and is_plain(value):
+        return {_KIND: kind.__name__, "integers": list(_BY_INTEGERS[kind](value))}
     if is_plain(value):
         return value
-    raise TypeError(f"{type(value).__name__} is not plain: {value!r:.80}")
+    raise TypeError(f"{kind.__name__} is not plain: {value!r:.80}")
 
 
 def decode(value: Any, arrays: Mapping[str, NDArray[Any]]) -> Any:  # noqa: PLR0911 - as there
@@ -81,14 +136,23 @@ def decode(value: Any, arrays: Mapping[str, NDArray[Any]]) -> Any:  # noqa: PLR0
     if not isinstance(value, dict):
         return value
     kind = value.get(_KIND)
-    if kind == "dict":
-        return {decode(key, arrays): decode(each, arrays) for key, each in value["pairs"]}
-    if kind == "tuple":
-        return tuple(decode(each, arrays) for each in value["items"])
-    if kind == "bytes":
-        return bytes.fromhex(value["hex"])
     if kind == "array":
         return np.array(arrays[value["name"]])
     if kind == "scalar":
         return arrays[value["name"]][()]
+    if kind == "bytes" and "hex" in value:  # as it was written once
+        return bytes.fromhex(value["hex"])
+    if kind in _TEXTS:
+        return _BY_TEXT[_TEXTS[kind]][1](value["text"])
+    if kind in _INTEGERS:
+        return _INTEGERS[kind](*value["integers"])
+    if kind in _ITEMS:
+        items = [decode(each, arrays) for each in value["items"]]
+        return deque(items, value["maxlen"]) if kind == "deque" else _ITEMS[kind](items)
+    if kind == "dict" or kind in _DICTS:
+        pairs = [(decode(key, arrays), decode(each, arrays)) for key, each in value["pairs"]]
+        if kind == "defaultdict":
+            return defaultdict(_FACTORIES.get(value.get("factory", "")), pairs)
+        # A Counter of pairs would count the pairs.
+        return dict(pairs) if kind == "dict" else _DICTS[kind](dict(pairs))
     return {key: decode(each, arrays) for key, each in value.items()}

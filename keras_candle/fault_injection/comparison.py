@@ -128,8 +128,18 @@ def _by_name(states: Any) -> dict[str, Any]:
     for each in states:
         name = each["kind"].removeprefix("__main__.")
         same = sum(one.partition(" ")[0] == name for one in named)
-        named[f"{name} {same + 1}" if same else name] = each["state"]
+        named[f"{name} {same + 1}" if same else name] = _shown(each["state"])
     return named
+
+
+def _shown(state: Any) -> Any:
+    """Without the kinds of the values of attributes, see `callback.object_state`."""
+    if not isinstance(state, dict):
+        return state
+    return {
+        name: each[-1] if isinstance(each, list) and each[:1] in (["value"], ["plain"]) else each
+        for name, each in state.items()
+    }
 
 
 def _of_memory(one: Start, other: Start) -> Iterator[Difference]:

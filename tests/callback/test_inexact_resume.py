@@ -71,36 +71,36 @@ def test_it_is_refused_and_the_checkpoint_stays_or_it_is_said_once(tmp_path, cap
     fit(tmp_path, INEXACT[what](), kill=6)
     steps = CheckpointFolder(tmp_path / "checkpoints").steps()
     assert capsys.readouterr().err == ""
-    with pytest.raises(candle.CheckpointError, match=f"{what}.*inexact_data='skip'"):
-        fit(tmp_path, INEXACT[what](), inexact_data="refuse")
+    with pytest.raises(candle.CheckpointError, match=f"{what}.*inexact_resume='skip'"):
+        fit(tmp_path, INEXACT[what](), inexact_resume="refuse")
     assert CheckpointFolder(tmp_path / "checkpoints").steps() == steps
     assert len(fit(tmp_path, INEXACT[what]())) == 2
     said = capsys.readouterr().err
-    assert said.count("inexact_data='refuse' makes this an error") == 1
+    assert said.count("inexact_resume='refuse' makes this an error") == 1
 
 
 @pytest.mark.parametrize("name", EXACT)
 def test_what_is_not_refused_goes_on_to_the_bit(tmp_path, name):
     whole = fit(tmp_path / "whole", EXACT[name]())
     fit(tmp_path / "parts", EXACT[name](), kill=7)
-    assert fit(tmp_path / "parts", EXACT[name](), inexact_data="refuse") == whole
+    assert fit(tmp_path / "parts", EXACT[name](), inexact_resume="refuse") == whole
 
 
 def test_where_a_pass_begins_an_order_without_a_seed_has_no_place_to_lose(tmp_path):
     data = repeated(rows().shuffle(16))
     fit(tmp_path, data, kill=6, every_steps=4)
-    assert len(fit(tmp_path, data, every_steps=4, inexact_data="refuse")) == 2
+    assert len(fit(tmp_path, data, every_steps=4, inexact_resume="refuse")) == 2
 
 
 def test_a_training_that_has_ended_reads_nothing(tmp_path, capsys):
     fit(tmp_path, in_three_steps(endless()))
-    fit(tmp_path, in_three_steps(endless()), inexact_data="refuse")
-    assert "inexact_data" not in capsys.readouterr().err
+    fit(tmp_path, in_three_steps(endless()), inexact_resume="refuse")
+    assert "inexact_resume" not in capsys.readouterr().err
 
 
 def refused(run):
     fit(run, in_three_steps(endless()), kill=3)
-    fit(run, in_three_steps(endless()), inexact_data="refuse")
+    fit(run, in_three_steps(endless()), inexact_resume="refuse")
 
 
 def test_every_rank_refuses(ranks, tmp_path):
@@ -110,5 +110,5 @@ def test_every_rank_refuses(ranks, tmp_path):
 
 
 def test_a_choice_that_is_none(tmp_path):
-    with pytest.raises(candle.CandleError, match="inexact_data='stop', expected one of 'skip', "):
-        candle.CandleCallback(tmp_path, inexact_data="stop")
+    with pytest.raises(candle.CandleError, match="inexact_resume='stop', expected one of 'skip', "):
+        candle.CandleCallback(tmp_path, inexact_resume="stop")
