@@ -10,7 +10,7 @@ import keras
 import pytest
 
 import keras_candle as candle
-from tests.callback import cases, callback_cases
+from tests.callback import callback_cases, cases
 from tests.callback.training_job import KilledError, Killer
 
 CALLBACKS = {
