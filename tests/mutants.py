@@ -304,8 +304,8 @@ MUTANTS = (
     Mutant(
         "keep_best keeps the worst",
         "callback/saving.py",
-        "reverse=not self._options.smaller_is_better",
-        "reverse=self._options.smaller_is_better",
+        "reverse=not self._smaller_is_better",
+        "reverse=self._smaller_is_better",
         ("callback/test_candle_callback.py::test_the_best_stays",),
     ),
     Mutant(

@@ -22,7 +22,8 @@ class Checkpoint:
         keep_last: so many of the newest stay.
         keep_best: so many of those with the best `monitor` stay as well.
         monitor: a name in the logs of an epoch, the same value on all ranks.
-        mode: "min", "max", or "auto": by the name, as Keras does.
+        mode: "min", "max", or "auto": as the model's metric of that name, else by the name. A name
+            that says neither is taken for "min", which is said once.
         keep_every: those whose step it divides stay as well.
         on_error: "raise" stops the training when a checkpoint cannot be written, "warn" says so
             and goes on.
@@ -56,13 +57,6 @@ class Checkpoint:
             raise CandleError(f"every_seconds={seconds!r}, expected a number above 0, or None.")
         check_choice("mode", self.mode, MODES)
         check_choice("on_error", self.on_error, ON_ERROR)
-
-    @property
-    def smaller_is_better(self) -> bool:
-        """Which way `monitor` gets better."""
-        if self.mode != "auto":
-            return self.mode == "min"
-        return not any(part in self.monitor for part in ("acc", "auc", "f1", "fmeasure", "iou"))
 
     def due_by_steps(self, before: int, now: int) -> bool:
         """Whether a checkpoint is due when the steps go from one number to another.

@@ -18,7 +18,9 @@ from keras_candle.checkpoints.weights import Snapshot
 from keras_candle.checkpoints.writer import Writer
 from keras_candle.errors import CheckpointError
 from keras_candle.launcher_messages import tell_saved
+from keras_candle.metric_directions import direction_of
 from keras_candle.training.gradients import outermost_optimizers
+from keras_candle.training.metrics import direction_in_model
 from keras_candle.training.state import shared_variables
 
 
@@ -43,7 +45,7 @@ class Saving:
         self._architecture, self._has_assets = "", False
         self.best: list[tuple[float, int]] = []
         self.longest_s = 0.0
-        self._told = False
+        self._told = self._told_of_mode = False
 
     def improves(self, logs: Mapping[str, Any]) -> bool:
         """Whether an epoch's logs are among the best."""
@@ -62,13 +64,27 @@ class Saving:
         return not full or self._better(float(value), self.best[-1][0])
 
     def _better(self, one: float, other: float) -> bool:
-        return one < other if self._options.smaller_is_better else one > other
+        return one < other if self._smaller_is_better else one > other
+
+    @property
+    def _smaller_is_better(self) -> bool:
+        """Which way `monitor` gets better."""
+        monitor, mode = self._options.monitor, self._options.mode
+        if mode == "auto":
+            mode = direction_in_model(self._model, monitor) or direction_of(monitor) or ""
+        if not mode and not self._told_of_mode:
+            self._told_of_mode = True
+            self._run.engine.say(
+                f"cannot infer whether to minimise or maximise monitor={monitor!r}: its smallest "
+                "value is taken for the best. Give Checkpoint mode='min' or mode='max'."
+            )
+        return mode != "max"
 
     def note_best(self, value: float, step: int) -> None:
         """Take note of a checkpoint's value."""
         self.best = [each for each in self.best if each[1] != step]
         self.best.append((value, step))
-        self.best.sort(key=lambda each: each[0], reverse=not self._options.smaller_is_better)
+        self.best.sort(key=lambda each: each[0], reverse=not self._smaller_is_better)
         del self.best[self._options.keep_best :]
 
     def save(

@@ -6,12 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from keras_candle.metric_directions import direction_of
 from keras_candle.report.reading import number, table
 
 # Of the style sheet, for runs.
 COLOURS = 8
-# By which Keras knows a metric of which more is better.
-_MORE_IS_BETTER = ("acc", "auc", "f1", "fmeasure", "iou", "precision", "recall", "r2")
 
 
 @dataclass
@@ -167,7 +166,7 @@ class Run:
         checkpoint = table(table(self.config.get("callback")).get("checkpoint"))
         if checkpoint.get("monitor") == metric and checkpoint.get("mode") in ("min", "max"):
             return bool(checkpoint["mode"] == "min")
-        return not any(part in metric.lower() for part in _MORE_IS_BETTER)
+        return direction_of(metric) != "max"
 
     def best(self, metric: str) -> Epoch | None:
         """The epoch in which a metric was best."""

@@ -12,6 +12,7 @@ import keras_tuner
 from keras_tuner.src.engine import objective as objectives
 
 from keras_candle.errors import SearchError
+from keras_candle.metric_directions import direction_of
 from keras_candle.search.fidelity import next_bracket, rungs
 from keras_candle.search.proposals import SEARCHES
 
@@ -141,11 +142,14 @@ def make_objective(given: Any) -> Any:
     if isinstance(given, str):
         if given in (COST, *MEASURES):
             return keras_tuner.Objective(given, "min")
+        direction = direction_of(given)
+        if direction is not None:
+            return keras_tuner.Objective(given, direction)
         try:
             return objectives.create_objective(given)
         except ValueError as cause:
             raise SearchError(
-                f"objective={given!r}: it is not known whether it shall be small or large. Say "
+                f"objective={given!r}: cannot infer whether to minimise or maximise it. Say "
                 f"keras_tuner.Objective({given!r}, direction='min') or 'max', name a metric of "
                 f"Keras's such as 'val_loss', or one of {', '.join((COST, *MEASURES))}."
             ) from cause

@@ -207,6 +207,15 @@ def metric_parts(metric: Any) -> list[Any]:
     return list(_attribute(metric, "_metrics", "metrics over all ranks"))
 
 
+def metric_direction(metric: Any) -> str | None:
+    """Which way a metric gets better, "min" or "max"; None where Keras does not say.
+
+    Only some metrics have the attribute, as Keras's own callbacks know. A contract test holds that
+    it has this name.
+    """
+    return {"up": "max", "down": "min"}.get(getattr(metric, "_direction", ""))
+
+
 def first_batch(adapter: Any) -> Any:
     """The first batch of Keras's adapter of a stream, without losing it for the training."""
     if isinstance(adapter, GeneratorDataAdapter):

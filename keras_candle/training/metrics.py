@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from keras_candle.engine.base import Engine
+from keras_candle.training.keras_names import metric_direction
 from keras_candle.training.metric_reductions import reductions_of
 from keras_candle.training.reductions import reduce_arrays
 
@@ -15,6 +16,21 @@ from keras_candle.training.reductions import reduce_arrays
 def metric_variables(model: Any) -> list[Any]:
     """The state of all metrics of a model, in a fixed order."""
     return [variable for metric in model.metrics for variable in metric.variables]
+
+
+def direction_in_model(model: Any, name: str) -> str | None:
+    """Which way a metric of a model gets better, "min" or "max"; None where Keras does not say.
+
+    Args:
+        model: a compiled model.
+        name: of the metric, as it stands in an epoch's logs.
+    """
+    asked = name.removeprefix("val_")
+    parts = [part for each in model.metrics for part in (each, *getattr(each, "metrics", ()))]
+    # An output's name may stand before the metric's.
+    found = [each for each in parts if f"_{asked}".endswith(f"_{each.name}")]
+    longest = max(found, key=lambda each: len(each.name), default=None)
+    return metric_direction(longest)
 
 
 def global_result(
