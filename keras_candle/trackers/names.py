@@ -38,7 +38,9 @@ def check(trackers: object) -> tuple[str | Tracker, ...]:
     """
     given = [trackers] if isinstance(trackers, str | Tracker) else trackers
     if not isinstance(given, Sequence):
-        raise CandleError(f"trackers={trackers!r}, expected a list of names or candle.Trackers.")
+        raise CandleError(
+            f"trackers={trackers!r}, expected a name, a candle.Tracker, or a list of them."
+        )
     for each in given:
         if not isinstance(each, Tracker) and each not in _KNOWN:
             raise CandleError(

@@ -47,6 +47,7 @@ def average_accumulated(
         later.meets = step.knows_total and step.rows is not None
         if not later.meets:
             return average(gradients, variables)
+        step.record_averaged(gradients, variables)
         return [_own_part(each, step, engine.size) for each in gradients]
 
     return transform

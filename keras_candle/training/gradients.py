@@ -117,6 +117,7 @@ def average_over_ranks(
     import tensorflow as tf
 
     def transform(gradients: list[Any], variables: Sequence[Any]) -> list[Any]:
+        step.record_averaged(gradients, variables)
         weight = _weight(step, engine.size)
         multiply = tf.math.multiply_no_nan if step.may_be_empty else tf.multiply
         averaged = list(gradients)

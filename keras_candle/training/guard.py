@@ -14,11 +14,18 @@ from keras_candle.errors import DivergenceError
 
 # Of every training: a gradient that goes past the allreduce shows as soon as it is applied.
 FIRST_STEPS = 2
+# Of variables that are compared in turn: in steps, between two updates, and at an epoch's end.
+_LISTS = 4
 
 NOT_AVERAGED = (
     "Its gradient did not go through the ranks' average. Let the optimizer be an attribute of the "
     "model (compile's, or self.my_optimizer, also in lists and dicts), and change weights in a "
     "training step through an optimizer only."
+)
+CHANGED_IN_STEP = (
+    "Its gradient was averaged, but the training step also changes it by something that each rank "
+    "computes from its own rows. Change weights in a training step through an optimizer only, or "
+    "undo the change before the step ends."
 )
 CHANGED_ON_SOME = (
     "Something changed it on some ranks only: a callback that looks at the rank or at a clock, "
@@ -35,8 +42,8 @@ class Guard:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._function: Any = None
-        self._of: list[int] = []
+        # By the ids of the variables, which the functions keep alive.
+        self._functions: dict[tuple[int, ...], Callable[[], Any]] = {}
 
     def differing(self, variables: Sequence[Any]) -> NDArray[np.int64] | None:
         """The checksums of every rank, where they are not the same.
@@ -54,16 +61,15 @@ class Guard:
             return None
         return self._engine.allgather(own)
 
-    def check(self, variables: Sequence[Any], when: str, hint: str) -> None:
-        """Refuse to go on when a variable differs.
+    def refuse(
+        self, variables: Sequence[Any], checksums: NDArray[np.int64], when: str, hint: str
+    ) -> None:
+        """Report variables that differ.
 
         Raises:
             DivergenceError: on every rank, with the first variable that differs, the ranks that
                 hold what most hold, and those that do not.
         """
-        checksums = self.differing(variables)
-        if checksums is None:
-            return
         different = (checksums != checksums[0]).any(axis=0)
         first = int(np.argmax(different))
         others = int(different.sum()) - 1
@@ -86,10 +92,12 @@ class Guard:
         return f"; up to {apart:.3g} apart"
 
     def _checksums(self, variables: Sequence[Any]) -> NDArray[np.int64]:
-        of = [id(variable) for variable in variables]
-        if of != self._of:
-            self._of, self._function = of, _checksum_function(list(variables))
-        return np.asarray(self._function(), np.int64)
+        of = tuple(map(id, variables))
+        function = self._functions.pop(of, None) or _checksum_function(list(variables))
+        while len(self._functions) >= _LISTS:
+            del self._functions[next(iter(self._functions))]
+        self._functions[of] = function  # the latest is the last to go
+        return np.asarray(function(), np.int64)
 
 
 def _checksum_function(variables: list[Any]) -> Callable[[], Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -47,6 +48,7 @@ class Step:
         gathered: tensors of the step with all ranks' rows of them, by the tensor's id.
         split_for_xla: whether the forward and backward pass are compiled by XLA.
         in_xla: whether they are being traced for it: there are no collectives in there.
+        averaged: variables, by id, that averaged gradients update.
         steps_without_rows: int64 tf.Variable that counts them, where they would be an error.
     """
 
@@ -64,6 +66,12 @@ class Step:
     gathered: dict[int, tuple[Any, Any]] = field(default_factory=dict)
     split_for_xla: bool = False
     in_xla: bool = False
+    averaged: dict[int, Any] = field(default_factory=dict)
+
+    def record_averaged(self, gradients: Sequence[Any], variables: Sequence[Any]) -> None:
+        """Keep the variables that get a gradient."""
+        pairs = zip(gradients, variables, strict=True)
+        self.averaged.update({id(each): each for gradient, each in pairs if gradient is not None})
 
 
 def rows_of(data: Any) -> Any:

@@ -305,6 +305,7 @@ class Trainer:
         if not self._running:
             return plain(logs)
         self._watch.check_supply()
+        self._watch.end_steps()
         self.replica.reduce_local_state()
         result = global_result(self._model, self._engine, plain, logs)
         optimizer = self._model.optimizer
