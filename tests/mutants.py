@@ -227,7 +227,7 @@ MUTANTS = (
         "training/deal.py",
         "taken = rounds * self.size",
         "taken = rounds * self.size + 1",
-        (f"{INTERRUPTED}[dataset-rich]",),
+        (f"{RESUME}test_ranks_interrupted_twice[dataset-rich-mpi-3]",),
     ),
     Mutant(
         "metrics of an epoch that was interrupted begin anew",
@@ -241,7 +241,7 @@ MUTANTS = (
         "callback/others.py",
         '"EarlyStopping": ("wait", "best", ',
         '"EarlyStopping": ("wait", ',
-        (f"{INTERRUPTED}[arrays-rich]",),
+        ("callback/test_candle_callback.py::test_what_was_best_before_is_the_best_after",),
     ),
     Mutant(
         "a training that goes on begins with epoch 0",
@@ -356,14 +356,14 @@ MUTANTS = (
         "search/suggestion.py",
         "set(space.keys(history.units)) | set(space.keys(history.pending))",
         "set(space.keys(history.units))",
-        ("search/test_suggestion.py::test_running_and_failed_points_are_not_asked_again",),
+        ("search/test_suggestion.py::test_every_point_running_means_that_none_is_left",),
     ),
     Mutant(
         "the surrogate knows nothing of the trials that run",
         "search/worth.py",
         "if len(evidence.pending):",
         "if False:",
-        ("search/test_suggestion.py",),
+        ("search/test_suggestion.py::test_a_point_that_runs_already_promises_nothing_more",),
     ),
     Mutant(
         "an objective that is to be large is made small",

@@ -308,6 +308,28 @@ def test_get_state_and_a_csv_file_go_on(tmp_path):
     assert train("parts") == train("whole")
 
 
+def test_what_was_best_before_is_the_best_after(tmp_path):
+    """No epoch after the first one is as good."""
+
+    def train(*failing):
+        cases.forget_fits()
+        rate = keras.callbacks.LambdaCallback(
+            on_epoch_end=lambda epoch, logs: logs.update(score=[1.0, 3.0, 2.0, 2.5][epoch])
+        )
+        saves = keras.callbacks.ModelCheckpoint(
+            tmp_path / "best.keras", "score", save_best_only=True, mode="min"
+        )
+        stops = keras.callbacks.EarlyStopping("score", patience=9, mode="min")
+        slows = keras.callbacks.ReduceLROnPlateau("score", patience=9, mode="min")
+        callbacks = [rate, saves, stops, slows, *failing]
+        cases.small_fit(tmp_path / "run", epochs=4, callbacks=callbacks)
+        return saves.best, (stops.best, stops.best_epoch, stops.wait), (slows.best, slows.wait)
+
+    with pytest.raises(ZeroDivisionError):
+        train(cases.fail_in_epoch(2))
+    assert train() == (1.0, (1.0, 0, 3), (1.0, 3))
+
+
 def stop_by(number):
     return keras.callbacks.LambdaCallback(
         on_train_batch_end=lambda batch, logs: os.kill(os.getpid(), number)

@@ -5,12 +5,14 @@ import pytest
 
 from keras_candle.errors import SearchError
 from keras_candle.search.evidence import evidence_of
+from keras_candle.search.gaussian_process import fit_gaussian_process
 from keras_candle.search.history import History
 from keras_candle.search.regions import incumbents, trust_box
 from keras_candle.search.settings import Settings
 from keras_candle.search.space import Dimension, SearchSpace
 from keras_candle.search.subspaces import decompose, whole
 from keras_candle.search.suggestion import suggest
+from keras_candle.search.worth import Price, worth_of
 from tests.search.spaces import CONDITIONAL, CONTINUOUS, FINITE, SPACES, history_of
 
 FOUR = [Dimension(f"x{number}") for number in range(4)]
@@ -75,11 +77,29 @@ def test_a_finite_space_is_exhausted_exactly(workers):
     assert ask(FINITE, history_of(units, values), settings, subspaces=workers) is None
 
 
-def test_running_and_failed_points_are_not_asked_again():
+@pytest.mark.parametrize("left", range(18))
+def test_running_and_failed_points_are_not_asked_again(left):
     points = FINITE.all_points()
+    others = np.delete(points, left, axis=0)
     values = np.append([1.0, 2.0, 3.0, 4.0], np.full(6, np.nan))
-    history = history_of(points[:10], values, points[10:17])
-    np.testing.assert_array_equal(ask(FINITE, history).unit, points[17])
+    history = history_of(others[:10], values, others[10:])
+    np.testing.assert_array_equal(ask(FINITE, history).unit, points[left])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_point_that_runs_already_promises_nothing_more(seed):
+    rng, point = np.random.default_rng(seed), np.array([[0.5, 0.5]])
+    units, values, every = CONTINUOUS.sample(12, rng), rng.random(12), np.arange(12)
+
+    def promised(pending):
+        evidence = evidence_of(CONTINUOUS, history_of(units, values, pending))
+        price, again = Price(0.0, None), np.random.default_rng(0)
+        score = worth_of(CONTINUOUS, evidence, every, every, fit_gaussian_process, price, again)
+        return score(point)[0], score(point + 0.3)[0]
+
+    (before, elsewhere), (after, elsewhere_after) = promised(None), promised(point)
+    assert after < before - 100
+    assert elsewhere_after == pytest.approx(elsewhere, rel=0.1)
 
 
 def test_every_point_running_means_that_none_is_left():
