@@ -19,6 +19,8 @@ _LAST_BREATH_S = 30.0
 # Told of each call of the train function before a checkpoint is made: the run, and how many steps
 # it had taken before and has taken now.
 observers: list[Callable[[Run, int, int], None]] = []
+# The run directories of the fits that are under way: one may be called in another's callback.
+_under_way: set[Path] = set()
 # The steps at which the fits of this process ended in a run directory: the n-th fit of a script
 # that is started again is the n-th of the one before.
 ends: dict[Path, list[int]] = {}
@@ -66,12 +68,18 @@ class Run:
         self.on_root(self._open)
 
     def _open(self) -> None:
+        if self.directory.path.resolve() in _under_way:
+            raise CheckpointError(
+                f"{self.directory.path} is the run directory of the fit in whose callback this fit "
+                "is called. Give the CandleCallback of this one a directory of its own."
+            )
         self.directory.own(self.engine.say, patience_s=_LAST_BREATH_S if restarts() else 0.0)
         try:
             self.folder.recover()
         except OSError as cause:
             self.directory.give_up()
             raise CheckpointError(f"{self.folder.path} cannot be put right ({cause}).") from cause
+        _under_way.add(self.directory.path.resolve())
 
     def configure(self, text: str) -> None:
         """Write config.json.
@@ -96,6 +104,8 @@ class Run:
 
     def close(self) -> None:
         """Let another process own it."""
+        if self.engine.is_root:
+            _under_way.discard(self.directory.path.resolve())
         self.directory.give_up()
 
     def end_fit(self, step: int) -> None:

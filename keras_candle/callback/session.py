@@ -30,6 +30,8 @@ from keras_candle.watchdog import board
 
 # What this process has named already as state that cannot be kept.
 _SAID: set[str] = set()
+# The fits that are under way, the innermost last: one may be called in another's callback.
+_under_way: list[Session] = []
 
 
 class Session:
@@ -121,6 +123,7 @@ class Session:
 
     def on_began(self) -> int:
         """After it: take the checkpoint's state."""
+        _under_way.append(self)
         self._stops.listen()
         self._watching.start()
         self._run.on_root(self._saving.prepare)
@@ -155,6 +158,13 @@ class Session:
     def beat(self, place: int) -> None:
         """See `Events`."""
         self._watching.beat(self._progress.epoch, self._progress.step, place)
+        for each in _under_way:
+            if each is not self:
+                each.beat_for_callback()
+
+    def beat_for_callback(self) -> None:
+        """A fit in one of the callbacks shows progress."""
+        self._watching.beat(self._progress.epoch, self._progress.step, board.IN_CALLBACKS)
 
     def on_steps(self, done: int) -> None:
         """After a call of the train function."""
@@ -218,9 +228,15 @@ class Session:
         self._measuring.end(tell=self._tells)
         self._run.note("end", step=self._progress.step)
         self._run.end_fit(self._progress.step)
+        _under_way.remove(self)
+        stop = self._stops.at_end()
+        if stop:
+            self._exit(stop)
 
     def close(self) -> None:
         """Give back what the session holds, however the fit ended."""
+        if self in _under_way:
+            _under_way.remove(self)
         self._stops.stop_listening()
         self._watching.stop()
         for each in self._at_close:
@@ -236,6 +252,10 @@ class Session:
         self._watching.stop()
         self._run.on_root(self._saving.wait)
         self._measuring.write()
+        self._exit(reason)
+
+    def _exit(self, reason: int) -> None:
+        """End the program, when all is saved."""
         name = name_of(reason)
         self._run.note("stop", reason=name, step=self._progress.step)
         self._engine.say(

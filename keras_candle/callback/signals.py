@@ -14,6 +14,8 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 class StopSignals:
     """Takes note of SIGTERM and SIGUSR1 while a training runs; a second SIGTERM ends at once.
 
+    Of a training inside of another's callback the outer one takes note: all ranks are in that one.
+
     Attributes:
         received: the signal's number, 0 before there was one.
     """
@@ -24,7 +26,11 @@ class StopSignals:
 
     def listen(self) -> None:
         """Begin. Outside of the main thread, Python has no signals."""
-        if threading.current_thread() is threading.main_thread():
+        taken = any(
+            isinstance(getattr(signal.getsignal(each), "__self__", None), StopSignals)
+            for each in STOP_SIGNALS
+        )
+        if threading.current_thread() is threading.main_thread() and not taken:
             self._before = {each: signal.signal(each, self._note) for each in STOP_SIGNALS}
 
     def _note(self, number: int, _: FrameType | None) -> None:

@@ -28,7 +28,7 @@ class Stops:
     def __init__(
         self, engine: Engine, limit: float | str | None, saving: Saving, every_s: float
     ) -> None:
-        self._signals = StopSignals()
+        self._engine, self._signals = engine, StopSignals()
         self._wishes = Wishes(engine, every_s)
         self._walltime = Walltime(limit if engine.is_root else None, engine)
         self._saving = saving
@@ -58,6 +58,10 @@ class Stops:
             stop = _WALLTIME
         failed = self._saving.failed
         return self._wishes.ask(progress.step, stop=stop, end=end, save=save, failed=failed)
+
+    def at_end(self) -> int:
+        """The signal that some rank got, 0 for none; every rank must call it at the fit's end."""
+        return int(self._engine.allreduce(self._signals.received, "max"))
 
 
 def name_of(stop: int) -> str:

@@ -60,6 +60,7 @@ class Watching:
         watch.connect(started[0][0])
         self._watch = watch
         engine.observers = (*engine.observers, watch.board)
+        self._before = engine.on_graph_collective  # of a fit in whose callback this one is
         engine.on_graph_collective = watch.board.add_to_graph
 
     def beat(self, epoch: int, step: int, place: int) -> None:
@@ -79,6 +80,6 @@ class Watching:
             board: CollectiveObserver = self._watch.board
             observers = self._engine.observers
             self._engine.observers = tuple(each for each in observers if each is not board)
-            del self._engine.on_graph_collective
+            self._engine.on_graph_collective = self._before
             self._watch.stop()
             self._watch = None

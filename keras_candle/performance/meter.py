@@ -84,6 +84,7 @@ class Meter:
     def watch_first_step(self) -> None:
         """Let the model's next training step, which traces it, be measured inside too."""
         train = self._model.train_function
+        self._before = self._engine.stopwatch  # of a fit in whose callback this one is
         self._engine.stopwatch = self._stopwatch
 
         def first(iterator: Any) -> Any:
@@ -98,7 +99,8 @@ class Meter:
 
     def stop(self) -> None:
         """Measure no collectives of what is traced from now on."""
-        self._engine.stopwatch = None
+        if self._engine.stopwatch is self._stopwatch:
+            self._engine.stopwatch = self._before
 
     def begin_step(self) -> None:
         """Before the callbacks are told of a step."""
