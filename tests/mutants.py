@@ -238,7 +238,7 @@ MUTANTS = (
     ),
     Mutant(
         "EarlyStopping forgets its best value",
-        "callback/others.py",
+        "callback/keras_callbacks.py",
         '"EarlyStopping": ("wait", "best", ',
         '"EarlyStopping": ("wait", ',
         ("callback/test_candle_callback.py::test_what_was_best_before_is_the_best_after",),
