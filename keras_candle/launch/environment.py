@@ -4,6 +4,8 @@ import os
 import re
 from collections.abc import Mapping
 
+from keras_candle.errors import LaunchError
+
 # Ours. The engine room reads the first; the others pass between `candle run` and its ranks.
 ENGINE = "KERAS_CANDLE_ENGINE"
 ALL_OUTPUT = "KERAS_CANDLE_ALL_OUTPUT"
@@ -70,8 +72,14 @@ def left_s(environment: Mapping[str, str]) -> float:
 
     Args:
         environment: the variables to read.
+
+    Raises:
+        LaunchError: what stands there is no number of seconds above 0.
     """
-    return float(environment.get(LEFT_S, "5"))
+    text = environment.get(LEFT_S, "5")
+    if not re.fullmatch(r"\d+(\.\d*)?|\.\d+", text) or not float(text):
+        raise LaunchError(f"{LEFT_S}={text!r}, expected a number of seconds above 0")
+    return float(text)
 
 
 def share_of_threads(environment: Mapping[str, str], cores: int, local_size: int) -> dict[str, str]:

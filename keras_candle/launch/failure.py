@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Sequence
 from typing import Any
 
+from keras_candle.errors import EXIT_RUN_AGAIN
 from keras_candle.launcher_messages import END, MESSAGE, SAVED, STALL, START, content_of
 
 # hydra's -prepend-rank puts "[1] " before a line, before a report too.
@@ -53,6 +54,16 @@ class Failure:
     traceback: str = ""
     output: str = ""
 
+    @property
+    def is_by_number(self) -> bool:
+        """Whether the program chose an exit code and said nothing else."""
+        return not (self.signal or self.reason or self.traceback)
+
+    @property
+    def asks_to_run_again(self) -> bool:
+        """Whether the program saved its state and ended so that it is started again."""
+        return self.is_by_number and self.code == EXIT_RUN_AGAIN
+
     def frame(self) -> bytes:
         """This failure as bytes that survive between other bytes in a stream."""
         short = dataclasses.replace(
@@ -64,14 +75,18 @@ class Failure:
         text = json.dumps(dataclasses.asdict(short)).encode()
         return START + base64.b64encode(zlib.compress(text)) + END
 
-    def text(self) -> str:
-        """The whole story, the sentence last."""
+    def text(self, last: str = "") -> str:
+        """The whole story, the sentence last.
+
+        Args:
+            last: said in place of this failure's own sentence.
+        """
         parts = []
         if self.output:
             parts.append(f"--- last output of rank {self.rank} ---\n{self.output}")
         if self.traceback:
             parts.append(self.traceback.rstrip("\n"))
-        return "\n".join([*parts, f"candle: {self.sentence()}", ""])
+        return "\n".join([*parts, f"candle: {last or self.sentence()}", ""])
 
     def sentence(self) -> str:
         """One line for the end of the screen."""

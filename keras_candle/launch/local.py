@@ -11,9 +11,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
 
-from keras_candle.errors import EXIT_STALLED, LaunchError
+from keras_candle.errors import LaunchError
 from keras_candle.launch import environment
-from keras_candle.launch.failure import Failure, FailureReader, first_cause, signal_name
+from keras_candle.launch.failure import FailureReader
+from keras_candle.launch.job_ending import arrives_as, job_ending
 from keras_candle.launch.nodes import hydra_variables, root_is_here
 from keras_candle.launch.output import Output, write_all
 from keras_candle.launch.process import children_of, end_session, end_with_parent
@@ -201,7 +202,7 @@ class Launcher:
                 mpiexec.kill()
                 return
             self.stopped_by = number
-            mpiexec.send_signal(_arrives_as(number))
+            mpiexec.send_signal(arrives_as(number))
 
         return handle
 
@@ -251,42 +252,10 @@ class Launcher:
         return mpiexec.wait()
 
     def _tell(self, exit_code: int) -> int:
-        text, code = self._verdict(exit_code)
+        if self._left:
+            text, code = f"candle: {self._left}\n", 1
+        else:
+            text, code = job_ending(self._reader, self._states, self.stopped_by, exit_code)
         if text:
             self._show(text.encode())
         return code
-
-    def _verdict(self, exit_code: int) -> tuple[str, int]:
-        """What the user is told at the end, and the job's exit code."""
-        if self._left:
-            return f"candle: {self._left}\n", 1
-        if self._reader.failures:
-            return self._of_failure(first_cause(self._reader.failures))
-        if exit_code < 0:
-            number = self.stopped_by or -exit_code
-            return f"candle: stopped by {signal_name(number)}\n", 128 + number
-        if exit_code:
-            return (
-                f"candle: mpiexec ended with code {exit_code} and no rank said why; its own "
-                "message, if any, stands above\n",
-                exit_code,
-            )
-        return "", 0
-
-    def _of_failure(self, cause: Failure) -> tuple[str, int]:
-        if self._reader.stall:
-            return f"candle: the watchdog ended the job: {self._reader.stall}\n", EXIT_STALLED
-        if self.stopped_by and cause.signal == _arrives_as(self.stopped_by):
-            return f"candle: stopped by {signal_name(self.stopped_by)}\n", 128 + self.stopped_by
-        if self.stopped_by == signal.SIGINT and cause.reason == "KeyboardInterrupt":
-            return f"{cause.traceback}candle: stopped by SIGINT\n", cause.code
-        left = self._states.behind(cause)
-        if left:
-            return f"{cause.text()}candle: {left}\n", 1
-        return cause.text(), cause.code
-
-
-def _arrives_as(number: int) -> int:
-    """The signal that the ranks get for one that `candle run` got."""
-    # mpiexec dies of SIGHUP where SIGTERM gives the ranks time to save.
-    return int(signal.SIGTERM if number == signal.SIGHUP else number)

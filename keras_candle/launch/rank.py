@@ -103,8 +103,7 @@ class Rank:
         # The first of them is the last that is called: MPI_Finalize alone comes after it.
         atexit.register(self._end_well)
         program = os.getpid()
-        # A process that the program forks and leaves must not hold the launcher's pipe.
-        os.register_at_fork(after_in_child=lambda: os.close(self._speech))
+        os.register_at_fork(after_in_child=self._let_go)
         ending = run_program(arguments)
         if os.getpid() != program:
             # One that the program has forked, come to the same end: no rank.
@@ -112,9 +111,19 @@ class Rank:
         elif ending.code != 0:
             self._end_badly(ending)
         else:
-            self._shared.has_ended = True
-            self._send(state="ended")
+            self._note_end(0)
         return ending.code
+
+    def _note_end(self, code: int) -> None:
+        """The program has ended, and the job goes on."""
+        self._shared.has_ended = True
+        self._send(state="ended", code=code)
+
+    def _let_go(self) -> None:
+        """In a process that the program forks: if it is left, it must not hold our pipe."""
+        if self._speech >= 0:
+            os.close(self._speech)
+        self._speech, self._under_candle = -1, False
 
     def _end_well(self) -> None:
         if self._shared.has_ended:
@@ -136,8 +145,9 @@ class Rank:
             self._tell(pid, Ending(code, reason), killed_by)
             if not (shared.stop_asked or shared.independent or code == EXIT_RUN_AGAIN):
                 shared.end_job = True
+        if not (shared.has_ended or shared.end_job):
+            self._send(state="ended", code=code, suddenly=True)
         if code == 0 and not shared.has_ended:
-            self._send(state="ended", suddenly=True)
             _finish_for_hydra()
         self._send(state="gone")
         if shared.end_job:
@@ -169,6 +179,7 @@ class Rank:
             # The supervisor got the signal that our handler got, but may note it a little later.
             time.sleep(0.2)
         if ending.asks_to_run_again or (ending.by_exit and self._shared.stop_asked):
+            self._note_end(ending.code)
             return
         self._shared.end_job = True
         abort = initialised_mpi_abort()

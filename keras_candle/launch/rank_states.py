@@ -15,6 +15,7 @@ _HOROVOD = "Horovod"
 @dataclasses.dataclass(frozen=True)
 class _Ended:
     host: str
+    code: int
     at_s: float
 
 
@@ -67,7 +68,7 @@ class RankStates:
         rank, kind, now_s = int(state["rank"]), state["state"], self._clock()
         self._heard_s = now_s
         if kind == "ended":
-            self._ended[rank] = _Ended(state["host"], now_s)
+            self._ended[rank] = _Ended(state["host"], state["code"], now_s)
             self._someone_left_mpi |= bool(state.get("suddenly"))
         elif kind == "finalizes":
             self._finalizing.add(rank)
@@ -107,5 +108,6 @@ class RankStates:
     def _left(self, left: int, ended: _Ended, why: str, rank: int) -> str:
         return (
             f"rank {left} (of {self._size}, host {ended.host}) has left the job: its program ended "
-            f"with code 0 while rank {rank} {why}. All ranks must take part in every collective"
+            f"with code {ended.code} while rank {rank} {why}. All ranks must take part in every "
+            "collective"
         )

@@ -54,7 +54,7 @@ class SharedMemory:
         reported: the launcher knows of the program's failure.
         end_job: the job ends with this rank.
         independent: no other rank waits for this one.
-        has_ended: the program has come to its end without a failure.
+        has_ended: the program has come to its end, and the job goes on.
     """
 
     stop_asked, reported, end_job, independent, has_ended = (Flag() for _ in _FLAGS)

@@ -35,6 +35,21 @@ def test_a_rank_that_others_wait_for_is_named_and_the_job_fails(candle, script, 
     assert "at program.py, line 7, in <module>. All ranks" in sentence
 
 
+def test_a_rank_that_asks_to_run_again_alone_is_named(candle, script):
+    done = candle(
+        "run", "-np", "2", script(START + program(TOGETHER, 1, "sys.exit(75)")), **{LEFT_S: "0.6"}
+    )
+    assert done.returncode == 1
+    assert "rank 1 (of 2" in done.stderr
+    assert "its program ended with code 75 while rank 0 waits for it" in done.stderr
+
+
+def test_how_long_is_waited_is_a_number(candle, script):
+    done = candle("run", "-np", "2", script(""), **{LEFT_S: "soon"})
+    assert done.returncode == 2
+    assert "KERAS_CANDLE_LEFT_S='soon', expected a number of seconds above 0" in done.stderr
+
+
 def test_a_rank_that_never_comes_to_the_engine_is_named_too(candle, script):
     body = "if rank == 0: sys.exit(0)\n" + START
     done = candle("run", "-np", "2", script(body), **{LEFT_S: "0.6"})
@@ -77,7 +92,7 @@ def test_who_waits_for_a_rank_that_is_at_work_is_left_alone(candle, script):
 
 
 def state(rank, state, **more):
-    return {"rank": rank, "state": state, "host": "n1", **more}
+    return {"rank": rank, "state": state, "host": "n1", "code": 0, **more}
 
 
 def test_the_launcher_judges_only_what_lasts():
