@@ -56,7 +56,7 @@ class NappingData(keras.utils.PyDataset):
 
 
 class Seen(NamedTuple):
-    """This process at the end of an epoch."""
+    """This process in an epoch, and at its end."""
 
     cpu_s: float
     memory_bytes: int
@@ -70,8 +70,7 @@ class Naps(keras.callbacks.Callback):
     def __init__(self, nap, seconds):
         super().__init__()
         self._nap, self._seconds = nap, seconds
-        self._began_s = time.monotonic()
-        self._process = psutil.Process()
+        self._began_s, self._cpu_s = time.monotonic(), time.process_time()
         self.seen = []
 
     def on_train_batch_end(self, batch, logs=None):
@@ -82,10 +81,11 @@ class Naps(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         self._nap(0.01, 0.3)
-        process = self._process
+        process = psutil.Process()
         with process.oneshot():
             memory_bytes, threads = process.memory_info().rss, process.num_threads()
-        self.seen.append(Seen(time.process_time(), memory_bytes, process.num_fds(), threads))
+        cpu_s, self._cpu_s = time.process_time() - self._cpu_s, time.process_time()
+        self.seen.append(Seen(cpu_s, memory_bytes, process.num_fds(), threads))
         if candle.is_root() and time.monotonic() - self._began_s > self._seconds:
             self.model.stop_training = True
 
@@ -145,20 +145,24 @@ def digest(model):
     return hashlib.sha256(b"".join(values)).hexdigest()
 
 
+def middle(seen):
+    """The medians of what was seen in some epochs."""
+    return Seen(*np.median(np.array(seen), axis=0).tolist())
+
+
 def problems_of(run, history, seen):
     """What is wrong with this rank, or on root with the run directory."""
     tenth = len(seen) // 10
     if tenth < 2:
         yield f"{len(seen)} epochs are too few to compare any"
         return
-    early, late = seen[tenth], seen[-1]
+    early, late = middle(seen[tenth : 2 * tenth]), middle(seen[-tenth:])
     memory = late.memory_bytes / early.memory_bytes
     if memory > MOST_MEMORY:
         yield f"memory has grown by {memory:.3f}"
     if late.files > early.files + 2 or late.threads > early.threads + 2:
         yield f"open files or threads have grown: {early}, {late}"
-    costs = np.diff([each.cpu_s for each in seen])
-    cost = np.median(costs[-tenth:]) / np.median(costs[tenth : 2 * tenth])
+    cost = late.cpu_s / early.cpu_s
     if cost > MOST_CPU:
         yield f"an epoch costs {cost:.2f} times as much"
     if not candle.is_root():
