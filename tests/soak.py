@@ -32,8 +32,8 @@ from keras_candle import engine as engines
 from keras_candle.callback.options import Intervals
 
 STALL_TIMEOUT_S = 30.0
-# By how much memory and an epoch's cost may grow from an early tenth of the epochs to the last. What
-# shares the core's caches makes the same epoch dearer; TensorFlow's pools take threads as they need.
+# By how much memory and an epoch's cost may grow from an early tenth of the epochs to the last.
+# Whatever else is running makes an epoch dearer; TensorFlow's pools take threads as they need.
 MOST_MEMORY, MOST_CPU, MORE_THREADS = 1.1, 2.0, 10
 
 
