@@ -30,6 +30,17 @@ def test_every_public_name_is_there(name):
     assert name in dir(candle)
 
 
+def test_every_name_that_code_and_documents_tell_a_user_is_there():
+    files = [*(ROOT / "keras_candle").rglob("*.py"), *(ROOT / "docs").glob("*.md")]
+    told = {
+        name
+        for file in [*files, ROOT / "README.md"]
+        for name in re.findall(r"(?<![\w.])candle\.([A-Z]\w+)", file.read_text())
+    }
+    assert {"CandleCallback", "CandleTuner", "Checkpoint", "Tracker"} <= told
+    assert told <= set(candle.__all__)
+
+
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="no attribute 'scalabel'"):
         _ = candle.scalabel
