@@ -34,9 +34,12 @@ def rank_state(model: Any, engine: Engine) -> dict[str, Any]:
         model: the model, all its variables made.
         engine: connects the ranks; every rank must call this.
     """
+    reductions = reductions_of(model.metrics)
     return {
         "seeds": [_value(each.state) for each in seed_generators(model)],
         "metrics": [_value(each) for each in metric_variables(model)],
+        # Some are found out when a metric is first used.
+        "reductions": [reductions[id(each)] for each in metric_variables(model)],
         "local": _unlike_root(model, engine),
         "bases": sum_bases(model),
     }
@@ -87,14 +90,16 @@ def set_metrics(model: Any, of_ranks: Sequence[dict[str, Any]], engine: Engine) 
         for variable, value in zip(variables, of_ranks[engine.rank]["metrics"], strict=True):
             variable.assign(value)
         return
-    reductions = reductions_of(model.metrics)
+    reductions = of_ranks[0]["reductions"]
     whole = [
-        combine_arrays(values, reductions[id(variable)])
-        for variable, *values in zip(variables, *(own["metrics"] for own in of_ranks), strict=True)
+        combine_arrays(values, reduction)
+        for reduction, *values in zip(
+            reductions, *(own["metrics"] for own in of_ranks), strict=True
+        )
     ]
-    for variable, value in zip(variables, whole, strict=True):
+    for variable, reduction, value in zip(variables, reductions, whole, strict=True):
         # The others begin at nothing, as after a reset: all ranks together have it once.
-        if engine.is_root or reductions[id(variable)] != "sum":
+        if engine.is_root or reduction != "sum":
             variable.assign(value)
 
 

@@ -11,8 +11,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import keras
+
 from keras_candle.engine.base import Engine
 from keras_candle.errors import CandleError
+from keras_candle.training.keras_names import get_keras_mask, set_keras_mask
 from keras_candle.training.step import Step
 
 # The step that is being traced, innermost last.
@@ -71,6 +74,28 @@ def gather_all(tensors: Sequence[Any], engine: Engine, step: Step) -> list[Any]:
             # The tensor is kept too, or another one could get its id.
             step.gathered[id(own)] = (own, whole)
     return [step.gathered[id(each)][1] for each in tensors]
+
+
+def gather_structure(structure: Any, engine: Engine, step: Step) -> Any:
+    """Gather nested tensors, masks included; what has no rows stays as it is."""
+    leaves = [each for each in keras.tree.flatten(structure) if _has_rows(each)]
+    masks = {id(each): get_keras_mask(each) for each in leaves}
+    masked = [mask for mask in masks.values() if mask is not None]
+    gather_all([*leaves, *masked], engine, step)
+
+    def whole(leaf: Any) -> Any:
+        if not _has_rows(leaf):
+            return leaf
+        gathered, mask = step.gathered[id(leaf)][1], masks[id(leaf)]
+        if mask is not None:
+            set_keras_mask(gathered, step.gathered[id(mask)][1])
+        return gathered
+
+    return keras.tree.map_structure(whole, structure)
+
+
+def _has_rows(leaf: Any) -> bool:
+    return bool(len(getattr(leaf, "shape", ())))
 
 
 def _gather(tensors: Sequence[Any], engine: Engine, step: Step) -> list[Any]:

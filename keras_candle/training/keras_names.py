@@ -5,6 +5,7 @@ A contract test looks each of them up in the oldest and the newest Keras that we
 
 from __future__ import annotations
 
+import functools
 import importlib
 import sys
 from dataclasses import dataclass
@@ -214,6 +215,13 @@ def metric_direction(metric: Any) -> str | None:
     it has this name.
     """
     return {"up": "max", "down": "min"}.get(getattr(metric, "_direction", ""))
+
+
+def metric_function(metric: Any) -> Any:
+    """The function of (y_true, y_pred) of which a `MeanMetricWrapper` takes the mean."""
+    purpose = "function metrics over all ranks"
+    function = _attribute(metric, "_fn", purpose)
+    return functools.partial(function, **_attribute(metric, "_fn_kwargs", purpose))
 
 
 def first_batch(adapter: Any) -> Any:

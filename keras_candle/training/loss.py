@@ -15,13 +15,8 @@ import keras
 
 from keras_candle.engine.base import Engine
 from keras_candle.errors import CandleError
-from keras_candle.training.global_rows import gather_all
-from keras_candle.training.keras_names import (
-    compile_loss,
-    compiled_losses,
-    get_keras_mask,
-    set_keras_mask,
-)
+from keras_candle.training.global_rows import gather_structure
+from keras_candle.training.keras_names import compile_loss, compiled_losses, get_keras_mask
 from keras_candle.training.loss_rows import looks_across_rows
 from keras_candle.training.step import Step
 
@@ -76,7 +71,9 @@ class _PartOfTheWhole:
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         step = self._step
         if step.training and step.rows is not None and self._needs_all_rows(y_true, y_pred):
-            return self._of_all_rows(y_true, y_pred, sample_weight)
+            return self._plain(
+                *gather_structure([y_true, y_pred, sample_weight], self._engine, step)
+            )
         loss = self._plain(y_true, y_pred, sample_weight)
         if not (step.training and step.is_one_batch and step.rows is not None):
             return loss
@@ -94,20 +91,6 @@ class _PartOfTheWhole:
         if self._looks_across is None:
             self._looks_across = looks_across_rows(self._plain, y_true, y_pred)
         return self._looks_across
-
-    def _of_all_rows(self, y_true: Any, y_pred: Any, sample_weight: Any) -> Any:
-        """The loss of the global batch, on each rank."""
-        parts, mask = [y_true, y_pred, sample_weight], get_keras_mask(y_pred)
-        leaves = [each for each in (*keras.tree.flatten(parts), mask) if each is not None]
-        wholes = dict(
-            zip(map(id, leaves), gather_all(leaves, self._engine, self._step), strict=True)
-        )
-        whole = keras.tree.map_structure(
-            lambda each: None if each is None else wholes[id(each)], parts
-        )
-        if mask is not None:
-            set_keras_mask(whole[1], wholes[id(mask)])
-        return self._plain(*whole)
 
     def _fraction(self, own: Any, dtype: Any) -> Any:
         """The rank's part of the ranks' sum; a constant as far as gradients go."""

@@ -1,4 +1,4 @@
-"""Whether a loss looks across the rows of a batch."""
+"""Whether a loss or a function metric looks across the rows of a batch."""
 
 from __future__ import annotations
 
@@ -28,46 +28,59 @@ def looks_across_rows(loss: Any, y_true: Any, y_pred: Any) -> bool:
         return True  # what it returns is one number, and nobody knows of what
     if keras.tree.is_nested(y_true) or keras.tree.is_nested(y_pred):
         return True
-    if _rank_of_values(loss, y_true, y_pred) == 0:
+    return function_looks_across_rows(
+        lambda *data: loss.call(*(keras.ops.convert_to_tensor(each, loss.dtype) for each in data)),
+        getattr(loss, "fn", loss),  # LossFunctionWrapper's
+        y_true,
+        y_pred,
+    )
+
+
+def function_looks_across_rows(call: Any, written: Any, y_true: Any, y_pred: Any) -> bool:
+    """The same of a function of (y_true, y_pred).
+
+    Args:
+        call: calls the function.
+        written: the function as it was written, since those of Keras are known.
+        y_true: targets of a step.
+        y_pred: predictions of a step.
+    """
+    if _rank_of_values(call, y_true, y_pred) == 0 or written is keras.losses.circle:
         return True
-    function = getattr(loss, "fn", loss)  # LossFunctionWrapper's
-    if function is keras.losses.circle:
-        return True
-    module = getattr(function, "__module__", None) or type(function).__module__
+    module = getattr(written, "__module__", None) or type(written).__module__
     by_keras = module.partition(".")[0] == "keras"
-    if by_keras and function not in (keras.losses.dice, keras.losses.tversky):
+    if by_keras and written not in (keras.losses.dice, keras.losses.tversky):
         return False
-    return _values_depend_on_other_rows(loss, y_true, y_pred)
+    return _values_depend_on_other_rows(call, y_true, y_pred)
 
 
-def _rank_of_values(loss: Any, y_true: Any, y_pred: Any) -> int | None:
+def _rank_of_values(call: Any, y_true: Any, y_pred: Any) -> int | None:
     import tensorflow as tf
 
     ranks: list[int | None] = []
 
-    def call(*values: Any) -> Any:
-        # As `Loss.__call__` does.
-        result = loss.call(*(keras.ops.convert_to_tensor(each, loss.dtype) for each in values))
-        ranks.append(tf.convert_to_tensor(result).shape.rank)
-        return result
+    def traced(*data: Any) -> Any:
+        values = tf.convert_to_tensor(call(*data))
+        ranks.append(values.shape.rank)
+        return values
 
     specs = [tf.TensorSpec([None, *each.shape[1:]], each.dtype) for each in (y_true, y_pred)]
-    tf.function(call, autograph=False).get_concrete_function(*specs)
+    tf.function(traced, autograph=False).get_concrete_function(*specs)
     return ranks[-1]
 
 
-def _values_depend_on_other_rows(loss: Any, y_true: Any, y_pred: Any) -> bool:
+def _values_depend_on_other_rows(call: Any, y_true: Any, y_pred: Any) -> bool:
     import tensorflow as tf
 
     with tf.init_scope():
         made_up = batches(y_true, y_pred, _ROWS)
-        return any(_differs_from_parts(loss, truth, guess) for truth, guess in made_up)
+        return any(_differs_from_parts(call, truth, guess) for truth, guess in made_up)
 
 
-def _differs_from_parts(loss: Any, *data: NDArray[Any]) -> bool:
+def _differs_from_parts(call: Any, *data: NDArray[Any]) -> bool:
     def values(rows: slice) -> NDArray[Any]:
-        tensors = [keras.ops.convert_to_tensor(each[rows], loss.dtype) for each in data]
-        return np.asarray(keras.ops.convert_to_numpy(loss.call(*tensors)))
+        tensors = [keras.ops.convert_to_tensor(each[rows]) for each in data]
+        return np.asarray(keras.ops.convert_to_numpy(call(*tensors)))
 
     try:
         whole = values(slice(None))

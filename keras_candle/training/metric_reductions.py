@@ -60,27 +60,32 @@ def register_metric_reduction(metric: type, reductions: Mapping[str, str]) -> No
 def reductions_of(metrics: Any) -> dict[int, str]:
     """The reduction of each variable of some metrics, by the variable's id."""
     found: dict[int, str] = {}
-    for metric in _with_parts(metrics):
+    for metric in with_parts(metrics):
         registered = _registered_for(metric)
+        examined = getattr(metric.update_state, "candle_reductions", {})
         for variable in metric.variables:
             # A part says more of its variables than the whole does.
-            said = registered.get(variable.name) or _said_by(variable)
+            said = registered.get(variable.name) or examined.get(id(variable))
+            said = said or _said_by(variable)
             found[id(variable)] = said if said != "sum" else found.get(id(variable), said)
     return found
 
 
-def check_metrics(model: Any) -> None:
-    """Refuse metrics whose states nobody knows how to combine.
+def unregistered_metrics(model: Any) -> list[Any]:
+    """The metrics of a model that the user wrote and of which no reduction is registered.
 
     Raises:
-        CandleError: naming the metric, its variable and the line to add, when a metric of the
-            user's keeps a running minimum or maximum, or keeps its state in no variable.
+        CandleError: naming the metric, its variable and the line to add, when one keeps a running
+            minimum or maximum, or keeps its state in no variable.
     """
-    for metric in _with_parts(model.metrics):
+    found = []
+    for metric in with_parts(model.metrics):
         kind = type(metric)
         by_keras = kind.__module__.partition(".")[0] == "keras"
         if by_keras or any(each in _REGISTERED for each in kind.mro()):
             continue
+        if any(_said_by(variable) != "sum" for variable in metric.variables):
+            continue  # the metric says itself how they combine
         if not metric.variables:
             raise CandleError(
                 f"The metric {metric.name} ({kind.__qualname__}) keeps its state in no variable, "
@@ -89,20 +94,37 @@ def check_metrics(model: Any) -> None:
             )
         for attribute, reduction in _extremes(kind):
             name = getattr(getattr(metric, attribute, None), "name", attribute)
-            raise CandleError(
-                f"The metric {metric.name} ({kind.__qualname__}) keeps a {reduction}imum in "
-                f"{name!r}, and the ranks' states would be added up. Say how they combine: "
-                f"candle.register_metric_reduction({kind.__qualname__}, {{{name!r}: "
-                f"{reduction!r}}})."
-            )
+            raise not_additive(metric, name, reduction)
+        found.append(metric)
+    return found
 
 
-def _with_parts(metrics: Any) -> Iterator[Any]:
+def not_additive(metric: Any, name: str, reduction: str | None) -> CandleError:
+    """The error for a metric whose variable cannot be added up.
+
+    Args:
+        metric: the metric.
+        name: of its variable.
+        reduction: "min" or "max" where it is known to be one.
+    """
+    kind = type(metric).__qualname__
+    what = f"keeps a {reduction}imum in {name!r}, and" if reduction else f"assigns {name!r}, so"
+    choice = "" if reduction else ", with 'sum', 'mean', 'min', 'max' or 'root'"
+    return CandleError(
+        f"The metric {metric.name} ({kind}) {what} the ranks' states cannot be added up. Say how "
+        f"they combine: candle.register_metric_reduction({kind}, {{{name!r}: "
+        f"{reduction or 'root'!r}}}){choice}. Or let it add to its variables and compute in "
+        "result()."
+    )
+
+
+def with_parts(metrics: Any) -> Iterator[Any]:
     """Metrics, each followed by those that it consists of."""
     for metric in metrics:
         yield metric
         parts = [*getattr(metric, "metrics", ()), *metric_parts(metric)]
-        yield from _with_parts(each for each in parts if each is not metric)
+        inner = (each for each in parts if isinstance(each, keras.metrics.Metric))
+        yield from with_parts(each for each in inner if each is not metric)
 
 
 def _registered_for(metric: Any) -> dict[str, str]:
@@ -114,19 +136,38 @@ def _said_by(variable: Any) -> str:
     return "sum" if said == _SAID_BY_DEFAULT else _AGGREGATIONS.get(said, "sum")
 
 
+def assigned_variables(metric: Any) -> list[str]:
+    """The names of variables to which `update_state` assigns what does not read them."""
+    found = []
+    for attribute, value in _assignments(type(metric), "update_state"):
+        reads = any(getattr(each, "attr", None) == attribute for each in ast.walk(value))
+        if not reads:
+            found.append(getattr(getattr(metric, attribute, None), "name", attribute))
+    return found
+
+
 def _extremes(kind: type) -> Iterator[tuple[str, str]]:
     """(attribute, "min" or "max") for each `self.a.assign(maximum(self.a, ...))`."""
+    for attribute, value in _assignments(kind):
+        match value:
+            case ast.Call(func=function, args=values):
+                name = getattr(function, "attr", getattr(function, "id", ""))
+                reads_itself = any(getattr(each, "attr", None) == attribute for each in values)
+                if reads_itself and name in ("maximum", "minimum", "max", "min"):
+                    yield attribute, name[:3]
+
+
+def _assignments(kind: type, method: str | None = None) -> Iterator[tuple[str, ast.expr]]:
+    """(attribute, value) for each `self.a.assign(value)` in a class, or in one of its methods."""
     try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(kind)))
+        source = inspect.getsource(getattr(kind, method) if method else kind)
+        tree = ast.parse(textwrap.dedent(source))
     except (OSError, TypeError, SyntaxError):
         return  # typed in at a prompt: there is nothing to read
     for call in ast.walk(tree):
         match call:
             case ast.Call(
                 func=ast.Attribute(value=ast.Attribute(attr=attribute), attr="assign"),
-                args=[ast.Call(func=function, args=values), *_],
+                args=[value, *_],
             ):
-                name = getattr(function, "attr", getattr(function, "id", ""))
-                reads_itself = any(getattr(value, "attr", None) == attribute for value in values)
-                if reads_itself and name in ("maximum", "minimum", "max", "min"):
-                    yield attribute, name[:3]
+                yield attribute, value

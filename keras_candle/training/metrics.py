@@ -10,6 +10,7 @@ import keras
 from keras_candle.engine.base import Engine
 from keras_candle.training.keras_names import metric_direction
 from keras_candle.training.metric_reductions import reductions_of
+from keras_candle.training.metric_updates import recompute_metrics
 from keras_candle.training.reductions import reduce_arrays
 
 
@@ -59,6 +60,7 @@ def global_result(
         whole = reduce_arrays(own, [reductions[id(each)] for each in variables], engine)
         for variable, state in zip(variables, whole, strict=True):
             variable.assign(state)
+        recompute_metrics(model)
         result = compute(logs)
         # A custom step may return the results of several metrics under one name.
         values = keras.tree.map_structure(_plain, dict(result))

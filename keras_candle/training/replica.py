@@ -26,7 +26,7 @@ from keras_candle.training.learning_rate import (
     scaling_factor,
 )
 from keras_candle.training.loss import weigh_losses
-from keras_candle.training.metric_reductions import check_metrics
+from keras_candle.training.metric_updates import watch_metrics
 from keras_candle.training.options import Options
 from keras_candle.training.state import (
     broadcast_state,
@@ -187,7 +187,7 @@ class Replica:
     def build(self, batch: Any) -> None:
         """Make the model's and its metrics' variables before the first step, see `build_model`."""
         build_model(self.model, batch)
-        check_metrics(self.model)
+        watch_metrics(self.model, self.engine, self.step)
         self._weigh_losses()
 
     def take_root_state(self) -> None:

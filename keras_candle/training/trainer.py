@@ -87,6 +87,7 @@ class Trainer:
         self.replica, self._model, self._engine = replica, model, replica.engine
         self._watch = Watch(replica)
         self.stop = StopConsensus(model, self._engine)
+        self._results_as_variables: dict[str, Any] = {}
         self._running = ""  # "fit" or "evaluate", the innermost
         self._told_of_xla = self._agreed = False
         # Past Keras's own bookkeeping of attributes, which looks for layers and variables.
@@ -301,7 +302,10 @@ class Trainer:
     def _get_metrics_result_or_logs(self, logs: Any) -> Any:
         plain = self._plain("_get_metrics_result_or_logs")
         if self._running == "evaluate":
-            return global_result(self._model, self._engine, plain, logs)
+            result = global_result(self._model, self._engine, plain, logs)
+            for name in self._results_as_variables.keys() & result.keys():
+                self._results_as_variables[name].assign(result[name])
+            return result
         if not self._running:
             return plain(logs)
         self._watch.check_supply()
@@ -312,7 +316,12 @@ class Trainer:
         for leaf in leaf_optimizers(optimizer)[:1] if optimizer else ():
             rate = effective_learning_rate(leaf, self.replica.scale)
             result["effective_learning_rate"] = rate
-        return result
+        # Of a metric whose result is its variable Keras logs what that holds when callbacks read
+        # the logs: where an epoch ends with a validation, the validation's value.
+        results = plain(logs).items()
+        late = [name for name, value in results if isinstance(value, keras.Variable)]
+        self._results_as_variables = {name: keras.Variable(result[name]) for name in late}
+        return result | self._results_as_variables
 
     def save(self, *args: Any, **kwargs: Any) -> Any:
         return self._on_root("save", args, kwargs)

@@ -9,6 +9,7 @@ import numpy as np
 from keras import layers, metrics
 
 import keras_candle as candle
+from tests.training import cases
 
 ROWS = 101
 
@@ -128,7 +129,7 @@ def own_metric(name):
     def build():
         keras.utils.set_random_seed(0)
         model = keras.Sequential([keras.Input((3,)), layers.Dense(1)])
-        model.compile("sgd", "mse", metrics=[OWN[name]()])
+        model.compile("sgd", "mse", metrics=[OWN[name](name=name.lower())])
         return model
 
     plain = build().evaluate(x, x[:, :1], verbose=0, batch_size=8)
@@ -182,3 +183,137 @@ def tracked():
         return {name: history[name] for name in ("error", "curve")}
 
     return logs(scale=False), logs(scale=True)
+
+
+class F1(metrics.Metric):
+    """Of metrics inside, assigned and not added to; nested in a list and a dict."""
+
+    def __init__(self, name="f1"):
+        super().__init__(name=name)
+        self.f1 = self.add_variable((), "zeros", name="f1")
+        self.inner = [metrics.Precision(), {"recall": metrics.Recall()}]
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        p = self.inner[0](y_true, y_pred)
+        r = self.inner[1]["recall"](y_true, y_pred)
+        self.f1.assign(2 * p * r / (p + r + 1e-6))
+
+    def result(self):
+        return self.f1
+
+    def reset_state(self):
+        self.inner[0].reset_state()
+        self.inner[1]["recall"].reset_state()
+        self.f1.assign(0)
+
+
+class StreamingFBeta(metrics.Metric):
+    """Counts, in ways that only look like assignments; with a constant among its variables."""
+
+    def __init__(self, name="streamingfbeta"):
+        super().__init__(name=name)
+        self.counts = self.add_variable((3,), "zeros", name="counts")
+        self.weight = self.add_variable((), "ones", name="weight")
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        hit = keras.ops.cast(y_pred > 0.5, "float32")
+        sums = [keras.ops.sum(each) for each in (hit * y_true, hit, y_true)]
+        self.counts.assign(keras.ops.where(True, self.counts + keras.ops.stack(sums), 0.0))
+
+    def result(self):
+        both, guessed, true = keras.ops.unstack(self.counts)
+        return (1 + self.weight) * both / (guessed + self.weight * true + 1e-6)
+
+    def reset_state(self):
+        self.counts.assign(keras.ops.zeros(3))
+
+
+class Last(metrics.Metric):
+    """Keeps the last batch's."""
+
+    def __init__(self, name="last"):
+        super().__init__(name=name)
+        self.value = self.add_variable((), "zeros", name="value")
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        self.value.assign(keras.ops.mean(y_pred))
+
+    def result(self):
+        return self.value
+
+
+class Median(Last):
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        self.value.assign(0.9 * self.value + 0.1 * keras.ops.median(y_pred))
+
+
+class Aside(metrics.Mean):
+    """Has state beside its variables."""
+
+    def __init__(self, name="aside"):
+        super().__init__(name=name)
+        self.updates = [0]
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        super().update_state(y_pred)
+        self.updates[0] += 1
+
+    def result(self):
+        return super().result() + self.updates[0]
+
+
+class Choosy(Last):
+    """Takes no rows that are made up."""
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        import tensorflow as tf
+
+        if tf.executing_eagerly():
+            raise ValueError("no such labels")
+        self.value.assign(keras.ops.mean(y_pred))
+
+
+class BatchR2(metrics.Metric):
+    """The sum of the quotients of batches, and how many they were."""
+
+    def __init__(self, name="batchr2"):
+        super().__init__(name=name)
+        self.total = self.add_variable((), "zeros", name="total")
+        self.batches = self.add_variable((), "zeros", name="batches")
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        self.total.assign(self.total + r2(y_true, y_pred))
+        self.batches.assign(self.batches + 1)
+
+    def result(self):
+        return self.total + 10 * self.batches
+
+
+OWN.update(
+    {each.__name__: each for each in (F1, StreamingFBeta, Last, Median, Aside, Choosy, BatchR2)}
+)
+
+
+def r2(y_true, y_pred):
+    rest = keras.ops.sum(keras.ops.square(y_true - y_pred))
+    return 1 - rest / keras.ops.sum(keras.ops.square(y_true - keras.ops.mean(y_true)))
+
+
+def error_of_rows(y_true, y_pred):
+    return keras.ops.mean(keras.ops.abs(y_true - y_pred), axis=-1)
+
+
+def trained_with(name):
+    """Logs of fit and of validation, with uneven last batches."""
+    found = {"r2": r2, "error_of_rows": error_of_rows}
+
+    def build():
+        model = keras.Sequential([keras.Input((3,)), layers.Dense(1, "sigmoid")])
+        chosen = OWN[name]() if name in OWN else found[name]
+        model.compile(keras.optimizers.SGD(0.5), "mse", metrics=[chosen, "mae"])
+        return model
+
+    x = np.random.default_rng(0).normal(size=(25, 3)).astype("float32")
+    y = (x[:, :1] + 0.5 * x[:, 1:2] > 0).astype("float32")
+    fit = {"epochs": 2, "validation_data": (x[:14], y[:14]), "validation_batch_size": 4}
+    return cases.train_both(build, (x, y), fit)

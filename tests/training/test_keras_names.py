@@ -168,6 +168,11 @@ def test_metrics_show_their_parts():
     assert [each.name for each in keras_names.metric_parts(Whole())] == ["a", "b", "c"]
 
 
+def test_function_metrics_show_their_function():
+    metric = keras.metrics.MeanMetricWrapper(lambda y_true, y_pred, by: by * y_pred, by=3)
+    assert keras_names.metric_function(metric)(0, 2) == 6
+
+
 def test_the_first_batch_of_a_generator_is_not_lost():
     batches = ((np.full((2, 1), i), np.ones(2)) for i in range(3))
     adapter = keras_names.get_data_adapter(batches)

@@ -1,0 +1,184 @@
+"""Find out by made-up rows how the states of a user's metric combine over the ranks.
+
+What a metric has added up can be added up over the ranks. What it computes anew from such sums in
+each update (an F1 from the precision and the recall inside of it) can be computed again from the
+sums of all ranks, by an update without rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from keras_candle.training.made_up_rows import Call, calls_like
+
+_ROWS = (3, 5)
+
+
+@dataclass(frozen=True)
+class Examination:
+    """How each variable of a metric combines.
+
+    Attributes:
+        reductions: "sum" where the ranks' values add up, "root" for a constant and for what an
+            update without rows computes from the others, None where nothing is known.
+        recomputes: whether there is something that such an update computes.
+        suggested: "min" or "max" where the unknown variables are extremes.
+        complete: whether the result is a function of the variables alone.
+        by_rows: whether two batches come to the same as one batch of their rows.
+    """
+
+    reductions: list[str | None]
+    recomputes: bool
+    suggested: str | None
+    complete: bool
+    by_rows: bool
+
+
+def examine(metric: Any, args: Any, kwargs: Any) -> Examination | None:
+    """Examine a metric.
+
+    Args:
+        metric: a `keras.metrics.Metric`. Its variables keep their values.
+        args: arguments of an update, of which only shapes and dtypes count.
+        kwargs: keyword arguments of an update.
+
+    Returns:
+        What was found; None where the metric cannot be called with made-up rows.
+    """
+    import tensorflow as tf
+
+    with tf.init_scope():  # out of the graph that is being traced
+        tries = [_try(metric, batches) for batches in calls_like(args, kwargs, *_ROWS)]
+        trials = [each for each in tries if each is not None]
+        return _examined(metric, trials, empty_call(args, kwargs)) if trials else None
+
+
+def empty_call(args: Any, kwargs: Any) -> Call:
+    """Arguments like those of an update, without rows."""
+    import tensorflow as tf
+
+    with tf.init_scope():
+        return next(calls_like(args, kwargs, 0))[0]
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """States before any rows, after each of two batches alone, and after both; the last result."""
+
+    states: list[tuple[NDArray[Any], ...]]
+    result: Any
+    by_rows: bool
+
+
+def _examined(metric: Any, trials: Sequence[_Trial], empty: Call) -> Examination:
+    reductions = [
+        _reduction([each.states[i] for each in trials]) for i in range(len(metric.variables))
+    ]
+    unknown = [i for i, each in enumerate(reductions) if each is None]
+    recomputes = bool(unknown) and all(
+        _is_recomputed(metric, each, reductions, empty) for each in trials
+    )
+    if recomputes:
+        reductions = [each or "root" for each in reductions]
+    complete = None in reductions or all(
+        _is_complete(metric, each, reductions, recomputes) for each in trials
+    )
+    by_rows = all(each.by_rows for each in trials)
+    return Examination(reductions, recomputes, _extreme(trials, unknown), complete, by_rows)
+
+
+def _try(metric: Any, batches: Sequence[Call]) -> _Trial | None:
+    try:
+        begin = _arrays(metric.stateless_reset_state())
+        both = begin
+        for each in batches:
+            both = _updated(metric, both, each)
+        result = _result(metric, both)
+        alone = [_updated(metric, begin, each) for each in batches]
+        at_once = _updated(metric, begin, _joined(*batches))
+    except Exception:
+        return None  # labels or shapes that this metric does not know
+    by_rows = all(map(_close, at_once, both))
+    return _Trial(list(zip(begin, *alone, both, strict=True)), result, by_rows)
+
+
+def _joined(one: Call, other: Call) -> Call:
+    def join(first: Any, second: Any) -> Any:
+        has_rows = len(getattr(first, "shape", ()))
+        return keras.ops.concatenate([first, second]) if has_rows else first
+
+    return Call(*keras.tree.map_structure(join, tuple(one), tuple(other)))
+
+
+def _reduction(of_trials: list[tuple[NDArray[Any], ...]]) -> str | None:
+    if all(_close(first + second, both) for _, first, second, both in of_trials):
+        return "sum"
+    constant = all(np.array_equal(begin, each) for begin, *rest in of_trials for each in rest)
+    return "root" if constant else None
+
+
+def _combined(trial: _Trial, reductions: Sequence[str | None]) -> list[NDArray[Any]]:
+    return [
+        first + second if reduction == "sum" else first
+        for (_, first, second, _), reduction in zip(trial.states, reductions, strict=True)
+    ]
+
+
+def _is_recomputed(
+    metric: Any, trial: _Trial, reductions: Sequence[str | None], empty: Call
+) -> bool:
+    try:
+        again = _updated(metric, _combined(trial, reductions), empty)
+    except Exception:
+        return False
+    return all(_close(value, states[-1]) for value, states in zip(again, trial.states, strict=True))
+
+
+def _is_complete(
+    metric: Any, trial: _Trial, reductions: Sequence[str | None], recomputes: bool
+) -> bool:
+    values = [states[-1] for states in trial.states] if recomputes else _combined(trial, reductions)
+    again = keras.tree.flatten(_result(metric, values))
+    return all(_close(a, b) for a, b in zip(again, keras.tree.flatten(trial.result), strict=True))
+
+
+def _extreme(trials: Sequence[_Trial], unknown: Sequence[int]) -> str | None:
+    extremes: dict[str, Callable[..., Any]] = {"max": np.maximum, "min": np.minimum}
+    for name, extreme in extremes.items():
+        states = [trial.states[i] for trial in trials for i in unknown[:1]]
+        if states and all(
+            _close(extreme(first, second), both) for _, first, second, both in states
+        ):
+            return name
+    return None
+
+
+def _updated(metric: Any, values: Sequence[NDArray[Any]], call: Call) -> list[NDArray[Any]]:
+    return _arrays(metric.stateless_update_state(_tensors(values), *call.args, **call.kwargs))
+
+
+def _result(metric: Any, values: Sequence[NDArray[Any]]) -> Any:
+    mapping = list(zip(metric.variables, _tensors(values), strict=True))
+    with keras.StatelessScope(state_mapping=mapping):
+        # A result may be a variable itself, which has its value in here only.
+        return keras.tree.map_structure(keras.ops.convert_to_numpy, metric.result())
+
+
+def _tensors(values: Sequence[NDArray[Any]]) -> list[Any]:
+    return [keras.ops.convert_to_tensor(each) for each in values]
+
+
+def _arrays(values: Sequence[Any]) -> list[NDArray[Any]]:
+    return [np.asarray(keras.ops.convert_to_numpy(each)) for each in values]
+
+
+def _close(value: NDArray[Any], other: NDArray[Any]) -> bool:
+    return value.shape == other.shape and np.allclose(
+        value, other, rtol=1e-4, atol=1e-5, equal_nan=True
+    )
