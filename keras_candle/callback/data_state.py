@@ -32,6 +32,7 @@ class DataState:
         if isinstance(found, keras.utils.PyDataset):
             self._source = OwnState(found, self._outside())
         self._of_pass: dict[str, Any] = {}
+        self._mark_of_pass = ""
 
     @property
     def sources(self) -> list[Any]:
@@ -46,6 +47,7 @@ class DataState:
         """
         if not (within_pass and self._of_pass):
             self._of_pass = self._now()
+            self._mark_of_pass = self._mark()
         elif self._is_infinite:
             # Their pass never ends; what they draw from at the end of an epoch does go on.
             self._of_pass["shared"] = self._shared()
@@ -60,10 +62,17 @@ class DataState:
             return self._now()
         if self._is_infinite:
             return {**self._of_pass, "object": self._object()}
-        return self._of_pass
+        return {**self._of_pass, "changed": self._mark() != self._mark_of_pass}
 
-    def put_back(self, state: dict[str, Any], *, within_pass: bool) -> dict[str, str]:
+    def put_back(
+        self, state: dict[str, Any], *, within_pass: bool, same_ranks: bool
+    ) -> dict[str, str]:
         """Go on from what `take` returned.
+
+        Args:
+            state: what it returned on this rank, or on the root of other ranks.
+            within_pass: see `begin_epoch`.
+            same_ranks: whether it was taken on as many ranks.
 
         Returns:
             What could not be put back: by path, why.
@@ -76,7 +85,9 @@ class DataState:
         if state.get("own") is not None:
             self._adapter.get_tf_dataset().while_reading = _drawing_from(state["own"])
         if within_pass:
-            self._of_pass = dict(state)
+            self._of_pass, self._mark_of_pass = dict(state), self._mark()
+            if state.get("changed") and same_ranks:
+                self._adapter.reads_again = True
         return lost
 
     def unkept(self) -> dict[str, str]:
@@ -89,6 +100,11 @@ class DataState:
 
     def _object(self) -> dict[str, Any] | None:
         return self._source.take(self._outside()) if self._source else None
+
+    def _mark(self) -> str:
+        # Keras's own adapter, on one rank, reads the batches again in any case.
+        needed = self._source and hasattr(self._adapter, "reads_again")
+        return self._source.mark(self._outside()) if self._source and needed else ""
 
     def _shared(self) -> Any:
         shared = getattr(self._adapter, "randomness", None)

@@ -98,7 +98,9 @@ class Resumption:
         lost = engine.gather_results(
             lambda: {
                 **callback_state.put_back(states),
-                **data.put_back(own["data"], within_pass=self.start.taken > 0),
+                **data.put_back(
+                    own["data"], within_pass=self.start.taken > 0, same_ranks=self._same_ranks
+                ),
             },
             CheckpointError,
         )

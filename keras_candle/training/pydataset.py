@@ -37,6 +37,9 @@ class PyDatasetShard(DataAdapter):  # type: ignore[misc]
     """
 
     may_be_empty = True
+    # Set where reading a batch changes the PyDataset, such as a generator of its own: then the
+    # batches before the one with which a training continues are read again, and left out.
+    reads_again = False
 
     def __init__(
         self, source: Source, batch: str, engine: Engine, randomness: SharedRandomness
@@ -93,6 +96,10 @@ class PyDatasetShard(DataAdapter):  # type: ignore[misc]
     def _batches(self) -> Iterator[tuple[bool, Any]]:
         """One pass over the rank's batches, in an order that is drawn when it begins."""
         taken, self._taken = self._taken, 0
+        again = 0
+        if self.reads_again and taken:
+            again, taken = taken // self.deal.size, 0
+            self.reads_again = False
         total = self.source.num_batches
         order: Sequence[int] = range(taken, sys.maxsize)
         if total is not None:
@@ -109,7 +116,8 @@ class PyDatasetShard(DataAdapter):  # type: ignore[misc]
         adapter = PyDatasetAdapter(part, class_weight=self._class_weight)
         try:
             for number, batch in zip(numbers, adapter._get_iterator(), strict=False):
-                yield deal.at(number)[1], batch
+                if number >= again:
+                    yield deal.at(number)[1], batch
         finally:
             if adapter.enqueuer:
                 adapter.enqueuer.stop()

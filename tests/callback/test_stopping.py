@@ -82,8 +82,12 @@ class Probing(keras.callbacks.Callback):
         probe.compile("sgd", "mse")
         probe.set_weights([np.full((3, 1), epoch + 1.0), np.zeros(1)])
         run = candle.CandleCallback(f"{self.folder}/{epoch}", resume="never", stall_timeout=30)
-        history = probe.fit(X, X[:, :1], epochs=2, verbose=0, callbacks=[run])
+        callbacks = [run, *self.inside()]
+        history = probe.fit(X, X[:, :1], epochs=2, verbose=0, callbacks=callbacks)
         self.losses.append(history.history["loss"])
+
+    def inside(self):
+        return []
 
     def ends(self):
         return self.losses
@@ -103,9 +107,8 @@ def test_a_fit_in_a_callback_on_ranks(ranks, tmp_path):
 
 def test_a_signal_in_an_inner_fit_stops_the_outer_one(tmp_path):
     class SignalInside(Probing):
-        def on_epoch_end(self, epoch, logs=None):
-            os.kill(os.getpid(), signal.SIGTERM)
-            super().on_epoch_end(epoch, logs)
+        def inside(self):
+            return [Signalling("epoch end", 1)]
 
     inside = SignalInside(str(tmp_path / "probes"))
     with pytest.raises(SystemExit) as stopped:
