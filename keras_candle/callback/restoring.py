@@ -2,30 +2,39 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import keras
+import numpy as np
 
+from keras_candle.callback.architecture import describe_layers
 from keras_candle.callback.callback_state import (
     CallbackState,
     set_shared_states,
     without_differences,
 )
 from keras_candle.callback.data_state import DataState
+from keras_candle.callback.identity import (
+    check_identity,
+    check_layers,
+    check_settings,
+    new_learning_rate,
+)
 from keras_candle.callback.inexact_resume import PART_OF_A_PASS, weigh, weigh_lost
 from keras_candle.callback.model_state import build_optimizers, load_model_state
 from keras_candle.callback.progress import Progress
 from keras_candle.callback.randomness import set_random_state
 from keras_candle.callback.rank_state import set_metrics, set_rank_state
+from keras_candle.callback.recompile import repeat_compile
 from keras_candle.callback.run import Run
 from keras_candle.checkpoints.reading import read_rank
-from keras_candle.engine.base import Engine
 from keras_candle.errors import CheckpointError
 from keras_candle.training.building import build_model
 from keras_candle.training.gradients import leaf_optimizers, outermost_optimizers
 from keras_candle.training.learning_rate import LearningRateScale, scale_learning_rate
+from keras_candle.training.metrics import metric_variables
 from keras_candle.training.position import Position
 
 
@@ -37,20 +46,34 @@ class Resumption:
         model: what is trained.
         state: what all ranks share of the checkpoint.
         inexact_resume: see `CandleCallback`.
+
+    Attributes:
+        compiles_again: whether a callback had compiled the model before the checkpoint.
     """
 
     def __init__(self, run: Run, model: Any, state: dict[str, Any], inexact_resume: str) -> None:
         self._run, self._model, self.state = run, model, state
         self._engine, self._inexact_resume = run.engine, inexact_resume
         self._of_ranks: list[dict[str, Any]] = []
+        self._rate: float | None = None
+        self._of_format_2 = state.get("format", 1) > 1
+        self.compiles_again = False
 
-    def prepare(self, given: dict[str, Any], progress: Progress, identity: dict[str, Any]) -> None:
+    def prepare(
+        self,
+        given: dict[str, Any],
+        progress: Progress,
+        identity: dict[str, Any],
+        settings: dict[str, Any],
+    ) -> None:
         """Check that it is the same training, and let it begin where it was.
 
         Args:
             given: the arguments of `fit`.
             progress: is set to the checkpoint's.
-            identity: what `identity_of` returned for the model and data at hand.
+            identity: what `identity_of` returned for the model and data at hand; gets the
+                architecture.
+            settings: what `settings_of` returned.
 
         Raises:
             CheckpointError: when it is another one, with the first difference; when its data
@@ -58,12 +81,18 @@ class Resumption:
         """
         state, model = self.state, self._model
         folder = str(self._run.folder.path_of(state["step"]))
-        check_identity(folder, state["identity"], identity)
+        self._check(folder, progress.adapter, identity, settings)
         over = state["finished"] and state["epochs"] == given["epochs"]
         if not over:
             doubts = [*(() if state["can_go_on"] else (PART_OF_A_PASS,)), *progress.adapter.doubts]
             weigh(doubts, self._inexact_resume, folder, self._engine)
-        build_all(model, progress.adapter, state, folder)
+        if self._of_format_2:
+            self.compiles_again = repeat_compile(model, state["compiled"], folder)
+            if self.compiles_again:
+                build(model, progress.adapter)
+            build_optimizers(model, state["optimizers"], folder)
+        else:
+            build_compiled_optimizer(model)
         let_schedule_go_on(model, state["schedule_position"], state["schedule_iterations"])
         progress.step, progress.epoch = state["step"], state["epoch"]
         progress.passes = state["position"]["passes"]
@@ -79,13 +108,48 @@ class Resumption:
             # Steps of another number of ranks are others; these end when the data do.
             progress.left_out = max(batches - left, 0)
 
+    def _check(
+        self, folder: str, adapter: Any, identity: dict[str, Any], settings: dict[str, Any]
+    ) -> None:
+        """Compare with what the run was; root's differences are all ranks'."""
+        state, engine = self.state, self._engine
+        build(self._model, adapter)
+        identity["architecture"] = describe_layers(self._model)
+
+        def compare() -> list[str]:
+            found = dict(state["identity"])
+            there = found.pop("architecture", None)
+            check_identity(folder, found, {k: v for k, v in identity.items() if k in found})
+            if not self._of_format_2:
+                return ["its layers, settings and the values of its data cannot be compared"]
+            names = ("keras", "keras-candle")
+            versions = [
+                [each["versions"].get(n) for n in names] for each in (state["settings"], settings)
+            ]
+            check_layers(
+                folder, there, identity["architecture"], same_version=versions[0] == versions[1]
+            )
+            by_rows = getattr(adapter, "rows", None) is not None
+            return check_settings(folder, state, settings, ranks=engine.size, by_rows=by_rows)
+
+        changed = self._run.on_root(compare)
+        if changed:
+            engine.say(f"{folder}: the run goes on although {'; '.join(changed)}.")
+        if self._of_format_2:
+            self._rate = engine.broadcast(new_learning_rate(state["settings"], settings))
+
     def put_back(
         self, callbacks: Sequence[Any], callback_state: CallbackState, data: DataState
     ) -> None:
         """Take the checkpoint's state, when all callbacks have begun."""
         state, engine = self.state, self._engine
         load_model_state(self._model, self._run, state["step"])
+        if self._rate is not None:
+            self._model.optimizer.learning_rate = self._rate
         self._of_ranks = read_ranks(self._run, state["step"], state["ranks"])
+        if not self._of_format_2:
+            for each in self._of_ranks:  # no weight could be registered as a sum then
+                each["model"]["bases"] = []
         set_shared_states(callbacks, state["callbacks"])
         set_rank_state(self._model, [each["model"] for each in self._of_ranks], engine)
         self.put_back_metrics()
@@ -113,8 +177,11 @@ class Resumption:
         )
 
     def put_back_metrics(self) -> None:
-        """Take the metrics, when Keras has reset them."""
-        set_metrics(self._model, [each["model"] for each in self._of_ranks], self._engine)
+        """Take the metrics, when Keras has reset them; other ones begin with the next step."""
+        of_ranks = [each["model"] for each in self._of_ranks]
+        saved = [np.shape(each) for each in of_ranks[0]["metrics"]]
+        if saved == [tuple(each.shape) for each in metric_variables(self._model)]:
+            set_metrics(self._model, of_ranks, self._engine)
 
     @property
     def start(self) -> Position:
@@ -127,59 +194,16 @@ class Resumption:
         return len(self._of_ranks) == self._engine.size
 
 
-def identity_of(model: Any, adapter: Any, engine: Engine) -> dict[str, Any]:
-    """What must be the same for a training to go on: optimizers, and what is known of the data.
-
-    Where each rank has data of its own, a dimension that differs by rank, such as the length that
-    rows are padded to, is None.
-    """
+def build(model: Any, adapter: Any) -> None:
+    """Make the weights of a model that has not been trained yet."""
     spec = adapter.get_tf_dataset().element_spec
-    data = getattr(spec, "data", spec)
-    leaves = [each for each in keras.tree.flatten(data) if each is not None]
-    return {
-        "optimizers": [type(each).__name__ for each in outermost_optimizers(model)],
-        "rows of the data": getattr(adapter, "rows", None),
-        "row shapes and dtypes of the data": _common_shapes(
-            [(tuple(each.shape[1:]), each.dtype.name) for each in leaves], engine
-        ),
-        "fingerprint of the data": getattr(adapter, "fingerprint", None),
-    }
+    trainer = getattr(model, "_candle_trainer", None)
+    make = functools.partial(build_model, model) if trainer is None else trainer.replica.build
+    make(getattr(spec, "data", spec))
 
 
-def _common_shapes(own: Sequence[tuple[tuple[int | None, ...], str]], engine: Engine) -> list[str]:
-    common = []
-    for of_ranks in zip(*engine.gather_objects(own), strict=False):
-        lengths = [set(each) for each in zip(*(shape for shape, _ in of_ranks), strict=False)]
-        shape = [each.pop() if len(each) == 1 else None for each in lengths]
-        common.append(f"{shape} {of_ranks[0][1]}")
-    return common
-
-
-def check_identity(folder: str, found: dict[str, Any], expected: dict[str, Any]) -> None:
-    """Refuse to go on with something else.
-
-    Raises:
-        CheckpointError: with the first difference.
-    """
-    for what, value in expected.items():
-        if what in found and found[what] != value:
-            raise CheckpointError(
-                f"{folder} was made with other {what}: {found[what]} there, {value} here. Go on "
-                "with what it was made with, or say resume='never' or name another run directory."
-            )
-
-
-def build_all(model: Any, adapter: Any, state: dict[str, Any], folder: str) -> None:
-    """Make all variables that a model had at a checkpoint, and no others.
-
-    Raises:
-        CheckpointError: when its optimizers cannot be built as they were.
-    """
-    spec = adapter.get_tf_dataset().element_spec
-    build_model(model, getattr(spec, "data", spec))
-    if state.get("format", 1) > 1:
-        build_optimizers(model, state["optimizers"], folder)
-        return
+def build_compiled_optimizer(model: Any) -> None:
+    """Make the variables of compile's optimizer, which a state of the first format has."""
     optimizer = getattr(model, "optimizer", None)
     if optimizer is not None and not optimizer.built:
         optimizer.build(model.trainable_variables)

@@ -38,6 +38,7 @@ class Run:
     Attributes:
         fit: which of the script's fits in this directory this one is, from 0.
         ends: the steps of the run at which the fits before it ended.
+        config: the text of config.json.
         trackers: what `keras_candle.trackers.identity` says of the run, kept in checkpoints.
         noted: called after each line of the journal.
     """
@@ -50,6 +51,7 @@ class Run:
         self.folder = CheckpointFolder(self.directory.checkpoints, find_damage)
         self.ends = list(ends.get(self.directory.path, []))
         self.fit = len(self.ends)
+        self.config = ""
         self.trackers: dict[str, Any] = {}
         self.noted: Callable[[], object] = lambda: None
         self._told = False
@@ -87,6 +89,7 @@ class Run:
         Raises:
             CheckpointError: on every rank, when root cannot.
         """
+        self.config = text
         self.on_root(lambda: self._configure(text))
 
     def _configure(self, text: str) -> None:

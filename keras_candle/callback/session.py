@@ -6,19 +6,18 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from keras_candle.callback.architecture import describe_layers
 from keras_candle.callback.callback_list import DurableCallbackList, listed
 from keras_candle.callback.callback_state import CallbackState, continue_files, values_of
 from keras_candle.callback.data_state import DataState
 from keras_candle.callback.display import Display
+from keras_candle.callback.identity import identity_of, settings_of
 from keras_candle.callback.inexact_resume import weigh_unkept
 from keras_candle.callback.keras_callbacks import check_names
 from keras_candle.callback.measuring import Measuring
 from keras_candle.callback.options import Checkpoint, Intervals, Limits
 from keras_candle.callback.progress import Progress
-from keras_candle.callback.restoring import (
-    Resumption,
-    identity_of,
-)
+from keras_candle.callback.restoring import Resumption
 from keras_candle.callback.run import Run
 from keras_candle.callback.saving import Saving
 from keras_candle.callback.stops import Stops, name_of
@@ -87,11 +86,14 @@ class Session:
         )
         self._data = DataState(adapter, self._model)
         identity = {**self._run.identity, **identity_of(self._model, adapter, self._engine)}
-        if self._resumption:
-            self._resumption.prepare(given, self._progress, identity)
-        self._taking.begin(self._progress, self._data, identity, self._epochs)
-        object.__setattr__(self._model, "_candle_is_durable", True)
         steps = given["steps_per_epoch"] or adapter.num_batches
+        settings = settings_of(self._model, adapter, self._run.config, steps)
+        if self._resumption:
+            self._resumption.prepare(given, self._progress, identity, settings)
+        again = self._resumption is not None and self._resumption.compiles_again
+        self._taking.compiled.start(compiled=again)
+        self._taking.begin(self._progress, self._data, identity, settings, self._epochs)
+        object.__setattr__(self._model, "_candle_is_durable", True)
         display = Display(
             given["epochs"],
             steps,
@@ -100,7 +102,7 @@ class Session:
             checkpoint_age_s=self._taking.age_s,
             line_s=self._intervals.line_s,
         )
-        self._at_close = [measuring.stop, display.close]
+        self._at_close = [measuring.stop, display.close, self._taking.compiled.stop]
         given["callbacks"] = DurableCallbackList(
             self,
             measuring.meter,
@@ -118,6 +120,8 @@ class Session:
         """Before the callbacks' on_train_begin."""
         self._taking.callbacks = callbacks
         self._taking.callback_state = CallbackState(callbacks, self._model, self._data.sources)
+        if self._resumption is None:
+            self._taking.identity["architecture"] = describe_layers(self._model)
         if self._resumption:
             continue_files(callbacks, self._resumption.state["callbacks"])
 

@@ -13,6 +13,7 @@ from keras_candle.callback.options import Checkpoint
 from keras_candle.callback.progress import Progress
 from keras_candle.callback.randomness import random_state
 from keras_candle.callback.rank_state import rank_state
+from keras_candle.callback.recompile import CompileRecorder
 from keras_candle.callback.restoring import Resumption, iterations_of, schedule_position
 from keras_candle.callback.run import Run
 from keras_candle.callback.saving import Saving
@@ -32,6 +33,8 @@ class Taking:
 
     Attributes:
         callbacks: the training's.
+        identity: what must be the same for one of its checkpoints to be gone on from.
+        compiled: notices when the model is compiled again.
         callback_state: theirs.
         step: of the newest one, or at which the fit began.
         when_s: when that was, by the monotonic clock.
@@ -49,6 +52,8 @@ class Taking:
         self._engine = run.engine
         self.callbacks: Sequence[Any] = ()
         self.callback_state = CallbackState((), model)
+        self.identity: dict[str, Any] = {}
+        self.compiled = CompileRecorder(model)
         self._took_one = False
         self.step, self.when_s = -1, time.monotonic()
         for value, step in resumption.state["best"] if resumption else ():
@@ -56,7 +61,12 @@ class Taking:
         self._chain = list(resumption.state["chain"]) if resumption else []
 
     def begin(
-        self, progress: Progress, data: DataState, identity: dict[str, Any], epochs: int
+        self,
+        progress: Progress,
+        data: DataState,
+        identity: dict[str, Any],
+        settings: dict[str, Any],
+        epochs: int,
     ) -> None:
         """The fit begins.
 
@@ -64,9 +74,11 @@ class Taking:
             progress: where.
             data: where the training data are.
             identity: what must be the same for one of its checkpoints to be gone on from.
+            settings: what may change then.
             epochs: that it is to have.
         """
-        self._data, self._identity, self._epochs = data, identity, epochs
+        self._data, self._settings, self._epochs = data, settings, epochs
+        self.identity = identity
         self.step = progress.step
         self._chain.append({"step": progress.step, "ranks": self._engine.size})
 
@@ -125,9 +137,11 @@ class Taking:
             "schedule_position": schedule_position(self._model),
             "schedule_iterations": iterations_of(self._model),
             "optimizers": built_optimizers(self._model),
+            "compiled": self.compiled.state(),
             "ranks": self._engine.size,
             "chain": self._chain,
-            "identity": self._identity,
+            "identity": self.identity,
+            "settings": self._settings,
             "best": self._saving.best,
             "monitor": {name: value for name, value in logs.items() if name == monitor},
             "callbacks": shared_states(self.callbacks),

@@ -33,7 +33,14 @@ _SHARED_1: dict[str, Any] = {
     "callbacks": [{"kind": _ANY, "state": _ANY}],
     "trackers": {},
 }
-_SHARED = {1: _SHARED_1, 2: {**_SHARED_1, "optimizers": [{"kind": _ANY, "built": _ANY}]}}
+_SHARED_2: dict[str, Any] = {
+    **_SHARED_1,
+    "optimizers": [{"kind": _ANY, "built": _ANY}],
+    "compiled": {"trained": [_FLAG], "arguments": _ANY, "obstacle": _ANY},
+    "identity": {"architecture": _ANY},
+    "settings": {"epoch": {}, "compile": {}, "options": {}, "versions": {}},
+}
+_SHARED = {1: _SHARED_1, 2: _SHARED_2}
 _OF_RANK: dict[str, Any] = {
     "model": {"seeds": [_ANY], "metrics": [_ANY], "local": {}},
     "callbacks": [_ANY],

@@ -53,6 +53,7 @@ class DatasetShard(DataAdapter):  # type: ignore[misc]
         steps: int | None = None,
         start: Position | None = None,
     ) -> None:
+        self.source = dataset
         dataset = TFDatasetAdapter(dataset, class_weight=class_weight).get_tf_dataset()
         rows = known_rows(dataset.element_spec)
         self._batch_size = rows

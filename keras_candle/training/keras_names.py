@@ -203,6 +203,12 @@ def compiled_losses(model: Any) -> Any:
     return [] if losses is None else losses
 
 
+def compile_arguments(model: Any) -> dict[str, Any]:
+    """What a model was compiled with, by argument: the objects themselves."""
+    purpose = "resuming a model that a callback compiles again"
+    return dict(_attribute(_attribute(model, "_compile_config", purpose), "config", purpose))
+
+
 def metric_parts(metric: Any) -> list[Any]:
     """The metrics that a metric consists of, where it keeps them as attributes."""
     return list(_attribute(metric, "_metrics", "metrics over all ranks"))
