@@ -114,6 +114,8 @@ def _plain(value: Any) -> Any:
         return _plain_dict(value)
     if isinstance(value, list | tuple):
         return [_plain(each) for each in value]
+    if isinstance(value, set | frozenset):
+        return sorted(map(repr, value))
     if value is None or isinstance(value, bool | int | float | str):
         return value
     # An object's address is another one in each process.

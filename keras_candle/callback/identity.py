@@ -22,7 +22,7 @@ from keras_candle.training.keras_names import dataset_arrays
 
 _HINT = "Go on with what it was made with, or say resume='never' or name another run directory."
 # Their change in the middle of an epoch would change which rows the rest of it has.
-_OF_EPOCH = ("batch size", "steps of an epoch", "shuffle", "steps_per_execution")
+_OF_EPOCH = ("batch size", "batches", "steps_per_epoch", "shuffle", "steps_per_execution")
 
 
 def identity_of(model: Any, adapter: Any, engine: Engine) -> dict[str, Any]:
@@ -65,20 +65,20 @@ def _common_shapes(own: Sequence[tuple[tuple[int | None, ...], str]], engine: En
     return common
 
 
-def settings_of(model: Any, adapter: Any, config: str, steps: int | None) -> dict[str, Any]:
+def settings_of(model: Any, adapter: Any, config: str) -> dict[str, Any]:
     """What may change between two starts of a run, and is said then.
 
     Args:
         model: the model, compiled.
         adapter: its data.
         config: the run directory's config.json.
-        steps: of an epoch.
     """
     asked = json.loads(config)
     return {
         "epoch": {
             "batch size": adapter.batch_size,
-            "steps of an epoch": steps,
+            "batches": adapter.num_batches,
+            "steps_per_epoch": asked["fit"].get("steps_per_epoch"),
             "shuffle": asked["fit"].get("shuffle"),
             "steps_per_execution": int(model.steps_per_execution),
         },
@@ -139,7 +139,7 @@ def check_settings(
     if ranks == state["ranks"]:
         for name in _OF_EPOCH:
             value, given = there["epoch"].get(name), here["epoch"].get(name)
-            if value == given or (by_rows and name == "steps of an epoch"):
+            if value == given or (by_rows and name == "batches"):
                 continue
             if state["in_epoch"] and not (by_rows and name == "batch size"):
                 raise CheckpointError(

@@ -123,9 +123,9 @@ class Saving:
         contents = Contents(
             step,
             weights,
-            variables,
             state,
             of_ranks,
+            variables,
             self._architecture,
             read_assets(self._model) or {} if self._has_assets else {},
             facts,

@@ -86,14 +86,14 @@ class Session:
         )
         self._data = DataState(adapter, self._model)
         identity = {**self._run.identity, **identity_of(self._model, adapter, self._engine)}
-        steps = given["steps_per_epoch"] or adapter.num_batches
-        settings = settings_of(self._model, adapter, self._run.config, steps)
+        settings = settings_of(self._model, adapter, self._run.config)
         if self._resumption:
             self._resumption.prepare(given, self._progress, identity, settings)
         again = self._resumption is not None and self._resumption.compiles_again
         self._taking.compiled.start(compiled=again)
         self._taking.begin(self._progress, self._data, identity, settings, self._epochs)
         object.__setattr__(self._model, "_candle_is_durable", True)
+        steps = given["steps_per_epoch"] or adapter.num_batches
         display = Display(
             given["epochs"],
             steps,

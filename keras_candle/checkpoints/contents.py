@@ -40,9 +40,9 @@ class Contents:
     Attributes:
         step: steps that the run had taken.
         weights: the weights file.
-        variables: those that it does not hold as they are; None where it holds all.
         state: plain values that all ranks share.
         of_ranks: plain values of each rank, by rank.
+        variables: those that it does not hold as they are; None where it holds all.
         architecture: config.json's text; empty for a model that Keras cannot describe.
         assets: the layers' own files, by their paths in a folder.
         facts: what the manifest says, JSON values.
@@ -50,9 +50,9 @@ class Contents:
 
     step: int
     weights: Snapshot
-    variables: Snapshot | None
     state: Mapping[str, Any]
     of_ranks: Sequence[Mapping[str, Any]]
+    variables: Snapshot | None = None
     architecture: str = ""
     assets: Mapping[str, bytes] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)

@@ -157,9 +157,7 @@ def test_in_the_middle_of_an_epoch_rows_keep_their_place(tmp_path, capsys):
     start(tmp_path / "ndarray", built(), batch_size=8)
     assert "batch size was 4, is 8" in capsys.readouterr().err
     (run,) = (each for each in tmp_path.iterdir() if each.name != "ndarray")
-    with pytest.raises(
-        candle.CheckpointError, match="middle of an epoch with steps of an epoch 4; 2"
-    ):
+    with pytest.raises(candle.CheckpointError, match="middle of an epoch with batches 4; 2"):
         start(run, built(), dataset(size=8), None)
 
 
