@@ -20,9 +20,7 @@ def describe_layers(model: Any) -> str:
 
     Without names, seeds and initializers. A layer that cannot describe itself has its class only.
     """
-    layers = [
-        [type(layer).__name__, layer.name, _config_of(layer)] for layer in model._flatten_layers()
-    ]
+    layers = [[type(layer).__name__, _config_of(layer)] for layer in model._flatten_layers()]
     return json.dumps(layers)
 
 
@@ -49,8 +47,8 @@ def difference_of_layers(there: str, here: str, *, same_version: bool) -> str:
     for number, (mine, others) in enumerate(zip(one, other, strict=False)):
         if mine[0] != others[0]:
             return f"layer {number} is {mine[0]} there, {others[0]} here"
-        for where, value, given in differences(mine[2], others[2], same_version=same_version):
-            return f"{where} of layer {mine[1]} ({mine[0]}) is {value} there, {given} here"
+        for where, value, given in differences(mine[1], others[1], same_version=same_version):
+            return f"{where} of layer {number} ({mine[0]}) is {value} there, {given} here"
     if len(one) != len(other):
         return f"{len(kinds[0])} layers there, {len(kinds[1])} here"
     return ""

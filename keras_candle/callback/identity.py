@@ -42,7 +42,7 @@ def identity_of(model: Any, adapter: Any, engine: Engine) -> dict[str, Any]:
         "row shapes and dtypes of the data": _common_shapes(
             [(tuple(each.shape[1:]), each.dtype.name) for each in leaves], engine
         ),
-        "values of the data": _checksums(adapter) if engine.is_root else None,
+        "values of the data": engine.on_root(lambda: _checksums(adapter), CheckpointError),
     }
 
 
@@ -50,8 +50,10 @@ def _checksums(adapter: Any) -> list[str] | None:
     """Of arrays, and of the tensors that a `tf.data.Dataset` is made from."""
     source = getattr(adapter, "source", None)
     if hasattr(source, "element_spec"):
-        arrays = [dataset_arrays(each) for each in ancestors(source)]
-        return fingerprint([each for each in arrays if each is not None])
+        tensors = keras.tree.flatten([dataset_arrays(each) for each in ancestors(source)])
+        # Others refer to what Python code keeps.
+        values = [each for each in tensors if each is not None and each.dtype.is_numpy_compatible]
+        return fingerprint(values)
     found: list[str] | None = getattr(adapter, "fingerprint", None)
     return found
 
