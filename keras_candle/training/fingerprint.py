@@ -56,7 +56,7 @@ def _contents(array: Any) -> Iterator[Any]:
 def _bytes_of(array: Any) -> Iterator[Any]:
     """All values of an array, some rows at a time: it may be larger than the memory."""
     at = array.iloc if hasattr(array, "iloc") else array
-    if not array.shape:
+    if len(array.shape) == 0:
         at = array = np.asarray(array)[None]
     rows = int(array.shape[0])
     step = max(_CHUNK_BYTES // max(_row_bytes(array), 1), 1)

@@ -59,4 +59,5 @@ def test_where_the_values_lie_does_not_matter(tmp_path):
     plain = fingerprint(X)
     assert fingerprint(in_columns(X)) == fingerprint(in_a_file(X, tmp_path)) == plain
     assert fingerprint([np.float64(3), X]) != fingerprint([np.float64(4), X])
+    assert fingerprint(tf.constant(3.0)) != fingerprint(tf.constant(4.0))
     assert fingerprint(X[:50]) != fingerprint(X[:51])
