@@ -71,7 +71,7 @@ REFUSED = {
     ),
     "another layer": (
         {"model": built(hidden=None, activity_regularizer="l1")},
-        "of layer 1 .Dense. is",
+        "of layer 2 .Dense. is",
     ),
     "the loss": ({"model": built(loss="mae")}, "another loss: it is 'mse' there, 'mae' here"),
     "one value of the rows": ({"x": changed(X)}, "other values of the data"),
