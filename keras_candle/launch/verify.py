@@ -19,7 +19,7 @@ RECORDING = "keras_candle.verification"
 SEED = 1
 # On N ranks these win over the arguments of @candle.scalable: the batches, and the learning rate,
 # are those of one rank.
-ONE_RANKS_BATCHES = {"batch": "uneven", "learning_rate_scaling": None, "warmup_epochs": 0}
+ONE_RANKS_BATCHES = {"batch": "global", "learning_rate_scaling": None, "warmup_epochs": 0}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

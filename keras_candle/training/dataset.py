@@ -33,8 +33,8 @@ class DatasetShard(DataAdapter):  # type: ignore[misc]
         dataset: yields batches.
         batch: "replica": the dataset's batches are dealt to the ranks in turn; a rank that gets
             none in the last round repeats another's batch, which does not count. "global": each
-            batch is divided, and this rank takes its rows r, r + N, r + 2N, ... . "uneven": as
-            "global", where N need not divide the rows.
+            batch is divided, and this rank takes its rows r, r + N, r + 2N, ... , one fewer than
+            other ranks or none where N does not divide the rows.
         engine: connects the ranks.
         class_weight: dict from class index to weight, or None.
         steps: batches of the whole dataset in an epoch, None for all.
@@ -63,8 +63,6 @@ class DatasetShard(DataAdapter):  # type: ignore[misc]
         self._start = start or Position()
         ranks = (engine.rank, engine.size) if batch == "replica" else (0, 1)
         if batch != "replica":
-            if batch == "global":
-                _check_divisible(rows, engine.size)
             self._batch_size = shared_part(rows, engine.size)
 
         def dealt(taken: int) -> tuple[Deal, Any]:
@@ -163,12 +161,3 @@ def ancestors(dataset: Any) -> Iterator[Any]:
 def is_unseeded(dataset: Any) -> bool:
     """Whether a dataset draws at random itself, and nothing says what."""
     return dataset_seeds(dataset) == (0, 0)
-
-
-def _check_divisible(rows: int | None, size: int) -> None:
-    if rows is not None and rows % size:
-        raise DataError(
-            f"batch='global' divides each batch among the ranks, but {rows} rows cannot be "
-            f"divided by {size} ranks. Use a batch size that is a multiple of {size}, "
-            "or batch='replica'."
-        )

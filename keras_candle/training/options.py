@@ -13,9 +13,7 @@ from keras_candle.training.precision import check_precision
 # JSON object of arguments that win over the program's own: how `candle verify` gives N ranks the
 # global batches of one rank.
 VARIABLE = "KERAS_CANDLE_OPTIONS"
-# "uneven" is "global" for batches that the ranks cannot divide evenly. Rows are weighed, so it is
-# as exact, but a user is better off with a batch size that gives every rank the same work.
-_BATCHES = ("replica", "global", "uneven")
+_BATCHES = ("replica", "global")
 
 
 @dataclass(frozen=True)
@@ -37,8 +35,7 @@ class Options:
     def __post_init__(self) -> None:
         check_precision(self.precision)
         scaling_factor(self.learning_rate_scaling, 2)
-        if self.batch not in _BATCHES:
-            _check_choice("batch", self.batch, _BATCHES[:2])
+        _check_choice("batch", self.batch, _BATCHES)
         _check_choice("compression", self.compression, (None, "fp16"))
         _check_choice("engine", self.engine, ("auto", "horovod", "mpi", "single"))
         if not isinstance(self.warmup_epochs, int | float) or self.warmup_epochs < 0:

@@ -106,21 +106,14 @@ class Source:
             return self._describe_own_part(options, size)
         settings = f"steps {self.steps}, batch size {self.batch_size}, shuffle {self.shuffle}"
         if self.kind == ARRAYS:
-            return [settings, *self._describe_arrays(options, size)]
+            return [settings, *self._describe_arrays()]
         if self.kind == DATASET:
             return [settings, *describe_dataset(self.x)]
         return [settings, *self._describe_batches(randomness)]
 
-    def _describe_arrays(self, options: Options, size: int) -> list[str]:
+    def _describe_arrays(self) -> list[str]:
         if self.rows == 0:
             raise DataError("The data have no row; expected at least one.")
-        batch_size = self.stock.batch_size
-        if self.for_training and options.batch == "global" and batch_size % size:
-            raise DataError(
-                f"batch='global' divides each batch among the ranks, but batch_size={batch_size} "
-                f"cannot be divided by {size} ranks. Give fit a batch_size that is a multiple "
-                f"of {size}, or use batch='replica'."
-            )
         return fingerprint(self.stock._inputs)
 
     @property

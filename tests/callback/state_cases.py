@@ -248,7 +248,7 @@ def train(run, kind, *callbacks):
     """Trains a model anew or further, and returns everything that it has then."""
     forget_fits()
     keras.utils.set_random_seed(1)
-    model = candle.scale(MODELS[kind](), batch="uneven", learning_rate_scaling=None)
+    model = candle.scale(MODELS[kind](), batch="global", learning_rate_scaling=None)
     x = np.random.default_rng(0).normal(size=(ROWS, 4)).astype("float32")
     durable = candle.CandleCallback(run, candle.Checkpoint(every_steps=2), trackers=())
     history = model.fit(

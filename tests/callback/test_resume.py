@@ -95,7 +95,7 @@ def test_rows_that_each_rank_pads_to_another_length(ranks, size, tmp_path):
 def test_another_number_of_ranks_goes_on_with_the_same_global_batches(
     ranks, before, after, tmp_path
 ):
-    options = {"batch": "uneven", "learning_rate_scaling": None}
+    options = {"batch": "global", "learning_rate_scaling": None}
     how = {"kind": "plain", "every_steps": 3, "options": options}
     whole = train(tmp_path / "whole", **how)
     run = str(tmp_path / "parts")

@@ -64,17 +64,6 @@ def unknown_kind():
     fit({"a", "b"}, None)
 
 
-def not_divisible():
-    fit(*digits_like(), batch="global", fit={"batch_size": 33})
-
-
-def dataset_not_divisible():
-    import tensorflow as tf
-
-    data = tf.data.Dataset.from_tensor_slices(digits_like()).batch(33, drop_remainder=True)
-    fit(data, None, batch="global")
-
-
 def ambiguous_rows():
     x, y = digits_like()
     fit(x, y[:-1])

@@ -12,7 +12,7 @@ import keras_candle as candle
 from keras_candle import engine as engines
 from tests.training import cases
 
-EXACT = {"batch": "uneven", "learning_rate_scaling": None}
+EXACT = {"batch": "global", "learning_rate_scaling": None}
 
 
 class Adversaries(keras.Model):
@@ -188,7 +188,7 @@ def own_generators():
     return keras.ops.convert_to_numpy(model.layers[0](x)).tobytes()
 
 
-def accumulated(steps, precision="float32", batch="uneven"):
+def accumulated(steps, precision="float32", batch="global"):
     """How many gradients meet how often in an epoch, and the difference to one rank."""
     engine = engines.current()
     meetings = []

@@ -14,7 +14,7 @@ import keras_candle as candle
 from keras_candle import engine as engines
 from tests.training import cases
 
-EXACT = {"batch": "uneven", "learning_rate_scaling": None}
+EXACT = {"batch": "global", "learning_rate_scaling": None}
 
 
 class Network(keras.Model):

@@ -16,8 +16,6 @@ ERRORS = {
     cases.no_rows: "DataError: The data have no row",
     cases.no_batches: "DataError: The tf.data.Dataset has no batch",
     cases.unknown_kind: "DataError: builtins.set is no kind of data that Keras trains on",
-    cases.not_divisible: "DataError: batch='global' divides each batch among the ranks",
-    cases.dataset_not_divisible: "DataError: batch='global' divides each batch among the ranks",
     cases.ambiguous_rows: "DataError: ValueError: Data cardinality is ambiguous",
     cases.unreduced_loss: "CandleError: The loss sparse_categorical_crossentropy has reduction=",
     cases.other_backend: "EngineError: Keras runs on jax; on several ranks keras_candle trains",
