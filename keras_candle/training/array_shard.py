@@ -219,8 +219,8 @@ def _dense(array: Any) -> Any:
         return tf.convert_to_tensor(array)
     except (TypeError, ValueError) as cause:
         raise DataError(
-            f"{type(array).__name__} cannot be divided among the ranks. Use dense arrays, or a "
-            "tf.data.Dataset."
+            f"{type(array).__name__} cannot be divided among the ranks. Use dense arrays, or "
+            "batch='replica' and a tf.data.Dataset of its batches."
         ) from cause
 
 

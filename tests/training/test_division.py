@@ -7,7 +7,7 @@ import pytest
 from tests.training import division_cases as cases
 from tests.training.jobs import JOBS
 
-KINDS = ["arrays", "batches", "fixed", "pydataset", "train_on_batch", "own"]
+KINDS = ["arrays", "batches", "fixed", "pydataset", "train_on_batch"]
 
 
 @pytest.mark.parametrize(("engine", "size"), JOBS)
