@@ -102,7 +102,7 @@ class Capture:
             states = [self.take(each, path) for each in _variables_of(value)]
             return ["variables", number, states]
         if isinstance(value, FunctionType | MethodType | BuiltinFunctionType):
-            return self._of_function(value, path, number)
+            return _OUTSIDE
         if isinstance(value, type | ModuleType | BaseException) or (
             _has_no_state(value) and not isinstance(value, keras.callbacks.Callback)
         ):
@@ -145,20 +145,6 @@ class Capture:
 
     def _attributes(self, value: Any, path: str) -> list[list[Any]]:
         return [[name, self.take(each, f"{path}.{name}")] for name, each in attributes_of(value)]
-
-    def _of_function(self, value: Any, path: str, number: int) -> list[Any]:
-        if not isinstance(value, FunctionType):
-            owner = value.__self__
-            if owner is None or isinstance(owner, ModuleType | type):
-                return _OUTSIDE
-            return ["method", number, self.take(owner, path)]
-        cells = _cells_of(value)
-        if not cells or _has_no_state(value):
-            return _OUTSIDE
-        states = [
-            [name, self.take(cell.cell_contents, f"{path}.{name}")] for name, cell in cells.items()
-        ]
-        return ["function", number, states]
 
 
 class Restoration:
@@ -263,24 +249,6 @@ class Restoration:
             return self._lose(current, path, f"{found}: build it before fit")
         for variable, state in zip(variables, states, strict=True):
             self.put(state, variable, f"{path}.{variable.name}")
-        self._made[number] = current
-        return current
-
-    def _method(self, current: Any, path: str, number: int, state: list[Any]) -> Any:
-        owner = getattr(current, "__self__", None)
-        if owner is None:
-            return self._lose(current, path, "it was a method of an object")
-        self.put(state, owner, path)
-        self._made[number] = current
-        return current
-
-    def _function(self, current: Any, path: str, number: int, states: list[list[Any]]) -> Any:
-        cells = _cells_of(current) if isinstance(current, FunctionType) else {}
-        if list(cells) != [name for name, _ in states]:
-            return self._lose(current, path, "it was another function")
-        for name, state in states:
-            cell = cells[name]
-            cell.cell_contents = self.put(state, cell.cell_contents, f"{path}.{name}")
         self._made[number] = current
         return current
 
@@ -480,20 +448,6 @@ def _has_attributes(value: Any) -> bool:
 
 _HEAP_TYPE = 1 << 9
 _LARGEST_OBJECT = object.__basicsize__ + 16
-
-
-def _cells_of(function: FunctionType) -> dict[str, Any]:
-    names = function.__code__.co_freevars
-    cells = dict(zip(names, function.__closure__ or (), strict=True))
-    return {name: cell for name, cell in cells.items() if _is_assigned(cell)}
-
-
-def _is_assigned(cell: Any) -> bool:
-    try:
-        cell.cell_contents  # noqa: B018 - raises where nothing was assigned
-    except ValueError:
-        return False
-    return True
 
 
 def _has_no_state(value: Any) -> bool:

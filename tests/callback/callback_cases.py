@@ -191,18 +191,6 @@ class Schedule:
         return self.rate
 
 
-def counting():
-    """A function whose state is in its closure."""
-    count, seen = 0, []
-
-    def count_up(batch, logs):
-        nonlocal count
-        count += 1
-        seen.append(count)
-
-    return count_up, seen
-
-
 def everything():
     return Everything(keras.layers.Dense(2))
 

@@ -11,7 +11,6 @@ import pytest
 
 import keras_candle as candle
 from tests.callback import callback_cases, cases
-from tests.callback.training_job import KilledError, Killer
 
 CALLBACKS = {
     "everything": callback_cases.everything,
@@ -36,21 +35,6 @@ def test_on_ranks(ranks, tmp_path, make):
     how = {"folder": str(tmp_path), "kills": (3, 5), "make": make}
     for found in ranks(2).run(callback_cases.differences, scale={"batch": "global"}, **how):
         assert found == {}
-
-
-def test_what_a_function_keeps_in_its_closure_comes_back(tmp_path):
-    def train(run, kill=None):
-        cases.forget_fits()
-        count_up, seen = callback_cases.counting()
-        callbacks = [keras.callbacks.LambdaCallback(on_train_batch_end=count_up)]
-        callbacks += [Killer(kill)] if kill else []
-        checkpoint = candle.Checkpoint(every_steps=1)
-        cases.small_fit(tmp_path / run, epochs=2, callbacks=callbacks, checkpoint=checkpoint)
-        return seen
-
-    with pytest.raises(KilledError):
-        train("run", kill=3)
-    assert train("run") == [1, 2, 3, 4]
 
 
 class Logging(keras.callbacks.Callback):
