@@ -20,6 +20,28 @@ class KilledError(BaseException):
     """No Exception: Keras Tuner would go on with the next trial."""
 
 
+class Steps(keras.callbacks.Callback):
+    """Counts the steps of this process, in all trials and whatever a checkpoint says."""
+
+    def __init__(self, kill):
+        super().__init__()
+        self.taken, self._kill = 0, kill
+
+    def __deepcopy__(self, memo):
+        return self
+
+    def get_state(self):
+        return {}
+
+    def set_state(self, state):
+        pass
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.taken += 1
+        if self.taken == self._kill:
+            raise KilledError
+
+
 class Search(keras_tuner.RandomSearch):
     def _configure_tensorboard_dir(self, *_):
         """Imports tensorboard, although no callback here needs it."""
@@ -35,13 +57,7 @@ def build(hp):
 def search(tuner, run, kill=None, seed=1):
     """As in a process of its own: each trial's values and score, and the steps that were taken."""
     cases.forget_fits()
-    taken = []
-
-    def step(batch, logs):
-        taken.append(batch)
-        if len(taken) == kill:
-            raise KilledError
-
+    steps = Steps(kill)
     tuner = Search(
         build,
         objective="loss",
@@ -52,10 +68,10 @@ def search(tuner, run, kill=None, seed=1):
         directory=tuner,
     )
     durable = candle.CandleCallback(run, candle.Checkpoint(every_steps=1))
-    callbacks = [keras.callbacks.LambdaCallback(on_train_batch_end=step), durable]
-    tuner.search(X, X[:, :1], batch_size=4, epochs=2, verbose=0, callbacks=callbacks)
+    data = {"x": X, "y": X[:, :1], "batch_size": 4, "epochs": 2}
+    tuner.search(**data, verbose=0, callbacks=[steps, durable])
     trials = tuner.oracle.trials.items()
-    return {name: (each.hyperparameters.values, each.score) for name, each in trials}, len(taken)
+    return {name: (each.hyperparameters.values, each.score) for name, each in trials}, steps.taken
 
 
 @pytest.fixture(scope="module")
