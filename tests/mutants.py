@@ -260,8 +260,8 @@ MUTANTS = (
     Mutant(
         "on another number of ranks each counts what all had seen",
         "callback/rank_state.py",
-        "if engine.is_root or reductions[",
-        "if True or reductions[",
+        'if engine.is_root or reduction != "sum":',
+        "if True:",
         (
             "callback/test_other_ranks.py::test_each_rank_keeps_its_batch_size_and_no_row_is_lost[3-2]",
         ),
@@ -396,9 +396,9 @@ MUTANTS = (
     # Launching.
     Mutant(
         "the exit code of a rank that failed is lost",
-        "launch/local.py",
-        "return cause.text(), cause.code",
-        "return cause.text(), 0",
+        "launch/job_ending.py",
+        "if left else (cause.text(), cause.code)",
+        "if left else (cause.text(), 0)",
         ("launch/test_run_failures.py::test_a_failed_rank_ends_the_job_and_is_named_last",),
     ),
     Mutant(
