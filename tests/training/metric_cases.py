@@ -296,7 +296,7 @@ OWN.update(
 
 def r2(y_true, y_pred):
     rest = keras.ops.sum(keras.ops.square(y_true - y_pred))
-    return 1 - rest / keras.ops.sum(keras.ops.square(y_true - keras.ops.mean(y_true)))
+    return 1 - rest / (1 + keras.ops.sum(keras.ops.square(y_true - keras.ops.mean(y_true))))
 
 
 def error_of_rows(y_true, y_pred):
