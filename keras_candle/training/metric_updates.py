@@ -128,7 +128,10 @@ def _of_all_rows(metric: Any, engine: Engine, step: Step) -> Any:
             across = function_looks_across_rows(function, function.func, y_true, y_pred)
         if not across:
             return plain(y_true, y_pred, sample_weight=sample_weight)
-        return plain(*gather_structure([y_true, y_pred, sample_weight], engine, step))
+        *data, weight = gather_structure([y_true, y_pred, sample_weight], engine, step)
+        # The ranks with rows count the batch, which together is once.
+        part = keras.ops.cast(step.rows, "float32") / keras.ops.cast(step.total, "float32")
+        return plain(*data, part if weight is None else part * weight)
 
     update_state.candle_plain = plain  # type: ignore[attr-defined]
     return update_state
