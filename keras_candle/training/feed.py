@@ -87,8 +87,7 @@ def make_feed(source: Source, options: Options, engine: Engine) -> Feed:
         steps = _fewer(source, options, engine)
     else:
         adapter = _dealt(source, options, engine, randomness)
-        ends_early = source.steps and (source.for_training or source.kind == PYDATASET)
-        steps = adapter.deal.rounds_of_epoch if ends_early else None
+        steps = _dealt_steps(adapter, source, engine)
     if source.start:
         adapter.doubts = doubts_of(source, adapter)
     return _feed(adapter, steps, source, options, engine)
@@ -191,6 +190,17 @@ def _dealt(
         some = dataset.take(source.steps) if source.steps else dataset
         return DatasetShard(some, "replica", engine, class_weight)
     return DatasetShard(dataset, options.batch, engine, class_weight, source.steps, source.start)
+
+
+def _dealt_steps(adapter: Any, source: Source, engine: Engine) -> int | None:
+    """Rounds of an epoch or evaluation, where the data do not end with it."""
+    if source.steps and (source.for_training or source.kind == PYDATASET):
+        rounds: int | None = adapter.deal.rounds_of_epoch
+        return rounds
+    if source.steps and adapter.num_batches is None:
+        # Where they end is unknown, and Keras would warn that they have run out.
+        return math.ceil(source.steps / engine.size)
+    return None
 
 
 def _feed(

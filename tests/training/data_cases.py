@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+import warnings
+
 import keras
 import numpy as np
+import tensorflow as tf
 
 import keras_candle as candle
 from keras_candle import engine as engines
@@ -192,3 +196,28 @@ def evaluation(rows, batch_size, kind, steps=None):
         return plain.evaluate(data, **arguments), scaled.evaluate(data, **arguments)
     arguments |= {"sample_weight": weights, "batch_size": batch_size}
     return plain.evaluate(x, y, **arguments), scaled.evaluate(x, y, **arguments)
+
+
+def endless_evaluations():
+    """Losses of evaluations of 4 and 3 batches of data without an end, also within a fit."""
+
+    def batches():
+        for number in itertools.count():
+            yield np.full((4, 3), number % 5, "float32"), np.ones((4, 1), "float32")
+
+    signature = (tf.TensorSpec((4, 3)), tf.TensorSpec((4, 1)))
+    dataset = tf.data.Dataset.from_generator(batches, output_signature=signature)
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    model = candle.scale(model)
+    model.set_weights([np.full((3, 1), 0.5), np.zeros(1)])
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "Your input ran out of data")
+        found = [model.evaluate(data(), steps=4, verbose=0) for data in (batches, lambda: dataset)]
+        model.optimizer.learning_rate = 0.0
+        x = np.ones((24, 3), "float32")
+        history = model.fit(
+            x, x[:, :1], epochs=2, validation_data=dataset, validation_steps=3, verbose=0
+        ).history
+    return [*found, *history["val_loss"]]

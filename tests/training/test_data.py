@@ -131,3 +131,11 @@ def test_no_thread_tunes_a_pass(adapter):
     tuned = dataset.with_options(options)
     threads_of_a_pass(tuned)  # the first one starts threads that stay
     assert threads_of_a_pass(dataset) == threads_of_a_pass(tuned) - 1
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_data_without_an_end_do_not_run_out(ranks, size):
+    """Keras warns where an evaluation ends by the end of its data; warnings are errors here."""
+    single = cases.endless_evaluations()
+    for own in ranks(size).run(cases.endless_evaluations):
+        np.testing.assert_allclose(own, single, rtol=1e-6)
