@@ -12,6 +12,7 @@ import pytest
 
 import keras_candle as candle
 from keras_candle import engine as engines
+from keras_candle.callback import watching
 from keras_candle.callback.options import Intervals
 from keras_candle.callback.run import ends
 from tests.callback.training_job import KilledError, train
@@ -70,6 +71,22 @@ def with_clocks_of_their_own(run, fast):
     )
     model.fit(x, x[:, :1], batch_size=4, epochs=4, verbose=0, callbacks=[durable, look])
     return seen, [weight.tobytes() for weight in model.get_weights()]
+
+
+def fit_with_a_watcher_that_fails(run, rank):
+    """A training whose watcher cannot be started on one rank; its epochs."""
+    plain = watching.Watch
+
+    def watch(*args, **kwargs):
+        if candle.rank() == rank:
+            raise OSError("no process is left")
+        return plain(*args, **kwargs)
+
+    watching.Watch = watch
+    try:
+        return small_fit(run, stall_timeout=60).epoch
+    finally:
+        watching.Watch = plain
 
 
 def forget_fits():

@@ -371,3 +371,12 @@ def test_only_roots_clock_counts(ranks, tmp_path, fast):
     (seen, weights), (_, weights_1) = found
     assert seen == [False, fast == 0, fast == 0, fast == 0]
     assert weights == weights_1
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_watcher_that_cannot_start_is_named_and_stops_nothing(ranks, tmp_path, rank):
+    pool = ranks(2)
+    found = pool.run(cases.fit_with_a_watcher_that_fails, run=str(tmp_path / "run"), rank=rank)
+    assert found == [[0], [0]]
+    sentence = f"no rank is watched (rank {rank}: OSError: no process is left)"
+    assert pool.log().count(sentence) == 1
