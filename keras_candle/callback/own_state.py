@@ -74,8 +74,9 @@ class OwnState:
             What could not be put back: by path, why.
         """
         if _has_protocol(self.owner) or not taken["changes"]:
-            if _has_protocol(self.owner) and not taken["changes"]:
-                self.owner.set_state(taken["state"])
+            # "given": of the first format, which does not say whether it has come from get_state().
+            if _has_protocol(self.owner) and ("given" in taken or not taken["changes"]):
+                self.owner.set_state(taken.get("given", taken["state"]))
                 return {}
             return {self.kind: "it was saved with get_state() or without, and now is not"}
         restoration, path = Restoration(type(self.owner)), type(self.owner).__name__

@@ -16,6 +16,7 @@ from keras_candle.callback.callback_state import (
     without_differences,
 )
 from keras_candle.callback.data_state import DataState
+from keras_candle.callback.format_1 import rank_of_format_1
 from keras_candle.callback.identity import (
     check_identity,
     check_layers,
@@ -148,8 +149,7 @@ class Resumption:
             self._model.optimizer.learning_rate = self._rate
         self._of_ranks = read_ranks(self._run, state["step"], state["ranks"])
         if not self._of_format_2:
-            for each in self._of_ranks:  # no weight could be registered as a sum then
-                each["model"]["bases"] = []
+            self._of_ranks = [rank_of_format_1(each, self._model) for each in self._of_ranks]
         set_shared_states(callbacks, state["callbacks"])
         set_rank_state(self._model, [each["model"] for each in self._of_ranks], engine)
         self.put_back_metrics()
