@@ -68,7 +68,7 @@ def train(run, arguments, *callbacks, kind=keras.Sequential):
     model.layers[0].trainable = False
     loss = "mse" if arguments == "strings" else own_loss
     model.compile(keras.optimizers.SGD(0.1), loss)
-    model = candle.scale(model, batch="uneven", learning_rate_scaling=None)
+    model = candle.scale(model, batch="global", learning_rate_scaling=None)
     checkpoint = candle.Checkpoint(every_steps=1)
     durable = candle.CandleCallback(run, checkpoint, trackers=(), resume="auto")
     unfreeze = Unfreeze(ARGUMENTS[arguments])
