@@ -45,7 +45,8 @@ def sync(run):
     paths = sorted(run.glob("wandb/offline-run-*"))
     command = [Path(sys.executable).parent / "wandb", "sync", *paths]
     if paths:
-        subprocess.run(command, check=True, capture_output=True, timeout=60)
+        # It leaves logs in the folder that it runs in.
+        subprocess.run(command, cwd=run, check=True, capture_output=True, timeout=60)
 
 
 def test_a_run_goes_on_where_the_server_is(lines, start):
