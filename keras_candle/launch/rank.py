@@ -31,12 +31,14 @@ from keras_candle.launch.program import (
     speak_in_lines,
     speak_to_terminal,
 )
+from keras_candle.launch.rank_states import lost_its_partner
 from keras_candle.launch.shared_memory import SharedMemory
 from keras_candle.launch.standard_input import read_nothing, take
 from keras_candle.launcher_messages import LAUNCHER, RANK, message, write_through
 
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 _STALLED = "the watchdog has ended the job; its report stands above"
+_PARTNER_WITHIN_S = 2.0
 _TAIL_LINES = 30
 _TAIL_BYTES = 8000
 
@@ -181,6 +183,9 @@ class Rank:
         if ending.asks_to_run_again or (ending.by_exit and self._shared.stop_asked):
             self._note_end(ending.code)
             return
+        if lost_its_partner(ending.traceback):
+            # The supervisor of the rank that has left is to say so before the job ends.
+            time.sleep(_PARTNER_WITHIN_S)
         self._shared.end_job = True
         abort = initialised_mpi_abort()
         if abort is not None and not _under_hydra():

@@ -8,7 +8,12 @@ from typing import Any
 from keras_candle.launch.failure import Failure
 
 # What Horovod says on a rank whose partner has ended in the middle of a step.
-_LOST_PARTNER = ("Horovod has been shut down", "Connection closed by peer", "Connection reset")
+_LOST_PARTNER = (
+    "Horovod has been shut down",
+    "Connection closed by peer",
+    "Connection reset",
+    "Broken pipe",
+)
 _HOROVOD = "Horovod"
 
 
@@ -25,6 +30,15 @@ class _Waiting:
     site: str
     ranks: tuple[int, ...]
     since_s: float
+
+
+def lost_its_partner(text: str) -> bool:
+    """Whether a rank's error is that Horovod lost another rank in the middle of a step.
+
+    Args:
+        text: of the error.
+    """
+    return _HOROVOD in text and any(each in text for each in _LOST_PARTNER)
 
 
 class RankStates:
@@ -98,9 +112,7 @@ class RankStates:
             failure: of a rank.
         """
         text = failure.reason + failure.traceback + failure.output
-        if not self._ended or _HOROVOD not in text:
-            return ""
-        if not any(each in text for each in _LOST_PARTNER):
+        if not (self._ended and lost_its_partner(text)):
             return ""
         left, ended = min(self._ended.items(), key=lambda each: each[1].at_s)
         return self._left(left, ended, "was in a training step", failure.rank)
