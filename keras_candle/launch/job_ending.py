@@ -38,8 +38,9 @@ def job_ending(
     if heard.failures:
         cause = first_cause(heard.failures)
         return _stopped(cause, stopped_by) if stopped_by else _failed(cause, states)
-    if exit_code < 0:
-        number = stopped_by or -exit_code
+    number = stopped_by or max(-exit_code, 0)
+    if exit_code and number:
+        # Ranks that had not begun yet end unheard, and mpiexec gives a mixture of their codes.
         return f"candle: stopped by {signal_name(number)}\n", 128 + number
     if exit_code:
         return (

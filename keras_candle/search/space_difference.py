@@ -15,7 +15,7 @@ def first_difference(found: list[dict[str, Any]], ours: list[dict[str, Any]]) ->
     """
     before = {_key(each): each for each in found}
     now = {_key(each): each for each in ours}
-    for key in before.keys() | now.keys():
+    for key in {**before, **now}:
         if before.get(key) != now.get(key):
             return (
                 f"hyperparameter {key[0]!r} was {_described(before.get(key))}, here it is "

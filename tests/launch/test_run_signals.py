@@ -144,6 +144,20 @@ def test_control_c_while_root_reads_the_terminal(script, tmp_path):
     assert seen.strip().endswith(b"candle: stopped by SIGINT")
 
 
+def test_a_signal_while_a_rank_still_starts(script, tmp_path, monkeypatch):
+    begin = "import os, signal, time\nif os.environ.get('PMI_RANK') == '1':\n"
+    begin += "    signal.signal(signal.SIGINT, signal.SIG_DFL)\n"
+    begin += f"    open({str(tmp_path / 'up1')!r}, 'w').close()\n    time.sleep(60)\n"
+    (tmp_path / "sitecustomize.py").write_text(begin)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    job = start(tmp_path, "-np", "2", script("open('up0', 'w').close()\ntime.sleep(60)\n"))
+    wait_for(tmp_path / "up0", tmp_path / "up1")
+    job.send_signal(signal.SIGINT)
+    _, stderr = job.communicate(timeout=60)
+    assert job.returncode == 130
+    assert stderr.decode().endswith("candle: stopped by SIGINT\n")
+
+
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
 def test_a_signal_that_ends_the_job_is_the_cause_and_no_rank(script, tmp_path, number):
     job = start(tmp_path, "-np", "2", script("open(f'up{rank}', 'w').close()\ntime.sleep(60)\n"))
