@@ -57,7 +57,8 @@ test-docstrings: env
 test-ranks: env
 	$(ONE_THREAD) $(BIN)/python -m pytest tests $(addprefix --ignore=,$(STARTS_JOBS))
 
-# Long trainings on 2 ranks: what only shows after minutes, and in hours.
+# Long trainings on 2 ranks: what only shows after minutes, and in hours (make soak SECONDS=1800).
+SECONDS := 60
 soak: env
 	for engine in $(if $(HAS_COMPILER),mpi horovod,mpi); do \
 		run=$$(mktemp -d) && $(ONE_THREAD) TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/candle run -np 2 --engine $$engine \
