@@ -8,13 +8,14 @@ OLDEST := .venv-oldest
 NIGHTLY := .venv-nightly
 HAS_COMPILER := $(shell command -v $${CXX:-g++} c++ 2>/dev/null)
 
-STARTS_JOBS := tests/auto tests/callback tests/launch tests/precision_audit tests/search \
-	tests/test_corpus.py tests/watchdog
+STARTS_JOBS := tests/auto tests/launch tests/precision_audit tests/search tests/test_corpus.py \
+	tests/watchdog
+RESUMES := tests/callback tests/resume
 ONE_THREAD := OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1
 # What a target prints stays together, where make can do that.
 IN_ONE_PIECE := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 
-.PHONY: env demo test test-jobs test-ranks test-docstrings lint oldest nightly nightly-tests mutants clean
+.PHONY: env demo test test-jobs test-resume test-ranks test-docstrings lint oldest nightly nightly-tests mutants clean
 
 env: $(VENV)/.locked
 	@if [ -n "$(HAS_COMPILER)" ]; then \
@@ -43,11 +44,15 @@ lint: env
 # Two at a time, each on one core: most of the tests leave the other one idle. The short ones come
 # last: whichever of the long ones ends first, its core takes them.
 test: env
-	$(MAKE) --no-print-directory -j2 $(IN_ONE_PIECE) lint test-ranks test-jobs oldest test-docstrings soak
+	$(MAKE) --no-print-directory -j2 $(IN_ONE_PIECE) lint test-ranks test-jobs test-resume oldest test-docstrings soak
 
 # Tests that start jobs of their own.
 test-jobs: env
 	$(ONE_THREAD) $(BIN)/python -m pytest $(STARTS_JOBS)
+
+# Trainings that end and are resumed.
+test-resume: env
+	$(ONE_THREAD) $(BIN)/python -m pytest $(RESUMES)
 
 # The examples in docstrings.
 test-docstrings: env
@@ -55,7 +60,7 @@ test-docstrings: env
 
 # All the others: most of them share ranks that stay warm.
 test-ranks: env
-	$(ONE_THREAD) $(BIN)/python -m pytest tests $(addprefix --ignore=,$(STARTS_JOBS))
+	$(ONE_THREAD) $(BIN)/python -m pytest tests $(addprefix --ignore=,$(STARTS_JOBS) $(RESUMES))
 
 # Long trainings on 2 ranks: what only shows after minutes, and in hours (make soak SECONDS=1800).
 SECONDS := 60
@@ -67,11 +72,11 @@ soak: env
 
 # The oldest Keras that we support: the contract with its private names, and some of the laws.
 oldest: env $(OLDEST)/.made
-	$(ONE_THREAD) $(OLDEST)/bin/python -m pytest tests/training/test_keras_names.py \
+	$(ONE_THREAD) $(OLDEST)/bin/python -m pytest tests/training/test_keras_private.py \
 		tests/training/test_identity.py tests/training/test_equivalence.py tests/checkpoints \
-		tests/callback/test_candle_callback.py tests/callback/test_keras_callbacks.py \
+		tests/callback/test_candle_callback.py tests/resume/test_keras_callbacks.py \
 		tests/precision_audit/test_laws.py \
-		-k "keras_names or identity or checkpoints or candle_callback or keras_callbacks or \
+		-k "keras_private or identity or checkpoints or candle_callback or keras_callbacks or \
 		precision_audit or \
 		(other_pairs and mpi)"
 
@@ -94,7 +99,7 @@ nightly-tests:
 		mpi4py mpich pytest pytest-timeout xxhash
 	$(BIN)/uv pip freeze --python $(NIGHTLY)/bin/python | grep keras
 	$(ONE_THREAD) COLUMNS=240 $(NIGHTLY)/bin/python -m pytest -q --tb=no -o addopts=-ra \
-		--continue-on-collection-errors tests/training/test_keras_names.py \
+		--continue-on-collection-errors tests/training/test_keras_private.py \
 		tests/training/test_identity.py || true
 
 # Faults put into a copy of the package, and whether the tests notice them: half an hour, by hand.

@@ -17,7 +17,7 @@ import numpy as np
 from sklearn.datasets import load_digits
 
 import keras_candle as candle
-from keras_candle.search import architecture
+from keras_candle.search import nas
 
 TRIALS, EPOCHS = 14, 4
 
@@ -25,10 +25,10 @@ TRIALS, EPOCHS = 14, 4
 def build_model(hp: Any) -> Any:
     """The model of a trial: a convolutional cell, blocks after it, and dense layers."""
     image = keras.Input((8, 8, 1))
-    x = architecture.conv_cell(hp, image, "cell", nodes=2, widths=(8, 16), repeats=2)
-    x = architecture.stack(hp, x, "conv", architecture.conv_block, (0, 1), widths=(16, 32))
-    x = architecture.pooling(hp, x, "head")
-    x = architecture.stack(hp, x, "dense", depth=(0, 1), widths=(32, 64))
+    x = nas.conv_cell(hp, image, "cell", nodes=2, widths=(8, 16), repeats=2)
+    x = nas.stack(hp, x, "conv", nas.conv_block, (0, 1), widths=(16, 32))
+    x = nas.pooling(hp, x, "head")
+    x = nas.stack(hp, x, "dense", depth=(0, 1), widths=(32, 64))
     model = keras.Model(image, keras.layers.Dense(10, "softmax", name="digit")(x))
     rate = hp.Float("learning_rate", 1e-3, 3e-2, sampling="log", default=5e-3)
     optimizer = keras.optimizers.Adam(rate)

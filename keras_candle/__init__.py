@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from keras_candle import search as search
     from keras_candle.callback import CandleCallback as CandleCallback
     from keras_candle.callback import Checkpoint as Checkpoint
+    from keras_candle.data.shard import shard as shard
     from keras_candle.decorator import is_root as is_root
     from keras_candle.decorator import local_rank as local_rank
     from keras_candle.decorator import rank as rank
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from keras_candle.search import CandleTuner as CandleTuner
     from keras_candle.search import HyperSpaceOracle as HyperSpaceOracle
     from keras_candle.trackers import Tracker as Tracker
-    from keras_candle.training.data import shard as shard
     from keras_candle.training.global_rows import gather_rows as gather_rows
     from keras_candle.training.metric_reductions import (
         register_metric_reduction as register_metric_reduction,
@@ -61,7 +61,7 @@ _HOMES = {
     **dict.fromkeys(_ERRORS, "keras_candle.errors"),
     **dict.fromkeys(("CandleTuner", "HyperSpaceOracle"), "keras_candle.search"),
     "Tracker": "keras_candle.trackers",
-    "shard": "keras_candle.training.data",
+    "shard": "keras_candle.data.shard",
     "gather_rows": "keras_candle.training.global_rows",
     "register_metric_reduction": "keras_candle.training.metric_reductions",
     "register_state_reduction": "keras_candle.training.state_reductions",

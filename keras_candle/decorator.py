@@ -12,7 +12,7 @@ from keras_candle import engine as engines
 from keras_candle.engine.devices import pin_gpu
 from keras_candle.errors import CandleError
 from keras_candle.training.learning_rate import Scaling
-from keras_candle.training.options import Options, with_overrides
+from keras_candle.training.options import ScalingOptions, with_overrides
 from keras_candle.training.precision import precision_scope
 from keras_candle.training.trainer import scale_model
 
@@ -120,7 +120,7 @@ def scalable(  # noqa: PLR0913 - the public contract
         (None, 2)
     """
     options = with_overrides(
-        Options(
+        ScalingOptions(
             precision,
             learning_rate_scaling,
             warmup_epochs,
@@ -173,7 +173,7 @@ def scale(model: Any, **options: Any) -> Any:
     return scale_model(model, checked, engine)
 
 
-def _decorate(build: Any, options: Options) -> Any:
+def _decorate(build: Any, options: ScalingOptions) -> Any:
     @functools.wraps(build)
     def build_scaled(*args: Any, **kwargs: Any) -> Any:
         engine = engines.start(options.engine)
@@ -191,11 +191,11 @@ def _check_model(model: Any, what: str) -> None:
         raise CandleError(f"{what} {model!r}, expected a keras.Model.")
 
 
-def _options(given: dict[str, Any]) -> Options:
-    unknown = set(given) - set(Options.__dataclass_fields__)
+def _options(given: dict[str, Any]) -> ScalingOptions:
+    unknown = set(given) - set(ScalingOptions.__dataclass_fields__)
     if unknown:
         raise CandleError(
             f"Unknown argument {', '.join(sorted(unknown))}; there are "
-            f"{', '.join(Options.__dataclass_fields__)}."
+            f"{', '.join(ScalingOptions.__dataclass_fields__)}."
         )
-    return with_overrides(Options(**given))
+    return with_overrides(ScalingOptions(**given))

@@ -55,7 +55,7 @@ def content_of(encoded: bytes) -> dict[str, Any]:
     return content
 
 
-def tell_saved(step: int) -> None:
+def notify_checkpoint(step: int) -> None:
     """Tell that a checkpoint is on the disk, where somebody wants to hear it.
 
     Args:

@@ -24,7 +24,7 @@ from keras_candle.errors import CheckpointError
 CHECKPOINTS, JOURNAL, PERFORMANCE = "checkpoints", "journal.jsonl", "performance.json"
 # Where a run directory lies that a program names. `candle verify-resume` leads it into a copy of
 # the user's folder.
-lies_at: Callable[[Path], Path] = Path.absolute
+resolve: Callable[[Path], Path] = Path.absolute
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
@@ -36,7 +36,7 @@ class RunDirectory:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = lies_at(Path(path))
+        self.path = resolve(Path(path))
         self.config = self.path / "config.json"
         self.journal = self.path / JOURNAL
         self.performance = self.path / PERFORMANCE
@@ -85,7 +85,7 @@ class RunDirectory:
             os.close(self._lock)
             self._lock = None
 
-    def note(self, event: str, **facts: Any) -> None:
+    def log_event(self, event: str, **facts: Any) -> None:
         """Append a line to the journal.
 
         Args:
@@ -105,7 +105,7 @@ class RunDirectory:
         finally:
             os.close(descriptor)
 
-    def notes(self) -> list[dict[str, Any]]:
+    def events(self) -> list[dict[str, Any]]:
         """The journal's lines; one that was cut by a crash, or is no event, is left out."""
         try:
             lines = self.journal.read_text(errors="replace").splitlines()

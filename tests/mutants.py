@@ -50,7 +50,7 @@ class Mutant(NamedTuple):
 
 
 EQUIVALENCE = "training/test_equivalence.py::"
-RESUME = "callback/test_resume.py::"
+RESUME = "resume/test_resume.py::"
 INTERRUPTED = f"{RESUME}test_one_rank_interrupted_twice"
 
 MUTANTS = (
@@ -81,7 +81,7 @@ MUTANTS = (
         "training/gradients.py",
         'small = compression == "fp16"',
         "small = False",
-        ("training/test_state.py::test_compressed_gradients_are_nearly_those[mpi-3]",),
+        ("training/test_shared_state.py::test_compressed_gradients_are_nearly_those[mpi-3]",),
     ),
     Mutant(
         "accumulated gradients are the ranks' sum and not their mean",
@@ -99,7 +99,7 @@ MUTANTS = (
     ),
     Mutant(
         "an empty rank's share of a mask counts",
-        "training/loss.py",
+        "training/losses.py",
         "tf.where(self._step.rows > 0, tf.cast(own, tf.float32), 0.0)",
         "tf.cast(own, tf.float32)",
         ("training/test_models.py::test_losses_that_divide_by_something_else_than_rows",),
@@ -110,7 +110,7 @@ MUTANTS = (
         "[upstream * own_rows]",
         "[upstream]",
         (
-            "training/test_state.py::test_synchronized_batch_normalization_equals_one_rank[by0-mpi-3]",
+            "training/test_shared_state.py::test_synchronized_batch_normalization_equals_one_rank[by0-mpi-3]",
         ),
     ),
     # Learning rates.
@@ -138,28 +138,30 @@ MUTANTS = (
     # What ranks share, and what each has of its own.
     Mutant(
         "all ranks draw the same dropout masks",
-        "training/state.py",
+        "training/shared_state.py",
         "rank * _SEED_STRIDE",
         "0 * _SEED_STRIDE",
-        ("training/test_state.py::test_each_rank_drops_out_something_else",),
+        ("training/test_shared_state.py::test_each_rank_drops_out_something_else",),
     ),
     Mutant(
         "ranks keep the weights that they began with",
-        "training/state.py",
+        "training/shared_state.py",
         "variable.assign(engine.broadcast(value))",
         "engine.broadcast(value)",
-        ("training/test_state.py::test_ranks_that_begin_differently_end_alike[mpi-3]",),
+        ("training/test_shared_state.py::test_ranks_that_begin_differently_end_alike[mpi-3]",),
     ),
     Mutant(
         "moving statistics stay each rank's own",
         "training/replica.py",
         "reduce_state(self.model, self.engine, waiting)",
         "()",
-        ("training/test_state.py::test_local_batch_normalization_ends_with_equal_statistics",),
+        (
+            "training/test_shared_state.py::test_local_batch_normalization_ends_with_equal_statistics",
+        ),
     ),
     Mutant(
         "the guard never compares",
-        "training/guard.py",
+        "training/divergence.py",
         "if np.array_equal(most[: own.size], -most[own.size :]):",
         "if most is not None:",
         ("training/test_callbacks.py::test_the_guard_names_what_differs",),
@@ -173,32 +175,32 @@ MUTANTS = (
     ),
     Mutant(
         "every rank writes the callbacks' files",
-        "training/callbacks.py",
+        "training/user_callbacks.py",
         "engine.is_root or not only_writes(each)",
         "True",
-        ("training/test_state.py::test_only_the_root_writes_and_all_see_the_same_logs",),
+        ("training/test_shared_state.py::test_only_the_root_writes_and_all_see_the_same_logs",),
     ),
     # Data and metrics.
     Mutant(
         "the last batch of arrays that is not full is dropped",
-        "training/array_shard.py",
+        "data/array_shard.py",
         "        if rest:\n",
         "        if rest and not whole:\n",
-        ("training/test_data.py::test_arrays_in_global_batches[3]",),
+        ("data/test_data.py::test_arrays_in_global_batches[3]",),
     ),
     Mutant(
         "a dataset's last round of batches is dropped",
-        "training/deal.py",
+        "data/batch_assignment.py",
         "            return math.ceil(self.batches / self.size)",
         "            return self.batches // self.size",
-        ("training/test_data.py::test_datasets[known-2]",),
+        ("data/test_data.py::test_datasets[known-2]",),
     ),
     Mutant(
         "rows that keep an empty rank in step are counted by its metrics",
-        "training/steps.py",
+        "training/train_step.py",
         "keras.ops.where(share.rows > 0, variable, value)",
         "variable",
-        ("training/test_data.py::test_evaluate_is_exact[arrays-3]",),
+        ("data/test_data.py::test_evaluate_is_exact[arrays-3]",),
     ),
     Mutant(
         "metrics are those of each rank's own rows",
@@ -210,68 +212,68 @@ MUTANTS = (
     # Checkpoints and resuming.
     Mutant(
         "another process draws another order of rows",
-        "training/order.py",
+        "data/shuffling.py",
         "dict(state) if state else _choose_seed(engine)",
         "_choose_seed(engine)",
         (f"{RESUME}test_the_process_that_goes_on_may_have_another_seed",),
     ),
     Mutant(
         "rows taken of arrays are counted one too few",
-        "training/array_shard.py",
+        "data/array_shard.py",
         "taken = min(before + steps * self._whole_batch_size, self.rows)",
         "taken = max(min(before + steps * self._whole_batch_size, self.rows) - 1, 0)",
         (f"{INTERRUPTED}[arrays-rich]",),
     ),
     Mutant(
         "batches taken of a dataset are counted one too many",
-        "training/deal.py",
+        "data/batch_assignment.py",
         "taken = rounds * self.size",
         "taken = rounds * self.size + 1",
         (f"{RESUME}test_ranks_interrupted_twice[dataset-rich-mpi-3]",),
     ),
     Mutant(
         "metrics of an epoch that was interrupted begin anew",
-        "callback/session.py",
+        "callback/fit_session.py",
         "self._resumption.put_back_metrics()",
         "pass",
         (f"{INTERRUPTED}[arrays-rich]",),
     ),
     Mutant(
         "EarlyStopping forgets its best value",
-        "callback/keras_callbacks.py",
+        "resume/keras_callbacks.py",
         '"EarlyStopping": ("wait", "best", ',
         '"EarlyStopping": ("wait", ',
         ("callback/test_candle_callback.py::test_what_was_best_before_is_the_best_after",),
     ),
     Mutant(
         "a training that goes on begins with epoch 0",
-        "callback/restoring.py",
+        "resume/restore.py",
         'given["epochs"] if over else state["epoch"]',
         'given["epochs"] if over else 0',
         (f"{INTERRUPTED}[arrays-rich]",),
     ),
     Mutant(
         "moving statistics that ranks had of their own are lost",
-        "callback/rank_state.py",
+        "resume/rank_state.py",
         "local[place].assign(value)",
         "pass",
         (f"{RESUME}test_ranks_interrupted_twice[arrays-rich-mpi-3]",),
     ),
     Mutant(
         "on another number of ranks each counts what all had seen",
-        "callback/rank_state.py",
+        "resume/rank_state.py",
         'if engine.is_root or reduction != "sum":',
         "if True:",
         (
-            "callback/test_other_ranks.py::test_each_rank_keeps_its_batch_size_and_no_row_is_lost[3-2]",
+            "resume/test_other_ranks.py::test_each_rank_keeps_its_batch_size_and_no_row_is_lost[3-2]",
         ),
     ),
     Mutant(
         "a schedule on another number of ranks begins anew",
-        "callback/restoring.py",
+        "resume/restore.py",
         "scale.offset = position - iterations * scale.advance",
         "scale.offset = 0",
-        ("callback/test_other_ranks.py::test_a_schedule_goes_on_where_it_was",),
+        ("resume/test_other_ranks.py::test_a_schedule_goes_on_where_it_was",),
     ),
     Mutant(
         "the files of each rank are not looked at for damage",
@@ -289,21 +291,21 @@ MUTANTS = (
     ),
     Mutant(
         "a checkpoint that could not be written is root's own affair",
-        "callback/session.py",
+        "callback/fit_session.py",
         "self._run.on_root(self._saving.check)",
         "self._saving.check()",
-        ("callback/test_other_ranks.py::test_a_checkpoint_that_cannot_be_written_ends_all_ranks",),
+        ("resume/test_other_ranks.py::test_a_checkpoint_that_cannot_be_written_ends_all_ranks",),
     ),
     Mutant(
         "root's clock decides whether a collective is called",
-        "callback/measuring.py",
+        "callback/performance_recorder.py",
         "self._write([self.meter.whole(), *(each for _, each in sent[1:])])",
         "self.write()",
         ("callback/test_candle_callback.py::test_only_roots_clock_counts[0]",),
     ),
     Mutant(
         "keep_best keeps the worst",
-        "callback/saving.py",
+        "resume/checkpoint_schedule.py",
         "reverse=not self._smaller_is_better",
         "reverse=self._smaller_is_better",
         ("callback/test_candle_callback.py::test_the_best_stays",),
@@ -317,10 +319,10 @@ MUTANTS = (
     ),
     Mutant(
         "the job's limit is ignored",
-        "callback/walltime.py",
+        "resume/walltime.py",
         "if self.deadline_s is None:",
         "if True:",
-        ("callback/test_walltime.py::test_it_stops_before_an_evaluation_that_would_not_fit",),
+        ("resume/test_walltime.py::test_it_stops_before_an_evaluation_that_would_not_fit",),
     ),
     Mutant(
         "a line of the journal is written twice",
@@ -331,18 +333,18 @@ MUTANTS = (
     ),
     Mutant(
         "trackers get an epoch that was trained twice twice",
-        "trackers/feed.py",
+        "trackers/journal_feed.py",
         " or epoch in self._seen:",
         ":",
-        ("trackers/test_feed.py",),
+        ("trackers/test_journal_feed.py",),
     ),
     # Searches.
     Mutant(
         "the lease of a trial never ends",
-        "search/claims.py",
+        "search/leases.py",
         "return time.time() - last_s > self.lease_s and",
         "return False and",
-        ("search/test_journals.py::test_a_running_trial_gives_signs_of_life",),
+        ("search/test_trial_log.py::test_a_running_trial_gives_signs_of_life",),
     ),
     Mutant(
         "subspaces do not overlap",
@@ -353,17 +355,17 @@ MUTANTS = (
     ),
     Mutant(
         "trials that run are asked for again",
-        "search/suggestion.py",
+        "search/ask.py",
         "set(space.keys(history.units)) | set(space.keys(history.pending))",
         "set(space.keys(history.units))",
-        ("search/test_suggestion.py::test_every_point_running_means_that_none_is_left",),
+        ("search/test_ask.py::test_every_point_running_means_that_none_is_left",),
     ),
     Mutant(
         "the surrogate knows nothing of the trials that run",
-        "search/worth.py",
+        "search/acquisition.py",
         "if len(evidence.pending):",
         "if False:",
-        ("search/test_suggestion.py::test_a_point_that_runs_already_promises_nothing_more",),
+        ("search/test_ask.py::test_a_point_that_runs_already_promises_nothing_more",),
     ),
     Mutant(
         "an objective that is to be large is made small",
@@ -374,7 +376,7 @@ MUTANTS = (
     ),
     Mutant(
         "a search that goes on draws other points than one that was not interrupted",
-        "search/proposals.py",
+        "search/candidates.py",
         "np.random.default_rng([self._known_seed, *seeds])",
         "np.random.default_rng()",
         ("search/test_oracle.py::test_a_search_goes_on_where_it_was",),
@@ -411,7 +413,7 @@ MUTANTS = (
     Mutant(
         "root reads no standard input",
         "launch/local.py",
-        "ours[environment.STDIN] = named(stdin)",
+        "ours[rank_environment.STDIN] = named(stdin)",
         "named(stdin)",
         ("launch/test_run_like_python.py",),
     ),

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 import keras_candle as candle
+from keras_candle.keras_private import metric_direction
 from keras_candle.metric_directions import direction_of
-from keras_candle.report.run import Run
+from keras_candle.report.run import ReportedRun
 from keras_candle.search.options import make_objective
-from keras_candle.training.keras_names import metric_direction
 from keras_candle.training.metrics import direction_in_model
 from tests.callback import cases
 
@@ -51,7 +51,7 @@ def test_keras_agrees_on_its_own_metrics():
 def test_report_and_search_say_the_same(name, tmp_path):
     expected = direction_of(name)
     assert make_objective(name) == keras_tuner.Objective(name, expected)
-    assert Run(tmp_path, "x").smaller_is_better(name) == (expected == "min")
+    assert ReportedRun(tmp_path, "x").smaller_is_better(name) == (expected == "min")
 
 
 class Upward(keras.metrics.Mean):

@@ -23,16 +23,16 @@ import numpy as np
 
 from examples.benchmarks import architecture_tables as tables
 from examples.benchmarks.claims import claim
-from keras_candle.search.architecture import Evolution, propose
+from keras_candle.search.ask import suggest
+from keras_candle.search.ask_settings import AskSettings
 from keras_candle.search.history import History
 from keras_candle.search.hyperparameters import UnitCube
-from keras_candle.search.settings import Settings
+from keras_candle.search.nas import Evolution, propose
 from keras_candle.search.space import SearchSpace
 from keras_candle.search.subspaces import decompose
-from keras_candle.search.suggestion import suggest
 
 BUDGETS = (16, 24, 32, 48)
-SETTINGS = Settings(budget=BUDGETS[-1])
+SETTINGS = AskSettings(budget=BUDGETS[-1])
 OURS = "ranked evolution"
 SUBSPACES = "search in subspaces"
 Propose = Callable[[SearchSpace, History, np.random.Generator], Any]

@@ -28,11 +28,11 @@ def digits(hp: Any) -> Any:
     """A cell of two convolutions over images of 8 by 8."""
     import keras
 
-    from keras_candle.search import architecture
+    from keras_candle.search import nas
 
     image = keras.Input((8, 8, 1))
     kinds = ("conv", "separable", "identity")
-    x = architecture.conv_cell(hp, image, "cell", nodes=2, kinds=kinds, widths=(12,))
+    x = nas.conv_cell(hp, image, "cell", nodes=2, kinds=kinds, widths=(12,))
     x = keras.layers.GlobalAveragePooling2D()(x)
     return keras.Model(image, keras.layers.Dense(10, "softmax")(x))
 
@@ -41,14 +41,12 @@ def text(hp: Any) -> Any:
     """One or two layers over sequences of 24 words."""
     import keras
 
-    from keras_candle.search import architecture
+    from keras_candle.search import nas
 
     words = keras.Input((LENGTH,))
     x = keras.layers.Embedding(WORDS, 12)(words)
     options = {"kinds": ("conv", "attention"), "widths": (8, 24)}
-    x = architecture.stack(
-        hp, x, "text", architecture.text_block, (1, 2), kernels=(3, 7), heads=(4,), **options
-    )
+    x = nas.stack(hp, x, "text", nas.text_block, (1, 2), kernels=(3, 7), heads=(4,), **options)
     x = keras.layers.GlobalMaxPooling1D()(x)
     return keras.Model(words, keras.layers.Dense(4, "softmax")(x))
 

@@ -210,7 +210,7 @@ class Comparison:
             os.sync()
 
     def _look_at_ours(self, run: Path, times: Times) -> None:
-        notes = [each for each in RunDirectory(run).notes() if each["event"] == "checkpoint"]
+        notes = [each for each in RunDirectory(run).events() if each["event"] == "checkpoint"]
         # The last one is written while nothing trains.
         for note, steps in zip(notes[:-1], times.steps[1:], strict=True):
             self.durable.append(note["seconds"])

@@ -20,8 +20,8 @@ import tensorflow as tf
 
 import keras_candle as candle
 from examples.benchmarks.claims import claim
-from keras_candle.training.array_shard import ArrayShard
-from keras_candle.training.keras_names import ArrayDataAdapter
+from keras_candle.data.array_shard import ArrayShard
+from keras_candle.keras_private import ArrayDataAdapter
 
 # name -> (rows, the shape of a row)
 DATA = {

@@ -28,11 +28,11 @@ from examples.benchmarks.search_cost import measure_cost
 from examples.benchmarks.search_functions import PROBLEMS, Problem, bbob
 from examples.benchmarks.search_peers import make_peer
 from examples.benchmarks.search_simulation import Searcher, simulate
+from keras_candle.search.ask import suggest
+from keras_candle.search.ask_settings import AskSettings
 from keras_candle.search.history import History
-from keras_candle.search.settings import Settings
 from keras_candle.search.space import Dimension, SearchSpace
 from keras_candle.search.subspaces import decompose
-from keras_candle.search.suggestion import suggest
 
 Floats = NDArray[np.float64]
 
@@ -97,7 +97,7 @@ class OurSearch:
 
     def __init__(self, dimensions: int, workers: int, budget: int, seed: int) -> None:
         self._space = SearchSpace([Dimension(f"x{number}") for number in range(dimensions)])
-        self._settings = Settings(workers=workers, budget=budget)
+        self._settings = AskSettings(workers=workers, budget=budget)
         # As many subspaces as workers; for few workers the whole space is one.
         self._subspaces = decompose(self._space, 1 if workers < 4 else min(workers, 64))
         self._seed, self._asked = seed, 0

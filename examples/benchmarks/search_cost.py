@@ -12,12 +12,12 @@ from threadpoolctl import threadpool_limits
 
 from examples.benchmarks.claims import claim
 from examples.benchmarks.search_functions import hartmann6
+from keras_candle.search.acquisition import forget_stages
+from keras_candle.search.ask import suggest
+from keras_candle.search.ask_settings import AskSettings
 from keras_candle.search.history import History
-from keras_candle.search.settings import Settings
 from keras_candle.search.space import Dimension, SearchSpace
 from keras_candle.search.subspaces import decompose
-from keras_candle.search.suggestion import suggest
-from keras_candle.search.worth import forget_stages
 
 Floats = NDArray[np.float64]
 REPEATS = 5
@@ -77,7 +77,7 @@ def cost_of_ours(units: Floats, values: Floats, workers: int = 1, *, forget: boo
         np.zeros(count, np.int64),
         np.random.default_rng(1).random((workers - 1, dimensions)),
     )
-    settings = Settings(workers=workers, budget=4 * count)
+    settings = AskSettings(workers=workers, budget=4 * count)
     spent = []
     for seed in range(REPEATS + 1):
         if forget:

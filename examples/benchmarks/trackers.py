@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from examples.benchmarks.claims import Claim, claim
-from keras_candle.trackers.feed import Feed
+from keras_candle.trackers.journal_feed import JournalFeed
 from tests.trackers.cases import black_hole
 from tests.trackers.readers import NAMES, read
 
@@ -97,7 +97,7 @@ def kept(kills: int) -> list[Claim]:
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
         storm(run, kills)
-        rows = {row.step: row.values for row in Feed(run / "journal.jsonl").rows()}
+        rows = {row.step: row.values for row in JournalFeed(run / "journal.jsonl").rows()}
         for name in NAMES:
             wanted = {step: as_held(name, values) for step, values in rows.items()}
             found = read(name, run)

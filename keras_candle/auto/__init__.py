@@ -13,10 +13,10 @@ import time
 from types import ModuleType
 
 from keras_candle import engine as engines
-from keras_candle.auto.draws import draw_alike
 from keras_candle.auto.files import write_on_root_alone
 from keras_candle.auto.horovod_lines import refuse_horovod_lines
-from keras_candle.engine import detection
+from keras_candle.auto.random_draws import draw_alike
+from keras_candle.cluster import launchers
 from keras_candle.engine.devices import pin_gpu
 from keras_candle.when_imported import when_imported
 
@@ -27,8 +27,8 @@ STARTED_S = "KERAS_CANDLE_AUTO_STARTED_S"
 
 def prepare() -> None:
     """Get this rank ready for a script that is written for one process."""
-    launcher = detection.detect()
-    if launcher is None or detection.promised_size() == 1:
+    launcher = launchers.detect()
+    if launcher is None or launchers.promised_size() == 1:
         return
     is_root = os.environ[launcher.rank] == "0"
     started_s = float(os.environ.get(STARTED_S) or time.time())

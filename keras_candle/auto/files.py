@@ -19,8 +19,8 @@ import tempfile
 from types import ModuleType
 from typing import Any
 
-from keras_candle.auto.scratch import Scratch
-from keras_candle.auto.view import View
+from keras_candle.auto.file_overlay import FileOverlay
+from keras_candle.auto.overlay_files import OverlayFiles
 from keras_candle.when_imported import when_imported
 
 _READING = (
@@ -28,7 +28,7 @@ _READING = (
     *("readlink", "setxattr", "stat", "truncate", "utime"),
 )
 
-_views: list[View] = []
+_views: list[FileOverlay] = []
 
 
 def write_on_root_alone(*, is_root: bool, started_s: float) -> None:
@@ -44,8 +44,8 @@ def write_on_root_alone(*, is_root: bool, started_s: float) -> None:
         name = f"candle-rank-{os.getpid()}-{secrets.token_hex(4)}"
         folder = os.path.join(tempfile.gettempdir(), name)
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
-        scratch = Scratch(folder, started_s)
-    view = View(scratch)
+        scratch = OverlayFiles(folder, started_s)
+    view = FileOverlay(scratch)
     _views[:] = [view]
     _put("mkdir", view.mkdir)
     _put("open", view.os_open)
@@ -82,7 +82,7 @@ def _put(name: str, function: Any) -> None:
     setattr(os, name, function)
 
 
-def _look_after_h5py(h5py: ModuleType, view: View) -> None:
+def _look_after_h5py(h5py: ModuleType, view: FileOverlay) -> None:
     plain: Any = h5py.File.__init__
 
     @functools.wraps(plain)

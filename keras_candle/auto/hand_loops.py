@@ -12,10 +12,10 @@ from types import ModuleType
 from typing import Any
 
 from keras_candle import engine as engines
-from keras_candle.auto.account import note
 from keras_candle.auto.models import defining_class
+from keras_candle.auto.notices import notice
 from keras_candle.training.gradients import Transform, average_over_ranks, leaf_optimizers
-from keras_candle.training.step import Step
+from keras_candle.training.step_context import StepContext
 
 _numbers = itertools.count()
 _inside = threading.local()
@@ -61,7 +61,7 @@ def _averaging(plain: Callable[..., Any]) -> Callable[..., Any]:
     return apply
 
 
-def _traced_step() -> Step | None:
+def _traced_step() -> StepContext | None:
     """The share of the scaled model whose own step is being traced."""
     steps = (trainer.replica.step for trainer in _trainers)
     return next((step for step in steps if step.rows is not None), None)
@@ -73,17 +73,17 @@ def _variables(optimizer: Any, given: Sequence[Any] | None) -> list[Any]:
     return [each for leaf in leaf_optimizers(optimizer) for each in leaf._trainable_variables]
 
 
-def _average_of(optimizer: Any, step: Step | None) -> Transform:
+def _average_of(optimizer: Any, step: StepContext | None) -> Transform:
     if not hasattr(optimizer, "_candle_number"):
         object.__setattr__(optimizer, "_candle_number", next(_numbers))
         if step is None:
-            note(
+            notice(
                 "optimizers of loops written by hand",
                 "a loop written by hand applies gradients: they are averaged, but each rank works "
                 "on all of its data. Divide them with candle.shard(data) to gain speed",
             )
     name = f"hand_loop.{optimizer._candle_number}"
-    return average_over_ranks(engines.current(), name, step or Step(), adds_up_rows=False)
+    return average_over_ranks(engines.current(), name, step or StepContext(), adds_up_rows=False)
 
 
 def _start_from_root(optimizer: Any, variables: Sequence[Any]) -> None:
@@ -147,7 +147,7 @@ def leave_xla_out(tensorflow: ModuleType) -> None:
             ("keras.", "keras_candle.", "tensorflow.")
         ):
             jit_compile = None
-            note(
+            notice(
                 "tf.functions without XLA",
                 f"tf.function {getattr(func, '__name__', func)!s} runs without XLA, which has no "
                 "collectives",

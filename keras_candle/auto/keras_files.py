@@ -63,7 +63,7 @@ def _root_is_alone() -> bool:
     """Whether a callback calls that writes files: the others do not run it."""
     if "keras" not in sys.modules:
         return False
-    from keras_candle.training.callbacks import in_writing_callback
+    from keras_candle.training.user_callbacks import in_writing_callback
 
     return in_writing_callback()
 

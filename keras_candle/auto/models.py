@@ -7,8 +7,8 @@ from types import ModuleType
 from typing import Any
 
 from keras_candle import engine as engines
-from keras_candle.auto.account import note
-from keras_candle.auto.draws import draw_on_alike
+from keras_candle.auto.notices import notice
+from keras_candle.auto.random_draws import draw_on_alike
 from keras_candle.training.gradients import leaf_optimizers
 
 
@@ -60,7 +60,7 @@ def _scale(model: Any) -> None:
     replica = trainer.replica
     optimizer = getattr(model, "optimizer", None)
     rates = ", ".join(type(leaf).__name__ for leaf in leaf_optimizers(optimizer)) or "no optimizer"
-    note(
+    notice(
         "models scaled",
         f"model {model.name!r} is scaled to {engines.current().size} ranks "
         f"({rates}, learning rate x {replica.scale.factor:g})",

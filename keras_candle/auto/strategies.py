@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any, NoReturn
 
-from keras_candle.auto.account import note
+from keras_candle.auto.notices import notice
 from keras_candle.errors import EngineError
 
 # Where one rank has one device, these mean what TensorFlow's default strategy means.
@@ -50,7 +50,7 @@ def _strategies(tensorflow: ModuleType, names: tuple[str, ...]) -> list[Any]:
 def _default_strategy(kind: Any, *_: Any, **__: Any) -> Any:
     import tensorflow as tf
 
-    note(
+    notice(
         "tf.distribute strategies taken out",
         f"tf.distribute.{kind.__name__} is taken out of the way: each rank is one replica",
     )

@@ -1,6 +1,6 @@
 """The second front door: CandleCallback, which makes a training durable."""
 
 from keras_candle.callback.candle_callback import CandleCallback
-from keras_candle.callback.options import Checkpoint
+from keras_candle.resume.checkpoint_options import Checkpoint
 
 __all__ = ["CandleCallback", "Checkpoint"]

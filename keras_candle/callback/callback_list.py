@@ -10,7 +10,7 @@ import keras
 from keras_candle.callback.display import Display
 from keras_candle.performance.meter import Meter
 from keras_candle.performance.phases import CALLBACKS, CHECKPOINT, INPUT, TRAINING
-from keras_candle.watchdog import board
+from keras_candle.watchdog import heartbeat
 
 # These must be told of an epoch that had begun before; a LearningRateScheduler must not.
 _SHOW_EPOCHS = (keras.callbacks.ProgbarLogger, keras.callbacks.TensorBoard)
@@ -29,7 +29,7 @@ class Events(Protocol):
         """After the callbacks' on_epoch_begin."""
 
     def beat(self, place: int) -> None:
-        """The training has come to a place, see `keras_candle.watchdog.board`."""
+        """The training has come to a place, see `keras_candle.watchdog.heartbeat`."""
 
     def on_steps(self, done: int) -> None:
         """After a call of the train function: so many steps of the epoch are done."""
@@ -110,7 +110,7 @@ class DurableCallbackList(keras.callbacks.CallbackList):  # type: ignore[misc]
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         """Tell the callbacks, unless the step is left out."""
         if batch >= self._left_out:
-            self._events.beat(board.IN_STEP)
+            self._events.beat(heartbeat.IN_STEP)
             self._meter.begin_step()
             super().on_train_batch_begin(batch, logs)
             self._meter.phases.enter(TRAINING)
@@ -120,7 +120,7 @@ class DurableCallbackList(keras.callbacks.CallbackList):  # type: ignore[misc]
         # Keras up to 3.7 says the first step of a call here, later ones the last.
         done = (batch // self._steps_at_once + 1) * self._steps_at_once
         if done > self._left_out:
-            self._events.beat(board.IN_CALLBACKS)
+            self._events.beat(heartbeat.IN_CALLBACKS)
             self._meter.end_step()
             super().on_train_batch_end(batch, logs)
             self._display.step(done, logs)
@@ -140,13 +140,13 @@ class DurableCallbackList(keras.callbacks.CallbackList):  # type: ignore[misc]
 
     def on_test_batch_begin(self, batch: int, logs: Any = None) -> None:
         """Tell the callbacks."""
-        self._events.beat(board.IN_EVALUATION)
+        self._events.beat(heartbeat.IN_EVALUATION)
         super().on_test_batch_begin(batch, logs)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Tell the callbacks, and then make a checkpoint."""
         self._left_out = 0
-        self._events.beat(board.AT_EPOCH_END)
+        self._events.beat(heartbeat.AT_EPOCH_END)
         self._meter.end_steps()
         self._meter.phases.enter(CALLBACKS)
         super().on_epoch_end(epoch, logs)

@@ -13,20 +13,20 @@ from typing import Any
 
 import keras
 
-from keras_candle.callback.config import config_of
-from keras_candle.callback.inexact_resume import INEXACT_RESUME
-from keras_candle.callback.options import Checkpoint, Intervals, Limits, check_choice
-from keras_candle.callback.restoring import Resumption
-from keras_candle.callback.run import Run
-from keras_candle.callback.session import Session
-from keras_candle.callback.tracking import Tracking
-from keras_candle.callback.trial import trial_of
+from keras_candle.callback.fit_session import FitSession
+from keras_candle.callback.tracker_hook import TrackerHook
+from keras_candle.callback.tuner_trial import trial_of
 from keras_candle.engine.base import Engine
 from keras_candle.engine.single import SingleEngine
 from keras_candle.errors import CandleError
+from keras_candle.resume.checkpoint_options import Checkpoint, Intervals, SaveLimits, check_choice
+from keras_candle.resume.inexact_resume import INEXACT_RESUME
+from keras_candle.resume.restore import Resumption
+from keras_candle.resume.run_config import config_of
+from keras_candle.resume.run_session import RunSession
 from keras_candle.trackers import names
 from keras_candle.trackers.base import Tracker
-from keras_candle.training.durable import Durable, around_fit, take_own_data
+from keras_candle.training.fit_hooks import Durable, around_fit, take_own_data
 from keras_candle.training.options import check_guard
 
 _RESUME = ("auto", "required", "never")
@@ -115,13 +115,13 @@ class CandleCallback(keras.callbacks.Callback):  # type: ignore[misc]
         check_choice("inexact_resume", inexact_resume, INEXACT_RESUME)
         self.resume, self.inexact_resume = resume, inexact_resume
         self.trackers = names.check(trackers)
-        self.limits = Limits(walltime, stall_timeout)
+        self.limits = SaveLimits(walltime, stall_timeout)
         self.guard = check_guard(guard)
 
     def run_fit(
         self, model: Any, given: dict[str, Any], fit: Callable[[dict[str, Any], Durable], Any]
     ) -> Any:
-        """See `keras_candle.training.durable.AroundFit`."""
+        """See `keras_candle.training.fit_hooks.AroundFit`."""
         trainer = getattr(model, "_candle_trainer", None)
         engine = SingleEngine() if trainer is None else trainer.replica.engine
         engine.agree("the arguments of CandleCallback", self._of_all_ranks(), CandleError)
@@ -130,17 +130,17 @@ class CandleCallback(keras.callbacks.Callback):  # type: ignore[misc]
         directory, trial = engine.on_root(
             lambda: (self.run_directory, trial_of(given["callbacks"])), CandleError
         )
-        run = Run(directory, engine)
+        run = RunSession(directory, engine)
         if trial:
-            run = Run(trial.directory(directory), engine, trial.identity)
+            run = RunSession(trial.directory(directory), engine, trial.identity)
         run.open()
         try:
-            tracking = Tracking(run, self.trackers, trial)
+            tracking = TrackerHook(run, self.trackers, trial)
             state = run.find(self.resume)
             config = self._config(trainer, engine, given)
             run.configure(config)
             resumption = Resumption(run, model, state, self.inexact_resume) if state else None
-            session = Session(
+            session = FitSession(
                 run,
                 model,
                 self.checkpoint,

@@ -27,9 +27,11 @@ def main(action: str, run_directory: str, *step: str) -> int:
     folder = CheckpointFolder(directory.checkpoints, find_damage)
     try:
         if action == "rollback":
-            directory.own(_say)
+            directory.own(_print)
             newer = folder.roll_back(int(step[0]))
-            _say(f"{directory.path} goes on from step {step[0]}; {len(newer)} newer were set aside")
+            _print(
+                f"{directory.path} goes on from step {step[0]}; {len(newer)} newer were set aside"
+            )
             return 0
         return _verify(folder) if action == "verify" else _list(folder)
     except CheckpointError as error:
@@ -40,20 +42,20 @@ def main(action: str, run_directory: str, *step: str) -> int:
 
 
 def _list(folder: CheckpointFolder) -> int:
-    _say(f"{'step':>10} {'epoch':>6} {'+steps':>7} {'ranks':>6} {'MB':>9}  written")
+    _print(f"{'step':>10} {'epoch':>6} {'+steps':>7} {'ranks':>6} {'MB':>9}  written")
     best = folder.best()
     for step in folder.steps():
         path = folder.path_of(step)
         try:
             found, state = manifest.read(path), read_state(path)
         except CheckpointError as error:
-            _say(f"{step:>10} {error}")
+            _print(f"{step:>10} {error}")
             continue
         size_mb = sum(file.size_bytes for file in found.files) / 1e6
         written = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(path.stat().st_mtime))
         values = " ".join(f"{name}={value:.6g}" for name, value in state["monitor"].items())
         marks = " best" if step == best else ""
-        _say(
+        _print(
             f"{step:>10} {state['epoch']:>6} {state['in_epoch']:>7} {state['ranks']:>6} "
             f"{size_mb:>9.2f}  {written} {values}{marks}".rstrip()
         )
@@ -65,11 +67,11 @@ def _verify(folder: CheckpointFolder) -> int:
     for step in folder.steps():
         damage = folder.find_damage(step)
         damaged += bool(damage)
-        _say(f"{folder.path_of(step)}: {'; '.join(damage) or 'whole'}")
+        _print(f"{folder.path_of(step)}: {'; '.join(damage) or 'whole'}")
     return 1 if damaged else 0
 
 
-def _say(line: str) -> None:
+def _print(line: str) -> None:
     print(line, flush=True)
 
 

@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 
 from keras_candle.checkpoints import manifest
 from keras_candle.checkpoints.keras_state import write_files
-from keras_candle.checkpoints.layout import Place
+from keras_candle.checkpoints.layout import TensorLocation
 from keras_candle.checkpoints.plain import encode
 from keras_candle.checkpoints.reading import STATE, arrays_of, rank_file
-from keras_candle.checkpoints.weights import Snapshot
+from keras_candle.checkpoints.weights import HostSnapshot
 
 WEIGHTS, VARIABLES = "model.weights.h5", "variables.bin"
 CONFIG, METADATA, ASSETS = "config.json", "metadata.json", "assets"
@@ -49,10 +49,10 @@ class Contents:
     """
 
     step: int
-    weights: Snapshot
+    weights: HostSnapshot
     state: Mapping[str, Any]
     of_ranks: Sequence[Mapping[str, Any]]
-    variables: Snapshot | None = None
+    variables: HostSnapshot | None = None
     architecture: str = ""
     assets: Mapping[str, bytes] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
@@ -103,7 +103,7 @@ def read_tensor(folder: Path, tensor: manifest.Tensor) -> NDArray[Any]:
     return np.frombuffer(content, tensor.dtype).reshape(tensor.shape)
 
 
-def first_difference(tensors: Iterable[manifest.Tensor], places: Iterable[Place]) -> str:
+def first_difference(tensors: Iterable[manifest.Tensor], places: Iterable[TensorLocation]) -> str:
     """In what the tensors of a checkpoint differ from a model's; empty where they do not."""
     found = {each.name: (tuple(each.shape), each.dtype) for each in tensors}
     expected = {place.name: (place.shape, place.dtype.name) for place in places}

@@ -16,7 +16,7 @@ from keras_candle.errors import CheckpointError
 
 
 @dataclass(frozen=True)
-class Entry:
+class StateEntry:
     """The variables of a layer, an optimizer, a metric or another object that Keras saves.
 
     Attributes:
@@ -32,7 +32,7 @@ class Entry:
     values: dict[str, Any] = field(default_factory=dict)
 
 
-def entries_of(model: Any, skip: Iterable[Any] = ()) -> list[Entry]:
+def entries_of(model: Any, skip: Iterable[Any] = ()) -> list[StateEntry]:
     """Every object of a model that Keras saves, in its order.
 
     Args:
@@ -152,14 +152,14 @@ class _Recorder(saving_lib.H5IOStore):  # type: ignore[misc]
     """Stands where Keras expects a file to write."""
 
     def __init__(self, visited: _Visited) -> None:
-        self.entries: list[Entry] = []
+        self.entries: list[StateEntry] = []
         self._visited = visited
 
     def __bool__(self) -> bool:
         return True
 
     def make(self, path: str, metadata: dict[str, Any] | None = None) -> dict[str, Any]:
-        entry = Entry(path, metadata, self._visited.latest, _Saved())
+        entry = StateEntry(path, metadata, self._visited.latest, _Saved())
         self.entries.append(entry)
         return entry.values
 
@@ -214,7 +214,7 @@ class Sources:
         skip: optimizers that have nothing else.
     """
 
-    entries: Mapping[str, Entry]
+    entries: Mapping[str, StateEntry]
     variables: Mapping[tuple[str, str], Any]
     compute: Callable[[], dict[tuple[str, str], Any]]
     skip: Sequence[Any]
@@ -252,13 +252,15 @@ def sources_of(model: Any, optimizers: Iterable[Any] = ()) -> Sources:
     return Sources(entries, variables, compute, skip)
 
 
-def _saved_by(entries: Mapping[str, Entry], owners: Mapping[int, Any]) -> Iterator[tuple[str, str]]:
+def _saved_by(
+    entries: Mapping[str, StateEntry], owners: Mapping[int, Any]
+) -> Iterator[tuple[str, str]]:
     for path, entry in entries.items():
         if entry.owner_id in owners:
             yield from ((path, key) for key in entry.values)
 
 
-def _variable(owner: Any, entry: Entry, key: str, value: Any) -> Any:
+def _variable(owner: Any, entry: StateEntry, key: str, value: Any) -> Any:
     if hasattr(value, "assign"):
         return value
     if owner is None or not key.isdecimal() or len(owner.variables) != len(entry.values):

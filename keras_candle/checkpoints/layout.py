@@ -17,7 +17,7 @@ import keras
 import ml_dtypes  # noqa: F401 - names NumPy's bfloat16 and float8
 import numpy as np
 
-from keras_candle.checkpoints.keras_state import NO_SOURCES, Entry, Sources, sources_of
+from keras_candle.checkpoints.keras_state import NO_SOURCES, Sources, StateEntry, sources_of
 
 _ALIGNMENT_BYTES = 64
 # HDF5 keeps the tensors where they are allocated at once, in one piece, and filled with nothing.
@@ -28,7 +28,7 @@ _TENSOR.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
 
 
 @dataclass(frozen=True)
-class Place:
+class TensorLocation:
     """A tensor and its place in the file.
 
     Attributes:
@@ -63,7 +63,7 @@ class Layout:
 
     size_bytes: int
     pieces: Mapping[int, bytes]
-    places: tuple[Place, ...]
+    places: tuple[TensorLocation, ...]
     sources: Sources = NO_SOURCES
 
     def values(self) -> list[Any]:
@@ -90,7 +90,7 @@ class Layout:
         ]
 
 
-def _identity(place: Place) -> tuple[Any, ...]:
+def _identity(place: TensorLocation) -> tuple[Any, ...]:
     return place.name, place.shape, place.dtype, place.offset_bytes
 
 
@@ -111,7 +111,7 @@ def layout_of(model: Any, optimizers: Iterable[Any] = ()) -> Layout:
             for key in entry.values
         ]
         places = [
-            Place(
+            TensorLocation(
                 name_of(entry.path, key),
                 tuple(dataset.shape),
                 dtype,
@@ -132,7 +132,9 @@ def layout_of_variables(variables: Iterable[Any]) -> Layout:
     for number, variable in enumerate(variables):
         shape, dtype = _kind_of(variable)
         size_bytes = math.prod(shape) * dtype.itemsize
-        places.append(Place(f"variables/{number}", shape, dtype, offset, size_bytes, variable))
+        places.append(
+            TensorLocation(f"variables/{number}", shape, dtype, offset, size_bytes, variable)
+        )
         offset += -(-size_bytes // _ALIGNMENT_BYTES) * _ALIGNMENT_BYTES
     return Layout(max(offset, 1), {}, tuple(places))
 
@@ -151,7 +153,7 @@ def _kind_of(value: Any) -> tuple[tuple[int, ...], np.dtype[Any]]:
     return tuple(value.shape), np.dtype(keras.backend.standardize_dtype(value.dtype))
 
 
-def _groups(file: h5py.File, entries: list[Entry]) -> Iterator[tuple[Entry, h5py.Group]]:
+def _groups(file: h5py.File, entries: list[StateEntry]) -> Iterator[tuple[StateEntry, h5py.Group]]:
     for entry in entries:
         group = file.create_group(f"{entry.path}/vars" if entry.path else "vars")
         for name, value in (entry.metadata or {}).items():
@@ -170,7 +172,7 @@ def _create(group: h5py.Group, key: str, value: Any) -> tuple[h5py.Dataset, np.d
     return dataset, dtype
 
 
-def _outside(written: dict[int, bytes], places: list[Place]) -> dict[int, bytes]:
+def _outside(written: dict[int, bytes], places: list[TensorLocation]) -> dict[int, bytes]:
     """What was written, without what lies where a tensor will."""
     covered = {place.offset_bytes: place for place in places if place.size_bytes}
     return {offset: content for offset, content in sorted(written.items()) if offset not in covered}

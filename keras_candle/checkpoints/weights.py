@@ -14,7 +14,7 @@ from keras_candle.checkpoints.layout import Layout
 from keras_candle.checkpoints.manifest import Tensor, digest
 
 
-class Snapshot:
+class HostSnapshot:
     """The file of a layout in memory, with the tensors as they were at one moment.
 
     Args:

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from keras_candle import launcher_messages
-from keras_candle.engine import detection
+from keras_candle.cluster import launchers
 from keras_candle.engine.base import Engine
 from keras_candle.errors import EngineError
 
@@ -95,9 +95,9 @@ def use(engine: Engine) -> Iterator[Engine]:
 
 
 def _choose() -> Engine:
-    if not detection.may_have_launcher():
+    if not launchers.may_have_launcher():
         return make("single")
-    if detection.promised_size() == 1 and make("mpi").size == 1:
+    if launchers.promised_size() == 1 and make("mpi").size == 1:
         return make("single")
     try:
         engine = make("horovod")
@@ -106,7 +106,7 @@ def _choose() -> Engine:
         reason = f" ({missing})"
     else:
         reason = ""
-    engine.say(f"{engine.size} ranks, engine {engine.name}{reason}")
+    engine.print_on_root(f"{engine.size} ranks, engine {engine.name}{reason}")
     return engine
 
 
@@ -120,7 +120,7 @@ def make(name: str) -> Engine:
         EngineError: when it is not installed, or the ranks do not find each other.
     """
     # Before the engine is made: Horovod's has to set variables like those of a launcher.
-    launcher, promised = detection.detect(), detection.promised_size()
+    launcher, promised = launchers.detect(), launchers.promised_size()
     module, kind = ENGINES[name]
     with _watched_start(name):
         made: Engine = getattr(importlib.import_module(module), kind)()

@@ -28,7 +28,7 @@ def _describe(problem: Exception, error: type[CandleError]) -> tuple[type[Candle
     return error, f"{type(problem).__name__}: {problem}"
 
 
-class Stopwatch(Protocol):
+class WaitTimer(Protocol):
     """Measures what the tensors of a step wait for."""
 
     def around(
@@ -62,7 +62,7 @@ class Engine(ABC):
     # Who wants to know which collectives a step has in TensorFlow's graph.
     on_graph_collective: Callable[[str], Any] = staticmethod(_to_nobody)
     # Who wants to know how long the collectives take that a step has in TensorFlow's graph.
-    stopwatch: Stopwatch | None = None
+    stopwatch: WaitTimer | None = None
 
     @property
     def is_root(self) -> bool:
@@ -310,7 +310,7 @@ class Engine(ABC):
     @abstractmethod
     def _concat_tensors(self, tensors: Sequence[Any], name: str) -> list[Any]: ...
 
-    def say(self, message: str) -> None:
+    def print_on_root(self, message: str) -> None:
         """Tell the user something, once: on the root, on stderr."""
         if self.is_root:
             print(f"keras_candle: {message}", file=sys.stderr)  # noqa: T201 - the one place

@@ -100,7 +100,7 @@ class HorovodEngine(MpiEngine):
         hosts = self._host.allgather((socket.gethostname(), self.local_rank, self.local_size))
         address, interface = "127.0.0.1", "lo"
         if self.local_size < self.size:
-            address = self._host.bcast(_route_to(_other_host(hosts)) if self.is_root else None)
+            address = self._host.bcast(_route_to(_another_host(hosts)) if self.is_root else None)
             interface = _interface_of(_route_to(address))
         server = _Rendezvous(address, hosts) if self.is_root else None
         port = self._host.bcast(server.port if server else None)
@@ -172,7 +172,7 @@ def _nodes(hosts: Sequence[tuple[str, int, int]]) -> list[str]:
     return names
 
 
-def _other_host(hosts: Sequence[tuple[str, int, int]]) -> str:
+def _another_host(hosts: Sequence[tuple[str, int, int]]) -> str:
     return next((host for host, _, _ in hosts if host != hosts[0][0]), hosts[0][0])
 
 

@@ -48,7 +48,9 @@ def main() -> int:
     engine = engines.start(parser.parse_args().engine)
     begin = time.perf_counter()
     check(engine)
-    engine.say(f"ok: {engine.name}, {engine.size} ranks, {time.perf_counter() - begin:.2f} s")
+    engine.print_on_root(
+        f"ok: {engine.name}, {engine.size} ranks, {time.perf_counter() - begin:.2f} s"
+    )
     return 0
 
 

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from keras_candle.cluster.rank_environment import AUDIT_PRECISION, PREPARE
 from keras_candle.errors import LaunchError
-from keras_candle.launch.environment import AUDIT_PRECISION, PREPARE
-from keras_candle.launch.guarded_run import Ended, Place, copied_folder, guarded_run
+from keras_candle.launch.guarded_run import ScriptOutcome, ScriptPlace, copied_folder, guarded_run
 from keras_candle.launch.precision_report import text
 from keras_candle.launch.run import add_program
 
@@ -75,7 +75,7 @@ def _audited(program: Sequence[str], timeout_s: float) -> dict[str, Any]:
     return told
 
 
-def _why_nothing(script: str, ended: Ended, timeout_s: float) -> str:
+def _why_nothing(script: str, ended: ScriptOutcome, timeout_s: float) -> str:
     if not ended.in_time:
         return (
             f"{script} and the audit did not end in {timeout_s:g} s. Say "
@@ -92,7 +92,7 @@ def _why_nothing(script: str, ended: Ended, timeout_s: float) -> str:
     )
 
 
-def _lead_outside(told: Any, place: Place) -> None:
+def _lead_outside(told: Any, place: ScriptPlace) -> None:
     """The script's lines with the paths that the user knows."""
     if isinstance(told, dict):
         if told.get("line"):

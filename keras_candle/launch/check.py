@@ -7,13 +7,13 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from keras_candle.check import read
-from keras_candle.check.finding import ERROR, NOTE, WARNING, Finding, in_order
-from keras_candle.check.observed import TOO_LARGE, judge
-from keras_candle.check.script import Script, load
 from keras_candle.errors import LaunchError
 from keras_candle.launch.dry_run import dry_runs
 from keras_candle.launch.run import add_program
+from keras_candle.lint import read
+from keras_candle.lint.dry_run_findings import TOO_LARGE, judge
+from keras_candle.lint.finding import ERROR, NOTE, WARNING, Finding, in_order
+from keras_candle.lint.script import Script, load
 
 _TIMEOUT_S = 120.0
 _LONGEST_S = 1e6

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from keras_candle.errors import LaunchError
-from keras_candle.launch.local import Job, Launcher, write_to_stderr
+from keras_candle.launch.local import Job, JobLauncher, write_to_stderr
 
 DATASETS = ("digits", "breast_cancer")
 ENGINES = ("mpi", "horovod")
@@ -19,7 +19,7 @@ _TIMEOUT_S = 600.0
 
 
 @dataclasses.dataclass(frozen=True)
-class Training:
+class DemoTraining:
     """One training of the demo, as its root tells it.
 
     Args:
@@ -112,7 +112,7 @@ def _engines(asked: str | None) -> tuple[str, ...]:
 
 def train(
     datasets: Sequence[str], engine: str, size: int, runs: Path | None = None
-) -> dict[str, Training]:
+) -> dict[str, DemoTraining]:
     """One job that trains on each data set in turn: starting one takes longer than a training.
 
     Args:
@@ -134,14 +134,14 @@ def train(
             arguments += ("--runs", str(runs))
         job = Job(size, arguments, engine=engine, variables=calm)
         said: list[bytes] = []
-        exit_code = Launcher(job, said.append).run(printed.fileno(), _TIMEOUT_S)
+        exit_code = JobLauncher(job, said.append).run(printed.fileno(), _TIMEOUT_S)
         if exit_code != 0 or not result.is_file():
             # Only then: TensorFlow's own remarks would stand between the rows.
             write_to_stderr(b"".join(said))
             return {}
         told = json.loads(result.read_text())
     return {
-        each["dataset"]: Training(
+        each["dataset"]: DemoTraining(
             size=int(each["size"]),
             accuracy=float(each["accuracy"]),
             samples_per_s=float(each["samples_per_s"]),
@@ -157,7 +157,7 @@ HEAD = (
 )
 
 
-def row(dataset: str, engine: str, one: Training | None, two: Training | None) -> str:
+def row(dataset: str, engine: str, one: DemoTraining | None, two: DemoTraining | None) -> str:
     """One line of the comparison.
 
     Args:
@@ -170,7 +170,7 @@ def row(dataset: str, engine: str, one: Training | None, two: Training | None) -
         The line, its columns under those of HEAD.
 
     Example:
-        >>> t = Training(1, 0.97, 1000.0, True), Training(2, 0.98, 1500.0, True)
+        >>> t = DemoTraining(1, 0.97, 1000.0, True), DemoTraining(2, 0.98, 1500.0, True)
         >>> row("digits", "mpi", *t)
         'digits        mpi      0.970, 0.980            1000, 1500 (x 1.50)           yes'
     """

@@ -11,11 +11,11 @@ import tempfile
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 
+from keras_candle.cluster.rank_environment import ENGINE, LAUNCHER_VARIABLES, cores_of_this_node
 from keras_candle.errors import LaunchError
-from keras_candle.launch.environment import ENGINE, LAUNCHER_VARIABLES, cores_of_this_node
 from keras_candle.launch.horovod_build import cache_folder
 from keras_candle.launch.horovod_key import TENSORFLOW_DISTRIBUTIONS, search_path
-from keras_candle.launch.local import Job, Launcher, find_mpiexec
+from keras_candle.launch.local import Job, JobLauncher, find_mpiexec
 
 OK, MISSING, BROKEN, ABSENT = "ok", "missing", "broken", "-"
 _TIMEOUT_S = 120.0
@@ -25,7 +25,7 @@ _MPI_LIBRARY = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Finding:
+class Diagnosis:
     """One line of the doctor's table.
 
     Args:
@@ -74,17 +74,17 @@ def run(options: argparse.Namespace) -> int:
     return 0 if works else 1
 
 
-def table(findings: list[Finding]) -> str:
+def table(findings: list[Diagnosis]) -> str:
     """The findings in columns."""
     names = max(len(finding.name) for finding in findings)
     return "\n".join(f"{f.name:<{names}}  {f.state:<7}  {f.detail}".rstrip() for f in findings)
 
 
-def packages() -> list[Finding]:
+def packages() -> list[Diagnosis]:
     """The Python side."""
     install = "pip install 'keras-candle[cpu]' (or 'keras-candle[gpu]')"
     return [
-        Finding("python", OK, f"{platform.python_version()} ({sys.executable})"),
+        Diagnosis("python", OK, f"{platform.python_version()} ({sys.executable})"),
         _package("keras", "pip install keras"),
         _package("tensorflow", install, TENSORFLOW_DISTRIBUTIONS),
         _package("numpy", "pip install numpy"),
@@ -93,17 +93,17 @@ def packages() -> list[Finding]:
     ]
 
 
-def _package(name: str, remedy: str, distributions: tuple[str, ...] = ()) -> Finding:
+def _package(name: str, remedy: str, distributions: tuple[str, ...] = ()) -> Diagnosis:
     for distribution in distributions or (name,):
         try:
             found = version(distribution)
         except PackageNotFoundError:
             continue
-        return Finding(name, OK, found if distribution == name else f"{found} ({distribution})")
-    return Finding(name, MISSING, "", remedy)
+        return Diagnosis(name, OK, found if distribution == name else f"{found} ({distribution})")
+    return Diagnosis(name, MISSING, "", remedy)
 
 
-def tools() -> list[Finding]:
+def tools() -> list[Diagnosis]:
     """The system's side."""
     build = "apt-get install g++ make (only candle build-horovod needs it)"
     compiler = os.environ.get("CXX", "").split()[:1] or ["g++", "c++"]
@@ -118,56 +118,56 @@ def tools() -> list[Finding]:
     ]
 
 
-def _mpi_library() -> Finding:
+def _mpi_library() -> Diagnosis:
     # In a process of its own: a broken MPI ends the process that loads it.
     done = subprocess.run(
         [sys.executable, "-c", _MPI_LIBRARY], capture_output=True, text=True, check=False
     )
     if done.returncode == 0:
-        return Finding("MPI library", OK, done.stdout.strip())
+        return Diagnosis("MPI library", OK, done.stdout.strip())
     lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
     remedy = "pip install mpich, or load your cluster's MPI module"
-    return Finding("MPI library", BROKEN, lines[-1], remedy)
+    return Diagnosis("MPI library", BROKEN, lines[-1], remedy)
 
 
-def _mpiexec() -> Finding:
+def _mpiexec() -> Diagnosis:
     try:
-        return Finding("mpiexec", OK, str(find_mpiexec()))
+        return Diagnosis("mpiexec", OK, str(find_mpiexec()))
     except LaunchError as error:
-        return Finding("mpiexec", MISSING, "", str(error))
+        return Diagnosis("mpiexec", MISSING, "", str(error))
 
 
-def _tool(name: str, programs: list[str], remedy: str) -> Finding:
+def _tool(name: str, programs: list[str], remedy: str) -> Diagnosis:
     paths = (shutil.which(program, path=search_path()) for program in programs)
     found = next(filter(None, paths), None)
-    return Finding(name, OK, found) if found else Finding(name, MISSING, "", remedy)
+    return Diagnosis(name, OK, found) if found else Diagnosis(name, MISSING, "", remedy)
 
 
-def _gpus() -> Finding:
+def _gpus() -> Diagnosis:
     program = shutil.which("nvidia-smi")
     if program is None:
-        return Finding("GPUs", ABSENT, "no nvidia-smi; training runs on CPUs")
+        return Diagnosis("GPUs", ABSENT, "no nvidia-smi; training runs on CPUs")
     done = subprocess.run([program, "-L"], capture_output=True, text=True, check=False)
     gpus = done.stdout.strip().splitlines()
     if done.returncode != 0 or not gpus:
-        return Finding("GPUs", BROKEN, "nvidia-smi finds none", "check the driver: nvidia-smi")
-    return Finding("GPUs", OK, f"{len(gpus)}: {gpus[0].split(' (UUID')[0]}")
+        return Diagnosis("GPUs", BROKEN, "nvidia-smi finds none", "check the driver: nvidia-smi")
+    return Diagnosis("GPUs", OK, f"{len(gpus)}: {gpus[0].split(' (UUID')[0]}")
 
 
-def surroundings(environment: Mapping[str, str]) -> list[Finding]:
+def surroundings(environment: Mapping[str, str]) -> list[Diagnosis]:
     """Where this process stands: cores, a launcher's variables, the cache of built wheels."""
     names = [name for row in LAUNCHER_VARIABLES for name in row] + [ENGINE, "SLURM_JOB_ID"]
     seen = [f"{name}={environment[name]}" for name in dict.fromkeys(names) if name in environment]
     cache = cache_folder(environment) / "horovod"
     kept = sorted(path.parent.name for path in cache.glob("*/*.whl"))
     return [
-        Finding("cores", OK, str(cores_of_this_node())),
-        Finding("launcher", OK if seen else ABSENT, " ".join(seen) or "none around this shell"),
-        Finding("Horovod cache", OK if kept else ABSENT, ", ".join(kept) or f"empty ({cache})"),
+        Diagnosis("cores", OK, str(cores_of_this_node())),
+        Diagnosis("launcher", OK if seen else ABSENT, " ".join(seen) or "none around this shell"),
+        Diagnosis("Horovod cache", OK if kept else ABSENT, ", ".join(kept) or f"empty ({cache})"),
     ]
 
 
-def try_engine(name: str, timeout_s: float) -> Finding:
+def try_engine(name: str, timeout_s: float) -> Diagnosis:
     """A real allreduce on two ranks.
 
     Args:
@@ -180,20 +180,20 @@ def try_engine(name: str, timeout_s: float) -> Finding:
     label = f"engine {name}"
     needed = "mpi4py" if name == "mpi" else name
     if _package(needed, "").state != OK:  # its remedy stands beside the package already
-        return Finding(label, MISSING, f"{needed} is not installed")
+        return Diagnosis(label, MISSING, f"{needed} is not installed")
     job = Job(2, ("-m", "keras_candle.engine.selftest", "--engine", name), engine=name)
     said: list[bytes] = []
     with tempfile.TemporaryFile() as out:
         try:
-            exit_code = Launcher(job, said.append).run(out.fileno(), timeout_s)
+            exit_code = JobLauncher(job, said.append).run(out.fileno(), timeout_s)
         except LaunchError as error:
-            return Finding(label, BROKEN, str(error), "run it yourself: " + _by_hand(name))
+            return Diagnosis(label, BROKEN, str(error), "run it yourself: " + _by_hand(name))
         out.seek(0)
         printed = out.read().decode(errors="replace").strip().splitlines() or [""]
     if exit_code == 0:
-        return Finding(label, OK, printed[-1])
+        return Diagnosis(label, OK, printed[-1])
     told = b"".join(said).decode(errors="replace").strip().splitlines() or [f"code {exit_code}"]
-    return Finding(label, BROKEN, told[-1].removeprefix("candle: "), "see " + _by_hand(name))
+    return Diagnosis(label, BROKEN, told[-1].removeprefix("candle: "), "see " + _by_hand(name))
 
 
 def _by_hand(name: str) -> str:

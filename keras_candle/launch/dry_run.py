@@ -6,13 +6,13 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from keras_candle.check.observed import DryRun, Fact
-from keras_candle.launch.environment import PREPARE
-from keras_candle.launch.guarded_run import Place, copied_folder, guarded_run
+from keras_candle.cluster.rank_environment import PREPARE
+from keras_candle.launch.guarded_run import ScriptPlace, copied_folder, guarded_run
+from keras_candle.lint.dry_run_findings import DryRun, Fact
 
 # Two processes differ in this on every machine; the ranks of other launchers than ours too.
 _HASH_SEEDS = ("1", "2")
-_RECORDER = "keras_candle.dry_run"
+_RECORDER = "keras_candle.lint.dry_run"
 
 
 def dry_runs(program: Sequence[str], timeout_s: float) -> list[DryRun]:
@@ -40,7 +40,7 @@ def dry_runs(program: Sequence[str], timeout_s: float) -> list[DryRun]:
     return runs
 
 
-def _run(program: Sequence[str], place: Place, hash_seed: str, left_s: float) -> DryRun:
+def _run(program: Sequence[str], place: ScriptPlace, hash_seed: str, left_s: float) -> DryRun:
     variables = {PREPARE: _RECORDER, "PYTHONHASHSEED": hash_seed}
     ended = guarded_run(program, place, variables, left_s)
     facts = [_fact(line, place) for line in _lines(place.own / "facts")]
@@ -56,7 +56,7 @@ def _lines(path: Path) -> list[str]:
     return [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
 
 
-def _fact(line: str, place: Place) -> Fact:
+def _fact(line: str, place: ScriptPlace) -> Fact:
     fact: Fact = json.loads(line)
     fact["lines"] = [(place.outside(path), number) for path, number in fact["lines"]]
     return fact

@@ -10,12 +10,12 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from keras_candle.check.script import shown
-from keras_candle.launch.environment import ENGINE, LAUNCHER_VARIABLES, PREPARE
+from keras_candle.cluster.rank_environment import ENGINE, LAUNCHER_VARIABLES, PREPARE
 from keras_candle.launch.failure import FailureReader
 from keras_candle.launch.process import end_session
 from keras_candle.launch.scratch import copy_of_folder, led_inside
 from keras_candle.launcher_messages import LAUNCHER
+from keras_candle.lint.script import shown
 
 _FRAME = re.compile(r'File "([^"]+)", line (\d+)')
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
@@ -24,7 +24,7 @@ Lines = tuple[tuple[str, int], ...]
 
 
 @dataclasses.dataclass(frozen=True)
-class Place:
+class ScriptPlace:
     """Where one run happens, and what its paths are called outside.
 
     Args:
@@ -50,7 +50,7 @@ class Place:
 
 
 @dataclasses.dataclass(frozen=True)
-class Ended:
+class ScriptOutcome:
     """How a run ended.
 
     Attributes:
@@ -67,7 +67,7 @@ class Ended:
 
 
 @contextlib.contextmanager
-def copied_folder(prefix: str) -> Iterator[Place]:
+def copied_folder(prefix: str) -> Iterator[ScriptPlace]:
     """A copy of the working directory, gone at the end.
 
     Args:
@@ -78,14 +78,14 @@ def copied_folder(prefix: str) -> Iterator[Place]:
     """
     with tempfile.TemporaryDirectory(prefix=prefix) as folder:
         scratch = Path(folder).resolve()
-        place = Place(scratch, copy_of_folder(Path.cwd().resolve(), scratch))
+        place = ScriptPlace(scratch, copy_of_folder(Path.cwd().resolve(), scratch))
         (place.own / "tmp").mkdir(parents=True)
         yield place
 
 
 def guarded_run(
-    program: Sequence[str], place: Place, variables: Mapping[str, str], timeout_s: float
-) -> Ended:
+    program: Sequence[str], place: ScriptPlace, variables: Mapping[str, str], timeout_s: float
+) -> ScriptOutcome:
     """Run a script once.
 
     Args:
@@ -113,15 +113,15 @@ def guarded_run(
         try:
             process.wait(timeout_s)
         except subprocess.TimeoutExpired:
-            return Ended(in_time=False)
+            return ScriptOutcome(in_time=False)
         finally:
             end_session(process)
     if process.returncode == 0:
-        return Ended()
+        return ScriptOutcome()
     return _failed((place.own / "stderr").read_bytes(), process.returncode, place)
 
 
-def _failed(errors: bytes, code: int, place: Place) -> Ended:
+def _failed(errors: bytes, code: int, place: ScriptPlace) -> ScriptOutcome:
     reader = FailureReader()
     reader.feed(errors)
     failure = reader.failures[0] if reader.failures else None
@@ -131,7 +131,7 @@ def _failed(errors: bytes, code: int, place: Place) -> Ended:
         told = f"{told} {_last_words(failure.traceback)}"
     frames = _FRAME.findall(failure.traceback) if failure else []
     lines = tuple((place.outside(path), int(line)) for path, line in frames)
-    return Ended(code=code, reason=told, traceback=lines)
+    return ScriptOutcome(code=code, reason=told, traceback=lines)
 
 
 def _last_words(traceback: str) -> str:
@@ -141,7 +141,7 @@ def _last_words(traceback: str) -> str:
     return said[-1] if said else ""
 
 
-def _environment(script: str, place: Place) -> dict[str, str]:
+def _environment(script: str, place: ScriptPlace) -> dict[str, str]:
     others = {name for row in LAUNCHER_VARIABLES for name in row} | {"PMI_FD"}
     kept = {name: value for name, value in os.environ.items() if name not in others}
     sources = (str(place.copy), os.path.dirname(script))

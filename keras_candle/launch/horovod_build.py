@@ -57,10 +57,10 @@ def run(options: argparse.Namespace) -> int:
     wheel = wheel_from_cache(facts, cache, build, progress, force=options.force)
     name = f"Horovod {facts.horovod} for {facts.flavour} {facts.tensorflow}"
     if is_installed(wheel):
-        progress.say(f"{name} is installed already; nothing to do")
+        progress.print(f"{name} is installed already; nothing to do")
         return 0
     install(wheel)
-    progress.say(f"{name} is installed")
+    progress.print(f"{name} is installed")
     return 0
 
 
@@ -109,9 +109,9 @@ def wheel_from_cache(
         kept = sorted(place.glob("*.whl"))
         # Who waited for another build wants that build's wheel, force or not.
         if kept and (waited or not force):
-            progress.say(f"Found it in the cache: {kept[0]}")
+            progress.print(f"Found it in the cache: {kept[0]}")
             return kept[0]
-        progress.say(
+        progress.print(
             f"Building Horovod {facts.horovod} for {facts.flavour} {facts.tensorflow} "
             f"({facts.operations.split(':')[0]} operations): about 2 minutes on 2 cores, once. "
             f"The wheel is kept in {place}"
@@ -140,7 +140,7 @@ def only_one(lock: Path, progress: ProgressLine) -> Iterator[bool]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             waited = True
-            progress.say("Another process builds the same Horovod; waiting for its wheel ...")
+            progress.print("Another process builds the same Horovod; waiting for its wheel ...")
             fcntl.flock(handle, fcntl.LOCK_EX)
         # The system lets go of the lock with the file, also when this process is killed.
         yield waited

@@ -12,12 +12,12 @@ import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from keras_candle.cluster.rank_environment import cores_of_this_node
 from keras_candle.errors import LaunchError
 from keras_candle.launch import horovod_cmake
-from keras_candle.launch.environment import cores_of_this_node
 from keras_candle.launch.horovod_key import BuildFacts, search_path
 from keras_candle.launch.horovod_tools import free_memory_bytes, parallel_jobs
-from keras_candle.launch.local import Job, Launcher
+from keras_candle.launch.local import Job, JobLauncher
 from keras_candle.launch.process import end_session, end_with_parent
 
 _PROOF_TIMEOUT_S = 180.0
@@ -179,7 +179,7 @@ def prove(wheel: Path, facts: BuildFacts, folder: Path, log: Path) -> None:
             out.write(data)
             out.flush()
 
-        exit_code = Launcher(job, show).run(out.fileno(), _PROOF_TIMEOUT_S)
+        exit_code = JobLauncher(job, show).run(out.fileno(), _PROOF_TIMEOUT_S)
     if exit_code != 0:
         last = log.read_text(errors="replace").strip().splitlines()[-1]
         raise LaunchError(

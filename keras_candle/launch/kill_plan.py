@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from keras_candle.fault_injection.told import FIT, Start, Step
+from keras_candle.verification.event_log import FIT, AttemptEvents, StepEvent
 
 # More kills than these in one training, and it says less of each.
 _KILLS_A_ROUND = 4
@@ -72,7 +72,7 @@ class Course:
         return before[-2] if len(before) > 1 else 0
 
 
-def course_of(start: Start, notes: Mapping[str, Notes]) -> Course:
+def course_of(start: AttemptEvents, notes: Mapping[str, Notes]) -> Course:
     """The course of a training that was not killed.
 
     Args:
@@ -94,7 +94,7 @@ def course_of(start: Start, notes: Mapping[str, Notes]) -> Course:
     return Course(moments, due, statistics.median(saves) if saves else 0.0)
 
 
-def _due(name: str, steps: Iterable[Step], fits: Notes, notes: Notes) -> set[int]:
+def _due(name: str, steps: Iterable[StepEvent], fits: Notes, notes: Notes) -> set[int]:
     """Due by steps, by epochs, and at the end of a fit; what is due by the clock is not known."""
     found = set()
     for step in steps:

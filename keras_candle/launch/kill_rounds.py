@@ -5,13 +5,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from keras_candle.fault_injection.told import FIT
 from keras_candle.launch.kill_plan import Course, Kill
-from keras_candle.launch.trial import Ended, Training, Trial, newest_whole
+from keras_candle.launch.trial import AttemptOutcome, ResumeTrial, TrainingCommand, newest_whole
+from keras_candle.verification.event_log import FIT
 
 
 @dataclass
-class Killed:
+class ExecutedKill:
     """A kill that took place.
 
     Attributes:
@@ -59,7 +59,7 @@ class Killed:
 
 
 @dataclass
-class Round:
+class KillRound:
     """One training, killed and started again until it ended.
 
     Attributes:
@@ -67,12 +67,12 @@ class Round:
         killed: its kills, in their order.
         last: its last start; where that failed, `failure` says how.
         failure: why the program ended by itself before it was done; empty if it did not.
-        compared: what `python -m keras_candle.fault_injection` says of its end.
+        compared: what `python -m keras_candle.verification.compare_resumes` says of its end.
     """
 
     number: int
-    killed: list[Killed]
-    last: Ended
+    killed: list[ExecutedKill]
+    last: AttemptOutcome
     failure: str = ""
     compared: dict[str, Any] = field(default_factory=dict)
 
@@ -83,12 +83,12 @@ class Round:
 
 
 def run_round(
-    training: Training,
+    training: TrainingCommand,
     place: Path,
     course: Course,
     planned: Iterable[Kill],
     tell: Callable[[str], None],
-) -> Round:
+) -> KillRound:
     """Start a training, kill it, start it again, until it ends.
 
     Args:
@@ -102,12 +102,12 @@ def run_round(
         LaunchError: a start took too long.
     """
     number = int(place.name.rpartition("-")[2])
-    trial, killed, kills = Trial(training, place), list[Killed](), iter(planned)
+    trial, killed, kills = ResumeTrial(training, place), list[ExecutedKill](), iter(planned)
     while True:
         kill = next(kills, None)
         ended = trial.start(kill)
         if killed:
-            _note_start(killed[-1], ended)
+            _record_attempt(killed[-1], ended)
         if kill is None or not ended.killed:
             break
         killed.append(_killed(kill, number, ended, course))
@@ -122,18 +122,18 @@ def run_round(
             f"round {number}: after {len(killed)} of its kills the program ended by itself with "
             f"code {ended.exit_code}, see above"
         )
-    return Round(number, killed, ended, failure)
+    return KillRound(number, killed, ended, failure)
 
 
-def _note_start(killed: Killed, ended: Ended) -> None:
-    steps = [each for each in ended.told.steps() if each.directory == killed.directory]
+def _record_attempt(killed: ExecutedKill, ended: AttemptOutcome) -> None:
+    steps = [each for each in ended.events.steps() if each.directory == killed.directory]
     if steps:
         killed.went_on = steps[0].before
 
 
-def _killed(kill: Kill, number: int, ended: Ended, course: Course) -> Killed:
+def _killed(kill: Kill, number: int, ended: AttemptOutcome, course: Course) -> ExecutedKill:
     """What a kill left, in the run directory that lost most."""
-    told = ended.told
+    told = ended.events
     newest, damage = newest_whole(told.directories)
     steps = [each for rank in told.ranks for each in told.steps(rank)]
     reached = {
@@ -145,7 +145,7 @@ def _killed(kill: Kill, number: int, ended: Ended, course: Course) -> Killed:
     saved = (worst, newest[worst])
     saved_s = [each.time_s for each in steps if (each.directory, each.now) == saved]
     lost_s = (told.killed_s or 0.0) - max(saved_s or began_s)
-    return Killed(
+    return ExecutedKill(
         kill,
         number,
         worst,

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
 
+from keras_candle.cluster import rank_environment
 from keras_candle.errors import LaunchError
-from keras_candle.launch import environment
 from keras_candle.launch.failure import FailureReader
 from keras_candle.launch.job_ending import arrives_as, job_ending
 from keras_candle.launch.nodes import hydra_variables, root_is_here
@@ -110,12 +110,14 @@ def variables(job: Job, inherited: Mapping[str, str]) -> dict[str, str]:
     # layers or variables while they iterate over a set would build different models.
     ours.setdefault("PYTHONHASHSEED", "0")
     if job.engine is not None:
-        ours[environment.ENGINE] = job.engine
-    ours.pop(environment.ALL_OUTPUT, None)
+        ours[rank_environment.ENGINE] = job.engine
+    ours.pop(rank_environment.ALL_OUTPUT, None)
     if job.all_output:
-        ours[environment.ALL_OUTPUT] = "1"
+        ours[rank_environment.ALL_OUTPUT] = "1"
     names = ("stdout", "stderr")
-    ours[environment.TERMINALS] = " ".join(name for name in names if getattr(sys, name).isatty())
+    ours[rank_environment.TERMINALS] = " ".join(
+        name for name in names if getattr(sys, name).isatty()
+    )
     return ours
 
 
@@ -124,7 +126,7 @@ def write_to_stderr(data: bytes) -> None:
     write_all(2, data)
 
 
-class Launcher:
+class JobLauncher:
     """One job from its start to its exit code.
 
     Args:
@@ -139,7 +141,7 @@ class Launcher:
         self._job = job
         self._show = show
         self._reader = FailureReader(labelled=job.all_output)
-        waited_s = environment.left_s({**os.environ, **job.variables}) / 2
+        waited_s = rank_environment.left_s({**os.environ, **job.variables}) / 2
         self._states = RankStates(job.size, waited_s)
         self._left = ""
         self.stopped_by = 0
@@ -168,7 +170,7 @@ class Launcher:
         with handed_on() as stdin, Output() as output:
             root_reads = root_is_here(self._job.hosts, os.environ)
             if root_reads:
-                ours[environment.STDIN] = named(stdin)
+                ours[rank_environment.STDIN] = named(stdin)
             mpiexec = subprocess.Popen(
                 arguments,
                 stdin=subprocess.DEVNULL if root_reads else stdin,
@@ -188,7 +190,7 @@ class Launcher:
             }
             try:
                 exit_code = self._carry(mpiexec, output, timeout_s)
-                return self._tell(exit_code)
+                return self._print_ending(exit_code)
             finally:
                 if mpiexec.poll() is None:
                     end_session(mpiexec)
@@ -251,7 +253,7 @@ class Launcher:
             self._show(held)
         return mpiexec.wait()
 
-    def _tell(self, exit_code: int) -> int:
+    def _print_ending(self, exit_code: int) -> int:
         if self._left:
             text, code = f"candle: {self._left}\n", 1
         else:

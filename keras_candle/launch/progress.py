@@ -21,7 +21,7 @@ class ProgressLine:
         self._next_percent = 0
         self._open = False
 
-    def say(self, sentence: str) -> None:
+    def print(self, sentence: str) -> None:
         """A line of its own."""
         self.end()
         if not self._quiet:

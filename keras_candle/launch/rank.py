@@ -20,8 +20,8 @@ from collections.abc import Sequence
 from typing import BinaryIO
 
 from keras_candle import launcher_messages
+from keras_candle.cluster import rank_environment
 from keras_candle.errors import EXIT_RUN_AGAIN, EXIT_STALLED
-from keras_candle.launch import environment
 from keras_candle.launch.failure import Failure
 from keras_candle.launch.process import end_with_parent
 from keras_candle.launch.program import (
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str]) -> int:
     # A stop signal goes to every process of a rank: the program acts on it, the supervisor takes
     # note and waits. (mpiexec and srun both signal the whole group; nothing is passed on here, so
     # that no handler runs twice.)
-    before = {number: signal.signal(number, rank.note_stop) for number in _STOP_SIGNALS}
+    before = {number: signal.signal(number, rank.record_stop) for number in _STOP_SIGNALS}
     supervisor = os.getpid()
     pid = os.fork()
     if pid == 0:
@@ -73,16 +73,16 @@ class Rank:
     """One rank's place in the job, its streams, and what its two processes tell each other."""
 
     def __init__(self) -> None:
-        self.rank, self.size, self.local_size = environment.launcher_facts(os.environ)
+        self.rank, self.size, self.local_size = rank_environment.launcher_facts(os.environ)
         self._shared = SharedMemory(self.size)
         # Without `candle run` at the other end nobody would decode a message.
         self._under_candle = LAUNCHER in os.environ
         self._speech = os.dup(2)
         self._captured: BinaryIO | None = None
-        if self.rank > 0 and not os.environ.get(environment.ALL_OUTPUT):
+        if self.rank > 0 and not os.environ.get(rank_environment.ALL_OUTPUT):
             self._captured = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as we live
 
-    def note_stop(self, *_: object) -> None:
+    def record_stop(self, *_: object) -> None:
         """Signal handler: from now on, ranks that exit leave the others time to finish."""
         self._shared.stop_asked = True
 
@@ -92,15 +92,15 @@ class Rank:
             # The descriptors and not sys.stdout: native libraries write past Python.
             os.dup2(self._captured.fileno(), 1)
             os.dup2(self._captured.fileno(), 2)
-        elif os.environ.get(environment.ALL_OUTPUT):
+        elif os.environ.get(rank_environment.ALL_OUTPUT):
             speak_in_lines()
         else:
-            for name in os.environ.get(environment.TERMINALS, "").split():
+            for name in os.environ.get(rank_environment.TERMINALS, "").split():
                 speak_to_terminal(name)
-        cores = environment.cores_of_this_node()
-        os.environ.update(environment.share_of_threads(os.environ, cores, self.local_size))
+        cores = rank_environment.cores_of_this_node()
+        os.environ.update(rank_environment.share_of_threads(os.environ, cores, self.local_size))
         faulthandler.enable()
-        launcher_messages.on_independent = self._note_independent
+        launcher_messages.on_independent = self._record_independent
         launcher_messages.observers.append(self._shared)
         # The first of them is the last that is called: MPI_Finalize alone comes after it.
         atexit.register(self._end_well)
@@ -113,10 +113,10 @@ class Rank:
         elif ending.code != 0:
             self._end_badly(ending)
         else:
-            self._note_end(0)
+            self._record_end(0)
         return ending.code
 
-    def _note_end(self, code: int) -> None:
+    def _record_end(self, code: int) -> None:
         """The program has ended, and the job goes on."""
         self._shared.has_ended = True
         self._send(state="ended", code=code)
@@ -131,20 +131,20 @@ class Rank:
         if self._shared.has_ended:
             self._send(state="finalizes")
 
-    def _note_independent(self, independent: bool) -> None:
+    def _record_independent(self, independent: bool) -> None:
         self._shared.independent = independent
 
     def supervise(self, pid: int) -> int:
         """The parent's part: waits for the program, and tells the job how it is."""
         if self._under_candle and self.size > 1:
-            threading.Thread(target=self._tell_of_waits, daemon=True).start()
+            threading.Thread(target=self._report_waits, daemon=True).start()
         _, status = os.waitpid(pid, 0)
         killed_by = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
         code = 128 + killed_by if killed_by else os.WEXITSTATUS(status)
         shared = self._shared
         if code != 0 and not shared.reported:
             reason = _STALLED if code == EXIT_STALLED else ""
-            self._tell(pid, Ending(code, reason), killed_by)
+            self._report_failure(pid, Ending(code, reason), killed_by)
             if not (shared.stop_asked or shared.independent or code == EXIT_RUN_AGAIN):
                 shared.end_job = True
         if not (shared.has_ended or shared.end_job):
@@ -156,9 +156,9 @@ class Rank:
             _end_hydra_job(code)
         return code
 
-    def _tell_of_waits(self) -> None:
+    def _report_waits(self) -> None:
         """Says, of a collective that takes long, when it is waited for and when no longer."""
-        after_s = environment.left_s(os.environ) / 2
+        after_s = rank_environment.left_s(os.environ) / 2
         known = 0
         while True:
             time.sleep(min(0.5, after_s / 4))
@@ -176,12 +176,12 @@ class Rank:
             write_through(self._speech, message(RANK, rank=self.rank, host=host, **content))
 
     def _end_badly(self, ending: Ending) -> None:
-        self._tell(os.getpid(), ending)
+        self._report_failure(os.getpid(), ending)
         if ending.by_exit and not ending.asks_to_run_again:
             # The supervisor got the signal that our handler got, but may note it a little later.
             time.sleep(0.2)
         if ending.asks_to_run_again or (ending.by_exit and self._shared.stop_asked):
-            self._note_end(ending.code)
+            self._record_end(ending.code)
             return
         if lost_its_partner(ending.traceback):
             # The supervisor of the rank that has left is to say so before the job ends.
@@ -193,7 +193,7 @@ class Rank:
         # Not by way of atexit: MPI_Finalize would wait there for ranks that wait for this one.
         os._exit(ending.code)
 
-    def _tell(self, pid: int, ending: Ending, killed_by: int = 0) -> None:
+    def _report_failure(self, pid: int, ending: Ending, killed_by: int = 0) -> None:
         failure = Failure(
             rank=self.rank,
             size=self.size,

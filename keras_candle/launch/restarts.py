@@ -4,7 +4,7 @@ import dataclasses
 
 from keras_candle import launcher_messages
 from keras_candle.errors import EXIT_RUN_AGAIN
-from keras_candle.launch.local import Job, Launcher, write_to_stderr
+from keras_candle.launch.local import Job, JobLauncher, write_to_stderr
 
 
 def run_again(job: Job, most: int) -> int:
@@ -25,19 +25,19 @@ def run_again(job: Job, most: int) -> int:
             launcher_messages.TELL_SAVED: "1",
             launcher_messages.RESTARTS: str(number),
         }
-        launcher = Launcher(dataclasses.replace(job, variables=variables))
+        launcher = JobLauncher(dataclasses.replace(job, variables=variables))
         code = launcher.run()
         if code in (0, EXIT_RUN_AGAIN) or launcher.stopped_by:
             return code
         end = _reason_to_end(launcher, number, most)
         if end:
-            _say(f"not started again: {end}")
+            _print(f"not started again: {end}")
             return code
         number += 1
-        _say(f"started again ({number} of at most {most}) {_from(launcher)}")
+        _print(f"started again ({number} of at most {most}) {_from(launcher)}")
 
 
-def _reason_to_end(launcher: Launcher, number: int, most: int) -> str:
+def _reason_to_end(launcher: JobLauncher, number: int, most: int) -> str:
     if number == most:
         return f"it was, {most} times (--max-restarts)" if most > 1 else "it was (--max-restarts)"
     # The first time, what failed may have been a node that was about to fail anyway.
@@ -46,11 +46,11 @@ def _reason_to_end(launcher: Launcher, number: int, most: int) -> str:
     return ""
 
 
-def _from(launcher: Launcher) -> str:
+def _from(launcher: JobLauncher) -> str:
     if launcher.saved_steps:
         return f"from the checkpoint of step {launcher.saved_steps[-1]}"
     return "as it was: no checkpoint was made (candle.CandleCallback makes them)"
 
 
-def _say(sentence: str) -> None:
+def _print(sentence: str) -> None:
     write_to_stderr(f"candle: {sentence}\n".encode())

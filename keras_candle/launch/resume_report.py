@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from keras_candle.launch.kill_rounds import Killed, Round
-from keras_candle.launch.trial import SEED, Training
+from keras_candle.launch.kill_rounds import ExecutedKill, KillRound
+from keras_candle.launch.trial import SEED, TrainingCommand
 
 EXACT, NOT_EXACT, NOT_DETERMINISTIC = "EXACT", "NOT EXACT", "NOT DETERMINISTIC"
 EXIT_CODES = {EXACT: 0, NOT_EXACT: 1, NOT_DETERMINISTIC: 3}
@@ -29,15 +29,15 @@ class Result:
         seed: of the kills.
     """
 
-    training: Training
+    training: TrainingCommand
     steps: int
     directories: Sequence[str]
-    rounds: Sequence[Round]
+    rounds: Sequence[KillRound]
     again: Mapping[str, Any] | None
     seed: int
 
     @property
-    def killed(self) -> list[Killed]:
+    def killed(self) -> list[ExecutedKill]:
         """All kills."""
         return [each for one in self.rounds for each in one.killed]
 
@@ -100,7 +100,7 @@ def _count(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
-def _row(killed: Killed) -> str:
+def _row(killed: ExecutedKill) -> str:
     went_on = killed.newest if killed.went_on is None else killed.went_on
     lost = f"{_count(killed.lost, 'step')}, {killed.lost_s:.2f} s"
     numbers = (killed.round, killed.kill.rank, killed.directory, killed.reached, went_on, lost)

@@ -8,22 +8,22 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from keras_candle.checkpoints.folder import CheckpointFolder
-from keras_candle.fault_injection.told import Start, read_start
-from keras_candle.launch import environment
+from keras_candle.cluster import rank_environment
 from keras_candle.launch.kill_plan import Kill
-from keras_candle.launch.local import Job, Launcher
+from keras_candle.launch.local import Job, JobLauncher
 from keras_candle.launch.run import auto_variables
 from keras_candle.launch.scratch import copy_of_folder, led_inside
 from keras_candle.run_directory import CHECKPOINTS
+from keras_candle.verification.event_log import AttemptEvents, read_attempt
 
 # The room of which the ranks call prepare() before the program begins, and which compares.
-ROOM = "keras_candle.fault_injection"
+RESUME_CHECK = "keras_candle.verification.resume_check"
 # For programs that set no seed of their own.
 SEED = 1
 
 
 @dataclass(frozen=True)
-class Training:
+class TrainingCommand:
     """What is started.
 
     Args:
@@ -42,28 +42,28 @@ class Training:
 
 
 @dataclass(frozen=True)
-class Ended:
+class AttemptOutcome:
     """One start of a trial.
 
     Args:
         exit_code: the job's.
-        told: by its ranks.
+        events: of its ranks.
         folder: where that is.
         said: what stood on the ranks' stderr.
     """
 
     exit_code: int
-    told: Start
+    events: AttemptEvents
     folder: Path
     said: bytes
 
     @property
     def killed(self) -> bool:
         """Whether a rank was killed, as planned, before the program ended."""
-        return self.exit_code != 0 and self.told.killed_s is not None
+        return self.exit_code != 0 and self.events.killed_s is not None
 
 
-class Trial:
+class ResumeTrial:
     """A copy of the folder, and the run directories in it.
 
     Args:
@@ -74,7 +74,7 @@ class Trial:
         LaunchError: the folder is too large to copy.
     """
 
-    def __init__(self, training: Training, place: Path) -> None:
+    def __init__(self, training: TrainingCommand, place: Path) -> None:
         self._training, self._place = training, place
         self._original = Path.cwd().resolve()
         for name in ("files", "elsewhere"):
@@ -82,7 +82,7 @@ class Trial:
         self._copy = copy_of_folder(self._original, place / "files", runs=False)
         self._starts = 0
 
-    def start(self, kill: Kill | None = None) -> Ended:
+    def start(self, kill: Kill | None = None) -> AttemptOutcome:
         """Start the program, and wait until it has ended.
 
         Args:
@@ -101,8 +101,8 @@ class Trial:
             training.size, program, engine=training.engine, variables=self._variables(told, kill)
         )
         with tempfile.TemporaryFile() as printed:
-            exit_code = Launcher(job, said.append).run(printed.fileno(), training.timeout_s)
-        return Ended(exit_code, read_start(told), told, b"".join(said))
+            exit_code = JobLauncher(job, said.append).run(printed.fileno(), training.timeout_s)
+        return AttemptOutcome(exit_code, read_attempt(told), told, b"".join(said))
 
     def _variables(self, told: Path, kill: Kill | None) -> dict[str, str]:
         settings = {
@@ -113,10 +113,10 @@ class Trial:
             "seed": SEED,
             "kill": None if kill is None else asdict(kill),
         }
-        prepare = {environment.PREPARE: ROOM, environment.AUTO_SEED: str(SEED)}
+        prepare = {rank_environment.PREPARE: RESUME_CHECK, rank_environment.AUTO_SEED: str(SEED)}
         return {
             **(auto_variables(prepare) if self._training.auto else prepare),
-            environment.VERIFY_RESUME: json.dumps(settings),
+            rank_environment.VERIFY_RESUME: json.dumps(settings),
             "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2"),
         }
 

@@ -8,9 +8,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+from keras_candle.cluster import rank_environment
 from keras_candle.errors import LaunchError
-from keras_candle.launch import environment
-from keras_candle.launch.local import Job, Launcher, write_to_stderr
+from keras_candle.launch.local import Job, JobLauncher, write_to_stderr
 from keras_candle.launch.run import ENGINES, add_program, auto_variables, program_of, size_of
 
 # The room of which the ranks call prepare() before the program begins, and which compares.
@@ -102,29 +102,29 @@ def _variables(options: argparse.Namespace, folder: Path) -> dict[str, str]:
         "epochs": options.epochs,
         "exact": options.exact,
     }
-    prepare = {environment.PREPARE: RECORDING, environment.AUTO_SEED: str(SEED)}
+    prepare = {rank_environment.PREPARE: RECORDING, rank_environment.AUTO_SEED: str(SEED)}
     return {
         **(auto_variables(prepare) if options.auto else prepare),
-        environment.VERIFY: json.dumps(settings),
-        environment.OPTIONS: json.dumps(scalable),
+        rank_environment.VERIFY: json.dumps(settings),
+        rank_environment.OPTIONS: json.dumps(scalable),
         "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2"),
     }
 
 
 def _train(job: Job, timeout_s: float | None) -> int:
     ranks = "1 rank" if job.size == 1 else f"{job.size} ranks"
-    _tell(f"{ranks}: {' '.join(job.program)}")
+    _print_result(f"{ranks}: {' '.join(job.program)}")
     said: list[bytes] = []
     with tempfile.TemporaryFile() as printed:
-        exit_code = Launcher(job, said.append).run(printed.fileno(), timeout_s)
+        exit_code = JobLauncher(job, said.append).run(printed.fileno(), timeout_s)
     if exit_code:
         # Only then: what the program prints would stand between the lines of the report, twice.
         write_to_stderr(b"".join(said))
-        _tell(f"it failed on {ranks}, so there is nothing to compare")
+        _print_result(f"it failed on {ranks}, so there is nothing to compare")
     return exit_code
 
 
-def _tell(line: str) -> None:
+def _print_result(line: str) -> None:
     print(f"candle verify: {line}", file=sys.stderr, flush=True)
 
 

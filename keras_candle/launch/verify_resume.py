@@ -13,10 +13,10 @@ from typing import Any
 from keras_candle.errors import LaunchError
 from keras_candle.launch import resume_report
 from keras_candle.launch.kill_plan import Course, course_of, draw_round
-from keras_candle.launch.kill_rounds import Round, run_round
+from keras_candle.launch.kill_rounds import KillRound, run_round
 from keras_candle.launch.local import write_to_stderr
 from keras_candle.launch.run import ENGINES, add_program, program_of, size_of
-from keras_candle.launch.trial import ROOM, Ended, Training, Trial
+from keras_candle.launch.trial import AttemptOutcome, ResumeTrial, TrainingCommand
 from keras_candle.run_directory import RunDirectory
 
 _KILLS = 3
@@ -69,17 +69,17 @@ def run(options: argparse.Namespace) -> int:
     program = program_of("candle verify-resume", options.module, options.script)
     _check(options)
     seed = secrets.randbelow(10**6) if options.seed is None else options.seed
-    training = Training(program, size, options.engine, options.auto, options.timeout)
+    training = TrainingCommand(program, size, options.engine, options.auto, options.timeout)
     with tempfile.TemporaryDirectory(prefix="candle-verify-resume-") as folder:
         place = Path(folder).resolve()
-        _tell(f"without kills on {size} rank{'s' if size > 1 else ''}: {' '.join(program)}")
-        whole = Trial(training, place / "whole").start()
+        _print_result(f"without kills on {size} rank{'s' if size > 1 else ''}: {' '.join(program)}")
+        whole = ResumeTrial(training, place / "whole").start()
         if whole.exit_code:
             return _failed(whole)
         course = _course(whole, program)
         rounds = _rounds(training, place, course, options.kills, random.Random(seed))  # noqa: S311
         again = _compare_all(training, place, whole, rounds)
-        directories = list(whole.told.directories)
+        directories = list(whole.events.directories)
     steps = len(course.moments)
     result = resume_report.Result(training, steps, directories, rounds, again, seed)
     for one in rounds:
@@ -102,21 +102,21 @@ def _check(options: argparse.Namespace) -> None:
         )
 
 
-def _failed(ended: Ended) -> int:
+def _failed(ended: AttemptOutcome) -> int:
     write_to_stderr(ended.said)
-    _tell("it failed without being killed, so there is nothing to compare with")
+    _print_result("it failed without being killed, so there is nothing to compare with")
     return ended.exit_code
 
 
-def _course(whole: Ended, program: tuple[str, ...]) -> Course:
-    directories = whole.told.directories
+def _course(whole: AttemptOutcome, program: tuple[str, ...]) -> Course:
+    directories = whole.events.directories
     if not directories:
         raise LaunchError(
             f"{' '.join(program)} calls no fit with a CandleCallback, so it would begin anew after "
             "each kill. Give fit a candle.CandleCallback(run_directory) among its callbacks"
         )
-    notes = {name: RunDirectory(path).notes() for name, path in directories.items()}
-    course = course_of(whole.told, notes)
+    events = {name: RunDirectory(path).events() for name, path in directories.items()}
+    course = course_of(whole.events, events)
     if len(course.moments) < 2:
         raise LaunchError(
             f"{' '.join(program)} took {len(course.moments)} step in its fits with a "
@@ -126,15 +126,15 @@ def _course(whole: Ended, program: tuple[str, ...]) -> Course:
 
 
 def _rounds(
-    training: Training, place: Path, course: Course, kills: int, draws: random.Random
-) -> list[Round]:
+    training: TrainingCommand, place: Path, course: Course, kills: int, draws: random.Random
+) -> list[KillRound]:
     """Trainings until so many kills took place. One that comes too late is drawn again."""
-    rounds: list[Round] = []
+    rounds: list[KillRound] = []
     left = kills
     while left > 0 and len(rounds) < 2 * kills:
         planned = draw_round(course, left, training.size, draws)
         rounds.append(
-            run_round(training, place / f"round-{len(rounds) + 1}", course, planned, _tell)
+            run_round(training, place / f"round-{len(rounds) + 1}", course, planned, _print_result)
         )
         left -= len(rounds[-1].killed)
         if rounds[-1].failure:
@@ -143,7 +143,7 @@ def _rounds(
 
 
 def _compare_all(
-    training: Training, place: Path, whole: Ended, rounds: list[Round]
+    training: TrainingCommand, place: Path, whole: AttemptOutcome, rounds: list[KillRound]
 ) -> dict[str, Any] | None:
     """Compare the ends, and find out whether a difference is there without kills too."""
     for one in rounds:
@@ -153,8 +153,8 @@ def _compare_all(
             one.compared = {"differences": [], "causes": [], "fits": 0}
     if not any(one.failure or one.compared["differences"] for one in rounds):
         return None
-    _tell("that is not the same, so once more without kills")
-    again = Trial(training, place / "again").start()
+    _print_result("that is not the same, so once more without kills")
+    again = ResumeTrial(training, place / "again").start()
     if again.exit_code:
         write_to_stderr(again.said)
         raise LaunchError(
@@ -164,9 +164,15 @@ def _compare_all(
     return _compare(whole, again)
 
 
-def _compare(one: Ended, other: Ended) -> dict[str, Any]:
+def _compare(one: AttemptOutcome, other: AttemptOutcome) -> dict[str, Any]:
     """In a process of its own: this one imports no NumPy."""
-    command = [sys.executable, "-m", ROOM, str(one.folder), str(other.folder)]
+    command = [
+        sys.executable,
+        "-m",
+        "keras_candle.verification.compare_resumes",
+        str(one.folder),
+        str(other.folder),
+    ]
     done = subprocess.run(command, check=False, capture_output=True)
     if done.returncode:
         write_to_stderr(done.stderr)
@@ -175,5 +181,5 @@ def _compare(one: Ended, other: Ended) -> dict[str, Any]:
     return compared
 
 
-def _tell(line: str) -> None:
+def _print_result(line: str) -> None:
     print(f"candle verify-resume: {line}", file=sys.stderr, flush=True)

@@ -24,7 +24,7 @@ TRAINING_FACTOR = 3
 
 
 @dataclass(frozen=True)
-class Call:
+class LayerCall:
     """A layer's call."""
 
     layer: Any
@@ -32,7 +32,7 @@ class Call:
     output: Shape
 
 
-Formula = Callable[[Call], float]
+Formula = Callable[[LayerCall], float]
 
 
 class FlopsCount:
@@ -75,15 +75,17 @@ class FlopsCount:
     def _add(self, layer: Any, formula: Any, args: Any, kwargs: Any, outputs: Any) -> None:
         if formula is None:
             if _multiplies(layer):
-                self._note(layer)
+                self._record(layer)
             return
         try:
             inputs = [_shape(each) for each in keras.tree.flatten((args, kwargs)) if _is_data(each)]
-            self.forward += formula(Call(layer, inputs, _shape(keras.tree.flatten(outputs)[0])))
+            self.forward += formula(
+                LayerCall(layer, inputs, _shape(keras.tree.flatten(outputs)[0]))
+            )
         except (TypeError, IndexError, ValueError):  # a dimension that is not known
-            self._note(layer)
+            self._record(layer)
 
-    def _note(self, layer: Any) -> None:
+    def _record(self, layer: Any) -> None:
         if layer.name not in self.unknown:
             self.unknown.append(layer.name)
 
@@ -105,11 +107,11 @@ def _multiplies(layer: Any) -> bool:
     return any(len(each.shape) > 1 for each in own)
 
 
-def _dense(call: Call) -> float:
+def _dense(call: LayerCall) -> float:
     return 2.0 * math.prod(call.output) * call.inputs[0][-1]
 
 
-def _einsum_dense(call: Call) -> float:
+def _einsum_dense(call: LayerCall) -> float:
     equation = call.layer.equation
     left, _, right = equation.replace("...", "").partition("->")
     of_input, of_kernel = left.split(",")
@@ -127,57 +129,57 @@ def _size(kernel: Any) -> int:
     return int(math.prod(kernel.shape))
 
 
-def _places(call: Call, shape: Shape) -> int:
+def _places(call: LayerCall, shape: Shape) -> int:
     """Where a kernel is laid on."""
     first = call.layer.data_format == "channels_first"
     return math.prod(shape[1:] if first else shape[:-1])
 
 
-def _convolution(call: Call) -> float:
+def _convolution(call: LayerCall) -> float:
     return 2.0 * _places(call, call.output) * _size(call.layer.kernel)
 
 
-def _transposed(call: Call) -> float:
+def _transposed(call: LayerCall) -> float:
     return 2.0 * _places(call, call.inputs[0]) * _size(call.layer.kernel)
 
 
-def _separable(call: Call) -> float:
+def _separable(call: LayerCall) -> float:
     kernels = (call.layer.depthwise_kernel, call.layer.pointwise_kernel)
     return 2.0 * _places(call, call.output) * sum(map(_size, kernels))
 
 
 def _recurrent(gates: int) -> Formula:
-    def flops(call: Call) -> float:
+    def flops(call: LayerCall) -> float:
         (steps, features), units = call.inputs[0], int(call.layer.units)
         return 2.0 * gates * steps * units * (features + units)
 
     return flops
 
 
-def _scores(call: Call, heads: int, width: int, values: int) -> float:
+def _scores(call: LayerCall, heads: int, width: int, values: int) -> float:
     queries, keys = call.inputs[0][-2], call.inputs[min(1, len(call.inputs) - 1)][-2]
     return 2.0 * heads * queries * keys * (width + values)
 
 
-def _attention(call: Call) -> float:
+def _attention(call: LayerCall) -> float:
     return _scores(call, 1, call.inputs[0][-1], call.output[-1])
 
 
-def _multi_head(call: Call) -> float:
+def _multi_head(call: LayerCall) -> float:
     # The projections are layers of its own.
     return _scores(call, call.layer.num_heads, call.layer.key_dim, call.layer.value_dim)
 
 
-def _grouped_query(call: Call) -> float:
+def _grouped_query(call: LayerCall) -> float:
     return _scores(call, call.layer.num_query_heads, call.layer.head_dim, call.layer.head_dim)
 
 
-def _at_each_time(call: Call) -> float:
+def _at_each_time(call: LayerCall) -> float:
     # It calls past its layer's __call__; a model in there calls its own layers as ever.
     inner = call.layer.layer
     formula = _formula_of(inner)
     if formula is not None:
-        return call.inputs[0][0] * formula(Call(inner, [call.inputs[0][1:]], call.output[1:]))
+        return call.inputs[0][0] * formula(LayerCall(inner, [call.inputs[0][1:]], call.output[1:]))
     if _multiplies(inner):
         raise ValueError(f"No formula is known for {inner.name}.")
     return 0.0

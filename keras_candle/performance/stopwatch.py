@@ -14,8 +14,8 @@ from typing import Any
 
 import keras
 
+from keras_candle.data.shard import Shard
 from keras_candle.performance.flops import FlopsCount
-from keras_candle.training.step import Share
 
 # A traced step keeps what it was traced with, also when `fit` is called again.
 _of_models: weakref.WeakKeyDictionary[Any, Stopwatch] = weakref.WeakKeyDictionary()
@@ -72,7 +72,7 @@ class Stopwatch:
     def around(
         self, exchange: Callable[[Sequence[Any]], list[Any]], tensors: Sequence[Any]
     ) -> list[Any]:
-        """See `keras_candle.engine.base.Stopwatch`."""
+        """See `keras_candle.engine.base.WaitTimer`."""
         import tensorflow as tf
 
         if not (tensors and self.has_clock):
@@ -144,7 +144,7 @@ def _rows(data: Any) -> Any:
     """The rows of a batch that count, 0 where nobody can tell."""
     import tensorflow as tf
 
-    if isinstance(data, Share):
+    if isinstance(data, Shard):
         return data.rows
     for each in keras.tree.flatten(data):
         if hasattr(each, "shape") and each.shape.rank:

@@ -12,8 +12,8 @@ import os
 from types import ModuleType
 from typing import NoReturn
 
-from keras_candle.dry_run import guard_files
 from keras_candle.errors import CandleError
+from keras_candle.lint.dry_run import guard_files
 from keras_candle.when_imported import when_imported
 
 VARIABLE = "KERAS_CANDLE_AUDIT_PRECISION"

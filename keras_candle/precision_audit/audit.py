@@ -10,7 +10,7 @@ import keras
 
 from keras_candle.errors import CandleError
 from keras_candle.precision_audit.constants import ConstantSearch
-from keras_candle.precision_audit.findings import Finding, owners_of
+from keras_candle.precision_audit.findings import PrecisionFinding, owners_of
 from keras_candle.precision_audit.first_training import FirstTraining
 from keras_candle.precision_audit.layers import BFLOAT16, FLOAT16, FLOAT32, Part, parts_of
 from keras_candle.precision_audit.loss_scale import optimizer_in, unwrapped
@@ -19,14 +19,14 @@ from keras_candle.precision_audit.outputs import LOST_SHARE
 from keras_candle.precision_audit.pins import Pinned, PinSearch
 from keras_candle.precision_audit.state import State
 from keras_candle.precision_audit.step import (
+    AuditStep,
     Bench,
-    Step,
     applied_by,
     in_a_line,
 )
 from keras_candle.precision_audit.switching import switched
 from keras_candle.precision_audit.values import Counts
-from keras_candle.training.building import build_model
+from keras_candle.training.model_building import build_model
 from keras_candle.training.precision import precision_of_this_node
 
 Told = dict[str, Any]
@@ -63,7 +63,7 @@ def audit(training: FirstTraining) -> Told:
     return {
         **_subject(training, bench),
         "float32": {"not_finite": _not_finite(exact), "own_dtype": _own_dtypes(bench)},
-        "precisions": [_told(bench, exact, *each) for each in found.items()],
+        "precisions": [_precision_facts(bench, exact, *each) for each in found.items()],
         "measured": [dataclasses.asdict(each) for each in measured],
         "auto": precision_of_this_node()._asdict(),
     }
@@ -125,7 +125,7 @@ def _subject(training: FirstTraining, bench: Bench) -> Told:
     }
 
 
-def _not_finite(exact: Step) -> list[str]:
+def _not_finite(exact: AuditStep) -> list[str]:
     """Layers whose outputs are not finite in float32 either."""
     return [told.part.name for told in exact.outputs.outputs.values() if told.begins]
 
@@ -143,7 +143,7 @@ def _own_dtypes(bench: Bench) -> list[Told]:
     return [{**_layer(part), "dtype": part.layer.dtype_policy.name} for part in kept]
 
 
-def _told(bench: Bench, exact: Step, precision: str, pinned: Pinned) -> Told:
+def _precision_facts(bench: Bench, exact: AuditStep, precision: str, pinned: Pinned) -> Told:
     step = pinned.with_pins or pinned.step
     told: Told = {
         "precision": precision,
@@ -163,7 +163,7 @@ def _told(bench: Bench, exact: Step, precision: str, pinned: Pinned) -> Told:
     return told
 
 
-def _lost_by_layer(step: Step, bench: Bench) -> Told:
+def _lost_by_layer(step: AuditStep, bench: Bench) -> Told:
     """The share of a layer's gradients that became 0, where it is more than a little."""
     owners = owners_of(bench.parts)
     counts: dict[str, list[Counts]] = {}
@@ -179,7 +179,7 @@ def _lost(counts: Collection[Counts]) -> float:
     return sum(each.underflow for each in counts) / max(1, values)
 
 
-def _finding(finding: Finding) -> Told:
+def _finding(finding: PrecisionFinding) -> Told:
     return {**_layer(finding.part), "what": finding.kind, "said": finding.said}
 
 

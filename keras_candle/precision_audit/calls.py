@@ -12,7 +12,7 @@ import keras
 from keras_candle.precision_audit.layers import Part, part_of
 
 
-class Watch:
+class CallRecorder:
     """Sees each call of a layer or of a functional model's operation; does nothing with it.
 
     Args:
@@ -52,7 +52,7 @@ class Watch:
 
 
 @contextmanager
-def seen_by(watch: Watch) -> Iterator[None]:
+def seen_by(watch: CallRecorder) -> Iterator[None]:
     """Let all calls of layers pass by a watch, in this process."""
     layer_call, operation_call = keras.Layer.__call__, keras.Operation.__call__
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_candle.precision_audit.calls import Watch, seen_by
+from keras_candle.precision_audit.calls import CallRecorder, seen_by
 from keras_candle.precision_audit.layers import FLOAT16, FLOAT32, Part
 from keras_candle.precision_audit.step import Bench, applied_by
 from keras_candle.precision_audit.switching import switched
@@ -110,7 +110,7 @@ def _written_as(node: _Node, exact: Sequence[_Node]) -> list[float]:
     ]
 
 
-class _GraphWatch(Watch):
+class _GraphWatch(CallRecorder):
     """Takes note of which operations of which graph each call makes."""
 
     def __init__(self, parts: Sequence[Part]) -> None:
@@ -119,7 +119,7 @@ class _GraphWatch(Watch):
         self.calls: list[list[Any]] = []
         self._open: list[list[Any]] = []
 
-    def begin(self, part: Part, inputs: Any) -> None:  # noqa: ARG002 - Watch's signature
+    def begin(self, part: Part, inputs: Any) -> None:  # noqa: ARG002 - CallRecorder's signature
         import tensorflow as tf
 
         graph = tf.compat.v1.get_default_graph()

@@ -9,14 +9,14 @@ from typing import Any
 from keras_candle.precision_audit.constants import Constant
 from keras_candle.precision_audit.layers import Part
 from keras_candle.precision_audit.outputs import LOST_SHARE, Outputs
-from keras_candle.precision_audit.step import Step
+from keras_candle.precision_audit.step import AuditStep
 
 INF, NAN, UNDERFLOW = "inf", "nan", "underflow"
 CONSTANT, GRADIENT, ERROR = "constant", "gradient", "error"
 
 
 @dataclass(frozen=True)
-class Finding:
+class PrecisionFinding:
     """One thing that 16 bits do to a layer.
 
     Attributes:
@@ -30,7 +30,7 @@ class Finding:
     said: str
 
 
-def findings_of(step: Step, parts: Sequence[Part]) -> list[Finding]:
+def findings_of(step: AuditStep, parts: Sequence[Part]) -> list[PrecisionFinding]:
     """What is wrong in a step, in the order of the calls; constants apart.
 
     Args:
@@ -42,34 +42,36 @@ def findings_of(step: Step, parts: Sequence[Part]) -> list[Finding]:
     """
     found = [each for told in step.outputs.outputs.values() for each in _of_outputs(told)]
     if step.error:
-        found.append(Finding(step.outputs.broke or parts[0], ERROR, step.error))
+        found.append(PrecisionFinding(step.outputs.broke or parts[0], ERROR, step.error))
     elif not any(each.kind in (INF, NAN) for each in found):
         found += _of_gradients(step, parts)
     return found
 
 
-def findings_of_constants(constants: Sequence[Constant]) -> list[Finding]:
+def findings_of_constants(constants: Sequence[Constant]) -> list[PrecisionFinding]:
     """The constants that float16 cannot hold, as findings."""
     return [
-        Finding(each.part, CONSTANT, f"constant {each.value:g} becomes {each.becomes}")
+        PrecisionFinding(each.part, CONSTANT, f"constant {each.value:g} becomes {each.becomes}")
         for each in constants
     ]
 
 
-def _of_outputs(told: Outputs) -> Iterator[Finding]:
+def _of_outputs(told: Outputs) -> Iterator[PrecisionFinding]:
     counts = told.counts
     if told.begins:
         numbers = [(counts.infinite, "inf"), (counts.nan, "NaN")]
         shown = " and ".join(f"{number:,} {what}" for number, what in numbers if number)
         of = f" of {counts.values:,} numbers" if shown else "inf or NaN in its own arithmetic"
         said = f"{shown}{of}, from inputs up to {told.largest_input:.3g}"
-        yield Finding(told.part, NAN if counts.nan and not counts.infinite else INF, said)
+        yield PrecisionFinding(told.part, NAN if counts.nan and not counts.infinite else INF, said)
     if told.fades:
         share = counts.share(counts.underflow)
-        yield Finding(told.part, UNDERFLOW, f"{share:.0%} of {counts.values:,} numbers become 0")
+        yield PrecisionFinding(
+            told.part, UNDERFLOW, f"{share:.0%} of {counts.values:,} numbers become 0"
+        )
 
 
-def _of_gradients(step: Step, parts: Sequence[Part]) -> Iterator[Finding]:
+def _of_gradients(step: AuditStep, parts: Sequence[Part]) -> Iterator[PrecisionFinding]:
     owners = owners_of(parts)
     for path, counts in step.counts.items():
         part = owners.get(path, parts[0])
@@ -77,11 +79,13 @@ def _of_gradients(step: Step, parts: Sequence[Part]) -> Iterator[Finding]:
         bad = counts.infinite + counts.nan
         if bad:
             said = f"{bad:,} of {counts.values:,} numbers of {name}'s gradient are inf or NaN"
-            yield Finding(part, GRADIENT, f"{said}, whatever the loss scale")
+            yield PrecisionFinding(part, GRADIENT, f"{said}, whatever the loss scale")
         elif step.is_scaled and counts.share(counts.underflow) > LOST_SHARE:
             share = counts.share(counts.underflow)
             scaled = f" at the loss scale {step.scale:g}" if step.scale > 1 else ""
-            yield Finding(part, GRADIENT, f"{share:.0%} of {name}'s gradient become 0{scaled}")
+            yield PrecisionFinding(
+                part, GRADIENT, f"{share:.0%} of {name}'s gradient become 0{scaled}"
+            )
 
 
 def owners_of(parts: Sequence[Part]) -> dict[str, Part]:

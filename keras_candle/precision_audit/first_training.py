@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, NoReturn
 
-from keras_candle.dry_run.journal import Journal
-from keras_candle.dry_run.training import replace_method
+from keras_candle.lint.dry_run.journal import FactLog
+from keras_candle.lint.dry_run.training import replace_method
 
 _MOST_BATCHES = 8
 
@@ -32,7 +32,7 @@ class FirstTraining:
 
 
 def at_first_training(
-    keras_module: ModuleType, journal: Journal, act: Callable[[FirstTraining], NoReturn]
+    keras_module: ModuleType, journal: FactLog, act: Callable[[FirstTraining], NoReturn]
 ) -> None:
     """Call act instead of the first step; for a process that exists for one audit.
 

@@ -61,7 +61,7 @@ def measure(bench: Bench, batches: Sequence[Any], asked: Sequence[Measured]) -> 
         batches: to train on, over and over.
         asked: the precisions and pins, float32 first.
     """
-    trials = [_Trial(bench, each) for each in asked]
+    trials = [_Measurement(bench, each) for each in asked]
     for trial in trials:
         trial.guarded(trial.compile)
     trials = [trial for trial in trials if not trial.told.error]
@@ -76,7 +76,7 @@ def measure(bench: Bench, batches: Sequence[Any], asked: Sequence[Measured]) -> 
     bench.state.restore()
 
 
-def _time_in_turns(trials: Sequence[_Trial]) -> None:
+def _time_in_turns(trials: Sequence[_Measurement]) -> None:
     round_s = sum(trial.first_s for trial in trials)
     steps = min(_STEPS_A_ROUND, max(1, int(_TIMING_S / _ROUNDS / round_s)))
     deadline = time.perf_counter() + _TIMING_S
@@ -96,7 +96,7 @@ def _steps(all_s: float, batches: int) -> int:
     return max(1, steps // batches) * batches
 
 
-class _Trial:
+class _Measurement:
     def __init__(self, bench: Bench, told: Measured) -> None:
         self.told, self._bench = told, bench
         self.times: list[float] = []

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_candle.precision_audit.calls import Watch
+from keras_candle.precision_audit.calls import CallRecorder
 from keras_candle.precision_audit.layers import Part
 from keras_candle.precision_audit.values import Array, Counts, Reference, count, reference_of
 
@@ -55,7 +55,7 @@ class _Frame:
     faded: bool = False
 
 
-class OutputWatch(Watch):
+class OutputWatch(CallRecorder):
     """Counts what comes out of each layer of a step that runs eagerly.
 
     Args:
@@ -82,7 +82,7 @@ class OutputWatch(Watch):
         self._faded: dict[int, Any] = {}
 
     def call(self, plain: Any, layer: Any, args: Any, kwargs: Any) -> Any:
-        """See `Watch`; takes note of the call that raises."""
+        """See `CallRecorder`; takes note of the call that raises."""
         depth = len(self._frames)
         try:
             return super().call(plain, layer, args, kwargs)
@@ -93,10 +93,10 @@ class OutputWatch(Watch):
             del self._frames[depth:]
 
     def begin(self, part: Part, inputs: Any) -> None:
-        """See `Watch`."""
+        """See `CallRecorder`."""
         number = self._calls[part.name] = self._calls.get(part.name, -1) + 1
         tensors = _float_tensors(inputs)
-        told = self._told(part)
+        told = self._precision_facts(part)
         not_finite = 0
         for array in map(_as_float32, tensors):
             finite = np.isfinite(array)
@@ -110,12 +110,12 @@ class OutputWatch(Watch):
         outer = self._frames[-1] if self._frames else None
         if not_finite > 0 and outer is not None and not outer.bad:
             # Made between the calls inside of the outer one: by its own arithmetic.
-            self._told(outer.part).begins = outer.bad = True
+            self._precision_facts(outer.part).begins = outer.bad = True
         self._frames.append(_Frame(part, number, not_finite > 0, faded))
 
     def end(self, part: Part, outputs: Any) -> None:
-        """See `Watch`."""
-        frame, told = self._frames.pop(), self._told(part)
+        """See `CallRecorder`."""
+        frame, told = self._frames.pop(), self._precision_facts(part)
         bad = False
         for place, tensor in enumerate(_float_tensors(outputs)):
             counts = self._count(frame, place, tensor)
@@ -137,7 +137,7 @@ class OutputWatch(Watch):
             return count(array, tensor.dtype.name, None)
         return count(array, tensor.dtype.name, self._exact._kept.get(key))
 
-    def _told(self, part: Part) -> Outputs:
+    def _precision_facts(self, part: Part) -> Outputs:
         return self.outputs.setdefault(part.name, Outputs(part))
 
 

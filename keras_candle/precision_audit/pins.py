@@ -8,9 +8,13 @@ from dataclasses import dataclass, field, replace
 
 from keras_candle.precision_audit.calls import operations_before
 from keras_candle.precision_audit.constants import ConstantSearch
-from keras_candle.precision_audit.findings import Finding, findings_of, findings_of_constants
+from keras_candle.precision_audit.findings import (
+    PrecisionFinding,
+    findings_of,
+    findings_of_constants,
+)
 from keras_candle.precision_audit.layers import FLOAT16, Part
-from keras_candle.precision_audit.step import Bench, Step
+from keras_candle.precision_audit.step import AuditStep, Bench
 
 # A step runs for each choice of layers that is tried, each layer watched.
 _MOST_TRIES, _MOST_S = 60, 120.0
@@ -30,11 +34,11 @@ class Pinned:
         is_minimal: whether each of the pins is known to be needed.
     """
 
-    findings: list[Finding]
-    step: Step
+    findings: list[PrecisionFinding]
+    step: AuditStep
     parts: list[Part] = field(default_factory=list)
-    left: list[Finding] = field(default_factory=list)
-    with_pins: Step | None = None
+    left: list[PrecisionFinding] = field(default_factory=list)
+    with_pins: AuditStep | None = None
     is_minimal: bool = True
 
     @property
@@ -54,7 +58,7 @@ class PinSearch:
     """
 
     def __init__(
-        self, bench: Bench, precision: str, exact: Step, constants: ConstantSearch | None
+        self, bench: Bench, precision: str, exact: AuditStep, constants: ConstantSearch | None
     ) -> None:
         self._bench, self._precision, self._exact = bench, precision, exact
         self._constants = constants if precision == FLOAT16 else None
@@ -79,7 +83,7 @@ class PinSearch:
         found.left, found.with_pins = self._look(pins)
         return found
 
-    def _look(self, pins: Sequence[str]) -> tuple[list[Finding], Step]:
+    def _look(self, pins: Sequence[str]) -> tuple[list[PrecisionFinding], AuditStep]:
         self._tries += 1
         step = self._bench.step(self._precision, pins, self._exact)
         found = findings_of(step, self._bench.parts)

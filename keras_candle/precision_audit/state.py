@@ -7,8 +7,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_candle.keras_private import global_seed_generator
 from keras_candle.training.gradients import outermost_optimizers
-from keras_candle.training.keras_names import global_seed_generator
 
 
 class State:

@@ -33,7 +33,7 @@ _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
 @dataclass
-class Step:
+class AuditStep:
     """What one batch did.
 
     Attributes:
@@ -106,9 +106,9 @@ class Bench:
         self,
         precision: str,
         pins: Collection[str] = (),
-        exact: Step | None = None,
+        exact: AuditStep | None = None,
         scale: float = FIRST_SCALE,
-    ) -> Step:
+    ) -> AuditStep:
         """Take the batch's step in a precision, as many times as it takes to find the loss scale.
 
         Args:
@@ -125,10 +125,10 @@ class Bench:
             scale /= 2
 
     def _step(
-        self, precision: str, pins: Collection[str], exact: Step | None, scale: float
-    ) -> Step:
+        self, precision: str, pins: Collection[str], exact: AuditStep | None, scale: float
+    ) -> AuditStep:
         watch = OutputWatch(self.parts, None if exact is None else exact.outputs)
-        done = Step(precision, watch)
+        done = AuditStep(precision, watch)
         self.state.restore()
         with ExitStack() as around:
             around.enter_context(without_noise(self.model))
@@ -152,7 +152,7 @@ class Bench:
 
 
 @contextmanager
-def _optimizer_for(model: Any, precision: str, scale: float, done: Step) -> Iterator[None]:
+def _optimizer_for(model: Any, precision: str, scale: float, done: AuditStep) -> Iterator[None]:
     """The optimizer that `compile` would have made in a precision, for a step not applied."""
     scaling = loss_scaling(model, scale) if precision == FLOAT16 else None
     if scaling is not None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from keras_candle.errors import CandleError
 from keras_candle.report.page import page_of
 from keras_candle.report.quantities import counted
-from keras_candle.report.run import Run
+from keras_candle.report.run import ReportedRun
 from keras_candle.report.run_journal import is_run, read_run
 from keras_candle.report.trial_files import is_search, read_search
 from keras_candle.report.trials import Search
@@ -51,8 +51,8 @@ def write_report(
     return target, _summary(runs, searches)
 
 
-def _read(folders: list[Path]) -> tuple[list[Run], list[Search]]:
-    runs: list[Run] = []
+def _read(folders: list[Path]) -> tuple[list[ReportedRun], list[Search]]:
+    runs: list[ReportedRun] = []
     searches: list[Search] = []
     for path, name in zip(folders, names_of(folders), strict=True):
         if is_run(path):
@@ -106,7 +106,7 @@ def _replace(path: Path, content: bytes) -> None:
         ) from cause
 
 
-def _summary(runs: Sequence[Run], searches: Sequence[Search]) -> str:
+def _summary(runs: Sequence[ReportedRun], searches: Sequence[Search]) -> str:
     said = []
     if runs:
         epochs = sum(len(each.epochs) for each in runs)
@@ -116,6 +116,6 @@ def _summary(runs: Sequence[Run], searches: Sequence[Search]) -> str:
             f"{counted(restarts, 'restart')}"
         )
     for each in searches:
-        best = f", best {each.best_told}" if each.completed else ", no result yet"
+        best = f", best {each.best_text}" if each.completed else ", no result yet"
         said.append(f"a search of {counted(len(each.trials), 'trial')}{best}")
     return "; ".join(said)

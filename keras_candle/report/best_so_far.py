@@ -7,10 +7,10 @@ from collections.abc import Callable
 from keras_candle.report.axes import Axis, counting, fenced, fitted, of_time
 from keras_candle.report.chart import Chart
 from keras_candle.report.layout import card, grid
-from keras_candle.report.legend import Entry
+from keras_candle.report.legend import LegendEntry
 from keras_candle.report.markup import Markup
 from keras_candle.report.quantities import duration, exact
-from keras_candle.report.trials import Search, Trial
+from keras_candle.report.trials import ReportedTrial, Search
 
 
 def best_so_far(search: Search) -> Markup:
@@ -30,7 +30,7 @@ def best_so_far(search: Search) -> Markup:
     over_time = None
     if first_s is not None and any(each.objective is not None for each in timed):
 
-        def passed_s(trial: Trial) -> float:
+        def passed_s(trial: ReportedTrial) -> float:
             return (trial.ended_s or first_s or 0.0) - (first_s or 0.0)
 
         axis = of_time(map(passed_s, timed), "time since the first trial")
@@ -38,9 +38,12 @@ def best_so_far(search: Search) -> Markup:
     return grid(card(over_trials), over_time)
 
 
-def quality_entries() -> list[Entry]:
+def quality_entries() -> list[LegendEntry]:
     """What the colours of trials mean."""
-    return [Entry("a good trial", "q0", shape="dot"), Entry("a bad one", "q6", shape="dot")]
+    return [
+        LegendEntry("a good trial", "q0", shape="dot"),
+        LegendEntry("a bad one", "q6", shape="dot"),
+    ]
 
 
 def axis_of(search: Search) -> Axis:
@@ -49,7 +52,9 @@ def axis_of(search: Search) -> Axis:
     return fitted(fenced(values, search.objectives[0].sign()))
 
 
-def _chart(search: Search, ended: list[Trial], x: Axis, where: Callable[[Trial], float]) -> Markup:
+def _chart(
+    search: Search, ended: list[ReportedTrial], x: Axis, where: Callable[[ReportedTrial], float]
+) -> Markup:
     objective, quality, y = search.objectives[0], search.quality, axis_of(search)
     what = "over time" if x.label.startswith("time") else "over trials"
     chart = Chart(f"{objective.name}, best so far {what}", x, y)
@@ -59,7 +64,7 @@ def _chart(search: Search, ended: list[Trial], x: Axis, where: Callable[[Trial],
             where(each),
             worst if each.objective is None else each.objective,
             quality[each.name],
-            f"{search.told(each)}\n{_when(search, each)}",
+            f"{search.describe(each)}\n{_when(search, each)}",
             search.key(each),
         )
         for each in ended
@@ -70,14 +75,14 @@ def _chart(search: Search, ended: list[Trial], x: Axis, where: Callable[[Trial],
         # The best holds until the last trial.
         line.append((where(ended[-1]), line[-1][1], line[-1][2]))
     chart.line(line, "best", steps=True)
-    chart.legend = [Entry("best so far", "best"), *quality_entries()]
+    chart.legend = [LegendEntry("best so far", "best"), *quality_entries()]
     if any(each.objective is None for each in ended):
-        chart.legend.append(Entry("failed", "failed", shape="dot"))
+        chart.legend.append(LegendEntry("failed", "failed", shape="dot"))
     return chart.svg()
 
 
 def _line(
-    search: Search, ended: list[Trial], where: Callable[[Trial], float]
+    search: Search, ended: list[ReportedTrial], where: Callable[[ReportedTrial], float]
 ) -> list[tuple[float, float, str]]:
     sign, best, points = search.objectives[0].sign(), float("inf"), []
     # As the search does it: those above the limit count where none keeps it.
@@ -92,7 +97,7 @@ def _line(
     return points
 
 
-def _when(search: Search, trial: Trial) -> str:
+def _when(search: Search, trial: ReportedTrial) -> str:
     if trial.ended_s is None or search.first_s is None:
         return "at a time that is not told"
     return f"after {duration(trial.ended_s - search.first_s)}"

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from keras_candle.report.axes import Axis, Categories, Tick
-from keras_candle.report.legend import FONT, ROW, Entry, legend, sign
+from keras_candle.report.legend import FONT, ROW, LegendEntry, legend, sign
 from keras_candle.report.markup import Markup, element, joined, shortened, width_of
 
 _MOST_POINTS, _MOST_DOTS = 600, 80
@@ -33,7 +33,7 @@ class Chart:
     y: Axis | Categories
     width: float = 560.0
     height: float = 220.0
-    legend: list[Entry] = field(default_factory=list)
+    legend: list[LegendEntry] = field(default_factory=list)
     key: str | None = None
     _marks: list[Markup] = field(default_factory=list)
 

@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from keras_candle.report.axes import Axis, counting, fenced, fitted, of_time
 from keras_candle.report.chart import Chart
 from keras_candle.report.layout import card, grid, part, views
-from keras_candle.report.legend import Entry
+from keras_candle.report.legend import LegendEntry
 from keras_candle.report.markup import Markup
 from keras_candle.report.overview import entries_of
 from keras_candle.report.quantities import duration, exact
-from keras_candle.report.run import Epoch, Run
+from keras_candle.report.run import Epoch, ReportedRun
 
 _VALIDATION = "val_"
 _MOST = 24
@@ -19,7 +19,7 @@ _MOST = 24
 _FIRST, _LAST = ("loss", "accuracy"), ("learning_rate", "lr", "effective_learning_rate")
 
 
-def curves(runs: Sequence[Run]) -> Markup:
+def curves(runs: Sequence[ReportedRun]) -> Markup:
     """Charts of all metrics, a metric and its validation in one.
 
     Args:
@@ -41,7 +41,7 @@ def curves(runs: Sequence[Run]) -> Markup:
     )
 
 
-def _metrics(runs: Sequence[Run]) -> list[str]:
+def _metrics(runs: Sequence[ReportedRun]) -> list[str]:
     found = dict.fromkeys(name.removeprefix(_VALIDATION) for run in runs for name in run.metrics)
 
     def place(name: str) -> tuple[int, int]:
@@ -50,7 +50,7 @@ def _metrics(runs: Sequence[Run]) -> list[str]:
     return sorted(found, key=place)
 
 
-def _chart(runs: Sequence[Run], name: str, *, over_time: bool) -> Markup:
+def _chart(runs: Sequence[ReportedRun], name: str, *, over_time: bool) -> Markup:
     of_name = (name, _VALIDATION + name)
     values = [
         epoch.values[each]
@@ -73,7 +73,7 @@ def _chart(runs: Sequence[Run], name: str, *, over_time: bool) -> Markup:
     told = [run for run in runs if {name, _VALIDATION + name} & set(run.metrics)]
     chart.legend = entries_of(told) if len(runs) > 1 else []
     if len(runs) == 1 and _VALIDATION + name in runs[0].metrics:
-        chart.legend = [Entry(name, "c0 train"), Entry(_VALIDATION + name, "c1")]
+        chart.legend = [LegendEntry(name, "c0 train"), LegendEntry(_VALIDATION + name, "c1")]
     return chart.svg()
 
 
@@ -83,14 +83,14 @@ def _y(values: Sequence[float], sign: int) -> Axis:
 
 
 def _draw(
-    chart: Chart, run: Run, name: str, where: Callable[[Epoch], float], *, alone: bool
+    chart: Chart, run: ReportedRun, name: str, where: Callable[[Epoch], float], *, alone: bool
 ) -> None:
     validated = _VALIDATION + name in run.metrics
     for metric in (name, _VALIDATION + name):
         is_training = metric == name and validated
         colour = run.colour if not alone else "c0" if metric == name else "c1"
         points = [
-            (where(epoch), epoch.values[metric], _told(run, metric, epoch))
+            (where(epoch), epoch.values[metric], _described(run, metric, epoch))
             for epoch in run.epochs
             if metric in epoch.values
         ]
@@ -102,11 +102,11 @@ def _draw(
             chart.rule(where(first), f"first epoch after a restart at step {start.step}")
     best = run.best(run.monitor) if run.monitor in (name, _VALIDATION + name) else None
     if best is not None and run.monitor:
-        told = f"best: {_told(run, run.monitor, best)}"
+        told = f"best: {_described(run, run.monitor, best)}"
         chart.sign(where(best), best.values[run.monitor], "best", told)
 
 
-def _told(run: Run, metric: str, epoch: Epoch) -> str:
+def _described(run: ReportedRun, metric: str, epoch: Epoch) -> str:
     return (
         f"{run.name}\n{metric} {exact(epoch.values[metric])}\n"
         f"epoch {epoch.number}, step {epoch.step}, {duration(epoch.active_s)}"

@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from keras_candle.report.axes import fenced, fitted
 from keras_candle.report.chart import Chart
 from keras_candle.report.layout import card, grid, part
-from keras_candle.report.legend import Entry
+from keras_candle.report.legend import LegendEntry
 from keras_candle.report.markup import Markup
 from keras_candle.report.quantities import exact
-from keras_candle.report.trials import Search, Trial
+from keras_candle.report.trials import ReportedTrial, Search
 
-Value = Callable[[Trial], float | None]
+Value = Callable[[ReportedTrial], float | None]
 _MEASURES = ("device_seconds", "parameters", "prediction_latency_s", "peak_memory_bytes")
 _MOST = 4
 
@@ -78,7 +78,7 @@ def _chart(search: Search, name: str, value: Value, sign: int) -> Markup | None:
         fitted(fenced(values, objective.sign())),
     )
     front = front_of([(sign * c, objective.sign() * v) for c, v in zip(costs, values, strict=True)])
-    words = [f"{search.told(each)}\n{name} {exact(found)}" for each, found in told]
+    words = [f"{search.describe(each)}\n{name} {exact(found)}" for each, found in told]
     chart.line([(costs[i], values[i], words[i]) for i in front], "c2", steps=True)
     on_front = set(front)
     chart.dots(
@@ -88,7 +88,7 @@ def _chart(search: Search, name: str, value: Value, sign: int) -> Markup | None:
         if place in on_front or each.name in search.drawn
     )  # fmt: skip
     chart.legend = [
-        Entry(f"on the front ({len(front)})", "c2", shape="dot"),
-        Entry("others", "hollow q2", shape="dot"),
+        LegendEntry(f"on the front ({len(front)})", "c2", shape="dot"),
+        LegendEntry("others", "hollow q2", shape="dot"),
     ]
     return chart.svg()

@@ -9,14 +9,14 @@ from keras_candle.report.chart import Chart
 from keras_candle.report.layout import card, part
 from keras_candle.report.markup import Markup
 from keras_candle.report.quantities import counted, duration, moment, percent
-from keras_candle.report.trials import Search, Trial
+from keras_candle.report.trials import ReportedTrial, Search
 
 _MOST_GROUPS = 64
 
 
 def groups(search: Search) -> Markup:
     """A lane for each group; nothing where the trials' times are not told."""
-    lanes: dict[int, list[Trial]] = defaultdict(list)
+    lanes: dict[int, list[ReportedTrial]] = defaultdict(list)
     for each in search.trials:
         if each.started_s is not None and each.group is not None:
             lanes[each.group].append(each)
@@ -35,7 +35,7 @@ def groups(search: Search) -> Markup:
     )
 
 
-def _chart(search: Search, lanes: dict[int, list[Trial]], first_s: float) -> Markup:
+def _chart(search: Search, lanes: dict[int, list[ReportedTrial]], first_s: float) -> Markup:
     last_s = max(each.ended_s or each.started_s or first_s
                  for trials in lanes.values() for each in trials)  # fmt: skip
     names = {
@@ -56,10 +56,10 @@ def _chart(search: Search, lanes: dict[int, list[Trial]], first_s: float) -> Mar
             ended = max((each.ended_s or last_s) - first_s, begin)
             took = duration(ended - begin) if each.ended_s else f"since {moment(begin + first_s)}"
             style = quality.get(each.name, "c7 faint")
-            told = f"{search.told(each)}\n{took}"
+            told = f"{search.describe(each)}\n{took}"
             chart.bar((begin, ended), names[group], style, told, search.key(each))
     return chart.svg()
 
 
-def _busy_s(trials: list[Trial]) -> float:
+def _busy_s(trials: list[ReportedTrial]) -> float:
     return sum((each.ended_s or 0.0) - (each.started_s or 0.0) for each in trials if each.ended_s)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from keras_candle.report.axes import Axis, Categories
 from keras_candle.report.chart import Chart
-from keras_candle.report.legend import Entry
+from keras_candle.report.legend import LegendEntry
 from keras_candle.report.markup import Markup
 from keras_candle.report.quantities import percent
 from keras_candle.report.trials import INTERACTIONS, Parameter, Search
@@ -40,7 +40,7 @@ def importance_chart(search: Search) -> Markup | None:
         chart.bar((0.0, part), name, style, f"{name}: {percent(part, 1)}")
         chart.write(part, name, percent(part))
     how = "a forest's main effects" if search.forest_told else "each alone, by ranks"
-    chart.legend = [Entry(how, "c0", shape="bar")]
+    chart.legend = [LegendEntry(how, "c0", shape="bar")]
     if INTERACTIONS in parts:
-        chart.legend.append(Entry("together only", "c7 faint", shape="bar"))
+        chart.legend.append(LegendEntry("together only", "c7 faint", shape="bar"))
     return chart.svg()

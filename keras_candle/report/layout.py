@@ -51,7 +51,7 @@ def of_text(text: object, longest: int = _LONGEST) -> Cell:
 
 
 @dataclass(frozen=True)
-class Row:
+class LayoutRow:
     """A row of a table.
 
     Attributes:
@@ -66,7 +66,7 @@ class Row:
 
 def table(
     head: Sequence[object],
-    rows: Iterable[Row],
+    rows: Iterable[LayoutRow],
     *,
     sortable: bool = False,
     name: str | None = None,
@@ -97,7 +97,7 @@ def table(
     return element("div", whole, class_="scroll")
 
 
-def _row(row: Row) -> Markup:
+def _row(row: LayoutRow) -> Markup:
     cells = [
         element("td" if column else "th", cell.text, title=cell.title, class_=cell.style,
                 data_v=None if cell.value is None else repr(float(cell.value)),

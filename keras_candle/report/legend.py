@@ -21,7 +21,7 @@ SIGNS = {
 
 
 @dataclass(frozen=True)
-class Entry:
+class LegendEntry:
     """What the legend says of a style.
 
     Attributes:
@@ -37,7 +37,7 @@ class Entry:
     shape: str = "line"
 
 
-def legend(entries: Sequence[Entry], left: float, right: float) -> tuple[Markup, int]:
+def legend(entries: Sequence[LegendEntry], left: float, right: float) -> tuple[Markup, int]:
     """The entries in as many rows as they need.
 
     Args:
@@ -70,7 +70,7 @@ def sign(kind: str, x: float, y: float, told: str | None = None) -> Markup:
     return element("g", drawn, class_=f"sign {kind}")
 
 
-def _sample(entry: Entry, x: float, y: float) -> Markup:
+def _sample(entry: LegendEntry, x: float, y: float) -> Markup:
     if entry.shape == "line":
         return element("path", d=f"M{x:.1f} {y:.1f}h20", class_=f"line {entry.style}")
     if entry.shape == "dot":

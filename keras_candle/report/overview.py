@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from keras_candle.report.layout import NOTHING, Cell, Row, of_number, of_text, table, tiles
-from keras_candle.report.legend import Entry
+from keras_candle.report.layout import NOTHING, Cell, LayoutRow, of_number, of_text, table, tiles
+from keras_candle.report.legend import LegendEntry
 from keras_candle.report.markup import Markup, element, joined
 from keras_candle.report.quantities import counted, duration, short
-from keras_candle.report.run import Run
+from keras_candle.report.run import ReportedRun
 
 _MOST_NAMED = 12
 
 
-def entries_of(runs: Sequence[Run]) -> list[Entry]:
+def entries_of(runs: Sequence[ReportedRun]) -> list[LegendEntry]:
     """A legend of runs."""
-    return [Entry(each.name, each.colour, each.key) for each in runs[:_MOST_NAMED]]
+    return [LegendEntry(each.name, each.colour, each.key) for each in runs[:_MOST_NAMED]]
 
 
-def overview(runs: Sequence[Run]) -> Markup:
+def overview(runs: Sequence[ReportedRun]) -> Markup:
     """What a reader wants to know first.
 
     Args:
@@ -27,7 +27,7 @@ def overview(runs: Sequence[Run]) -> Markup:
     return _tiles(runs[0]) if len(runs) == 1 else _table(runs)
 
 
-def _tiles(run: Run) -> Markup:
+def _tiles(run: ReportedRun) -> Markup:
     value, number = _best(run)
     hosts = max((len(each.hosts) for each in run.starts), default=0)
     speed = run.samples_per_s
@@ -44,7 +44,7 @@ def _tiles(run: Run) -> Markup:
     )
 
 
-def _table(runs: Sequence[Run]) -> Markup:
+def _table(runs: Sequence[ReportedRun]) -> Markup:
     head = (
         "run", "state", "ranks", "epochs", "steps", "monitored", "best", "in epoch", "last",
         "time at work", "samples/s", "restarts", "checkpoints",
@@ -52,7 +52,7 @@ def _table(runs: Sequence[Run]) -> Markup:
     return table(head, [_row(run) for run in runs], sortable=True)
 
 
-def _row(run: Run) -> Row:
+def _row(run: ReportedRun) -> LayoutRow:
     value, number = _best(run)
     name = joined(element("span", class_=f"swatch {run.colour}"), of_text(run.name).text)
     cells = [
@@ -70,14 +70,14 @@ def _row(run: Run) -> Row:
         Cell(run.restarts, run.restarts, _again(run), "right"),
         Cell(run.checkpoints, run.checkpoints, f"{len(run.kept)} lie there", "right"),
     ]
-    return Row(cells, run.key)
+    return LayoutRow(cells, run.key)
 
 
-def _again(run: Run) -> str:
+def _again(run: ReportedRun) -> str:
     return f"restarts, {counted(run.repeated, 'epoch')} trained again"
 
 
-def _best(run: Run) -> tuple[float | None, int | None]:
+def _best(run: ReportedRun) -> tuple[float | None, int | None]:
     """The best value of what is monitored, and its epoch."""
     best = run.best(run.monitor) if run.monitor else None
     if best is None or run.monitor is None:

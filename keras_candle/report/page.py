@@ -10,13 +10,13 @@ from pathlib import Path
 
 from keras_candle.report.markup import Markup, element, joined
 from keras_candle.report.quantities import moment
-from keras_candle.report.run import Run
+from keras_candle.report.run import ReportedRun
 from keras_candle.report.runs_section import section_of_runs
 from keras_candle.report.search_section import section_of_search
 from keras_candle.report.trials import Search
 
 
-def page_of(runs: Sequence[Run], searches: Sequence[Search], written_s: float) -> str:
+def page_of(runs: Sequence[ReportedRun], searches: Sequence[Search], written_s: float) -> str:
     """The page's text.
 
     Args:
@@ -29,7 +29,7 @@ def page_of(runs: Sequence[Run], searches: Sequence[Search], written_s: float) -
         (f"search-{each.number}", f"Search {each.name}", section_of_search(each))
         for each in searches
     ]
-    shown: list[Run | Search] = [*runs, *searches]
+    shown: list[ReportedRun | Search] = [*runs, *searches]
     title = ", ".join(each.name for each in shown[:3]) + (", …" if len(shown) > 3 else "")
     links = [element("a", text, href=f"#{key}") for key, text, _ in sections]
     told = f"Written {moment(written_s)} from what lay in the directories then."

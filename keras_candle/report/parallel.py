@@ -11,7 +11,7 @@ from keras_candle.report.importance import by_importance
 from keras_candle.report.layout import card
 from keras_candle.report.markup import Markup, element, joined, shortened
 from keras_candle.report.scales import place_of, scale_of, written
-from keras_candle.report.trials import Search, Trial
+from keras_candle.report.trials import ReportedTrial, Search
 
 _WIDTH, _HEIGHT, _TOP, _SIDE = 1148.0, 300.0, 64.0, 70.0
 # Beneath an axis, where the lines of trials go that don't have its hyperparameter.
@@ -32,7 +32,7 @@ class _Upright:
     label: str
     scale: Axis | Categories
 
-    def y(self, trial: Trial) -> float:
+    def y(self, trial: ReportedTrial) -> float:
         if self.name is None:
             return self._at(trial.objective)
         if self.name not in trial.values:
@@ -96,14 +96,14 @@ def _svg(title: str, lines: Markup, axes: list[_Upright], gap: float) -> Markup:
     )
 
 
-def _lines(search: Search, whole: list[Trial], axes: list[_Upright]) -> Markup:
+def _lines(search: Search, whole: list[ReportedTrial], axes: list[_Upright]) -> Markup:
     """The worst first, so that the best lie above."""
     quality, parts = search.quality, []
     for trial in reversed(whole):
         points = "L".join(f"{axis.x:.0f} {axis.y(trial):.1f}" for axis in axes)
         style = "best" if trial is whole[0] else f"thin {quality[trial.name]}"
         values = [f"{name} {written(value)}" for name, value in trial.values.items()]
-        told = element("title", "\n".join([search.told(trial), *values[:20]]))
+        told = element("title", "\n".join([search.describe(trial), *values[:20]]))
         parts.append(
             element(
                 "path", told, d=f"M{points}", class_=f"line {style}", data_key=search.key(trial)

@@ -14,7 +14,7 @@ COLOURS = 8
 
 
 @dataclass
-class Start:
+class RunAttempt:
     """One start of the run's processes.
 
     Attributes:
@@ -66,7 +66,7 @@ class Epoch:
 
 
 @dataclass(frozen=True)
-class Mark:
+class RunEvent:
     """Something that happened at one moment: a checkpoint, a stop, a stall.
 
     Attributes:
@@ -80,7 +80,7 @@ class Mark:
 
 
 @dataclass
-class Run:
+class ReportedRun:
     """One run.
 
     Attributes:
@@ -98,8 +98,8 @@ class Run:
     config: dict[str, Any] = field(default_factory=dict)
     performance: dict[str, Any] = field(default_factory=dict)
     epochs: list[Epoch] = field(default_factory=list)
-    starts: list[Start] = field(default_factory=list)
-    marks: list[Mark] = field(default_factory=list)
+    starts: list[RunAttempt] = field(default_factory=list)
+    marks: list[RunEvent] = field(default_factory=list)
     repeated: int = 0
     kept: list[int] = field(default_factory=list)
     best_kept: int | None = None

@@ -10,7 +10,7 @@ from typing import Any
 
 from keras_candle.report import quantities
 from keras_candle.report.reading import json_of, lines_of, number, numbers, table
-from keras_candle.report.run import Epoch, Mark, Run, Start
+from keras_candle.report.run import Epoch, ReportedRun, RunAttempt, RunEvent
 from keras_candle.run_directory import CHECKPOINTS, JOURNAL
 
 CONFIG, PERFORMANCE = "config.json", "performance.json"
@@ -26,7 +26,7 @@ def is_run(path: Path) -> bool:
     )
 
 
-def read_run(path: Path, name: str, number_of_run: int = 0) -> Run:
+def read_run(path: Path, name: str, number_of_run: int = 0) -> ReportedRun:
     """Read a run's directory.
 
     Args:
@@ -37,7 +37,7 @@ def read_run(path: Path, name: str, number_of_run: int = 0) -> Run:
     Returns:
         The run, with what could not be read in `missing`.
     """
-    run = Run(path, name, number_of_run)
+    run = ReportedRun(path, name, number_of_run)
     for each in (CONFIG, PERFORMANCE, JOURNAL):
         if not (path / each).is_file():
             run.missing.append(f"{each} is not there.")
@@ -55,7 +55,7 @@ def read_run(path: Path, name: str, number_of_run: int = 0) -> Run:
     return run
 
 
-def take_journal(run: Run, lines: list[dict[str, Any]]) -> None:
+def take_journal(run: ReportedRun, lines: list[dict[str, Any]]) -> None:
     """Fill a run's epochs, starts and marks.
 
     What a restart trains again replaces what was trained before: an epoch counts once.
@@ -78,7 +78,7 @@ def take_journal(run: Run, lines: list[dict[str, Any]]) -> None:
 
 
 class _Story:
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: ReportedRun) -> None:
         self._run = run
         self._by_fit: dict[int, list[Epoch]] = {}
         self._passed_s = 0.0  # in the starts before this one
@@ -113,7 +113,7 @@ class _Story:
         if event == "epoch":
             self._take_epoch(fit, step, time_s, line)
         else:
-            self._take_other(event, step, time_s, line)
+            self._take_event(event, step, time_s, line)
 
     def _is_restart(self, event: str, fit: int) -> bool:
         start = self._run.starts[-1]
@@ -127,7 +127,7 @@ class _Story:
         if starts:
             self._passed_s += starts[-1].ended_s - starts[-1].began_s
             starts[-1].end = starts[-1].end or "killed, or ended without a word"
-        starts.append(Start(time_s, time_s, step=step))
+        starts.append(RunAttempt(time_s, time_s, step=step))
 
     def _take_epoch(self, fit: int, step: int, time_s: float, line: dict[str, Any]) -> None:
         in_fit = _whole(line.get("epoch"))
@@ -161,7 +161,7 @@ class _Story:
             epochs.pop()
             self.repeated += 1
 
-    def _take_other(self, event: str, step: int, time_s: float, line: dict[str, Any]) -> None:
+    def _take_event(self, event: str, step: int, time_s: float, line: dict[str, Any]) -> None:
         start = self._run.starts[-1]
         if event == "end":
             start.end = "ended"
@@ -177,7 +177,7 @@ class _Story:
             took_s = number(line.get("seconds"))
             took = "" if took_s is None else f", {quantities.duration(took_s)} to the disk"
             text = f"checkpoint of step {step}{took}"
-        self._run.marks.append(Mark(event, time_s, text, len(self._run.starts) - 1))
+        self._run.marks.append(RunEvent(event, time_s, text, len(self._run.starts) - 1))
 
 
 def _whole(value: object) -> int:

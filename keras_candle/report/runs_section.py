@@ -9,12 +9,12 @@ from keras_candle.report.environment import environment
 from keras_candle.report.layout import missing, section
 from keras_candle.report.markup import Markup
 from keras_candle.report.overview import overview
-from keras_candle.report.run import Run
+from keras_candle.report.run import ReportedRun
 from keras_candle.report.speed import speed
 from keras_candle.report.timeline import timeline
 
 
-def section_of_runs(runs: Sequence[Run]) -> Markup:
+def section_of_runs(runs: Sequence[ReportedRun]) -> Markup:
     """All runs, side by side.
 
     Args:

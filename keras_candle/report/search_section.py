@@ -75,7 +75,7 @@ def _best(search: Search) -> Markup | None:
     if best is None:
         return None
     inner = "".join(f"    {name!r}: {_literal(value)},\n" for name, value in best.values.items())
-    code = f"# {search.told(best)}\nbest = {{\n{inner}}}"
+    code = f"# {search.describe(best)}\nbest = {{\n{inner}}}"
     title = element("h4", f"Hyperparameters of the best trial, {best.name}")
     return element("div", title, element("pre", code), class_="card", data_key=search.key(best))
 

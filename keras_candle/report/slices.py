@@ -40,7 +40,7 @@ def _chart(search: Search, parameter: Parameter) -> Markup | None:
             _beside(scale, place_of(scale, each.values[name]), number),
             each.objective or 0.0,
             quality[each.name],
-            f"{search.told(each)}\n{name} {written(each.values[name])}",
+            f"{search.describe(each)}\n{name} {written(each.values[name])}",
             search.key(each),
         )
         for number, each in enumerate(reversed(told))

@@ -8,12 +8,12 @@ from typing import Any
 from keras_candle.report.axes import Axis, Categories, counting, from_zero
 from keras_candle.report.chart import Chart
 from keras_candle.report.layout import card, grid, part
-from keras_candle.report.legend import Entry
+from keras_candle.report.legend import LegendEntry
 from keras_candle.report.markup import Markup
 from keras_candle.report.overview import entries_of
 from keras_candle.report.quantities import percent, short
 from keras_candle.report.reading import number, numbers, table
-from keras_candle.report.run import Epoch, Run
+from keras_candle.report.run import Epoch, ReportedRun
 from keras_candle.report.speed_table import speed_table
 
 # Shares of a step, in the order in which they stand, with their colours.
@@ -27,7 +27,7 @@ SHARES = {
 _REST, _REST_COLOUR = "rest", "c7"
 
 
-def speed(runs: Sequence[Run]) -> Markup:
+def speed(runs: Sequence[ReportedRun]) -> Markup:
     """Charts of throughput and of the split of a step, and a table of what else was measured.
 
     Args:
@@ -49,7 +49,7 @@ def speed(runs: Sequence[Run]) -> Markup:
     )
 
 
-def _throughput(runs: Sequence[Run]) -> Markup | None:
+def _throughput(runs: Sequence[ReportedRun]) -> Markup | None:
     told = any(number(e.performance.get("samples_per_s")) for run in runs for e in run.epochs)
     series = [_samples(run) if told else _steps(run) for run in runs]
     values = [y for points in series for _, y, _ in points]
@@ -64,7 +64,7 @@ def _throughput(runs: Sequence[Run]) -> Markup | None:
     return chart.svg()
 
 
-def _samples(run: Run) -> list[tuple[float, float, str]]:
+def _samples(run: ReportedRun) -> list[tuple[float, float, str]]:
     found = [(each, number(each.performance.get("samples_per_s"))) for each in run.epochs]
     return [
         (each.number, rate, f"{run.name}\nepoch {each.number}: {short(rate)} samples/s")
@@ -73,7 +73,7 @@ def _samples(run: Run) -> list[tuple[float, float, str]]:
     ]
 
 
-def _steps(run: Run) -> list[tuple[float, float, str]]:
+def _steps(run: ReportedRun) -> list[tuple[float, float, str]]:
     """From one epoch's end to the next one's, where both are of one start."""
     points = []
     for before, each in zip(run.epochs, run.epochs[1:], strict=False):
@@ -85,7 +85,7 @@ def _steps(run: Run) -> list[tuple[float, float, str]]:
     return points
 
 
-def _by_rank(run: Run) -> Markup | None:
+def _by_rank(run: ReportedRun) -> Markup | None:
     given = run.performance.get("samples_per_s_by_rank")
     rates = [number(each) for each in given] if isinstance(given, list) else []
     if len(rates) < 2 or None in rates:
@@ -97,7 +97,7 @@ def _by_rank(run: Run) -> Markup | None:
     return chart.svg()
 
 
-def _split(runs: Sequence[Run], wide: bool) -> Markup | None:
+def _split(runs: Sequence[ReportedRun], wide: bool) -> Markup | None:
     splits = {run.name: _shares(run.performance) for run in runs}
     told = {name: shares for name, shares in splits.items() if shares}
     if not told:
@@ -117,7 +117,7 @@ def _split(runs: Sequence[Run], wide: bool) -> Markup | None:
     return chart.svg()
 
 
-def _split_over_epochs(run: Run) -> Markup | None:
+def _split_over_epochs(run: ReportedRun) -> Markup | None:
     told = [(each, shares) for each in run.epochs if (shares := _shares(each.performance))]
     if len(told) < 2:
         return None
@@ -153,10 +153,10 @@ def _shares(performance: dict[str, Any]) -> dict[str, float]:
     return {**found, _REST: rest} if found and rest > 0.005 else found
 
 
-def _entries(told: Any) -> list[Entry]:
+def _entries(told: Any) -> list[LegendEntry]:
     names = dict.fromkeys(name for shares in told for name in shares)
     order = [*SHARES, *names]
-    return [Entry(_named(name), _colour(name), shape="bar")
+    return [LegendEntry(_named(name), _colour(name), shape="bar")
             for name in sorted(names, key=order.index)]  # fmt: skip
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from keras_candle.report.layout import NOTHING, Cell, Row, facts, of_text, table
+from keras_candle.report.layout import NOTHING, Cell, LayoutRow, facts, of_text, table
 from keras_candle.report.markup import Markup, element, joined
 from keras_candle.report.quantities import duration, exact, memory, percent, short
 from keras_candle.report.reading import number
 from keras_candle.report.reading import table as object_of
-from keras_candle.report.run import Run
+from keras_candle.report.run import ReportedRun
 
 
 def _ms(value: float) -> str:
@@ -58,17 +58,17 @@ _KNOWN = {each for each, *_ in _FIGURES}
 _ELSEWHERE = ("ranks", "engine", "samples_per_s_by_rank", "split", "measured")
 
 
-def speed_table(runs: Sequence[Run]) -> Markup:
+def speed_table(runs: Sequence[ReportedRun]) -> Markup:
     """A row for each figure that any of the runs has, a column for each run."""
     told = [run for run in runs if run.performance]
     rows = [
-        Row([Cell(title), *[_cell(run, path, write) for run in told]])
+        LayoutRow([Cell(title), *[_cell(run, path, write) for run in told]])
         for path, title, write in _FIGURES
         if any(_found(run.performance, path) is not None for run in told)
     ]
     paths = dict.fromkeys(path for run in told for path in _paths(run.performance))
     others = [path for path in paths if path not in _KNOWN and path.split(".")[0] not in _ELSEWHERE]
-    rows += [Row([Cell(path), *[_cell(run, path, short) for run in told]]) for path in others]
+    rows += [LayoutRow([Cell(path), *[_cell(run, path, short) for run in told]]) for path in others]
     if not rows:
         return Markup("")
     if len(runs) == 1:
@@ -78,7 +78,7 @@ def speed_table(runs: Sequence[Run]) -> Markup:
     return joined(table(("", *[run.name for run in told]), rows, style="facts"), _measured(told))
 
 
-def _cell(run: Run, path: str, write: Callable[[float], str]) -> Cell:
+def _cell(run: ReportedRun, path: str, write: Callable[[float], str]) -> Cell:
     value = _found(run.performance, path)
     as_number = number(value)
     if as_number is not None and write is not str:
@@ -104,7 +104,7 @@ def _paths(performance: dict[str, Any]) -> list[str]:
     return found
 
 
-def _measured(runs: Sequence[Run]) -> Markup | None:
+def _measured(runs: Sequence[ReportedRun]) -> Markup | None:
     said = {
         str(name): sentence
         for run in runs

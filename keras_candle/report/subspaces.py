@@ -7,18 +7,18 @@ from collections import defaultdict
 from keras_candle.report.axes import Categories, counting
 from keras_candle.report.best_so_far import quality_entries
 from keras_candle.report.chart import Chart
-from keras_candle.report.layout import NOTHING, Cell, Row, card, of_number, part, table
-from keras_candle.report.legend import Entry
+from keras_candle.report.layout import NOTHING, Cell, LayoutRow, card, of_number, part, table
+from keras_candle.report.legend import LegendEntry
 from keras_candle.report.markup import Markup, joined
 from keras_candle.report.quantities import percent
-from keras_candle.report.trials import FAILED, Search, Trial
+from keras_candle.report.trials import FAILED, ReportedTrial, Search
 
 _MOST_LANES = 64
 
 
 def subspaces(search: Search) -> Markup:
     """A chart and a table; nothing where the space was not cut."""
-    found: dict[int, list[Trial]] = defaultdict(list)
+    found: dict[int, list[ReportedTrial]] = defaultdict(list)
     for each in search.trials:
         if each.subspace is not None:
             found[each.subspace].append(each)
@@ -37,7 +37,7 @@ def _name(subspace: int) -> str:
     return "whole space" if subspace < 0 else f"subspace {subspace}"
 
 
-def _chart(search: Search, found: dict[int, list[Trial]]) -> Markup | None:
+def _chart(search: Search, found: dict[int, list[ReportedTrial]]) -> Markup | None:
     places = {each.name: float(place) for place, each in enumerate(search.ended, 1)}
     shown = list(found)[:_MOST_LANES]
     if not places:
@@ -49,11 +49,11 @@ def _chart(search: Search, found: dict[int, list[Trial]]) -> Markup | None:
         width=1148,
         height=max(60.0, 20.0 * len(shown)),
     )
-    chart.legend = [Entry("the best trial", "best", shape="dot"), *quality_entries()]
+    chart.legend = [LegendEntry("the best trial", "best", shape="dot"), *quality_entries()]
     quality, best = search.quality, search.completed[:1]
     chart.dots(
         (places[each.name], _name(subspace), "best" if each in best else quality[each.name],
-         search.told(each), search.key(each))
+         search.describe(each), search.key(each))
         for subspace in shown
         for each in found[subspace]
         if each.name in places and each.name in search.drawn
@@ -61,7 +61,7 @@ def _chart(search: Search, found: dict[int, list[Trial]]) -> Markup | None:
     return chart.svg()
 
 
-def _table(search: Search, found: dict[int, list[Trial]]) -> Markup:
+def _table(search: Search, found: dict[int, list[ReportedTrial]]) -> Markup:
     new_bests = _new_bests(search)
     budget = _budget(search)
     whole = sum(budget.values()) or 1.0
@@ -72,7 +72,7 @@ def _table(search: Search, found: dict[int, list[Trial]]) -> Markup:
         best = next((each for each in search.completed if each.subspace == subspace), None)
         share = sum(budget.get(each.name, 0.0) for each in trials) / whole
         rows.append(
-            Row(
+            LayoutRow(
                 [
                     Cell(_name(subspace), float(subspace)),
                     of_number(len(trials)),

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 from keras_candle.report.axes import Categories, of_time
 from keras_candle.report.chart import Chart
-from keras_candle.report.layout import Cell, Row, card, of_number, of_text, part, table
-from keras_candle.report.legend import SIGNS, Entry
+from keras_candle.report.layout import Cell, LayoutRow, card, of_number, of_text, part, table
+from keras_candle.report.legend import SIGNS, LegendEntry
 from keras_candle.report.markup import Markup, joined
 from keras_candle.report.quantities import duration, moment
-from keras_candle.report.run import Run
+from keras_candle.report.run import ReportedRun
 
 _WORDS = {
     "checkpoint": "checkpoint",
@@ -23,7 +23,7 @@ _WORDS = {
 _MOST_SIGNS = 300
 
 
-def timeline(runs: Sequence[Run]) -> Markup:
+def timeline(runs: Sequence[ReportedRun]) -> Markup:
     """A lane for each run, and a table of the starts where there was more than one.
 
     Args:
@@ -41,7 +41,7 @@ def timeline(runs: Sequence[Run]) -> Markup:
     )
 
 
-def _chart(runs: Sequence[Run]) -> Markup:
+def _chart(runs: Sequence[ReportedRun]) -> Markup:
     ends = [run.starts[-1].ended_s - run.starts[0].began_s for run in runs]
     lanes = Categories(tuple(run.name for run in reversed(runs)))
     chart = Chart("", of_time(ends, "time since the first sign"), lanes, width=1148.0,
@@ -49,14 +49,16 @@ def _chart(runs: Sequence[Run]) -> Markup:
     kinds: Counter[str] = Counter()
     left_out = sum(_draw(chart, run, kinds) for run in runs)
     chart.legend = [
-        Entry(_WORDS[kind], "", shape=kind) for kind in (*SIGNS,) if kinds[kind] and kind in _WORDS
+        LegendEntry(_WORDS[kind], "", shape=kind)
+        for kind in (*SIGNS,)
+        if kinds[kind] and kind in _WORDS
     ]
     told = f"starts and what happened; {left_out} checkpoints are not drawn"
     chart.title = told if left_out else "starts of the processes and what happened"
     return chart.svg()
 
 
-def _draw(chart: Chart, run: Run, kinds: Counter[str]) -> int:
+def _draw(chart: Chart, run: ReportedRun, kinds: Counter[str]) -> int:
     """One lane. Returns how many checkpoints found no place in it."""
     origin_s = run.starts[0].began_s
     for number, start in enumerate(run.starts):
@@ -82,10 +84,10 @@ def _draw(chart: Chart, run: Run, kinds: Counter[str]) -> int:
     return len(checkpoints) - len(checkpoints[::every])
 
 
-def _starts(runs: Sequence[Run]) -> Markup:
+def _starts(runs: Sequence[ReportedRun]) -> Markup:
     head = ("run", "start", "began", "ran for", "ranks", "hosts", "from step", "end")
     rows = [
-        Row(
+        LayoutRow(
             [
                 of_text(run.name),
                 of_number(number + 1),

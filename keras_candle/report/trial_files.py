@@ -13,7 +13,14 @@ from typing import Any
 
 from keras_candle.report.effects import effects_of
 from keras_candle.report.reading import json_of, lines_of, number, numbers, rows, table
-from keras_candle.report.trials import COMPLETED, INTERACTIONS, Objective, Parameter, Search, Trial
+from keras_candle.report.trials import (
+    COMPLETED,
+    INTERACTIONS,
+    Objective,
+    Parameter,
+    ReportedTrial,
+    Search,
+)
 
 INSIGHT, SEARCH, ORACLE, JOURNALS = "insight.json", "search.json", "oracle.json", "journals"
 _INVALID = "INVALID"
@@ -85,7 +92,9 @@ def _importance(insight: dict[str, Any]) -> dict[str, float]:
     return dict(ordered)
 
 
-def _of_journals(lines: list[dict[str, Any]], objectives: tuple[Objective, ...]) -> list[Trial]:
+def _of_journals(
+    lines: list[dict[str, Any]], objectives: tuple[Objective, ...]
+) -> list[ReportedTrial]:
     """Of several starts of a trial the first one that gave a result counts, as in the search."""
     started: dict[str, dict[int, dict[str, Any]]] = {}
     ended: dict[str, dict[int, dict[str, Any]]] = {}
@@ -108,11 +117,11 @@ def _of_lines(
     start: dict[str, Any],
     end: dict[str, Any] | None,
     objectives: tuple[Objective, ...],
-) -> Trial:
+) -> ReportedTrial:
     told = end or {}
     # There, all of them are to be minimised.
     signs = [each.sign() for each in objectives]
-    return Trial(
+    return ReportedTrial(
         name=name,
         status=str(told.get("status", "RUNNING")),
         values=table(told.get("values")) or table(start.get("values")),
@@ -128,8 +137,8 @@ def _of_lines(
     )
 
 
-def _of_insight(row: dict[str, Any], objectives: tuple[Objective, ...]) -> Trial:
-    return Trial(
+def _of_insight(row: dict[str, Any], objectives: tuple[Objective, ...]) -> ReportedTrial:
+    return ReportedTrial(
         name=str(row.get("trial")),
         status=str(row.get("status")),
         values=table(row.get("values")),
@@ -142,14 +151,14 @@ def _of_insight(row: dict[str, Any], objectives: tuple[Objective, ...]) -> Trial
     )
 
 
-def _of_keras_tuner(path: Path, search: Search) -> list[Trial]:
+def _of_keras_tuner(path: Path, search: Search) -> list[ReportedTrial]:
     trials = []
     for file in sorted(path.glob("trial_*/trial.json")):
         found = json_of(file, search.missing)
         if not found:
             continue
         trials.append(
-            Trial(
+            ReportedTrial(
                 name=str(found.get("trial_id")),
                 status=str(found.get("status")),
                 values=table(table(found.get("hyperparameters")).get("values")),
@@ -192,7 +201,7 @@ def _mean(values: object) -> float | None:
     return sum(whole) / len(whole) if whole else None
 
 
-def _parameters(space: list[dict[str, Any]], trials: list[Trial]) -> list[Parameter]:
+def _parameters(space: list[dict[str, Any]], trials: list[ReportedTrial]) -> list[Parameter]:
     """Of a name that stands in several conditional scopes, the first one's scale."""
     found: dict[str, Parameter] = {}
     for described in space:

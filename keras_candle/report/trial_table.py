@@ -8,7 +8,7 @@ from keras_candle.report.importance import by_importance
 from keras_candle.report.layout import (
     NOTHING,
     Cell,
-    Row,
+    LayoutRow,
     of_number,
     of_text,
     part,
@@ -18,9 +18,9 @@ from keras_candle.report.markup import Markup
 from keras_candle.report.quantities import counted, duration, short
 from keras_candle.report.reading import number
 from keras_candle.report.scales import written
-from keras_candle.report.trials import FAILED, Search, Trial
+from keras_candle.report.trials import FAILED, ReportedTrial, Search
 
-_CellOf = Callable[[Trial], Cell]
+_CellOf = Callable[[ReportedTrial], Cell]
 _MOST = 5000
 
 
@@ -38,7 +38,7 @@ def trial_table(search: Search) -> Markup:
     if search.failed:
         head.append("error")
     rows = [
-        Row(
+        LayoutRow(
             [
                 of_text(each.name),
                 _status(each),
@@ -66,7 +66,7 @@ def _columns(search: Search) -> list[tuple[str, _CellOf]]:
     def objective(place: int) -> _CellOf:
         return lambda each: _objective(each.objectives[place])
 
-    def took(each: Trial) -> Cell:
+    def took(each: ReportedTrial) -> Cell:
         if each.started_s is None or each.ended_s is None:
             return of_number(None)
         return of_number(each.ended_s - each.started_s, duration(each.ended_s - each.started_s))
@@ -97,11 +97,11 @@ def _measured(search: Search) -> list[str]:
     return [name for name in found if name not in known]
 
 
-def _status(trial: Trial) -> Cell:
+def _status(trial: ReportedTrial) -> Cell:
     return Cell(trial.status.lower(), style="bad" if trial.status == FAILED else None)
 
 
-def _value(trial: Trial, name: str) -> Cell:
+def _value(trial: ReportedTrial, name: str) -> Cell:
     if name not in trial.values:
         return Cell(NOTHING, title="not active in this trial")
     value = trial.values[name]

@@ -47,7 +47,7 @@ class Parameter:
 
 
 @dataclass(frozen=True)
-class Trial:
+class ReportedTrial:
     """One trial.
 
     Attributes:
@@ -103,13 +103,13 @@ class Search:
     cost: str = "cost"
     max_cost: float | None = None
     parameters: list[Parameter] = field(default_factory=list)
-    trials: list[Trial] = field(default_factory=list)
+    trials: list[ReportedTrial] = field(default_factory=list)
     importance: dict[str, float] = field(default_factory=dict)
     forest_told: bool = False
     missing: list[str] = field(default_factory=list)
 
     @cached_property
-    def completed(self) -> list[Trial]:
+    def completed(self) -> list[ReportedTrial]:
         """The trials with a result, the best first."""
         sign = self.objectives[0].sign()
         whole = [each for each in self.trials if each.objective is not None]
@@ -118,27 +118,27 @@ class Search:
             key=lambda each: (self.is_dear(each), sign * (each.objective or 0.0), each.name),
         )
 
-    def is_dear(self, trial: Trial) -> bool:
+    def is_dear(self, trial: ReportedTrial) -> bool:
         """Whether a trial is above the limit of the cost."""
         if self.max_cost is None or trial.cost is None:
             return False
         return trial.cost > self.max_cost
 
     @property
-    def best_told(self) -> str:
+    def best_text(self) -> str:
         """The best trial in a few words; empty where there is no result."""
         best = next(iter(self.completed), None)
         if best is None or best.objective is None:
             return ""
         return f"{self.objectives[0].name} {exact(best.objective)} (trial {best.name})"
 
-    def told(self, trial: Trial) -> str:
+    def describe(self, trial: ReportedTrial) -> str:
         """A trial and its result in a line."""
         pairs = zip(self.objectives, trial.objectives, strict=False)
         values = [f"{each.name} {exact(value)}" for each, value in pairs if value is not None]
         return f"trial {trial.name}: {', '.join(values) or trial.status.lower()}"
 
-    def key(self, trial: Trial) -> str:
+    def key(self, trial: ReportedTrial) -> str:
         """By which the page's script knows a trial."""
         return f"{self.number}:{trial.name}"
 
@@ -168,12 +168,12 @@ class Search:
         )
 
     @cached_property
-    def failed(self) -> list[Trial]:
+    def failed(self) -> list[ReportedTrial]:
         """Those that failed."""
         return [each for each in self.trials if each.status == FAILED]
 
     @cached_property
-    def ended(self) -> list[Trial]:
+    def ended(self) -> list[ReportedTrial]:
         """The trials that gave a result or failed, by the time of their end, else by name."""
         over = [each for each in self.trials if each.objective is not None or each.status == FAILED]
         return sorted(over, key=lambda each: (each.ended_s or 0.0, each.name))

@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from keras_candle.search import architecture as architecture
+    from keras_candle.search import nas as architecture
     from keras_candle.search.oracle import HyperSpaceOracle as HyperSpaceOracle
     from keras_candle.search.tuner import CandleTuner as CandleTuner
 
@@ -20,7 +20,7 @@ __all__ = ["CandleTuner", "HyperSpaceOracle", "architecture"]
 
 def __getattr__(name: str) -> Any:
     if name == "architecture":
-        return importlib.import_module("keras_candle.search.architecture")
+        return importlib.import_module("keras_candle.search.nas")
     if name in _HOMES:
         _need_keras_tuner()
         return getattr(importlib.import_module(_HOMES[name]), name)

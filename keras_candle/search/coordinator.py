@@ -12,16 +12,16 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from keras_candle.search.claims import owner
+from keras_candle.search.ask_settings import AskSettings
+from keras_candle.search.candidates import Candidate, CandidateSource
 from keras_candle.search.groups import Group
 from keras_candle.search.halving import Halving, Known
 from keras_candle.search.hyperparameters import INHERITS
-from keras_candle.search.ledger import Ledger, TrialRecord
+from keras_candle.search.leaderboard import Leaderboard
+from keras_candle.search.leases import owner
 from keras_candle.search.options import SearchOptions
 from keras_candle.search.project import Project
-from keras_candle.search.proposals import Proposal, Proposals
-from keras_candle.search.settings import Settings
-from keras_candle.search.standings import Standings
+from keras_candle.search.trial_log import TrialLog, TrialRecord
 
 # Without a limit the engine has to be told how far to look ahead.
 _NO_LIMIT = 256
@@ -56,10 +56,10 @@ class Coordinator:
         seed: int | None,
     ) -> None:
         self.group, self.max_trials, self._options = group, max_trials, options
-        self.ledger, self.starts = Ledger(), dict[str, int]()
-        self.standings = Standings(self.ledger, objectives, options.max_cost)
+        self.ledger, self.starts = TrialLog(), dict[str, int]()
+        self.standings = Leaderboard(self.ledger, objectives, options.max_cost)
         self.project: Project | None = None
-        settings = Settings(
+        settings = AskSettings(
             workers=group.count,
             budget=max_trials or _NO_LIMIT,
             overlap=options.overlap,
@@ -67,7 +67,7 @@ class Coordinator:
             cost_exponent=float(options.per_cost),
             cost_limit=options.max_cost,
         )
-        self.proposals = Proposals(settings, options.subspaces, options.search, seed)
+        self.proposals = CandidateSource(settings, options.subspaces, options.search, seed)
         self._halving: Halving | None = None
         if options.max_epochs is not None:
             self._halving = Halving(
@@ -118,7 +118,7 @@ class Coordinator:
         self._tuner_id = tuner_id
         return self._again() or self._new() or self._unstarted()
 
-    def propose(self, trial_id: str) -> Proposal | None:
+    def propose(self, trial_id: str) -> Candidate | None:
         """The values of a new trial; None when there is none to be begun."""
         found = self._promotion(closing=False)
         if found is None and self._halving and self._halving.is_closing(self._left()):
@@ -150,7 +150,7 @@ class Coordinator:
                 continue
             number = project.claims.last_start(record.trial_id) + 1
             if project.claims.start(record.trial_id, number):
-                again = Proposal(record.values, record.subspace, b"")
+                again = Candidate(record.values, record.subspace, b"")
                 return self._start(record.trial_id, number, again)
         return None
 
@@ -179,14 +179,14 @@ class Coordinator:
             if not (project.claims.is_silent(trial_id) and project.claims.start(trial_id, number)):
                 continue
             claimed = project.claimed_values(trial_id)
-            found = self.propose(trial_id) if claimed is None else Proposal(claimed, -1, b"")
+            found = self.propose(trial_id) if claimed is None else Candidate(claimed, -1, b"")
             if found is not None:
                 return self._start(trial_id, number, found)
             project.claims.release(trial_id)
         return None
 
-    def _start(self, trial_id: str, number: int, proposal: Proposal) -> tuple[str, dict[str, Any]]:
-        self._opened().note(
+    def _start(self, trial_id: str, number: int, proposal: Candidate) -> tuple[str, dict[str, Any]]:
+        self._opened().log_event(
             "started",
             trial=trial_id,
             start=number,
@@ -199,11 +199,11 @@ class Coordinator:
         self.starts[trial_id] = number
         return trial_id, proposal.values
 
-    def _promotion(self, *, closing: bool) -> Proposal | None:
+    def _promotion(self, *, closing: bool) -> Candidate | None:
         if self._halving is None:
             return None
         found = self._halving.promotion(*self._known(), closing=closing)
-        return None if found is None else Proposal(*found)
+        return None if found is None else Candidate(*found)
 
     def _known(self) -> Known:
         def objective(record: TrialRecord) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from keras_candle.errors import SearchError
-from keras_candle.search.ledger import TrialRecord
+from keras_candle.search.trial_log import TrialRecord
 
 
 class TooManyFailuresError(SearchError, RuntimeError):
@@ -29,7 +29,7 @@ def check_some_succeeded(records: Sequence[TrialRecord]) -> None:
         )
 
 
-def told(row: Sequence[TrialRecord]) -> str:
+def describe(row: Sequence[TrialRecord]) -> str:
     """What the user is told of trials that failed one after the other."""
     lines = []
     for record in row:

@@ -18,7 +18,7 @@ from keras_candle.errors import SearchError
 
 
 @dataclass(frozen=True)
-class Training:
+class RungTraining:
     """A trial's training up to one rung.
 
     Attributes:
@@ -89,7 +89,7 @@ def rungs(max_epochs: int, eta: float = 3, min_epochs: int = 1) -> tuple[int, ..
 
 
 def next_bracket(
-    trainings: Iterable[Training], epochs: Sequence[int], brackets: int | None = None
+    trainings: Iterable[RungTraining], epochs: Sequence[int], brackets: int | None = None
 ) -> int:
     """The bracket in which a new trial begins.
 
@@ -119,7 +119,11 @@ def next_bracket(
 
 
 def next_promotion(
-    trainings: Iterable[Training], epochs: Sequence[int], eta: float = 3, *, closing: bool = False
+    trainings: Iterable[RungTraining],
+    epochs: Sequence[int],
+    eta: float = 3,
+    *,
+    closing: bool = False,
 ) -> Promotion | None:
     """The trial that is to be trained further now.
 
@@ -145,7 +149,7 @@ def next_promotion(
     return _last(kept, brackets, epochs) if closing else None
 
 
-def is_waiting(trainings: Iterable[Training], epochs: Sequence[int]) -> bool:
+def is_waiting(trainings: Iterable[RungTraining], epochs: Sequence[int]) -> bool:
     """Whether a training runs that may have to go on, so that a search ends with a full training.
 
     Args:
@@ -163,7 +167,7 @@ def is_waiting(trainings: Iterable[Training], epochs: Sequence[int]) -> bool:
 
 
 def _last(
-    trainings: Sequence[Training], brackets: Sequence[int], epochs: Sequence[int]
+    trainings: Sequence[RungTraining], brackets: Sequence[int], epochs: Sequence[int]
 ) -> Promotion | None:
     for bracket in brackets:
         for rung in range(bracket, len(epochs) - 1):
@@ -178,12 +182,12 @@ def _last(
     return None
 
 
-def _hopeful(trainings: Iterable[Training]) -> list[Training]:
+def _hopeful(trainings: Iterable[RungTraining]) -> list[RungTraining]:
     """Those that run or gave a number."""
     return [each for each in trainings if each.objective is None or np.isfinite(each.objective)]
 
 
-def _promotable(here: Sequence[Training], eta: float) -> list[Training]:
+def _promotable(here: Sequence[RungTraining], eta: float) -> list[RungTraining]:
     """The trials of a rung that deserve more, the best first.
 
     They are compared over all subspaces: that is where the budget flows to the better ones. But
@@ -195,7 +199,7 @@ def _promotable(here: Sequence[Training], eta: float) -> list[Training]:
     ended = [each for each in here if each.objective is not None]
     places = int(len(ended) / eta)
     trials_of = Counter(each.subspace for each in ended)
-    best: dict[int, Training] = {}
+    best: dict[int, RungTraining] = {}
     for each in ranked:
         if trials_of[each.subspace] >= eta:
             best.setdefault(each.subspace, each)
@@ -205,18 +209,18 @@ def _promotable(here: Sequence[Training], eta: float) -> list[Training]:
     return [each for each in ranked if each.trial in kept]
 
 
-def _at(trainings: Iterable[Training], rung: int, bracket: int) -> list[Training]:
+def _at(trainings: Iterable[RungTraining], rung: int, bracket: int) -> list[RungTraining]:
     return [each for each in trainings if (each.rung, each.bracket) == (rung, bracket)]
 
 
-def _ranked(here: Iterable[Training]) -> list[Training]:
+def _ranked(here: Iterable[RungTraining]) -> list[RungTraining]:
     """Those that gave a number, the best first; of equal ones that with the lower name."""
     numbers = [(each.objective, each.trial, each) for each in here if each.objective is not None]
     finite = [each for each in numbers if np.isfinite(each[0])]
     return [each for _, _, each in sorted(finite, key=lambda each: each[:2])]
 
 
-def _promotion(training: Training, epochs: Sequence[int]) -> Promotion:
+def _promotion(training: RungTraining, epochs: Sequence[int]) -> Promotion:
     rung = training.rung
     return Promotion(
         training.trial,

@@ -88,7 +88,7 @@ class GroupTuner(TrialTraining):
                 raise SearchError(f"Rank {rank} of the group has ended the search: {problem}")
 
     @contextlib.contextmanager
-    def _left_to_others(self) -> Iterator[None]:
+    def _left_to_groups(self) -> Iterator[None]:
         """A search that ends before its trial leaves that to other groups, or to its next call."""
         try:
             yield

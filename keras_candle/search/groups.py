@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from keras_candle import engine as engines
-from keras_candle.engine import detection
+from keras_candle.cluster import launchers
 from keras_candle.engine.base import Engine
 from keras_candle.engine.single import SingleEngine
 from keras_candle.errors import SearchError
@@ -102,9 +102,9 @@ def place(environ: Mapping[str, str]) -> tuple[int, int]:
     Args:
         environ: the environment variables.
     """
-    launcher = detection.detect(environ)
+    launcher = launchers.detect(environ)
     if launcher is None:
-        if detection.may_have_launcher(environ):
+        if launchers.may_have_launcher(environ):
             world = engines.current()
             return world.rank, world.size
         return 0, 1

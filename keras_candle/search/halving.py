@@ -7,13 +7,13 @@ from typing import Any
 
 from keras_candle.search.fidelity import (
     Promotion,
-    Training,
+    RungTraining,
     is_waiting,
     next_bracket,
     next_promotion,
     rungs,
 )
-from keras_candle.search.ledger import TrialRecord
+from keras_candle.search.trial_log import TrialRecord
 
 # Keras Tuner's Hyperband writes the same names among the values of a trial.
 EPOCHS, INITIAL_EPOCH = "tuner/epochs", "tuner/initial_epoch"
@@ -105,10 +105,10 @@ class Halving:
         known: dict[str, TrialRecord],
         objective: Callable[[TrialRecord], float],
         taken: Iterable[dict[str, Any]],
-    ) -> list[Training]:
+    ) -> list[RungTraining]:
         """What was trained, each first trial under its own name with all that went on from it."""
         found = [
-            Training(
+            RungTraining(
                 _first(known, each.trial_id),
                 each.values[ROUND],
                 None if each.end is None else objective(each),
@@ -121,7 +121,7 @@ class Halving:
         for values in taken:
             if values.get(PARENT) in known and (values[PARENT], values[ROUND]) not in begun:
                 first = _first(known, values[PARENT])
-                found.append(Training(first, values[ROUND], None, bracket=values[BRACKET]))
+                found.append(RungTraining(first, values[ROUND], None, bracket=values[BRACKET]))
         return found
 
     def _parent(self, known: dict[str, TrialRecord], found: Promotion) -> TrialRecord:

@@ -9,13 +9,13 @@ from typing import Any
 import keras_tuner
 from keras_tuner.engine import trial as trials
 
-from keras_candle.search import ledger as states
+from keras_candle.search import trial_log as states
 from keras_candle.search.coordinator import Coordinator
 from keras_candle.search.groups import Group
 from keras_candle.search.hyperparameters import with_values
-from keras_candle.search.ledger import TrialRecord
 from keras_candle.search.options import SearchOptions, check_count, make_objective, parts_of
 from keras_candle.search.project import Project
+from keras_candle.search.trial_log import TrialRecord
 
 
 class JournaledOracle(keras_tuner.Oracle):  # type: ignore[misc]
@@ -146,7 +146,7 @@ class JournaledOracle(keras_tuner.Oracle):  # type: ignore[misc]
             trial.message = end["message"]
             trial.metrics = type(trial.metrics).from_config(end["metrics"])
 
-    def note_found(self, hyperparameters: Any) -> None:
+    def record_hyperparameters(self, hyperparameters: Any) -> None:
         """Tell the other groups of hyperparameters that were found while building a trial.
 
         Args:
@@ -158,7 +158,7 @@ class JournaledOracle(keras_tuner.Oracle):  # type: ignore[misc]
         if new:
             described = [{"class_name": type(each).__name__, "config": each.get_config()}
                          for each in new]  # fmt: skip
-            self.open().note("found", hyperparameters=described)
+            self.open().log_event("found", hyperparameters=described)
 
     def save(self, *, now: bool = False) -> None:
         """Write oracle.json, for stock oracles to read: group 0 alone, and not after each trial.
@@ -168,10 +168,10 @@ class JournaledOracle(keras_tuner.Oracle):  # type: ignore[misc]
         """
         if self._made is None or self._made.project is None:
             return
-        if self.tells_of_the_end() if now else self.group.number == 0:
+        if self.announces_end() if now else self.group.number == 0:
             self._made.project.write_oracle(self.get_state, now=now)
 
-    def tells_of_the_end(self) -> bool:
+    def announces_end(self) -> bool:
         """Whether this group writes what was found: group 0, which may be dead, or the last one."""
         ended = self.coordinator.ledger.ended()
         return self.group.number in {0, *(each.last_start.group for each in ended[-1:])}

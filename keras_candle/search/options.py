@@ -13,8 +13,8 @@ from keras_tuner.src.engine import objective as objectives
 
 from keras_candle.errors import SearchError
 from keras_candle.metric_directions import direction_of
+from keras_candle.search.candidates import SEARCHES
 from keras_candle.search.fidelity import next_bracket, rungs
-from keras_candle.search.proposals import SEARCHES
 
 # What is measured of each trial, and so can be an objective, a cost or the axis of a front.
 MEASURES = ("device_seconds", "peak_memory_bytes", "parameters", "prediction_latency_s")

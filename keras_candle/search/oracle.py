@@ -10,12 +10,12 @@ import numpy as np
 from keras_tuner.engine import trial as trials
 
 from keras_candle.search import failures
-from keras_candle.search import ledger as states
-from keras_candle.search.claims import SignsOfLife
+from keras_candle.search import trial_log as states
 from keras_candle.search.failures import TooManyFailuresError
 from keras_candle.search.halving import fidelity_of
 from keras_candle.search.hyperparameters import with_defaults, with_values
 from keras_candle.search.journaled_oracle import JournaledOracle
+from keras_candle.search.leases import LeaseHeartbeat
 from keras_candle.search.options import COST, SearchOptions, parts_of
 
 _LONGEST_MESSAGE = 16_000
@@ -67,7 +67,7 @@ class HyperSpaceOracle(JournaledOracle):
         asked = {name: options.pop(name) for name in names}
         chosen = SearchOptions(subspaces=subspaces, overlap=overlap, **asked)
         super().__init__(chosen, objective, max_trials, seed, **options)
-        self._signs = SignsOfLife(self.options.lease_s / 4)
+        self._signs = LeaseHeartbeat(self.options.lease_s / 4)
 
     # What a tuner calls.
 
@@ -144,7 +144,7 @@ class HyperSpaceOracle(JournaledOracle):
             kept = self.trials[trial.trial_id]
             kept.hyperparameters, kept.status = trial.hyperparameters, trial.status
             kept.message = trial.message
-            self.note_found(trial.hyperparameters)
+            self.record_hyperparameters(trial.hyperparameters)
             self._score(kept)
             self._signs.end(Path(self._get_trial_dir(kept.trial_id)))
             self._write_end(kept)
@@ -162,7 +162,7 @@ class HyperSpaceOracle(JournaledOracle):
             for trial in self.ongoing_trials.values():
                 self._signs.end(Path(self._get_trial_dir(trial.trial_id)))
                 start = self.coordinator.starts[trial.trial_id]
-                self.open().note("left", trial=trial.trial_id, start=start)
+                self.open().log_event("left", trial=trial.trial_id, start=start)
             self.ongoing_trials.clear()
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:
@@ -212,7 +212,7 @@ class HyperSpaceOracle(JournaledOracle):
             objectives = [_minimised(trial, each) for each in parts_of(self.objective)]
         measured = self.options.cost if trial.metrics.exists(self.options.cost) else None
         project.write_trial(trial)
-        project.note(
+        project.log_event(
             "ended",
             trial=trial.trial_id,
             start=self.coordinator.starts[trial.trial_id],
@@ -231,7 +231,7 @@ class HyperSpaceOracle(JournaledOracle):
         row = self.coordinator.standings.failures_in_a_row(self.max_consecutive_failed_trials)
         if row:
             self.save(now=True)
-            raise TooManyFailuresError(failures.told(row))
+            raise TooManyFailuresError(failures.describe(row))
 
 
 def _minimised(trial: Any, objective: Any) -> float:

@@ -19,10 +19,10 @@ from typing import Any
 
 from keras_candle.errors import SearchError
 from keras_candle.run_directory import replace_file
-from keras_candle.search.claims import Claims, is_gone, owner
 from keras_candle.search.journal import Journal, Readers
-from keras_candle.search.ledger import TrialRecord
+from keras_candle.search.leases import Leases, is_gone, owner
 from keras_candle.search.space_difference import first_difference
+from keras_candle.search.trial_log import TrialRecord
 
 _FORMAT = 1
 _WRITE_ORACLE_EVERY_S = 10.0
@@ -33,12 +33,12 @@ class Project:
 
     Args:
         folder: of the project.
-        lease_s: see `Claims`.
+        lease_s: see `Leases`.
     """
 
     def __init__(self, folder: Path, lease_s: float) -> None:
         self.folder = folder
-        self.claims = Claims(folder, lease_s)
+        self.claims = Leases(folder, lease_s)
         self._journals = folder / "journals"
         self._readers = Readers(self._journals)
         self._journal: Journal | None = None
@@ -66,7 +66,7 @@ class Project:
         space = hyperparameters.get_config()["space"]
         offered = secrets.randbits(31) if seed is None else seed
         ours = {"format": _FORMAT, "search": identity, "space": space, "seed": offered}
-        self._refuse_stock()
+        self._refuse_keras_tuner()
         try:
             self._journals.mkdir(parents=True, exist_ok=True)
             found = _write_once(self.folder / "search.json", ours)
@@ -82,7 +82,7 @@ class Project:
             self._compare(found, ours)
         return int(found.get("seed", 0) if seed is None else seed)
 
-    def _refuse_stock(self) -> None:
+    def _refuse_keras_tuner(self) -> None:
         """Keras Tuner's own search has no search.json; its trials would be taken for lost ones."""
         found = [self.folder / "oracle.json", *self.folder.glob("trial_*/trial.json")]
         # In this order: ours may be begun by another group meanwhile, with search.json first.
@@ -106,7 +106,7 @@ class Project:
                 f"The search space in {self.folder} is another: {difference}. {remedy}"
             )
 
-    def note(self, event: str, **facts: Any) -> None:
+    def log_event(self, event: str, **facts: Any) -> None:
         """Append a line to this process's journal.
 
         Raises:

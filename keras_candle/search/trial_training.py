@@ -12,10 +12,10 @@ from keras_tuner import errors
 
 from keras_candle.engine.base import Engine
 from keras_candle.errors import SearchError
-from keras_candle.search.architecture.inheritance import inherit
 from keras_candle.search.halving import EPOCHS, INITIAL_EPOCH, PARENT
 from keras_candle.search.hyperparameters import INHERITS
 from keras_candle.search.measurement import give_memory_back
+from keras_candle.search.nas.inheritance import inherit
 from keras_candle.search.stopping import StopHopeless
 
 

@@ -13,7 +13,6 @@ import keras_tuner
 from keras_candle.engine.devices import pin_gpu
 from keras_candle.errors import SearchError
 from keras_candle.launcher_messages import independent
-from keras_candle.search.emptying import empty
 from keras_candle.search.failures import check_some_succeeded
 from keras_candle.search.group_tuner import GroupTuner
 from keras_candle.search.groups import join
@@ -22,6 +21,7 @@ from keras_candle.search.measurement import apart_from_trials, give_memory_back
 from keras_candle.search.objectives import check_held_out
 from keras_candle.search.options import SearchOptions
 from keras_candle.search.oracle import HyperSpaceOracle
+from keras_candle.search.overwrite import empty
 from keras_candle.search.reporting import insight_of
 from keras_candle.search.stopping import check_stoppable
 from keras_candle.search.trial_training import TrialTraining
@@ -152,7 +152,7 @@ class CandleTuner(GroupTuner):
             self.oracle.verbose = fit_kwargs["verbose"]
         with independent() if self.engine.size == 1 else contextlib.nullcontext():
             self._on_each(self.on_search_begin)
-            with apart_from_trials() as forget, self._left_to_others():
+            with apart_from_trials() as forget, self._left_to_groups():
                 while (trial := self._next_trial()) is not None:
                     self._on_each(self.on_trial_begin, trial)
                     self._try_run_and_update_trial(trial, *fit_args, **fit_kwargs)
@@ -165,7 +165,7 @@ class CandleTuner(GroupTuner):
         """Keras Tuner's hook: what was found is written and told."""
         self._model = None
         give_memory_back()
-        if self.engine.is_root and self.oracle.tells_of_the_end():
+        if self.engine.is_root and self.oracle.announces_end():
             found = self.insight()
             self.oracle.open().write("insight.json", found)
             if self.oracle.verbose:

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from keras_candle.trackers.base import FAILED, TrackedRun
-from keras_candle.trackers.mirror import Mirror
 from keras_candle.trackers.names import make
+from keras_candle.trackers.reconciler import Reconciler
 
 _LOOK_EVERY_S = 0.2
 # When nobody waits any more.
@@ -31,7 +31,7 @@ _WORKS_S = 0.1
 _IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
-class Told:
+class ProgressReporter:
     """Sends messages to root; where root is gone, nowhere."""
 
     def __init__(self, descriptor: int) -> None:
@@ -49,7 +49,7 @@ class Told:
             self.send()
 
 
-class Claim:
+class RunLock:
     """The right to bring one run's numbers: another courier of it may still be on its way."""
 
     def __init__(self, path: Path, progress: Callable[[], object]) -> None:
@@ -78,18 +78,18 @@ class Claim:
             os.close(self._descriptor)
 
 
-class Round:
+class TrackedAttempt:
     """One run's trackers, from `open` to `close`."""
 
-    def __init__(self, message: dict[str, Any], told: Told) -> None:
+    def __init__(self, message: dict[str, Any], told: ProgressReporter) -> None:
         self._told = told
         directory = Path(message["open"]["directory"])
-        self._claim = Claim(directory / ".trackers.lock", told.progress)
+        self._claim = RunLock(directory / ".trackers.lock", told.progress)
         self._mirrors = [
-            Mirror(
+            Reconciler(
                 make(name),
                 name,
-                TrackedRun.from_json(message["open"], functools.partial(self._tell, name)),
+                TrackedRun.from_json(message["open"], functools.partial(self._report, name)),
                 Path(message["journal"]),
                 every_s=_LOOK_EVERY_S,
                 ready=self._claim.wait,
@@ -118,7 +118,7 @@ class Round:
             self._claim.give_up()
         return not waiting
 
-    def _tell(self, name: str, text: str) -> None:
+    def _report(self, name: str, text: str) -> None:
         self._told.send(name=name, tell=text)
 
 
@@ -128,16 +128,16 @@ def main() -> int:
     for number in _IGNORED:
         signal.signal(number, signal.SIG_IGN)
     # What a package prints or asks is not for root.
-    commands, told = os.dup(0), Told(os.dup(1))
+    commands, told = os.dup(0), ProgressReporter(os.dup(1))
     nowhere = os.open(os.devnull, os.O_RDWR)
     os.dup2(nowhere, 0)
     os.dup2(nowhere, 1)
-    current: Round | None = None
+    current: TrackedAttempt | None = None
     for message in _received(commands):
         if "open" in message:
             os.environ.clear()
             os.environ.update(message["environment"], TMPDIR=tempfile.gettempdir())
-            current = Round(message, told)
+            current = TrackedAttempt(message, told)
         elif current is not None:
             if not current.end(message["close"]):
                 return 1

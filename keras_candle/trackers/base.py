@@ -11,7 +11,7 @@ from typing import Any
 FINISHED, INTERRUPTED, FAILED = "finished", "interrupted", "failed"
 
 
-def _say_nothing(_: str) -> None: ...
+def _print_nothing(_: str) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class TrackedRun:
     group: str = ""
     config: Mapping[str, Any] = field(default_factory=dict)
     from_bytes: int = 0
-    tell: Callable[[str], None] = _say_nothing
+    tell: Callable[[str], None] = _print_nothing
 
     def to_json(self) -> dict[str, Any]:
         """All but `tell`, for another process."""

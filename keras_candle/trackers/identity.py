@@ -12,7 +12,7 @@ from typing import Any
 
 from keras_candle.run_directory import RunDirectory, replace_file
 from keras_candle.trackers import csv_file, tensorboard
-from keras_candle.trackers.feed import lines
+from keras_candle.trackers.journal_feed import lines
 
 FILE = "trackers.json"
 # What is not kept by the run's id.

@@ -13,7 +13,7 @@ from typing import Any
 
 from keras_candle.optional import load
 from keras_candle.trackers.base import FAILED, FINISHED, INTERRUPTED, TrackedRun, Tracker
-from keras_candle.trackers.reachable import reach
+from keras_candle.trackers.probe import reach
 from keras_candle.trackers.redaction import flat
 
 DATABASE, FILES = "mlflow.db", "mlflow-files"

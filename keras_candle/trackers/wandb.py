@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from keras_candle.optional import load
 from keras_candle.trackers.base import FINISHED, INTERRUPTED, TrackedRun, Tracker
-from keras_candle.trackers.reachable import UnreachableError, reach
+from keras_candle.trackers.probe import UnreachableError, reach
 from keras_candle.trackers.wandb_file import last_step
 
 _SERVER = "https://api.wandb.ai"

@@ -9,7 +9,7 @@ import keras
 
 from keras_candle.engine.base import Engine
 from keras_candle.training.gradients import Transform, leaf_optimizers, send_dense
-from keras_candle.training.step import Step
+from keras_candle.training.step_context import StepContext
 
 
 def average_accumulated(
@@ -17,7 +17,7 @@ def average_accumulated(
     average: Transform,
     engine: Engine,
     name: str,
-    step: Step,
+    step: StepContext,
     compression: str | None,
 ) -> Transform:
     """The transform for an optimizer that may accumulate gradients over several steps.
@@ -102,7 +102,7 @@ class _Later:
         return tf.equal(ranks, 0.0)
 
 
-def _own_part(gradient: Any, step: Step, size: int) -> Any:
+def _own_part(gradient: Any, step: StepContext, size: int) -> Any:
     """What the mean over the ranks turns into the gradient of the global batch."""
     import tensorflow as tf
 

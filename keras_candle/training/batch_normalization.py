@@ -10,10 +10,10 @@ from typing import Any
 import keras
 
 from keras_candle.engine.base import Engine
-from keras_candle.training.step import Step
+from keras_candle.training.step_context import StepContext
 
 
-def synchronize(model: Any, engine: Engine, step: Step, *, every_layer: bool) -> None:
+def synchronize(model: Any, engine: Engine, step: StepContext, *, every_layer: bool) -> None:
     """Let batch normalisation use the global batch's mean and variance in training.
 
     Args:
@@ -46,7 +46,7 @@ def _batch_normalizations(model: Any) -> list[Any]:
 class _Moments:
     """Stands in for `BatchNormalization._moments`."""
 
-    def __init__(self, layer: Any, engine: Engine, step: Step, name: str) -> None:
+    def __init__(self, layer: Any, engine: Engine, step: StepContext, name: str) -> None:
         self._layer, self._engine, self._step, self._name = layer, engine, step, name
 
     def __call__(self, inputs: Any, mask: Any) -> tuple[Any, Any]:

@@ -15,15 +15,15 @@ import keras
 
 from keras_candle.engine.base import Engine
 from keras_candle.errors import CandleError
-from keras_candle.training.keras_names import get_keras_mask, set_keras_mask
-from keras_candle.training.step import Step
+from keras_candle.keras_private import get_keras_mask, set_keras_mask
+from keras_candle.training.step_context import StepContext
 
 # The step that is being traced, innermost last.
-_TRACED: list[tuple[Engine, Step]] = []
+_TRACED: list[tuple[Engine, StepContext]] = []
 
 
 @contextmanager
-def traced_step(engine: Engine, step: Step) -> Iterator[None]:
+def traced_step(engine: Engine, step: StepContext) -> Iterator[None]:
     """Where `gather_rows` gathers over the ranks."""
     _TRACED.append((engine, step))
     try:
@@ -66,7 +66,7 @@ def gather_rows(tensor: Any) -> Any:
     return gather_all([tensor], engine, step)[0]
 
 
-def gather_all(tensors: Sequence[Any], engine: Engine, step: Step) -> list[Any]:
+def gather_all(tensors: Sequence[Any], engine: Engine, step: StepContext) -> list[Any]:
     """Gather several tensors of a step, each of them once in a step, with one collective."""
     new = [each for each in tensors if id(each) not in step.gathered]
     if new:
@@ -76,7 +76,7 @@ def gather_all(tensors: Sequence[Any], engine: Engine, step: Step) -> list[Any]:
     return [step.gathered[id(each)][1] for each in tensors]
 
 
-def gather_structure(structure: Any, engine: Engine, step: Step) -> Any:
+def gather_structure(structure: Any, engine: Engine, step: StepContext) -> Any:
     """Gather nested tensors, masks included; what has no rows stays as it is."""
     leaves = [each for each in keras.tree.flatten(structure) if _has_rows(each)]
     masks = {id(each): get_keras_mask(each) for each in leaves}
@@ -98,7 +98,7 @@ def _has_rows(leaf: Any) -> bool:
     return bool(len(getattr(leaf, "shape", ())))
 
 
-def _gather(tensors: Sequence[Any], engine: Engine, step: Step) -> list[Any]:
+def _gather(tensors: Sequence[Any], engine: Engine, step: StepContext) -> list[Any]:
     import tensorflow as tf
 
     if step.in_xla:

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from keras_candle.engine.base import Engine
-from keras_candle.training.step import Step
+from keras_candle.training.step_context import StepContext
 
 # (gradients, variables) -> gradients. A gradient is a tensor, a tf.IndexedSlices or None.
 Transform = Callable[[list[Any], Sequence[Any]], list[Any]]
@@ -92,7 +92,7 @@ def _optimizers_in(attributes: Any) -> Iterator[Any]:
 def average_over_ranks(
     engine: Engine,
     name: str,
-    step: Step,
+    step: StepContext,
     compression: str | None = None,
     adds_up_rows: bool = False,
 ) -> Transform:
@@ -166,7 +166,7 @@ def adds_up_rows(optimizer: Any) -> bool:
     )
 
 
-def _weight(step: Step, size: int) -> Any:
+def _weight(step: StepContext, size: int) -> Any:
     """This rank's weight in the average, about 1 / size: 16-bit sums must not overflow."""
     import tensorflow as tf
 
@@ -187,7 +187,7 @@ def send_dense(
     return [tf.cast(total, each.dtype) for total, each in zip(summed, dense, strict=True)]
 
 
-def _dense_is_smaller(variable: Any, size: int, step: Step) -> bool:
+def _dense_is_smaller(variable: Any, size: int, step: StepContext) -> bool:
     """Whether the dense gradient is smaller than about half of all ranks' slices together.
 
     Decided by what all ranks have agreed on. How many slices a rank has is its own affair: its

@@ -14,7 +14,7 @@ from typing import Any
 
 import keras
 
-from keras_candle.training.saving import save_whole
+from keras_candle.training.rank_files import save_whole
 
 TRAINED = ("evaluate", "fit", "predict", "train_on_batch")
 SAVED = ("export", "save", "save_weights")

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_candle.training.made_up_rows import batches
+from keras_candle.training.probe_rows import batches
 
 _ROWS = 4
 
@@ -51,7 +51,7 @@ def function_looks_across_rows(call: Any, written: Any, y_true: Any, y_pred: Any
     by_keras = module.partition(".")[0] == "keras"
     if by_keras and written not in (keras.losses.dice, keras.losses.tversky):
         return False
-    return _values_depend_on_other_rows(call, y_true, y_pred)
+    return _values_depend_on_batch(call, y_true, y_pred)
 
 
 def _rank_of_values(call: Any, y_true: Any, y_pred: Any) -> int | None:
@@ -69,7 +69,7 @@ def _rank_of_values(call: Any, y_true: Any, y_pred: Any) -> int | None:
     return ranks[-1]
 
 
-def _values_depend_on_other_rows(call: Any, y_true: Any, y_pred: Any) -> bool:
+def _values_depend_on_batch(call: Any, y_true: Any, y_pred: Any) -> bool:
     import tensorflow as tf
 
     with tf.init_scope():

@@ -15,7 +15,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_candle.training.made_up_rows import Call, calls_like
+from keras_candle.training.probe_rows import ProbeCall, calls_like
 
 _ROWS = (3, 5)
 
@@ -59,7 +59,7 @@ def examine(metric: Any, args: Any, kwargs: Any) -> Examination | None:
         return _examined(metric, trials, empty_call(args, kwargs)) if trials else None
 
 
-def empty_call(args: Any, kwargs: Any) -> Call:
+def empty_call(args: Any, kwargs: Any) -> ProbeCall:
     """Arguments like those of an update, without rows."""
     import tensorflow as tf
 
@@ -68,7 +68,7 @@ def empty_call(args: Any, kwargs: Any) -> Call:
 
 
 @dataclass(frozen=True)
-class _Trial:
+class _Probe:
     """States before any rows, after each of two batches alone, and after both; the last result."""
 
     states: list[tuple[NDArray[Any], ...]]
@@ -76,7 +76,7 @@ class _Trial:
     by_rows: bool
 
 
-def _examined(metric: Any, trials: Sequence[_Trial], empty: Call) -> Examination:
+def _examined(metric: Any, trials: Sequence[_Probe], empty: ProbeCall) -> Examination:
     reductions = [
         _reduction([each.states[i] for each in trials]) for i in range(len(metric.variables))
     ]
@@ -93,7 +93,7 @@ def _examined(metric: Any, trials: Sequence[_Trial], empty: Call) -> Examination
     return Examination(reductions, recomputes, _extreme(trials, unknown), complete, by_rows)
 
 
-def _try(metric: Any, batches: Sequence[Call]) -> _Trial | None:
+def _try(metric: Any, batches: Sequence[ProbeCall]) -> _Probe | None:
     try:
         begin = _arrays(metric.stateless_reset_state())
         both = begin
@@ -105,15 +105,15 @@ def _try(metric: Any, batches: Sequence[Call]) -> _Trial | None:
     except Exception:
         return None  # labels or shapes that this metric does not know
     by_rows = all(map(_close, at_once, both))
-    return _Trial(list(zip(begin, *alone, both, strict=True)), result, by_rows)
+    return _Probe(list(zip(begin, *alone, both, strict=True)), result, by_rows)
 
 
-def _joined(one: Call, other: Call) -> Call:
+def _joined(one: ProbeCall, other: ProbeCall) -> ProbeCall:
     def join(first: Any, second: Any) -> Any:
         has_rows = len(getattr(first, "shape", ()))
         return keras.ops.concatenate([first, second]) if has_rows else first
 
-    return Call(*keras.tree.map_structure(join, tuple(one), tuple(other)))
+    return ProbeCall(*keras.tree.map_structure(join, tuple(one), tuple(other)))
 
 
 def _reduction(of_trials: list[tuple[NDArray[Any], ...]]) -> str | None:
@@ -123,7 +123,7 @@ def _reduction(of_trials: list[tuple[NDArray[Any], ...]]) -> str | None:
     return "root" if constant else None
 
 
-def _combined(trial: _Trial, reductions: Sequence[str | None]) -> list[NDArray[Any]]:
+def _combined(trial: _Probe, reductions: Sequence[str | None]) -> list[NDArray[Any]]:
     return [
         first + second if reduction == "sum" else first
         for (_, first, second, _), reduction in zip(trial.states, reductions, strict=True)
@@ -131,7 +131,7 @@ def _combined(trial: _Trial, reductions: Sequence[str | None]) -> list[NDArray[A
 
 
 def _is_recomputed(
-    metric: Any, trial: _Trial, reductions: Sequence[str | None], empty: Call
+    metric: Any, trial: _Probe, reductions: Sequence[str | None], empty: ProbeCall
 ) -> bool:
     try:
         again = _updated(metric, _combined(trial, reductions), empty)
@@ -141,14 +141,14 @@ def _is_recomputed(
 
 
 def _is_complete(
-    metric: Any, trial: _Trial, reductions: Sequence[str | None], recomputes: bool
+    metric: Any, trial: _Probe, reductions: Sequence[str | None], recomputes: bool
 ) -> bool:
     values = [states[-1] for states in trial.states] if recomputes else _combined(trial, reductions)
     again = keras.tree.flatten(_result(metric, values))
     return all(_close(a, b) for a, b in zip(again, keras.tree.flatten(trial.result), strict=True))
 
 
-def _extreme(trials: Sequence[_Trial], unknown: Sequence[int]) -> str | None:
+def _extreme(trials: Sequence[_Probe], unknown: Sequence[int]) -> str | None:
     extremes: dict[str, Callable[..., Any]] = {"max": np.maximum, "min": np.minimum}
     for name, extreme in extremes.items():
         states = [trial.states[i] for trial in trials for i in unknown[:1]]
@@ -159,7 +159,7 @@ def _extreme(trials: Sequence[_Trial], unknown: Sequence[int]) -> str | None:
     return None
 
 
-def _updated(metric: Any, values: Sequence[NDArray[Any]], call: Call) -> list[NDArray[Any]]:
+def _updated(metric: Any, values: Sequence[NDArray[Any]], call: ProbeCall) -> list[NDArray[Any]]:
     return _arrays(metric.stateless_update_state(_tensors(values), *call.args, **call.kwargs))
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import keras
 
 from keras_candle.errors import CandleError
-from keras_candle.training.keras_names import metric_parts
+from keras_candle.keras_private import metric_parts
 from keras_candle.training.reductions import check_reductions
 
 # metric class -> {variable name: reduction}, for states that are not sums
@@ -66,7 +66,7 @@ def reductions_of(metrics: Any) -> dict[int, str]:
         for variable in metric.variables:
             # A part says more of its variables than the whole does.
             said = registered.get(variable.name) or examined.get(id(variable))
-            said = said or _said_by(variable)
+            said = said or _declared_by(variable)
             found[id(variable)] = said if said != "sum" else found.get(id(variable), said)
     return found
 
@@ -84,7 +84,7 @@ def unregistered_metrics(model: Any) -> list[Any]:
         by_keras = kind.__module__.partition(".")[0] == "keras"
         if by_keras or any(each in _REGISTERED for each in kind.mro()):
             continue
-        if any(_said_by(variable) != "sum" for variable in metric.variables):
+        if any(_declared_by(variable) != "sum" for variable in metric.variables):
             continue  # the metric says itself how they combine
         if not metric.variables:
             raise CandleError(
@@ -131,7 +131,7 @@ def _registered_for(metric: Any) -> dict[str, str]:
     return next((_REGISTERED[kind] for kind in type(metric).mro() if kind in _REGISTERED), {})
 
 
-def _said_by(variable: Any) -> str:
+def _declared_by(variable: Any) -> str:
     said = getattr(variable, "aggregation", "sum")
     return "sum" if said == _SAID_BY_DEFAULT else _AGGREGATIONS.get(said, "sum")
 

@@ -13,10 +13,9 @@ import keras
 
 from keras_candle.engine.base import Engine
 from keras_candle.errors import CandleError
+from keras_candle.keras_private import metric_function
 from keras_candle.training.global_rows import gather_structure
-from keras_candle.training.keras_names import metric_function
 from keras_candle.training.loss_rows import function_looks_across_rows
-from keras_candle.training.made_up_rows import Call
 from keras_candle.training.metric_examination import empty_call, examine
 from keras_candle.training.metric_reductions import (
     assigned_variables,
@@ -24,10 +23,11 @@ from keras_candle.training.metric_reductions import (
     unregistered_metrics,
     with_parts,
 )
-from keras_candle.training.step import Step
+from keras_candle.training.probe_rows import ProbeCall
+from keras_candle.training.step_context import StepContext
 
 
-def watch_metrics(model: Any, engine: Engine, step: Step) -> None:
+def watch_metrics(model: Any, engine: Engine, step: StepContext) -> None:
     """Hook the metrics of a built model; a second call changes nothing.
 
     Args:
@@ -65,18 +65,18 @@ class _Examined:
         candle_recompute: arguments of an update that computes variables anew, or None.
     """
 
-    def __init__(self, metric: Any, step: Step) -> None:
+    def __init__(self, metric: Any, step: StepContext) -> None:
         self._metric, self._step = metric, step
         self._is_new = self._by_rows = True
         self.candle_plain = metric.update_state
         self.candle_reductions: dict[int, str | None] = {}
-        self.candle_recompute: Call | None = None
+        self.candle_recompute: ProbeCall | None = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self._is_new:
             self._is_new = False  # the examination comes here, too
             try:
-                self._examine(Call(args, kwargs))
+                self._examine(ProbeCall(args, kwargs))
             except CandleError:
                 self._is_new = True  # refused again the next time
                 raise
@@ -92,7 +92,7 @@ class _Examined:
             f"batch come to: candle.register_metric_reduction({kind}, {{}})."
         )
 
-    def _examine(self, call: Call) -> None:
+    def _examine(self, call: ProbeCall) -> None:
         metric, kind = self._metric, type(self._metric).__qualname__
         found = examine(metric, *call)
         if found is None:
@@ -116,7 +116,7 @@ class _Examined:
             self.candle_recompute = empty_call(*call)
 
 
-def _of_all_rows(metric: Any, engine: Engine, step: Step) -> Any:
+def _of_all_rows(metric: Any, engine: Engine, step: StepContext) -> Any:
     plain, function = metric.update_state, metric_function(metric)
     across: bool | None = None
 

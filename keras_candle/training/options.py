@@ -6,6 +6,7 @@ import json
 import os
 from dataclasses import dataclass, fields, replace
 
+from keras_candle.data.input_data import Division
 from keras_candle.errors import CandleError
 from keras_candle.training.learning_rate import Scaling, scaling_factor
 from keras_candle.training.precision import check_precision
@@ -17,7 +18,7 @@ _BATCHES = ("replica", "global")
 
 
 @dataclass(frozen=True)
-class Options:
+class ScalingOptions:
     """The arguments of `@candle.scalable`, see there."""
 
     precision: str | None = None
@@ -47,9 +48,10 @@ class Options:
         if not isinstance(self.exact_loss, bool):
             raise CandleError(f"exact_loss={self.exact_loss!r}, expected True or False.")
 
-    def batch_growth(self, size: int) -> int:
-        """How many times as large the global batch is on `size` ranks as on one."""
-        return size if self.batch == "replica" else 1
+    @property
+    def division(self) -> Division:
+        """How the ranks divide data and batches."""
+        return Division(self.batch, self.shard)
 
 
 def check_guard(guard: bool | int) -> bool | int:
@@ -63,14 +65,14 @@ def check_guard(guard: bool | int) -> bool | int:
     return guard
 
 
-def with_overrides(options: Options) -> Options:
+def with_overrides(options: ScalingOptions) -> ScalingOptions:
     """The options, with what the environment variable KERAS_CANDLE_OPTIONS says in their place.
 
     Args:
         options: what the program asked for.
 
     Returns:
-        Options; the same ones where the variable is not set.
+        The same ones where the variable is not set.
 
     Raises:
         CandleError: when the variable is no JSON object of arguments of `candle.scalable`, or a
@@ -79,7 +81,7 @@ def with_overrides(options: Options) -> Options:
     given = os.environ.get(VARIABLE)
     if not given:
         return options
-    names = [field.name for field in fields(Options)]
+    names = [field.name for field in fields(ScalingOptions)]
     try:
         overrides = json.loads(given)
     except ValueError:

@@ -63,7 +63,7 @@ def precision_scope(precision: str | None, engine: Engine) -> Iterator[None]:
         choice = automatic_precision(engine)
         if choice not in _SAID:  # a search builds many models
             _SAID.add(choice)
-            engine.say(f'precision="auto" takes {choice.precision}: {choice.reason}')
+            engine.print_on_root(f'precision="auto" takes {choice.precision}: {choice.reason}')
         precision = choice.precision
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(precision)

@@ -6,12 +6,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from keras_candle.data.sharded_input import ShardedInput
 from keras_candle.engine.base import Engine
 from keras_candle.errors import CandleError, DivergenceError
 from keras_candle.training.accumulation import average_accumulated, half_accumulated
 from keras_candle.training.batch_normalization import synchronize
-from keras_candle.training.building import build_model
-from keras_candle.training.feed import Feed
 from keras_candle.training.gradients import (
     Transform,
     adds_up_rows,
@@ -25,10 +24,11 @@ from keras_candle.training.learning_rate import (
     scale_learning_rate,
     scaling_factor,
 )
-from keras_candle.training.loss import weigh_losses
+from keras_candle.training.losses import weigh_losses
 from keras_candle.training.metric_updates import watch_metrics
-from keras_candle.training.options import Options
-from keras_candle.training.state import (
+from keras_candle.training.model_building import build_model
+from keras_candle.training.options import ScalingOptions
+from keras_candle.training.shared_state import (
     broadcast_state,
     build_optimizers,
     check_same_model,
@@ -39,8 +39,8 @@ from keras_candle.training.state_reductions import (
     remedy,
     unregistered_state,
 )
-from keras_candle.training.step import Step
-from keras_candle.training.steps import run_on_shares
+from keras_candle.training.step_context import StepContext
+from keras_candle.training.train_step import run_on_shards
 
 
 class Replica:
@@ -52,10 +52,10 @@ class Replica:
         engine: connects the ranks, more than one.
     """
 
-    def __init__(self, model: Any, options: Options, engine: Engine) -> None:
+    def __init__(self, model: Any, options: ScalingOptions, engine: Engine) -> None:
         self.model, self.options, self.engine = model, options, engine
-        self.step, self.scale = Step(), LearningRateScale()
-        self._grow(options.batch_growth(engine.size))
+        self.step, self.scale = StepContext(), LearningRateScale()
+        self._grow(options.division.batch_growth(engine.size))
         self.has_root_state = self.has_local_state = self._reported_state = False
         self._traced_for: Any = None
         self._depth = 0
@@ -93,7 +93,7 @@ class Replica:
             )
             transform_gradients(optimizer, self._scaling(optimizer), average)
         synchronize(self.model, self.engine, self.step, every_layer=self.options.sync_batch_norm)
-        run_on_shares(self.model, self.engine, self.step)
+        run_on_shards(self.model, self.engine, self.step)
         self._weigh_losses()
 
     def _weigh_losses(self) -> None:
@@ -115,7 +115,7 @@ class Replica:
 
         return scale
 
-    def expect(self, feed: Feed, *others: Feed | None) -> None:
+    def expect(self, feed: ShardedInput, *others: ShardedInput | None) -> None:
         """Take note of the data to come.
 
         Raises:
@@ -146,7 +146,7 @@ class Replica:
         step.may_be_empty |= divided
         step.knows_total = step.is_one_batch = divided
         step.steps_without_rows, step.totals = None, {}
-        self._grow(1 if divided else self.options.batch_growth(self.engine.size))
+        self._grow(1 if divided else self.options.division.batch_growth(self.engine.size))
         self.retrace()
 
     @contextmanager
@@ -214,7 +214,7 @@ class Replica:
         self._refuse(unknown)
         if unknown and not self._reported_state:
             self._reported_state = True
-            self.engine.say(
+            self.engine.print_on_root(
                 f"The weight {unknown[0].path} differs by rank; at the end of each epoch all ranks "
                 f"take the root's. {remedy(self.model, unknown[0])}."
             )

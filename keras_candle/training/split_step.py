@@ -11,9 +11,9 @@ from typing import Any
 
 import keras
 
+from keras_candle.keras_private import TensorFlowTrainer, get_keras_mask, set_keras_mask
 from keras_candle.training.batch_normalization import synchronized_variables
-from keras_candle.training.keras_names import TensorFlowTrainer, get_keras_mask, set_keras_mask
-from keras_candle.training.step import Step
+from keras_candle.training.step_context import StepContext
 
 
 def why_not(model: Any) -> str | None:
@@ -25,7 +25,7 @@ def why_not(model: Any) -> str | None:
     return None
 
 
-def split_step(model: Any, step: Step) -> Callable[[Any], Any]:
+def split_step(model: Any, step: StepContext) -> Callable[[Any], Any]:
     """Keras's own training step in two parts, of which XLA compiles the first.
 
     Args:

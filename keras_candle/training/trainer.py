@@ -17,28 +17,33 @@ from typing import Any
 
 import keras
 
+from keras_candle.data.input_data import InputData
+from keras_candle.data.pydataset import PyDatasetShard
+from keras_candle.data.sharded_input import (
+    ShardedInput,
+    held_out_of,
+    make_sharded_input,
+    make_sharded_inputs,
+)
 from keras_candle.engine.base import Engine
+from keras_candle.engine.consensus import succeed_on_all
 from keras_candle.errors import CandleError
-from keras_candle.training.agreement import succeed_on_all
-from keras_candle.training.batch import make_batch
-from keras_candle.training.callbacks import in_writing_callback, rank_safe
-from keras_candle.training.durable import AroundFit, Durable, around_fit
-from keras_candle.training.feed import Feed, held_out_of, make_feed, make_feeds
+from keras_candle.keras_private import TensorFlowTrainer
+from keras_candle.training.compatibility import check_environment, check_trainable
+from keras_candle.training.divergence_checks import DivergenceChecks
+from keras_candle.training.fit_hooks import AroundFit, Durable, around_fit
 from keras_candle.training.gradients import leaf_optimizers
 from keras_candle.training.keras_methods import call_trainers
-from keras_candle.training.keras_names import TensorFlowTrainer
 from keras_candle.training.learning_rate import effective_learning_rate
 from keras_candle.training.metrics import global_result
-from keras_candle.training.options import Options
+from keras_candle.training.options import ScalingOptions
 from keras_candle.training.prediction import predict_together
-from keras_candle.training.pydataset import PyDatasetShard
-from keras_candle.training.refusals import check_environment, check_trainable
 from keras_candle.training.replica import Replica
-from keras_candle.training.source import Source
 from keras_candle.training.split_step import why_not
-from keras_candle.training.stateful import check_stateless
+from keras_candle.training.stateful_layers import check_stateless
 from keras_candle.training.stop_consensus import StopConsensus
-from keras_candle.training.watch import Watch
+from keras_candle.training.train_on_batch import make_batch
+from keras_candle.training.user_callbacks import in_writing_callback, rank_safe
 
 # These are replaced on the model's instance; see `keras_methods` for the others.
 ON_INSTANCE = (
@@ -52,7 +57,7 @@ ON_INSTANCE = (
 Method = Callable[..., Any]
 
 
-def scale_model(model: Any, options: Options, engine: Engine) -> Any:
+def scale_model(model: Any, options: ScalingOptions, engine: Engine) -> Any:
     """Make a model train on N ranks. On one rank nothing of it is touched.
 
     Args:
@@ -85,7 +90,7 @@ class Trainer:
     def __init__(self, replica: Replica) -> None:
         model = replica.model
         self.replica, self._model, self._engine = replica, model, replica.engine
-        self._watch = Watch(replica)
+        self._watch = DivergenceChecks(replica)
         self.stop = StopConsensus(model, self._engine)
         self._results_as_variables: dict[str, Any] = {}
         self._running = ""  # "fit" or "evaluate", the innermost
@@ -146,7 +151,7 @@ class Trainer:
         self.replica.step.split_for_xla = obstacle is None
         if obstacle and not self._told_of_xla:
             self._told_of_xla = True
-            self._engine.say(
+            self._engine.print_on_root(
                 f"jit_compile: the training step runs without XLA, since {obstacle} and XLA has no "
                 "collectives; evaluate and predict keep it."
             )
@@ -189,7 +194,9 @@ class Trainer:
             given["x"], given["y"], given["sample_weight"] = data
             given.update(validation_data=held_out, validation_split=0.0)
             start = durable.start if durable else None
-            feed, validation = make_feeds(given, self.replica.options, self._engine, start)
+            feed, validation = make_sharded_inputs(
+                given, self.replica.options.division, self._engine, start
+            )
             self._check_streams(feed, validation)
             self.replica.expect(feed, validation)
             self.replica.build(feed.spec())
@@ -222,7 +229,9 @@ class Trainer:
             return history
 
     @contextmanager
-    def _own_validation_data(self, validation: Feed | None, held_out: Any) -> Iterator[None]:
+    def _own_validation_data(
+        self, validation: ShardedInput | None, held_out: Any
+    ) -> Iterator[None]:
         """Let an `evaluate` that overrides Keras's get what the user gave to `fit`."""
         model = self._model
         if validation is None or type(model).evaluate is keras.Model.evaluate:
@@ -262,15 +271,15 @@ class Trainer:
             self._agree_on_options()
             given = self._arguments("evaluate", args, kwargs)
             data = (given["x"], given["y"], given["sample_weight"])
-            source = Source(*data, batch_size=given["batch_size"], steps=given["steps"])
-            feed = make_feed(source, self.replica.options, self._engine)
+            source = InputData(*data, batch_size=given["batch_size"], steps=given["steps"])
+            feed = make_sharded_input(source, self.replica.options.division, self._engine)
             self._check_streams(feed)
             self.replica.expect(feed)
             self.replica.build(feed.spec())
             self._watch.agree_before("evaluate")
             return plain(**{**given, **_NO_DATA, "x": feed.adapter, "steps": feed.steps})
 
-    def _check_streams(self, *feeds: Feed | None) -> None:
+    def _check_streams(self, *feeds: ShardedInput | None) -> None:
         if any(each.is_divided for each in feeds if each):
             succeed_on_all(partial(check_stateless, self._model, self._engine.size), self._engine)
 

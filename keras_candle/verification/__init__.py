@@ -29,9 +29,9 @@ def prepare() -> None:
     manifest = os.open(name, os.O_WRONLY | os.O_CREAT, 0o600)
 
     def record(_: ModuleType) -> None:
-        from keras_candle.verification.recorder import Recorder
+        from keras_candle.verification.recorder import TrainingRecorder
 
-        recorder = Recorder(
+        recorder = TrainingRecorder(
             settings["folder"], manifest, settings["epochs"], exact=settings["exact"]
         )
         recorder.install()

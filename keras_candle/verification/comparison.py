@@ -10,13 +10,13 @@ import numpy as np
 from keras_candle.verification.explanations import EXPLANATIONS
 from keras_candle.verification.gaps import (
     Gap,
-    Limits,
+    Tolerances,
     limits_for,
     metric_gaps,
     optimizer_gap,
     weight_gaps,
 )
-from keras_candle.verification.record import Fact, Record, Run, Snapshot
+from keras_candle.verification.record import Fact, RecordedRun, TrainingRecord, WeightSnapshot
 
 EQUAL, EXPLAINED, DIFFERENT = "EQUAL", "EXPLAINED", "DIFFERENT"
 
@@ -51,7 +51,7 @@ class Comparison:
     facts: list[Fact] = field(default_factory=list)
     ranks_equal: bool = True
     same_data: bool | None = None
-    limits: Limits = field(default_factory=Limits)
+    limits: Tolerances = field(default_factory=Tolerances)
     within: bool = True
     left_out: list[str] = field(default_factory=list)
     finite: bool = True
@@ -67,7 +67,9 @@ class Comparison:
         return EXPLAINED if self.reasons else DIFFERENT
 
 
-def compare_runs(one: Run, many: Run, tolerance: float | None = None) -> list[Comparison]:
+def compare_runs(
+    one: RecordedRun, many: RecordedRun, tolerance: float | None = None
+) -> list[Comparison]:
     """Compare training by training, in the order in which the program came to them.
 
     Args:
@@ -99,8 +101,8 @@ def compare_runs(one: Run, many: Run, tolerance: float | None = None) -> list[Co
 
 def _compare(
     comparison: Comparison,
-    one: tuple[Run, Record],
-    many: tuple[Run, Record],
+    one: tuple[RecordedRun, TrainingRecord],
+    many: tuple[RecordedRun, TrainingRecord],
     earlier: Comparison | None,
 ) -> None:
     single, root = one[1], many[1]
@@ -114,7 +116,7 @@ def _compare(
     if earlier and (start.size or comparison.same_data is False or not comparison.weights):
         comparison.reasons.append(Fact("earlier", earlier.title))
     else:
-        comparison.problems += _other_beginnings(comparison, start, single, root)
+        comparison.problems += _different_beginnings(comparison, start, single, root)
     own_part = any(fact.kind == "own_part" for fact in root.facts)
     if single.steps != root.steps and not own_part:
         comparison.problems.append(
@@ -126,8 +128,8 @@ def _compare(
     comparison.finite = all(np.isfinite(each).all() for each in last or [])
 
 
-def _other_beginnings(
-    comparison: Comparison, start: Gap, single: Record, root: Record
+def _different_beginnings(
+    comparison: Comparison, start: Gap, single: TrainingRecord, root: TrainingRecord
 ) -> Iterator[str]:
     if comparison.same_data is False:
         yield (
@@ -141,7 +143,9 @@ def _other_beginnings(
         )
 
 
-def _compare_metrics(comparison: Comparison, single: Record, records: Sequence[Record]) -> None:
+def _compare_metrics(
+    comparison: Comparison, single: TrainingRecord, records: Sequence[TrainingRecord]
+) -> None:
     root = records[0]
     if root.kind == "train_on_batch" and any(each.logs != root.logs for each in records):
         # The ranks have got batches of their own, and log what these came to.
@@ -153,7 +157,7 @@ def _compare_metrics(comparison: Comparison, single: Record, records: Sequence[R
     comparison.within &= all(gap.within(comparison.limits) for gap in comparison.metrics)
 
 
-def _misfit(single: Record, root: Record) -> str | None:
+def _misfit(single: TrainingRecord, root: TrainingRecord) -> str | None:
     """Why two records are not of the same training."""
     if single.kind != root.kind:
         return f"one rank called {single.kind} where N ranks called {root.kind}"
@@ -162,7 +166,7 @@ def _misfit(single: Record, root: Record) -> str | None:
     return None
 
 
-def _compare_ranks(comparison: Comparison, records: Sequence[Record], size: int) -> None:
+def _compare_ranks(comparison: Comparison, records: Sequence[TrainingRecord], size: int) -> None:
     """Whether the ranks held the same weights after each epoch and at the end."""
     root = records[0]
     if len(records) < size:
@@ -191,7 +195,9 @@ def _moment(when: str) -> str:
     return f"the end of {when}" if when.startswith("epoch") else f"the {when}"
 
 
-def _first_different(root: Record, snapshot: Snapshot, other: Snapshot | None) -> str | None:
+def _first_different(
+    root: TrainingRecord, snapshot: WeightSnapshot, other: WeightSnapshot | None
+) -> str | None:
     if other is None or len(other.digests) != len(snapshot.digests):
         return "model"
     pairs = zip(root.weights, snapshot.digests, other.digests, strict=True)

@@ -13,16 +13,16 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_candle.training.array_shard import ArrayShard
-from keras_candle.training.batch_normalization import synchronized_variables
-from keras_candle.training.fingerprint import fingerprint
-from keras_candle.training.gradients import leaf_optimizers, outermost_optimizers
-from keras_candle.training.keras_names import (
+from keras_candle.data.array_shard import ArrayShard
+from keras_candle.data.fingerprint import fingerprint
+from keras_candle.keras_private import (
     ArrayDataAdapter,
     DataAdapter,
     get_keras_mask,
     train_validation_split,
 )
+from keras_candle.training.batch_normalization import synchronized_variables
+from keras_candle.training.gradients import leaf_optimizers, outermost_optimizers
 from keras_candle.verification.record import Fact
 
 # What Adam, RMSprop and Adagrad call their sums of squared gradients.
@@ -39,7 +39,7 @@ def values_of(variables: Sequence[Any]) -> list[np.ndarray[Any, Any]]:
 
 
 @dataclass(frozen=True)
-class Data:
+class DataFacts:
     """What is known of a fit's data.
 
     Attributes:
@@ -53,7 +53,7 @@ class Data:
     facts: list[Fact] = field(default_factory=list)
 
 
-def describe_data(given: dict[str, Any]) -> Data:
+def describe_data(given: dict[str, Any]) -> DataFacts:
     """What is known of the data that Keras's own `fit` gets.
 
     Args:
@@ -62,8 +62,8 @@ def describe_data(given: dict[str, Any]) -> Data:
     x = given["x"]
     if isinstance(x, DataAdapter):
         if not type(x).__module__.startswith("keras_candle."):
-            return Data(facts=[Fact("own_part", "the program divides the data itself")])
-        return Data(x.fingerprint) if isinstance(x, ArrayShard) else Data()
+            return DataFacts(facts=[Fact("own_part", "the program divides the data itself")])
+        return DataFacts(x.fingerprint) if isinstance(x, ArrayShard) else DataFacts()
     held_out = given["validation_data"]
     data = (x, given["y"], given["sample_weight"])
     try:
@@ -80,9 +80,9 @@ def describe_data(given: dict[str, Any]) -> Data:
             steps=given["steps_per_epoch"],
         )
         rows = {"": rows_of(data[0]), "val_": rows_of(held_out)}
-        return Data(fingerprint(adapter._inputs), rows)
+        return DataFacts(fingerprint(adapter._inputs), rows)
     except (AttributeError, KeyError, TypeError, ValueError):
-        return Data()  # no arrays: a tf.data.Dataset, a generator
+        return DataFacts()  # no arrays: a tf.data.Dataset, a generator
 
 
 def rows_of(data: Any) -> int:
@@ -92,7 +92,7 @@ def rows_of(data: Any) -> int:
     return int(shape[0]) if shape is not None and len(shape) and shape[0] else 0
 
 
-class Watch:
+class FactWatcher:
     """What moves in a model while it trains.
 
     Args:

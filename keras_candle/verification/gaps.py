@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_candle.verification.record import Arrays, Record, Run
+from keras_candle.verification.record import Arrays, RecordedRun, TrainingRecord
 
 # A few roundings of float32. Below that nothing can be said of a share.
 _ROUNDING = 1e-6
@@ -18,7 +18,7 @@ _OWN_LOGS = ("effective_learning_rate",)
 
 
 @dataclass(frozen=True)
-class Limits:
+class Tolerances:
     """What counts as rounding.
 
     Attributes:
@@ -34,7 +34,7 @@ class Limits:
 
 
 # The longer name first: it contains the other.
-_LIMITS = {"bfloat16": Limits(8e-3, math.inf), "float16": Limits(1e-3, math.inf)}
+_LIMITS = {"bfloat16": Tolerances(8e-3, math.inf), "float16": Tolerances(1e-3, math.inf)}
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Gap:
         rows = self.size * self.rows if np.isfinite(self.size) else 0.0
         return round(rows) if 0.5 < rows < 2.5 and abs(rows - round(rows)) < 0.02 else 0
 
-    def within(self, limits: Limits) -> bool:
+    def within(self, limits: Tolerances) -> bool:
         """Whether rounding explains it."""
         if self.rows_apart:
             return True
@@ -86,7 +86,7 @@ class Gap:
         return small and self.size <= max(limits.share * self.change, _ROUNDING * self.scale)
 
 
-def limits_for(record: Record, tolerance: float | None) -> Limits:
+def limits_for(record: TrainingRecord, tolerance: float | None) -> Tolerances:
     """What counts as rounding in a training.
 
     Args:
@@ -95,12 +95,14 @@ def limits_for(record: Record, tolerance: float | None) -> Limits:
     """
     told = [fact.what for fact in record.facts if fact.kind == "reduced_precision"]
     precision = " ".join(told)
-    usual = next((limits for name, limits in _LIMITS.items() if name in precision), Limits())
-    return usual if tolerance is None else Limits(tolerance, usual.share)
+    usual = next((limits for name, limits in _LIMITS.items() if name in precision), Tolerances())
+    return usual if tolerance is None else Tolerances(tolerance, usual.share)
 
 
 def weight_gaps(
-    one: tuple[Run, Record], many: tuple[Run, Record], left_out: Sequence[int]
+    one: tuple[RecordedRun, TrainingRecord],
+    many: tuple[RecordedRun, TrainingRecord],
+    left_out: Sequence[int],
 ) -> Iterator[Gap]:
     """The largest difference at each moment of which both runs have kept the weights.
 
@@ -177,7 +179,7 @@ def _gap(when: str, name: str, one: np.ndarray[Any, Any], many: np.ndarray[Any, 
     return Gap(when, name, size, scale, alike=alike, numbers=a.size)
 
 
-def metric_gaps(unit: str, single: Record, root: Record) -> Iterator[list[Gap]]:
+def metric_gaps(unit: str, single: TrainingRecord, root: TrainingRecord) -> Iterator[list[Gap]]:
     """The differences of all metrics in each epoch, or each call, the largest first.
 
     Those that are one or two rows come last.
@@ -200,7 +202,7 @@ def metric_gaps(unit: str, single: Record, root: Record) -> Iterator[list[Gap]]:
         yield sorted(gaps, key=lambda gap: (gap.rows_apart > 0, -gap.relative))
 
 
-def _rows(metric: str, record: Record) -> int:
+def _rows(metric: str, record: TrainingRecord) -> int:
     if metric.endswith("loss"):
         return 0
     return record.rows.get("val_" if metric.startswith("val_") else "", 0)
@@ -214,7 +216,9 @@ def _metric_gap(when: str, name: str, one: list[Any], many: list[Any], epoch: in
     return _gap(when, name, np.asarray(one[epoch]), np.asarray(many[epoch]))
 
 
-def optimizer_gap(one: tuple[Run, Record], many: tuple[Run, Record]) -> Gap | None:
+def optimizer_gap(
+    one: tuple[RecordedRun, TrainingRecord], many: tuple[RecordedRun, TrainingRecord]
+) -> Gap | None:
     """The largest difference of the optimizers' variables at the end; None where they have none.
 
     Args:

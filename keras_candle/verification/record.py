@@ -17,7 +17,7 @@ Arrays = list[np.ndarray[Any, Any]]
 
 
 @dataclass(frozen=True)
-class Snapshot:
+class WeightSnapshot:
     """A model's weights at one moment.
 
     Attributes:
@@ -45,7 +45,7 @@ class Fact:
 
 
 @dataclass
-class Record:
+class TrainingRecord:
     """One call of `fit` or `evaluate`, or all calls of `train_on_batch` until one of those.
 
     Attributes:
@@ -71,7 +71,7 @@ class Record:
     weights: list[str] = field(default_factory=list)
     trainable: list[bool] = field(default_factory=list)
     noise: list[int] = field(default_factory=list)
-    snapshots: list[Snapshot] = field(default_factory=list)
+    snapshots: list[WeightSnapshot] = field(default_factory=list)
     optimizer: list[str] = field(default_factory=list)
     optimizer_file: str | None = None
     steps: int = 0
@@ -80,13 +80,13 @@ class Record:
     data: list[str] = field(default_factory=list)
     facts: list[Fact] = field(default_factory=list)
 
-    def at(self, when: str) -> Snapshot | None:
+    def at(self, when: str) -> WeightSnapshot | None:
         """The snapshot of that moment."""
         return next((each for each in self.snapshots if each.when == when), None)
 
 
 @dataclass(frozen=True)
-class Run:
+class RecordedRun:
     """What the ranks of one job wrote down.
 
     Attributes:
@@ -95,7 +95,7 @@ class Run:
     """
 
     folder: Path
-    ranks: list[list[Record]]
+    ranks: list[list[TrainingRecord]]
 
     def arrays(self, file: str | None) -> Arrays | None:
         """The arrays of a file in their order; None where none were kept."""
@@ -116,7 +116,7 @@ def write_arrays(path: Path, arrays: Sequence[np.ndarray[Any, Any]]) -> None:
     np.savez(path, **named)
 
 
-def write_manifest(descriptor: int, rank: int, records: Sequence[Record]) -> None:
+def write_manifest(descriptor: int, rank: int, records: Sequence[TrainingRecord]) -> None:
     """Store a rank's records. The files that they name are there already.
 
     Args:
@@ -132,24 +132,24 @@ def write_manifest(descriptor: int, rank: int, records: Sequence[Record]) -> Non
         data = data[os.write(descriptor, data) :]
 
 
-def read_run(folder: Path, size: int) -> Run:
+def read_run(folder: Path, size: int) -> RecordedRun:
     """What the ranks of a job have written down.
 
     Args:
         folder: where.
         size: number of ranks; one whose manifest is empty has recorded nothing.
     """
-    ranks: list[list[Record]] = [[] for _ in range(size)]
+    ranks: list[list[TrainingRecord]] = [[] for _ in range(size)]
     for manifest in folder.glob("*.json"):
         told = json.loads(manifest.read_text() or '{"rank": 0, "records": []}')
         if told["records"]:
             ranks[told["rank"]] = [_record(each) for each in told["records"]]
-    return Run(folder, ranks)
+    return RecordedRun(folder, ranks)
 
 
-def _record(told: Mapping[str, Any]) -> Record:
+def _record(told: Mapping[str, Any]) -> TrainingRecord:
     parts = {
-        "snapshots": [Snapshot(**each) for each in told["snapshots"]],
+        "snapshots": [WeightSnapshot(**each) for each in told["snapshots"]],
         "facts": [Fact(**each) for each in told["facts"]],
     }
-    return Record(**{**told, **parts})
+    return TrainingRecord(**{**told, **parts})

@@ -20,13 +20,19 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_candle.engine import detection
+from keras_candle.cluster import launchers
 from keras_candle.training.gradients import outermost_optimizers
 from keras_candle.verification.exact import without_noise
-from keras_candle.verification.facts import Watch, describe_data, rounding_noise, rows_of, values_of
+from keras_candle.verification.facts import (
+    FactWatcher,
+    describe_data,
+    rounding_noise,
+    rows_of,
+    values_of,
+)
 from keras_candle.verification.record import (
-    Record,
-    Snapshot,
+    TrainingRecord,
+    WeightSnapshot,
     digest,
     write_arrays,
     write_manifest,
@@ -36,7 +42,7 @@ from keras_candle.verification.record import (
 _ROOM_BYTES = 2**30
 
 
-class Recorder:
+class TrainingRecorder:
     """The records of this process.
 
     Args:
@@ -49,15 +55,15 @@ class Recorder:
     def __init__(
         self, folder: str, manifest: int, epochs: int | None = None, *, exact: bool = False
     ) -> None:
-        launcher = detection.detect()
+        launcher = launchers.detect()
         self._rank = int(os.environ.get(launcher.rank, "0")) if launcher else 0
         self._folder, self._manifest = Path(folder), manifest
         self._epochs, self._process = epochs, os.getpid()
         self._noise_of = without_noise if exact else contextlib.nullcontext
-        self._records: list[Record] = []
+        self._records: list[TrainingRecord] = []
         self._room_bytes = _ROOM_BYTES
         # A model trained by train_on_batch, which has no end of its own.
-        self._open: tuple[Any, Record, Watch] | None = None
+        self._open: tuple[Any, TrainingRecord, FactWatcher] | None = None
 
     def install(self) -> None:
         """From now on every model is recorded."""
@@ -73,7 +79,7 @@ class Recorder:
         record = self._begin("fit", model)
         described = describe_data(given)
         record.data, record.rows = described.fingerprints, described.rows
-        watch = Watch(model)
+        watch = FactWatcher(model)
         recording = _Recording(lambda when: self._snapshot(record, model, when), watch.begin)
         given["callbacks"] = _with(recording, given["callbacks"])
         with self._noise_of(model):
@@ -100,7 +106,7 @@ class Recorder:
         """Record the calls of `train_on_batch` together, until another method is called."""
         if self._open is None or self._open[0] is not model:
             record = self._begin("train_on_batch", model)
-            watch = Watch(model)
+            watch = FactWatcher(model)
             if model.built:
                 self._snapshot(record, model, "start")
                 watch.begin()
@@ -115,14 +121,14 @@ class Recorder:
             self._snapshot(record, model, "step 1")
         return result
 
-    def _begin(self, kind: str, model: Any) -> Record:
+    def _begin(self, kind: str, model: Any) -> TrainingRecord:
         self._close_batches()
         name = f"{type(model).__name__} {model.name!r}"
-        record = Record(kind, name, scaled=hasattr(model, "_candle_trainer"))
+        record = TrainingRecord(kind, name, scaled=hasattr(model, "_candle_trainer"))
         self._records.append(record)
         return record
 
-    def _snapshot(self, record: Record, model: Any, when: str) -> None:
+    def _snapshot(self, record: TrainingRecord, model: Any, when: str) -> None:
         record.weights = [weight.path for weight in model.weights]
         trainable = {id(weight) for weight in model.trainable_weights}
         record.trainable = [id(weight) in trainable for weight in model.weights]
@@ -133,14 +139,14 @@ class Recorder:
             if when in ("start", "end") or needed <= self._room_bytes:
                 self._room_bytes -= needed
                 file = self._store(when, values)
-        record.snapshots.append(Snapshot(when, [digest(value) for value in values], file))
+        record.snapshots.append(WeightSnapshot(when, [digest(value) for value in values], file))
 
     def _store(self, what: str, values: list[np.ndarray[Any, Any]]) -> str:
         file = f"record-{len(self._records)}.{what.replace(' ', '-')}.npz"
         write_arrays(self._folder / file, values)
         return file
 
-    def _end(self, record: Record, model: Any, facts: list[Any]) -> None:
+    def _end(self, record: TrainingRecord, model: Any, facts: list[Any]) -> None:
         self._snapshot(record, model, "end")
         variables = [each for opt in outermost_optimizers(model) for each in opt.variables]
         record.optimizer = [variable.path for variable in variables]

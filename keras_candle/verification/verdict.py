@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from keras_candle.verification.comparison import DIFFERENT, EQUAL, EXPLAINED, Comparison
 from keras_candle.verification.explanations import EXPLANATIONS, REMARKS
 from keras_candle.verification.gaps import Gap
-from keras_candle.verification.record import Run
+from keras_candle.verification.record import RecordedRun
 
 # In these two there was nothing to compare.
 NOT_SCALED, NOTHING_RECORDED = "NOT SCALED", "NOTHING RECORDED"
@@ -36,7 +36,7 @@ class Verdict:
         return 0 if self.word in (EQUAL, EXPLAINED) else 1
 
 
-def judge(one: Run, many: Run, comparisons: Sequence[Comparison]) -> Verdict:
+def judge(one: RecordedRun, many: RecordedRun, comparisons: Sequence[Comparison]) -> Verdict:
     """The verdict on a program.
 
     Args:

@@ -10,8 +10,8 @@ import socket
 import sys
 from typing import Any
 
-from keras_candle.watchdog.channel import Channel
 from keras_candle.watchdog.root import RootWatcher
+from keras_candle.watchdog.transport import Transport
 from keras_candle.watchdog.watcher import Watched, Watcher
 
 # They are meant for the rank; the watcher ends with it.
@@ -40,10 +40,10 @@ def main(given: dict[str, Any]) -> None:
         Watcher(watched, _connected(address, given["rank"])).run()
 
 
-def _connected(address: dict[str, Any], rank: int) -> Channel | None:
+def _connected(address: dict[str, Any], rank: int) -> Transport | None:
     with contextlib.suppress(OSError):
         connection = socket.create_connection((address["host"], address["port"]), timeout=10)
-        channel = Channel(connection)
+        channel = Transport(connection)
         channel.send(token=address["token"], rank=rank)
         return channel
     print(  # noqa: T201

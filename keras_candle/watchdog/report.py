@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from keras_candle.watchdog.facts import Facts
+from keras_candle.watchdog.snapshot import RankSnapshot
 from keras_candle.watchdog.verdict import Suspects
 
 
-def report(ranks: Sequence[Facts], found: Suspects, quiet_s: float, left: Sequence[int]) -> str:
+def report(
+    ranks: Sequence[RankSnapshot], found: Suspects, quiet_s: float, left: Sequence[int]
+) -> str:
     """What the user is told, the sentence first, and again with the line of the program at the end.
 
     Args:
@@ -34,7 +36,7 @@ def report(ranks: Sequence[Facts], found: Suspects, quiet_s: float, left: Sequen
     return "\n".join([*lines, f"keras_candle: {found.sentence(len(ranks))}", ""])
 
 
-def _sentence(guilty: Sequence[Facts], ranks: Sequence[Facts]) -> str:
+def _sentence(guilty: Sequence[RankSnapshot], ranks: Sequence[RankSnapshot]) -> str:
     if len(ranks) > 1 and len(guilty) == len(ranks) and not guilty[0].is_odd:
         return "No rank is behind the others: their stacks may tell."
     first = guilty[0]
@@ -45,7 +47,7 @@ def _sentence(guilty: Sequence[Facts], ranks: Sequence[Facts]) -> str:
     )
 
 
-def _shown(guilty: Sequence[Facts], ranks: Sequence[Facts]) -> list[Facts]:
+def _shown(guilty: Sequence[RankSnapshot], ranks: Sequence[RankSnapshot]) -> list[RankSnapshot]:
     """Some of each: thousands of ranks wait in the same place."""
     others = [each for each in ranks if each not in guilty]
     return [*guilty[:4], *others[:2]]

@@ -10,9 +10,9 @@ import socket
 import time
 from typing import Any
 
-from keras_candle.watchdog.channel import Channel
-from keras_candle.watchdog.facts import Facts
-from keras_candle.watchdog.watcher import Quiet, Watched, Watcher
+from keras_candle.watchdog.snapshot import RankSnapshot
+from keras_candle.watchdog.transport import Transport
+from keras_candle.watchdog.watcher import QuietTime, Watched, Watcher
 
 _STACKS_WITHIN_S = 1.2
 
@@ -29,11 +29,11 @@ class RootWatcher(Watcher):
     def __init__(self, watched: Watched, server: socket.socket, token: str) -> None:
         super().__init__(watched, None)
         self._server, self._token = server, token
-        self._facts: dict[int, Facts] = {}
-        self._quiets: dict[int, Quiet] = {}
+        self._facts: dict[int, RankSnapshot] = {}
+        self._quiets: dict[int, QuietTime] = {}
         self._left: list[int] = []
         self._is_reporting = False
-        self._channels: dict[Channel, int | None] = {}
+        self._channels: dict[Transport, int | None] = {}
         server.setblocking(False)
         self._selector.register(server, selectors.EVENT_READ)
         with contextlib.suppress(OSError, ValueError):  # a connection for each rank
@@ -49,7 +49,7 @@ class RootWatcher(Watcher):
         """Take a new connection, or what came on one."""
         if source is self._server:
             with contextlib.suppress(BlockingIOError):
-                channel = Channel(self._server.accept()[0])
+                channel = Transport(self._server.accept()[0])
                 self._channels[channel] = None
                 self._selector.register(channel, selectors.EVENT_READ)
             return
@@ -58,7 +58,7 @@ class RootWatcher(Watcher):
         if not source.open:
             self._end_channel(source)
 
-    def _take(self, channel: Channel, message: dict[str, Any]) -> None:
+    def _take(self, channel: Transport, message: dict[str, Any]) -> None:
         rank = self._channels[channel]
         if rank is None:
             if secrets.compare_digest(str(message.get("token")), self._token):
@@ -71,28 +71,28 @@ class RootWatcher(Watcher):
         elif "stacks" in message and rank in self._facts:
             self._facts[rank].stacks = message["stacks"] or "(it does not answer)"
         elif "facts" in message and not self._is_reporting and rank not in self._left:
-            self._note(Facts(**message["facts"]))
+            self._record(RankSnapshot(**message["facts"]))
 
-    def _end_channel(self, channel: Channel) -> None:
+    def _end_channel(self, channel: Transport) -> None:
         rank = self._channels.pop(channel)
         self._selector.unregister(channel)
         channel.close()
         if rank in self._facts:
             self._facts[rank].answers = False
 
-    def _note(self, facts: Facts) -> None:
+    def _record(self, facts: RankSnapshot) -> None:
         self._facts[facts.rank] = facts
-        self._quiets.setdefault(facts.rank, Quiet()).note(facts.beats)
+        self._quiets.setdefault(facts.rank, QuietTime()).update(facts.beats)
 
     def look(self) -> None:
         """Look at the root, and report when a rank has been quiet for too long."""
-        self._note(self._watched.facts())
+        self._record(self._watched.facts())
         quiet_s = max(self._quiets[rank].passed_s() for rank in self._facts)
         if quiet_s > self._watched.timeout_s:
             self._is_reporting = True  # asking can wake a rank: what counts is what it was before
             self._ask_for_stacks()
             ranks = [self._facts[rank] for rank in sorted(self._facts)]
-            self._watched.tell(ranks, quiet_s, left=self._left)
+            self._watched.report(ranks, quiet_s, left=self._left)
             for channel in list(self._channels):
                 channel.send(ask="end")
             self._watched.end()
@@ -104,7 +104,7 @@ class RootWatcher(Watcher):
         self._facts[self._watched.rank].stacks = self._watched.stacks()
         while time.monotonic() < deadline_s and self._some_are_missing():
             for key, _ in self._selector.select(0.05):
-                if isinstance(key.fileobj, Channel):
+                if isinstance(key.fileobj, Transport):
                     self.hear(key.fileobj)
 
     def _some_are_missing(self) -> bool:

@@ -17,7 +17,7 @@ import time
 # One that nobody else uses, where there are such.
 _ASK = signal.SIGRTMAX - 3 if hasattr(signal, "SIGRTMAX") else signal.SIGUSR2
 # The function of the thread that only the watchdog needs.
-OWN_THREAD = "in _end_when_told"
+OWN_THREAD = "in _end_when_asked"
 _ANSWER_WITHIN_S = 1.0
 _LOOK_AGAIN_S = 0.05
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from keras_candle.call_site import is_users, place
-from keras_candle.watchdog.facts import Facts
+from keras_candle.watchdog.snapshot import RankSnapshot
 
 _FRAME = re.compile(r'^  File "([^"]+)", line (\d+) in (.+)$', re.MULTILINE)
 
@@ -22,7 +22,7 @@ class Suspects:
         places: where each is in the user's program, "" where its stacks do not say.
     """
 
-    ranks: list[Facts]
+    ranks: list[RankSnapshot]
     places: list[str]
 
     def sentence(self, of: int) -> str:
@@ -42,7 +42,7 @@ class Suspects:
         )
 
 
-def suspects(ranks: Sequence[Facts]) -> Suspects:
+def suspects(ranks: Sequence[RankSnapshot]) -> Suspects:
     """Find them.
 
     A rank that waits in a collective is none as long as another is not in it. Collectives inside
@@ -61,14 +61,14 @@ def suspects(ranks: Sequence[Facts]) -> Suspects:
     return Suspects([ranks[i] for i in found], [_place(frames[i], counts) for i in found])
 
 
-def _behind(ranks: Sequence[Facts]) -> list[int]:
+def _behind(ranks: Sequence[RankSnapshot]) -> list[int]:
     outside = [i for i, each in enumerate(ranks) if not each.in_collective]
     asked = outside or range(len(ranks))
     first = min(_position(ranks[i]) for i in asked)
     return [i for i in asked if _position(ranks[i]) == first]
 
 
-def _position(facts: Facts) -> tuple[int, int, int, int]:
+def _position(facts: RankSnapshot) -> tuple[int, int, int, int]:
     return facts.epoch, facts.step, facts.place, facts.collectives
 
 

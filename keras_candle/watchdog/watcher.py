@@ -16,11 +16,11 @@ from typing import Any
 
 from keras_candle.launcher_messages import LAUNCHER, STALL, message, write_through
 from keras_candle.run_directory import RunDirectory
-from keras_candle.watchdog.board import Board
-from keras_candle.watchdog.channel import Channel
-from keras_candle.watchdog.facts import Facts
+from keras_candle.watchdog.heartbeat import HeartbeatBoard
 from keras_candle.watchdog.report import report
+from keras_candle.watchdog.snapshot import RankSnapshot
 from keras_candle.watchdog.stacks import ask_for_stacks, state_of
+from keras_candle.watchdog.transport import Transport
 from keras_candle.watchdog.verdict import suspects
 
 _LOOK_EVERY_S = 0.25
@@ -48,15 +48,15 @@ class Watched:
         self.timeout_s: float = given["timeout_s"]
         self.run_directory = Path(given["run_directory"])
         self._pid: int = given["pid"]
-        self._board = Board(given["board"])
+        self._board = HeartbeatBoard(given["board"])
         self._stacks: int = given["stacks"]
         self._end: int = given["end"]
         self._host = socket.gethostname()
 
-    def facts(self) -> Facts:
+    def facts(self) -> RankSnapshot:
         """What can be seen of it."""
         seen = asdict(self._board.read())
-        return Facts(self.rank, self._host, self._pid, state_of(self._pid), **seen)
+        return RankSnapshot(self.rank, self._host, self._pid, state_of(self._pid), **seen)
 
     def stacks(self) -> str:
         """Every thread's. A process that is stopped goes on: look at its facts before."""
@@ -76,7 +76,7 @@ class Watched:
         if not self.is_gone():
             os.kill(self._pid, signal.SIGKILL)
 
-    def tell(self, ranks: Sequence[Facts], quiet_s: float, left: Sequence[int]) -> None:
+    def report(self, ranks: Sequence[RankSnapshot], quiet_s: float, left: Sequence[int]) -> None:
         """Print a report, and keep it in the run directory. See `report`."""
         found = suspects(ranks)
         text = report(ranks, found, quiet_s, left)
@@ -88,17 +88,17 @@ class Watched:
             name = time.strftime("stall-%Y%m%d-%H%M%S.txt")
             with contextlib.suppress(OSError):
                 (self.run_directory / name).write_text(text)
-                RunDirectory(self.run_directory).note("stall", report=name)
+                RunDirectory(self.run_directory).log_event("stall", report=name)
 
 
-class Quiet:
+class QuietTime:
     """For how long a rank has shown no progress."""
 
     def __init__(self) -> None:
         self._beats = -1
         self._since_s = time.monotonic()
 
-    def note(self, beats: int) -> None:
+    def update(self, beats: int) -> None:
         """Take note of what it shows."""
         if beats != self._beats:
             self._beats, self._since_s = beats, time.monotonic()
@@ -120,10 +120,10 @@ class Watcher:
         to_root: to the root's watcher; None where it cannot be reached.
     """
 
-    def __init__(self, watched: Watched, to_root: Channel | None) -> None:
+    def __init__(self, watched: Watched, to_root: Transport | None) -> None:
         self._watched = watched
         self._to_root = to_root
-        self._quiet = Quiet()
+        self._quiet = QuietTime()
         self._selector = selectors.DefaultSelector()
         self._selector.register(sys.stdin, selectors.EVENT_READ, "of the rank")
         if to_root is not None:
@@ -169,10 +169,10 @@ class Watcher:
     def look(self) -> None:
         """Tell the root's watcher how the rank is, or judge it alone."""
         facts = self._watched.facts()
-        self._quiet.note(facts.beats)
+        self._quiet.update(facts.beats)
         if self._to_root is not None:
             self._to_root.send(facts=asdict(facts))
         elif self._quiet.passed_s() > self._watched.timeout_s + _ALONE_LATER_S:
             facts.stacks = self._watched.stacks()
-            self._watched.tell([facts], self._quiet.passed_s(), left=[])
+            self._watched.report([facts], self._quiet.passed_s(), left=[])
             self._watched.end()

@@ -12,9 +12,9 @@ import pytest
 
 import keras_candle as candle
 from keras_candle import engine as engines
-from keras_candle.callback import watching
-from keras_candle.callback.options import Intervals
-from keras_candle.callback.run import ends
+from keras_candle.callback import watchdog_hook
+from keras_candle.resume.checkpoint_options import Intervals
+from keras_candle.resume.run_session import ends
 from tests.callback.training_job import KilledError, train
 
 
@@ -75,18 +75,18 @@ def with_clocks_of_their_own(run, fast):
 
 def fit_with_a_watcher_that_fails(run, rank):
     """A training whose watcher cannot be started on one rank; its epochs."""
-    plain = watching.Watch
+    plain = watchdog_hook.Watch
 
     def watch(*args, **kwargs):
         if candle.rank() == rank:
             raise OSError("no process is left")
         return plain(*args, **kwargs)
 
-    watching.Watch = watch
+    watchdog_hook.Watch = watch
     try:
         return small_fit(run, stall_timeout=60).epoch
     finally:
-        watching.Watch = plain
+        watchdog_hook.Watch = plain
 
 
 def forget_fits():

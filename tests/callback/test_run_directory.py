@@ -108,8 +108,8 @@ def test_a_monitor_that_is_not_in_the_logs_is_told_once(tmp_path, capsys):
 
 def test_lines_that_are_no_events_are_left_out(tmp_path):
     run = RunDirectory(tmp_path)
-    run.note("begin", ranks=2)
+    run.log_event("begin", ranks=2)
     with open(run.journal, "ab") as file:
         file.write(b'5\n[1]\n{"event": "epoch"}\n\xff\xfe\n' + b"[" * 100_000 + b"\n" + b'{"ev')
-    run.note("end")
-    assert [each["event"] for each in run.notes()] == ["begin", "end"]
+    run.log_event("end")
+    assert [each["event"] for each in run.events()] == ["begin", "end"]

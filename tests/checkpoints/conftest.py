@@ -6,7 +6,7 @@ import pytest
 
 from keras_candle.checkpoints.contents import Contents
 from keras_candle.checkpoints.layout import layout_of
-from keras_candle.checkpoints.weights import Snapshot
+from keras_candle.checkpoints.weights import HostSnapshot
 
 
 def build(kind="adam"):
@@ -32,7 +32,7 @@ def build(kind="adam"):
 
 def save(model, folder):
     """A checkpoint's files of two ranks, the manifest last."""
-    snapshot = Snapshot(layout_of(model))
+    snapshot = HostSnapshot(layout_of(model))
     snapshot.take()
     of_ranks = [{"drawn": np.arange(rank, 9)} for rank in range(2)]
     Contents(2, snapshot, {"epoch": 2, "best": np.ones(3)}, of_ranks).write(folder)

@@ -12,7 +12,7 @@ import pytest
 
 from keras_candle.checkpoints.contents import WEIGHTS
 from keras_candle.checkpoints.layout import layout_of
-from keras_candle.checkpoints.weights import Snapshot
+from keras_candle.checkpoints.weights import HostSnapshot
 from tests.checkpoints.conftest import build, save
 
 KINDS = ("adam", "mixed_float16", "bfloat16", "rmsprop")
@@ -71,7 +71,7 @@ def test_an_object_that_saves_more_than_variables(tmp_path):
             self.calls = int(store["calls"][()])
 
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1), Counting()])
-    snapshot = Snapshot(layout_of(model))
+    snapshot = HostSnapshot(layout_of(model))
     model.layers[1].calls = 7
     snapshot.take()
     snapshot.write(tmp_path / WEIGHTS)
@@ -83,7 +83,7 @@ def test_an_object_that_saves_more_than_variables(tmp_path):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_snapshot_stays_as_it_was_while_the_model_trains_on(kind, tmp_path):
     model = build(kind)
-    snapshot = Snapshot(layout_of(model))
+    snapshot = HostSnapshot(layout_of(model))
     snapshot.take()
     model.save_weights(tmp_path / "plain.weights.h5")
     model.fit(np.ones((20, 8)), np.ones((20, 3)), verbose=0)
@@ -107,7 +107,7 @@ def test_however_its_variables_are_updated(way, tmp_path):
     model = keras.Sequential([keras.Input((5,), dtype="int32"), *layers])
     model.compile(loss="mse", **WAYS[way])
     model.fit(words, np.ones(30), batch_size=5, verbose=0)
-    snapshot = Snapshot(layout_of(model))
+    snapshot = HostSnapshot(layout_of(model))
     for _ in range(2):  # rows of the table are updated in place from the first step on
         snapshot.take()
         model.save_weights(tmp_path / "plain.weights.h5")
@@ -120,7 +120,7 @@ def test_however_its_variables_are_updated(way, tmp_path):
 
 def test_touching_it_changes_nothing(tmp_path):
     model = build()
-    snapshot = Snapshot(layout_of(model))
+    snapshot = HostSnapshot(layout_of(model))
     snapshot.touch()
     snapshot.take()
     snapshot.write(tmp_path / WEIGHTS)
@@ -152,7 +152,7 @@ def test_a_full_disk_is_told_before_anything_is_written(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "posix_fallocate", full)
-    snapshot = Snapshot(layout_of(build()))
+    snapshot = HostSnapshot(layout_of(build()))
     with pytest.raises(OSError, match="No space left"):
         snapshot.write(tmp_path / WEIGHTS)
     assert (tmp_path / WEIGHTS).stat().st_size == 0

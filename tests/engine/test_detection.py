@@ -8,33 +8,33 @@ import sys
 
 import pytest
 
-from keras_candle.engine import detection
+from keras_candle.cluster import launchers
 from keras_candle.engine.devices import own_device
 from keras_candle.engine.horovod import _nodes
 
-MARKS = [(each.name, {each.size: "4", each.rank: "1"}) for each in detection.LAUNCHERS]
+MARKS = [(each.name, {each.size: "4", each.rank: "1"}) for each in launchers.LAUNCHERS]
 
 
 @pytest.mark.parametrize(("name", "environ"), MARKS)
 def test_each_launcher_is_known_by_its_variables(name, environ):
-    assert detection.detect(environ).name == name
-    assert detection.promised_size(environ) == 4
+    assert launchers.detect(environ).name == name
+    assert launchers.promised_size(environ) == 4
 
 
 def test_without_a_launcher_there_is_one_rank():
-    assert detection.detect({"SLURM_NTASKS": "8"}) is None  # a batch script outside of srun
-    assert detection.promised_size({}) == 1
+    assert launchers.detect({"SLURM_NTASKS": "8"}) is None  # a batch script outside of srun
+    assert launchers.promised_size({}) == 1
 
 
 def test_a_launcher_that_tells_only_the_rank_is_noticed():
-    assert detection.may_have_launcher({"PMIX_RANK": "0"})
-    assert not detection.may_have_launcher({"PMIX_RANK": "0", "OMPI_COMM_WORLD_SIZE": "1"})
-    assert not detection.may_have_launcher({})
+    assert launchers.may_have_launcher({"PMIX_RANK": "0"})
+    assert not launchers.may_have_launcher({"PMIX_RANK": "0", "OMPI_COMM_WORLD_SIZE": "1"})
+    assert not launchers.may_have_launcher({})
 
 
 def test_the_innermost_launcher_decides():
     environ = {"SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0", "PMI_SIZE": "4"}
-    assert detection.promised_size(environ) == 4
+    assert launchers.promised_size(environ) == 4
 
 
 ALONE = "from keras_candle import engine; print(engine.start({name!r}).size)"

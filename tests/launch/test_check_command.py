@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from keras_candle.check import KINDS
+from keras_candle.lint import KINDS
 
 DOCUMENT = Path(__file__).parent.parent.parent / "docs" / "check.md"
 CLEAN = "import keras_candle as candle\n\nprint(candle.size())\n"

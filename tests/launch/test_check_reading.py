@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from keras_candle.check import KINDS, TOPICS, observed, read
-from keras_candle.check.names import Module
-from keras_candle.check.script import Script, load
+from keras_candle.lint import KINDS, TOPICS, dry_run_findings, read
+from keras_candle.lint.names import Module
+from keras_candle.lint.script import Script, load
 from tests.launch.check_cases import AFTER_BUILDER, BUILDER
 from tests.launch.check_cases_whole import CLEAN_AFTER_BUILDER, CLEAN_WHOLE, WHOLE
 
@@ -79,8 +79,12 @@ def test_a_dry_run_drops_what_reading_shows_to_be_the_roots():
     source = "import keras_candle as candle\nif candle.is_root():\n    write()\nwrite()\n"
     script = Script([Module("train.py", source)])
     facts = [{"kind": "written", "lines": [["train.py", line]], "file": "x.txt"} for line in (3, 4)]
-    runs = [observed.DryRun(facts, reason="ValueError: x", traceback=(("train.py", 4), ("x", 1)))]
-    findings = {(each.line, each.code) for each in observed.judge(runs, script)}
+    runs = [
+        dry_run_findings.DryRun(
+            facts, reason="ValueError: x", traceback=(("train.py", 4), ("x", 1))
+        )
+    ]
+    findings = {(each.line, each.code) for each in dry_run_findings.judge(runs, script)}
     assert findings == {(4, "write-on-every-rank"), (4, "dry-run-failed")}
 
 
@@ -100,11 +104,14 @@ SEEN = [
 @pytest.mark.parametrize(("first", "second", "codes"), SEEN)
 def test_what_two_dry_runs_saw_is_judged(first, second, codes):
     script = Script([Module("train.py", "model.fit(x)\n")])
-    runs = [observed.DryRun(first), observed.DryRun(second)]
-    assert {each.code for each in observed.judge(runs, script)} == codes
+    runs = [dry_run_findings.DryRun(first), dry_run_findings.DryRun(second)]
+    assert {each.code for each in dry_run_findings.judge(runs, script)} == codes
 
 
 def test_without_shard_each_rank_may_have_data_of_its_own():
     source = "import keras_candle as candle\ncandle.scale(model, shard=False).fit(x)\n"
-    runs = [observed.DryRun([FIT]), observed.DryRun([{**FIT, "fingerprint": ["b"]}])]
-    assert list(observed.judge(runs, Script([Module("train.py", source)]))) == []
+    runs = [
+        dry_run_findings.DryRun([FIT]),
+        dry_run_findings.DryRun([{**FIT, "fingerprint": ["b"]}]),
+    ]
+    assert list(dry_run_findings.judge(runs, Script([Module("train.py", source)]))) == []

@@ -10,8 +10,8 @@ import pytest
 
 from keras_candle.launch import demo, doctor
 
-ONE = demo.Training(1, 0.97, 1000.0, True)
-TWO = demo.Training(2, 0.98, 1500.0, True)
+ONE = demo.DemoTraining(1, 0.97, 1000.0, True)
+TWO = demo.DemoTraining(2, 0.98, 1500.0, True)
 
 
 def command(name: str, site: Path, path: str) -> subprocess.CompletedProcess[str]:
@@ -65,7 +65,9 @@ def test_the_doctor_sees_the_launcher_around_it():
 
 
 def test_columns_stand_under_each_other():
-    table = doctor.table([doctor.Finding("a", "ok", "1"), doctor.Finding("bbb", "missing", "2")])
+    table = doctor.table(
+        [doctor.Diagnosis("a", "ok", "1"), doctor.Diagnosis("bbb", "missing", "2")]
+    )
     assert table.splitlines() == ["a    ok       1", "bbb  missing  2"]
 
 
@@ -104,7 +106,7 @@ def test_the_demo_ends_with_its_report(monkeypatch, tmp_path, capsys):
         (ONE, TWO, "1000, 1500 (x 1.50)"),
         (ONE, None, "failed on 2 ranks"),
         (None, TWO, "failed on 1 rank"),
-        (ONE, demo.Training(2, 0.9, 1.0, False), "NO"),
+        (ONE, demo.DemoTraining(2, 0.9, 1.0, False), "NO"),
     ],
 )
 def test_a_row_of_the_demo(one, two, words):

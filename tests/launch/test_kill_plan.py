@@ -5,10 +5,10 @@ from __future__ import annotations
 import random
 from collections import Counter
 
-from keras_candle.fault_injection.told import Start
 from keras_candle.launch.kill_plan import course_of, draw_round
-from keras_candle.launch.kill_rounds import Killed
+from keras_candle.launch.kill_rounds import ExecutedKill
 from keras_candle.launch.scratch import copy_of_folder
+from keras_candle.verification.event_log import AttemptEvents
 
 
 def seeded():
@@ -22,7 +22,7 @@ def start(steps, every_steps=None, every_epochs=1):
         {"kind": "step", "time_s": float(now), "directory": "run", "before": now - 1, "now": now}
         for now in range(1, steps + 1)
     ]
-    return Start({0: [{**fit, "cadence": cadence}, *lines]}, None)
+    return AttemptEvents({0: [{**fit, "cadence": cadence}, *lines]}, None)
 
 
 def notes(*epochs):
@@ -64,7 +64,7 @@ def test_one_kill_that_is_left_is_one_kill():
 def killed(**facts):
     kill = draw_round(course_of(start(2), notes(2)), 1, 1, seeded())[0]
     told = {"reached": 9, "newest": 8, "least": 4, "lost_s": 0.1, "damage": [], "went_on": 8}
-    return Killed(kill, 1, "run", **{**told, **facts})
+    return ExecutedKill(kill, 1, "run", **{**told, **facts})
 
 
 def test_what_a_kill_may_cost_and_what_not():

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from keras_candle.launch.environment import launcher_facts, share_of_threads
+from keras_candle.cluster.rank_environment import launcher_facts, share_of_threads
 from keras_candle.launch.local import Job, command, variables
 
 

@@ -9,7 +9,7 @@ from tests.launch.test_run_signals import CODE, start, wait_for
 
 # A "training" of 10 steps with a checkpoint after each, in a file.
 TRAINING = """
-from keras_candle.launcher_messages import restarts, tell_saved
+from keras_candle.launcher_messages import restarts, notify_checkpoint
 from mpi4py import MPI
 world = MPI.COMM_WORLD
 saved = int(open('saved').read()) if os.path.exists('saved') else 0
@@ -18,7 +18,7 @@ for step in range(saved + 1, 11):
     FAIL
     if rank == 0 and step > NOT_BEFORE:
         open('saved', 'w').write(str(step))
-        tell_saved(step)
+        notify_checkpoint(step)
 if rank == 0:
     print('steps', step, 'restarts', restarts())
 """

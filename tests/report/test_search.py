@@ -107,7 +107,7 @@ def test_what_is_above_max_cost_is_not_the_best(tmp_path):
     best = json.loads((folder / "insight.json").read_text())["best"]
     search = read_search(folder, "search")
     assert search.completed[0].name == best["trial"]
-    assert f"(trial {best['trial']})" in search.best_told
+    assert f"(trial {best['trial']})" in search.best_text
     assert min(each.objective for each in search.completed) < best["objective"] == 1 / 20
     assert "new best 0.05" in cases.page_of(folder).text
 

@@ -13,7 +13,7 @@ import pytest
 
 from keras_candle.errors import SearchError
 from keras_candle.search.fidelity import (
-    Training,
+    RungTraining,
     is_waiting,
     next_bracket,
     next_promotion,
@@ -47,7 +47,7 @@ def _simulate(
     value: Callable[[int, int], float],
     subspaces: int = 1,
     brackets: int | None = 1,
-) -> list[Training]:
+) -> list[RungTraining]:
     """All trainings of a search in which workers ask whenever they are free."""
     rng, log = np.random.default_rng(0), {}
     running: list[tuple[float, str, int]] = []
@@ -56,10 +56,10 @@ def _simulate(
         while len(running) < workers:
             found = next_promotion(log.values(), EPOCHS, closing=begun == trials)
             if found is not None:
-                new = Training(found.trial, found.rung, None, found.subspace, found.bracket)
+                new = RungTraining(found.trial, found.rung, None, found.subspace, found.bracket)
             elif begun < trials:
                 bracket = next_bracket(log.values(), EPOCHS, brackets)
-                new = Training(f"{begun:04}", bracket, None, begun % subspaces, bracket)
+                new = RungTraining(f"{begun:04}", bracket, None, begun % subspaces, bracket)
                 begun += 1
             else:
                 break
@@ -73,7 +73,7 @@ def _simulate(
         log[trial, rung] = replace(log[trial, rung], objective=ended)
 
 
-def _by_rung(trainings: list[Training]) -> dict[int, list[Training]]:
+def _by_rung(trainings: list[RungTraining]) -> dict[int, list[RungTraining]]:
     found = defaultdict(list)
     for each in trainings:
         found[each.rung].append(each)
@@ -165,25 +165,33 @@ def test_the_order_of_the_records_does_not_matter() -> None:
 
 
 def test_a_promoted_trial_goes_on_where_it_stopped() -> None:
-    three = [Training(name, 1, value, 7, 1) for name, value in (("a", 2.0), ("b", 1.0), ("c", 3.0))]
+    three = [
+        RungTraining(name, 1, value, 7, 1) for name, value in (("a", 2.0), ("b", 1.0), ("c", 3.0))
+    ]
     found = next_promotion(three, EPOCHS)
     assert found is not None
     assert (found.trial, found.rung, found.initial_epoch, found.epochs) == ("b", 2, 3, 9)
     assert (found.subspace, found.bracket) == (7, 1)
-    assert next_promotion([*three, Training("b", 2, None, 7, 1)], EPOCHS) is None
+    assert next_promotion([*three, RungTraining("b", 2, None, 7, 1)], EPOCHS) is None
 
 
 def test_a_search_that_ends_takes_the_next_best_where_the_best_has_failed() -> None:
-    ended = [Training("a", 0, 1.0), Training("b", 0, 2.0), Training("a", 1, float("nan"))]
+    ended = [
+        RungTraining("a", 0, 1.0),
+        RungTraining("b", 0, 2.0),
+        RungTraining("a", 1, float("nan")),
+    ]
     found = next_promotion(ended, EPOCHS, closing=True)
     assert found is not None
     assert (found.trial, found.rung) == ("b", 1)
-    assert next_promotion([*ended, Training("b", 1, float("nan"))], EPOCHS, closing=True) is None
+    assert (
+        next_promotion([*ended, RungTraining("b", 1, float("nan"))], EPOCHS, closing=True) is None
+    )
 
 
 def test_a_search_that_ends_waits_for_what_may_be_trained_in_full_and_for_nothing_else() -> None:
-    running, failed = Training("a", 0, None), Training("a", 0, float("nan"))
-    full = Training("b", 3, 0.5)
+    running, failed = RungTraining("a", 0, None), RungTraining("a", 0, float("nan"))
+    full = RungTraining("b", 3, 0.5)
     assert is_waiting([running], EPOCHS)
     assert not is_waiting([failed], EPOCHS)
     assert not is_waiting([running, full], EPOCHS)

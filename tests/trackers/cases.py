@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from keras_candle.run_directory import RunDirectory
 from keras_candle.trackers.base import TrackedRun, Tracker
-from keras_candle.trackers.mirror import Mirror
+from keras_candle.trackers.reconciler import Reconciler
 
 # What 32 bits hold exactly: TensorBoard has no more.
 ROWS = {4: {"epoch": 1, "loss": 0.5}, 8: {"epoch": 2, "loss": 0.1875, "val_loss": 2.0**-20}}
@@ -23,7 +23,9 @@ def run_in(directory, said=None, **facts):
 def note(directory, rows, fit=0):
     for step, values in rows.items():
         logs = {name: value for name, value in values.items() if name != "epoch"}
-        RunDirectory(directory).note("epoch", fit=fit, epoch=values["epoch"], step=step, logs=logs)
+        RunDirectory(directory).log_event(
+            "epoch", fit=fit, epoch=values["epoch"], step=step, logs=logs
+        )
 
 
 def track(tracker, run, rows, status="finished"):
@@ -39,7 +41,7 @@ def track(tracker, run, rows, status="finished"):
 def mirror(directory, tracker, said, within_s=10.0):
     """A tracker fed from the journal to its end. Returns whether it came there in time."""
     run = run_in(directory, said)
-    own = Mirror(tracker, type(tracker).__name__, run, directory / "journal.jsonl")
+    own = Reconciler(tracker, type(tracker).__name__, run, directory / "journal.jsonl")
     own.end("finished")
     return own.has_ended(within_s)
 

@@ -21,7 +21,7 @@ def first(directory):
     """The identity of a run that has come to its first checkpoint."""
     found = identify(directory, None, begin=False)
     note(directory.path, ROWS)
-    directory.note("checkpoint", step=8)
+    directory.log_event("checkpoint", step=8)
     return found
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import keras_candle as candle
-from keras_candle.callback import tracking
+from keras_candle.callback import tracker_hook
 from tests.callback.cases import forget_fits
 
 
@@ -30,8 +30,8 @@ def train(folder, name):
     model.compile("sgd", "mse")
     model = candle.scale(model)
     callback = candle.CandleCallback(str(Path(folder) / "run"), trackers="csv")
-    before = vars(tracking.Tracking).get(name) or getattr(tracking, name)
-    holder = tracking.Tracking if name in vars(tracking.Tracking) else tracking
+    before = vars(tracker_hook.TrackerHook).get(name) or getattr(tracker_hook, name)
+    holder = tracker_hook.TrackerHook if name in vars(tracker_hook.TrackerHook) else tracker_hook
     setattr(holder, name, fail)
     try:
         history = model.fit(

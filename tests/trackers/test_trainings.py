@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import keras_candle as candle
-from keras_candle.trackers.feed import Feed
+from keras_candle.trackers.journal_feed import JournalFeed
 from tests.callback import cases as fits
 from tests.trackers import cases
 from tests.trackers.readers import NAMES, mlflow_runs, read, wandb_records
@@ -79,7 +79,7 @@ def test_killed_ranks_that_go_on_have_repeated_an_epoch(killed):
 @pytest.mark.parametrize("name", NAMES)
 def test_each_package_reads_what_the_journal_says_without_a_gap_or_a_double(killed, name):
     run, _ = killed
-    journal = {row.step: row.values for row in Feed(run / "journal.jsonl").rows()}
+    journal = {row.step: row.values for row in JournalFeed(run / "journal.jsonl").rows()}
     assert [each["epoch"] for each in journal.values()] == [1, 2, 3, 4, 5]
     if name == "tensorboard":  # has 32 bits
         journal = {
@@ -179,7 +179,7 @@ def test_a_tracker_that_hangs_or_raises_stops_nothing(tmp_path, capfd, own):
 def test_a_courier_that_is_killed_is_told_and_stops_nothing(tmp_path, capfd):
     class Killing(cases.Recorder):
         def log(self, values, step):
-            from keras_candle.trackers.courier import courier
+            from keras_candle.trackers.tracker_process import courier
 
             courier()._process.kill()
 

@@ -79,14 +79,14 @@ def unreduced_loss():
 
 
 def other_backend():
-    from keras_candle.training import refusals
+    from keras_candle.training import compatibility
 
-    backend = refusals.keras.backend.backend
-    refusals.keras.backend.backend = lambda: "jax"
+    backend = compatibility.keras.backend.backend
+    compatibility.keras.backend.backend = lambda: "jax"
     try:
         candle.scale(dense_model(optimizer="sgd"))
     finally:
-        refusals.keras.backend.backend = backend
+        compatibility.keras.backend.backend = backend
 
 
 def unknown_engine():

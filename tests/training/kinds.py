@@ -11,7 +11,7 @@ import numpy as np
 import keras_candle as candle
 from keras_candle import engine as engines
 from keras_candle.training import replica
-from tests.training.data_cases import Steps, numbered, seen_rows, unseed, witnesses
+from tests.data.data_cases import Steps, numbered, seen_rows, unseed, witnesses
 
 
 class Rows(keras.utils.PyDataset):

@@ -11,7 +11,7 @@ from keras import layers, ops
 
 import keras_candle as candle
 from keras_candle import engine as engines
-from keras_candle.callback import rank_state
+from keras_candle.resume import rank_state
 from tests.training import cases
 
 GLOBAL = {"batch": "global", "learning_rate_scaling": None}

@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
+from tests.data.test_data import assert_whole, interesting_rows
 from tests.training import kinds
-from tests.training.test_data import assert_whole, interesting_rows
 
 SIZES = (2, 3)
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from keras_candle.verification.comparison import compare_runs
-from keras_candle.verification.gaps import Gap, Limits, largest_gap
+from keras_candle.verification.gaps import Gap, Tolerances, largest_gap
 from keras_candle.verification.record import (
     Fact,
-    Record,
-    Run,
-    Snapshot,
+    RecordedRun,
+    TrainingRecord,
+    WeightSnapshot,
     digest,
     write_arrays,
 )
@@ -28,7 +28,7 @@ def fit(folder, *, off=0.0, weight=1, since="step 1", **facts):
     """A fit of two weights, one of which is off by so much since some moment."""
     folder.mkdir(exist_ok=True)
     names = ["model/bias", "model/kernel"]
-    record = Record("fit", "Sequential 'model'", True, names, [True, True], steps=4)
+    record = TrainingRecord("fit", "Sequential 'model'", True, names, [True, True], steps=4)
     record.logs = {"loss": [0.5]}
     for number, when in enumerate(MOMENTS):
         values = [each.copy() for each in (TRAINED if number else START)]
@@ -36,7 +36,7 @@ def fit(folder, *, off=0.0, weight=1, since="step 1", **facts):
             values[weight] += off
         file = f"{len(list(folder.iterdir()))}.npz"
         write_arrays(folder / file, values)
-        record.snapshots.append(Snapshot(when, [digest(value) for value in values], file))
+        record.snapshots.append(WeightSnapshot(when, [digest(value) for value in values], file))
     for name, value in facts.items():
         setattr(record, name, value)
     return record
@@ -47,10 +47,10 @@ def outcome(tmp_path):
     """Compare an ordinary fit with one that is made otherwise on N ranks, all of them alike."""
 
     def compare(alone=None, other_rank=None, **many):
-        one = Run(tmp_path / "one", [[fit(tmp_path / "one", **(alone or {}))]])
+        one = RecordedRun(tmp_path / "one", [[fit(tmp_path / "one", **(alone or {}))]])
         root = fit(tmp_path / "many", **many)
         other = fit(tmp_path / "other", **{**many, **(other_rank or {})})
-        runs = Run(tmp_path / "many", [[root], [other]])
+        runs = RecordedRun(tmp_path / "many", [[root], [other]])
         comparisons = compare_runs(one, runs)
         verdict = judge(one, runs, comparisons)
         return verdict, text(comparisons, verdict, 2), as_json(comparisons, verdict, {})
@@ -99,9 +99,9 @@ def test_verdicts(outcome, many, word, told):
 
 def test_a_difference_that_is_small_only_because_nothing_moves_is_one():
     """A gradient twice as large, at a learning rate of 1e-6."""
-    assert not Gap("end", "kernel", size=3e-6, change=3e-6).within(Limits())
-    assert Gap("end", "kernel", size=3e-6, change=3e-3).within(Limits())
-    assert Gap("end", "kernel", size=1e-7, change=1e-7).within(Limits())
+    assert not Gap("end", "kernel", size=3e-6, change=3e-6).within(Tolerances())
+    assert Gap("end", "kernel", size=3e-6, change=3e-3).within(Tolerances())
+    assert Gap("end", "kernel", size=1e-7, change=1e-7).within(Tolerances())
 
 
 def test_a_difference_is_relative_to_large_weights_only():
@@ -112,19 +112,19 @@ def test_a_difference_is_relative_to_large_weights_only():
 
 
 def test_after_an_explained_difference_the_next_fit_is_explained_too(tmp_path):
-    one = Run(tmp_path / "one", [[fit(tmp_path / "one") for _ in range(2)]])
+    one = RecordedRun(tmp_path / "one", [[fit(tmp_path / "one") for _ in range(2)]])
     second = fit(tmp_path / "many", off=1e-3, since="start")
     for reasons, word in ((RANDOM, "EXPLAINED"), ([], "DIFFERENT")):
         first = fit(tmp_path / "many", off=1e-3, facts=reasons)
-        many = Run(tmp_path / "many", [[first, second]] * 2)
+        many = RecordedRun(tmp_path / "many", [[first, second]] * 2)
         comparisons = compare_runs(one, many)
         assert comparisons[0].verdict == word
         assert judge(one, many, comparisons).word == word
 
 
 def test_programs_that_train_nothing_or_not_alike(tmp_path):
-    one = Run(tmp_path / "one", [[fit(tmp_path / "one")]])
-    nothing, many = Run(tmp_path, [[]]), Run(tmp_path, [[], []])
+    one = RecordedRun(tmp_path / "one", [[fit(tmp_path / "one")]])
+    nothing, many = RecordedRun(tmp_path, [[]]), RecordedRun(tmp_path, [[], []])
     assert judge(nothing, many, []).word == "NOTHING RECORDED"
     verdict = judge(one, many, [])
     assert (verdict.word, verdict.exit_code) == ("DIFFERENT", 1)
@@ -141,10 +141,10 @@ def test_the_json_holds_every_moment(outcome):
 
 
 def test_only_a_training_that_starts_otherwise_follows_from_an_earlier_one(tmp_path):
-    one = Run(tmp_path / "one", [[fit(tmp_path / "one") for _ in range(2)]])
+    one = RecordedRun(tmp_path / "one", [[fit(tmp_path / "one") for _ in range(2)]])
     first = fit(tmp_path / "many", off=1e-3, facts=RANDOM)
     second = fit(tmp_path / "many", off=1e-3)
-    many = Run(tmp_path / "many", [[first, second]] * 2)
+    many = RecordedRun(tmp_path / "many", [[first, second]] * 2)
     assert [each.verdict for each in compare_runs(one, many)] == ["EXPLAINED", "DIFFERENT"]
 
 

@@ -46,7 +46,7 @@ RANKS = (
 from pathlib import Path
 from mpi4py import MPI
 from keras_candle.watchdog import board
-from keras_candle.watchdog.watch import Watch
+from keras_candle.watchdog.rank_watch import Watch
 how, rank, run = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
 world = MPI.COMM_WORLD
 watch = Watch(world.rank, 1.5, run, on_one_node=True)

@@ -1,0 +1,87 @@
+"""The watchdog as a training uses it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+from keras_candle.engine.base import Engine
+from keras_candle.launcher_messages import CollectiveObserver
+from keras_candle.watchdog.rank_watch import RankWatch
+
+# Longer than what a first step takes to compile, or an evaluation's longest batch.
+_ON_SEVERAL_RANKS_S = 600.0
+
+
+class WatchdogHook:
+    """Lets this rank be watched during one fit.
+
+    Args:
+        engine: connects the ranks.
+        timeout: see `CandleCallback`.
+        run_directory: gets the report.
+    """
+
+    def __init__(self, engine: Engine, timeout: float | str | None, run_directory: Path) -> None:
+        self._engine = engine
+        if isinstance(timeout, str):
+            timeout = _ON_SEVERAL_RANKS_S if engine.size > 1 else None
+        self._timeout_s = timeout
+        self._run_directory = run_directory
+        self._watch: RankWatch | None = None
+
+    def start(self) -> None:
+        """Begin. Every rank must call it."""
+        if self._timeout_s is None:
+            return
+        engine = self._engine
+        watch: RankWatch | None = None
+        problem, address = "", {}
+        try:
+            watch = RankWatch(
+                engine.rank,
+                self._timeout_s,
+                self._run_directory,
+                on_one_node=engine.local_size == engine.size,
+            )
+            address = watch.address() if engine.is_root else {}
+            problem = "" if address or not engine.is_root else "its watcher has ended at once"
+        except Exception as cause:
+            problem = f"{type(cause).__name__}: {cause}"
+        started = engine.gather_objects((address, problem))
+        failed = {rank: each for rank, (_, each) in enumerate(started) if each}
+        if failed:
+            listed = "; ".join(f"rank {rank}: {each}" for rank, each in failed.items())
+            engine.print_on_root(
+                f"The watchdog cannot be started, so no rank is watched ({listed})."
+            )
+            if watch is not None:
+                watch.stop()
+            return
+        watch = cast("RankWatch", watch)
+        watch.connect(started[0][0])
+        self._watch = watch
+        engine.observers = (*engine.observers, watch.board)
+        self._before = engine.on_graph_collective  # of a fit in whose callback this one is
+        engine.on_graph_collective = watch.board.add_to_graph
+
+    def beat(self, epoch: int, step: int, place: int) -> None:
+        """Show progress.
+
+        Args:
+            epoch: under way.
+            step: steps of the run that are done.
+            place: see `keras_candle.watchdog.heartbeat`.
+        """
+        if self._watch is not None:
+            self._watch.board.beat(epoch, step, place)
+
+    def stop(self) -> None:
+        """End."""
+        if self._watch is not None:
+            board: CollectiveObserver = self._watch.board
+            observers = self._engine.observers
+            self._engine.observers = tuple(each for each in observers if each is not board)
+            self._engine.on_graph_collective = self._before
+            self._watch.stop()
+            self._watch = None

@@ -1,0 +1,1 @@
+"""Launchers and schedulers: rank facts and the time that a job has left."""

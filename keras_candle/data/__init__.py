@@ -1,0 +1,1 @@
+"""Who gets which rows: each rank's shard of arrays, tf.data, PyDatasets and iterators."""

@@ -1,0 +1,230 @@
+"""What `fit` and `evaluate` get in the place of the user's data, agreed by all ranks."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from keras_candle.data.array_shard import ArrayShard
+from keras_candle.data.data_cursor import DataCursor
+from keras_candle.data.inexact_order import inexact_orders
+from keras_candle.data.input_data import ARRAYS, DATASET, PYDATASET, Division, InputData
+from keras_candle.data.iterator_data import read_in_order
+from keras_candle.data.keras_adapters import ResumableAdapter, ResumableDataset
+from keras_candle.data.pydataset import PyDatasetShard
+from keras_candle.data.shard import Shard, lookups_of_row
+from keras_candle.data.shared_randomness import SharedRandomness
+from keras_candle.data.tf_dataset import DatasetShard
+from keras_candle.engine.base import Engine
+from keras_candle.engine.consensus import together
+from keras_candle.errors import DataError
+from keras_candle.keras_private import DataAdapter, train_validation_split
+
+
+@dataclass(frozen=True)
+class ShardedInput:
+    """A rank's data for `fit` or `evaluate`.
+
+    Attributes:
+        adapter: what Keras gets as x: a DataAdapter, with everything that belongs to it.
+        steps: what Keras gets as its number of steps, None for all.
+        steps_per_epoch: the same number of steps on all ranks; None when nobody knows.
+        may_be_empty: whether a rank can be without rows in a step.
+        knows_total: whether each share knows the rows of its global batch.
+        totals: see `ArrayShard.totals`; empty where a share says it, or nobody knows.
+        rows_expected: about how many rows a rank has in one step; the same on all ranks.
+        lookups_expected: at most how many embedding rows a batch looks up; the same on all ranks.
+        growth: how many times as large the global batch is as one rank's would be.
+        for_training: False for evaluation.
+        is_divided: False where each rank has data of its own.
+    """
+
+    adapter: Any
+    steps: int | None
+    steps_per_epoch: int | None
+    may_be_empty: bool
+    knows_total: bool
+    totals: dict[int, int]
+    rows_expected: int
+    lookups_expected: int
+    growth: int
+    for_training: bool
+    is_divided: bool
+
+    @property
+    def must_not_run_out(self) -> bool:
+        """Whether a step without rows means that this rank's own data ended too early."""
+        return isinstance(self.adapter, ResumableDataset)
+
+    def spec(self) -> Any:
+        """Tensor specs of a batch as the model sees it."""
+        return _spec(self.adapter)
+
+
+def make_sharded_input(source: InputData, division: Division, engine: Engine) -> ShardedInput:
+    """Divide the data among the ranks and agree on the number of steps.
+
+    Raises:
+        DataError: on every rank, before the first step: no rows, a kind of data that can't be
+            divided, data or numbers of steps that differ by rank, a batch size that the number
+            of ranks does not divide.
+    """
+    if isinstance(source.x, DataAdapter):
+        return _sharded_input(source.x, source.steps, source, division, engine)
+    is_pydataset = isinstance(source.x, keras.utils.PyDataset)
+    randomness = SharedRandomness(engine, source.x if is_pydataset else None)
+    by_user = source.is_one_ranks(division)
+    what = "the number of batches" if by_user else "the data they were given"
+    together(lambda: source.describe(division, engine.size, randomness), engine, what)
+    if by_user:
+        adapter, steps = _own_part(source, division, engine), source.steps
+    elif source.kind == ARRAYS:
+        adapter = _divided_arrays(source, division, engine)
+        steps = _fewer(source, division, engine)
+    else:
+        adapter = _assigned(source, division, engine, randomness)
+        steps = _assigned_steps(adapter, source, engine)
+    if source.start:
+        adapter.doubts = inexact_orders(source, adapter)
+    return _sharded_input(adapter, steps, source, division, engine)
+
+
+def make_sharded_inputs(
+    given: dict[str, Any], division: Division, engine: Engine, start: DataCursor | None = None
+) -> tuple[ShardedInput, ShardedInput | None]:
+    """The rank's parts of the data and of the validation data that `fit` got.
+
+    Args:
+        given: the arguments of `fit`, by name.
+        division: how the ranks divide data and batches.
+        engine: connects the ranks.
+        start: where a training goes on in the data; None for one that begins.
+
+    Raises:
+        DataError: see `make_sharded_input`.
+        EngineError: when the ranks' arguments differ.
+    """
+    names = ("epochs", "initial_epoch", "validation_freq", "validation_split")
+    alike = {name: given[name] for name in names}
+    alike["validation_data"] = "given" if given["validation_data"] is not None else "none"
+    engine.agree("the arguments of fit", alike)
+    # Before the data are divided, or each rank would hold out its own last rows.
+    data, held_out = held_out_of(given)
+    feed = make_sharded_input(training_source(given, data, start), division, engine)
+    if held_out is None:
+        return feed, None
+    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(held_out)
+    validation = InputData(
+        x,
+        y,
+        sample_weight,
+        batch_size=given["validation_batch_size"] or given["batch_size"],
+        steps=given["validation_steps"],
+    )
+    return feed, make_sharded_input(validation, division, engine)
+
+
+def held_out_of(given: dict[str, Any]) -> tuple[tuple[Any, Any, Any], Any]:
+    """(x, y, sample_weight) and the validation data of the arguments of `fit`."""
+    data = (given["x"], given["y"], given["sample_weight"])
+    held_out = given["validation_data"]
+    if given["validation_split"] and held_out is None:
+        data, held_out = train_validation_split(data, validation_split=given["validation_split"])
+    return data, held_out
+
+
+def training_source(
+    given: dict[str, Any], data: tuple[Any, Any, Any], start: DataCursor | None
+) -> InputData:
+    """The training data of the arguments of `fit`."""
+    return InputData(
+        *data,
+        given["class_weight"],
+        given["batch_size"],
+        given["shuffle"],
+        given["steps_per_epoch"],
+        for_training=True,
+        start=start,
+    )
+
+
+def _own_part(source: InputData, division: Division, engine: Engine) -> Any:
+    adapter = source.own_part(division, engine.size)
+    if not source.for_training:
+        return adapter
+    kind = ResumableDataset if adapter.num_batches is None else ResumableAdapter
+    return kind(adapter, source.start, source.x)
+
+
+def _divided_arrays(source: InputData, division: Division, engine: Engine) -> Any:
+    arrays, batch_size = source.keras_adapter._inputs, source.keras_adapter.batch_size
+    if source.for_training:
+        global_batch_size = batch_size * division.batch_growth(engine.size)
+        return ArrayShard(arrays, global_batch_size, source.shuffle, engine, start=source.start)
+    # As batches of one rank: a metric may depend on what a batch is, and no gradient has to meet.
+    limit = source.steps and source.steps * batch_size
+    return ArrayShard(arrays, batch_size, False, engine, limit, divided=False)
+
+
+def _fewer(source: InputData, division: Division, engine: Engine) -> int | None:
+    """A number of steps of one rank, divided among the ranks."""
+    if not source.steps or not source.for_training:
+        return None
+    return math.ceil(source.steps / division.batch_growth(engine.size))
+
+
+def _assigned(
+    source: InputData, division: Division, engine: Engine, randomness: SharedRandomness
+) -> DatasetShard | PyDatasetShard:
+    """The part of data that come in batches."""
+    if source.kind == PYDATASET:
+        batch = division.batch if source.for_training else "replica"
+        return PyDatasetShard(source, batch, engine, randomness)
+    dataset = source.x if source.kind == DATASET else read_in_order(source, randomness)
+    class_weight = source.class_weight if source.kind == DATASET else None
+    if not source.for_training:
+        some = dataset.take(source.steps) if source.steps else dataset
+        return DatasetShard(some, "replica", engine, class_weight)
+    return DatasetShard(dataset, division.batch, engine, class_weight, source.steps, source.start)
+
+
+def _assigned_steps(adapter: Any, source: InputData, engine: Engine) -> int | None:
+    """Rounds of an epoch or evaluation, where the data do not end with it."""
+    if source.steps and (source.for_training or source.kind == PYDATASET):
+        rounds: int | None = adapter.assignment.rounds_of_epoch
+        return rounds
+    if source.steps and adapter.num_batches is None:
+        # Where they end is unknown, and Keras would warn that they have run out.
+        return math.ceil(source.steps / engine.size)
+    return None
+
+
+def _sharded_input(
+    adapter: Any, steps: int | None, source: InputData, division: Division, engine: Engine
+) -> ShardedInput:
+    rows = int(adapter.batch_size or 32)
+    by_rank = engine.gather_results(
+        lambda: (rows, rows * lookups_of_row(_spec(adapter))), DataError
+    )
+    expected = [max(each) for each in zip(*by_rank, strict=True)]
+    return ShardedInput(
+        adapter,
+        steps,
+        steps or adapter.num_batches,
+        getattr(adapter, "may_be_empty", False),
+        getattr(adapter, "knows_total", False),
+        getattr(adapter, "totals", {}),
+        rows_expected=int(expected[0]),
+        lookups_expected=int(expected[1]),
+        growth=division.batch_growth(engine.size),
+        for_training=source.for_training,
+        is_divided=isinstance(adapter, ArrayShard | DatasetShard | PyDatasetShard),
+    )
+
+
+def _spec(adapter: Any) -> Any:
+    spec = adapter.get_tf_dataset().element_spec
+    return spec.data if isinstance(spec, Shard) else spec

@@ -1,0 +1,46 @@
+"""What will go wrong when a script runs on several ranks, found by reading it.
+
+Nothing here runs the script or imports Keras; what a dry run sees is judged in `dry_run_findings`.
+"""
+
+from __future__ import annotations
+
+from keras_candle.lint import (
+    candle_usage,
+    collectives,
+    control_flow,
+    dry_run_findings,
+    file_writes,
+    horovod_lines,
+    random_calls,
+    scaling,
+    training_steps,
+)
+from keras_candle.lint.finding import Finding, in_order
+from keras_candle.lint.script import Script
+
+TOPICS = (
+    *(candle_usage, collectives, random_calls, scaling, training_steps, control_flow, file_writes),
+    horovod_lines,
+)
+KINDS = tuple(kind for topic in (*TOPICS, dry_run_findings) for kind in topic.KINDS)
+"""Every kind of finding that there is."""
+
+
+def read(script: Script) -> list[Finding]:
+    r"""All findings in a script.
+
+    Args:
+        script: as `keras_candle.lint.script.load` gives it.
+
+    Returns:
+        By line, the script's own file first.
+
+    Example:
+        >>> from keras_candle.lint.names import Module
+        >>> source = "import horovod_lines.keras as hvd\nhvd.init()"
+        >>> [(each.line, each.code) for each in read(Script([Module("train.py", source)]))]
+        [(1, 'horovod-import'), (2, 'horovod-init')]
+    """
+    found = [finding for topic in TOPICS for finding in topic.find(script)]
+    return in_order(found, script.main.path)

@@ -1,0 +1,176 @@
+"""Whether a script asks for keras_candle, and in a way that works."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+from keras_candle.lint.candle_options import DECORATORS, CandleOptions, candle_options
+from keras_candle.lint.data_flow import Flow, data_of
+from keras_candle.lint.finding import ERROR, WARNING, Finding, FindingKind
+from keras_candle.lint.names import Function, Module, argument, constant
+from keras_candle.lint.script import EVALUATION, TRAINING, Script
+
+NOT_USED = FindingKind(
+    "candle-not-used",
+    WARNING,
+    "the script does not ask for keras_candle",
+    "N ranks would be N trainings that know nothing of each other",
+    "{remedy}; or, without a change: candle run --auto -np N {script}",
+)
+NO_MODEL = FindingKind(
+    "builder-without-model",
+    ERROR,
+    "{name}() is decorated and {returns}",
+    "@candle.scalable takes the model that the function returns",
+    "return model",
+)
+TRAINED_INSIDE = FindingKind(
+    "trained-in-builder",
+    ERROR,
+    "{call} runs inside the decorated {name}()",
+    "the model is scaled when {name}() has returned it: here each rank trains for itself",
+    "call it on the model that {name}() returns",
+)
+NOT_TRAINED = FindingKind(
+    "scaled-model-unused",
+    WARNING,
+    "{text} is not trained afterwards, and another model is",
+    "only scaled models train on all ranks together",
+    "candle.scale(...) the model that is trained, or decorate the function that builds it",
+)
+POLICY = FindingKind(
+    "precision-set-inside",
+    WARNING,
+    "{call} sets the dtype policy inside the decorated {name}()",
+    "the decorator sets a policy of its own around the function, and puts the one before back",
+    "@candle.scalable(precision={policy})",
+)
+WHOLE_DATA = FindingKind(
+    "whole-data-on-every-rank",
+    WARNING,
+    "shard=False, and nothing in the script asks for the rank",
+    "each rank trains on everything that it passes: N ranks see every row N times an epoch",
+    "take shard=False out; or pass candle.shard(data)",
+)
+WARM_UP = FindingKind(
+    "warm-up-without-steps",
+    ERROR,
+    "warmup_epochs is set, and {method} gets data that do not know their number of steps",
+    "the warm-up counts in steps of an epoch",
+    "{method}(..., steps_per_epoch=...)",
+)
+KINDS = (NOT_USED, NO_MODEL, TRAINED_INSIDE, NOT_TRAINED, POLICY, WHOLE_DATA, WARM_UP)
+
+_POLICIES = (
+    "keras.config.set_dtype_policy",
+    "keras.config.set_global_policy",
+    "keras.mixed_precision.set_dtype_policy",
+    "keras.mixed_precision.set_global_policy",
+)
+_UNKNOWN_STEPS = ("tensorflow.data.Dataset.from_generator",)
+
+
+def find(script: Script) -> Iterator[Finding]:
+    """Findings of these kinds."""
+    options = candle_options(script)
+    if not options.is_used:
+        yield from _not_used(script)
+    for module, function in options.decorated:
+        yield from _no_model(module, function)
+        yield from _inside(script, module, function)
+    yield from _not_trained(script, options)
+    yield from _whole_data(script, options)
+    warm_up = options.gives("warmup_epochs")
+    if warm_up is not None and constant(warm_up) != 0:
+        yield from _warm_up(script)
+
+
+def _not_used(script: Script) -> Iterator[Finding]:
+    """One finding, on the line where the first model is compiled."""
+    trained = list(script.method_calls("compile"))
+    if not trained or not list(script.method_calls(*TRAINING)):
+        return
+    module, call, model = trained[0]
+    function = module.function(call)
+    remedy = f"{ast.unparse(model)} = candle.scale({ast.unparse(model)}) on the line after"
+    if function is not None and script.is_builder(function.name):
+        remedy = f"@candle.scalable above def {function.name}(...) on line {function.lineno}"
+    elif ast.unparse(model) == "self":
+        remedy = "candle.scale(model) before fit"
+    yield NOT_USED.at(module.path, call.lineno, remedy=remedy, script=script.main.path)
+
+
+def _no_model(module: Module, function: Function) -> Iterator[Finding]:
+    returns = [
+        node
+        for node in ast.walk(function)
+        if isinstance(node, ast.Return) and module.function(node) is function
+    ]
+    given = [node for node in returns if node.value is not None]
+    if not given and not any(isinstance(node, ast.Raise) for node in function.body):
+        words = {"name": function.name, "returns": "returns nothing"}
+        yield NO_MODEL.at(module.path, function.lineno, **words)
+    for node in given:
+        if isinstance(node.value, ast.Tuple | ast.List | ast.Dict | ast.Constant):
+            words = {"name": function.name, "returns": f"returns {ast.unparse(node.value)}"}
+            yield NO_MODEL.at(module.path, node.lineno, **words)
+
+
+def _inside(script: Script, module: Module, function: Function) -> Iterator[Finding]:
+    inside = {id(node) for node in ast.walk(function)}
+    for _, call, _ in script.method_calls(*TRAINING, *EVALUATION):
+        if id(call) in inside:
+            words = {"call": ast.unparse(call.func), "name": function.name}
+            yield TRAINED_INSIDE.at(module.path, call.lineno, **words)
+    for _, call, name in script.calls():
+        if id(call) in inside and name in _POLICIES:
+            policy = ast.unparse(call.args[0]) if call.args else "..."
+            words = {"call": f"{name}()", "name": function.name, "policy": policy}
+            yield POLICY.at(module.path, call.lineno, **words)
+
+
+def _not_trained(script: Script, options: CandleOptions) -> Iterator[Finding]:
+    trained = [(module, ast.unparse(model)) for module, _, model in script.method_calls(*TRAINING)]
+    if options.decorated or not trained:
+        return
+    for module, call in options.scaled:
+        names = {ast.unparse(each) for each in call.args[:1]}
+        parent = module.parents.get(call)
+        if isinstance(parent, ast.Assign):
+            names |= {ast.unparse(each) for each in parent.targets}
+        used = any(owner is not module or name in names for owner, name in trained)
+        passed_on = isinstance(parent, ast.Return | ast.Call | ast.Attribute)
+        if not used and not passed_on and module.function(call) is None:
+            yield NOT_TRAINED.at(module.path, call.lineno, text=ast.unparse(call))
+
+
+def _whole_data(script: Script, options: CandleOptions) -> Iterator[Finding]:
+    if not options.has("shard", False):
+        return
+    asks = any(
+        script.ranks.depends_on_rank(module, call) or name.endswith("candle.shard")
+        for module, call, name in script.calls()
+        if name not in DECORATORS
+    )
+    node = options.gives("shard")
+    if not asks and node is not None:
+        owner = next(m for m in script.modules if node in m.parents)
+        yield WHOLE_DATA.at(owner.path, node.lineno)
+
+
+def _warm_up(script: Script) -> Iterator[Finding]:
+    flow = Flow(script)
+    for module, call, _ in script.method_calls("fit"):
+        if argument(call, "steps_per_epoch") is not None:
+            continue
+        for expression in data_of(call)[:1]:
+            if any(_has_no_steps(*source) for source in flow.sources(module, expression)):
+                yield WARM_UP.at(module.path, call.lineno, method=ast.unparse(call.func))
+
+
+def _has_no_steps(module: Module, call: ast.Call) -> bool:
+    if module.dotted(call.func) in _UNKNOWN_STEPS:
+        return True
+    repeats = isinstance(call.func, ast.Attribute) and call.func.attr == "repeat"
+    return repeats and not call.args and not call.keywords

@@ -1,0 +1,150 @@
+"""Learning rates, batches and numbers of steps that already know of the number of ranks."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Iterator
+
+from keras_candle.lint.candle_options import candle_options
+from keras_candle.lint.finding import ERROR, NOTE, WARNING, Finding, FindingKind
+from keras_candle.lint.names import Module, argument
+from keras_candle.lint.script import EVALUATION, TRAINING, Script
+
+RATE = FindingKind(
+    "learning-rate-scaled-twice",
+    ERROR,
+    "the learning rate is multiplied by the number of ranks: {text}",
+    "keras_candle multiplies it too, where the optimizer uses it",
+    "give the learning rate of one rank; or say @candle.scalable(learning_rate_scaling=None)",
+)
+BATCH_DIVIDED = FindingKind(
+    "batch-divided-by-ranks",
+    ERROR,
+    "the batch size is divided by the number of ranks: {text}",
+    "with batch='replica' the learning rate is scaled for a global batch that does not grow; with "
+    "batch='global' keras_candle divides it itself",
+    "batch_size=<the global batch size> with @candle.scalable(batch='global')",
+)
+BATCH_MULTIPLIED = FindingKind(
+    "batch-multiplied-by-ranks",
+    WARNING,
+    "the batch size is multiplied by the number of ranks: {text}",
+    "fit's batch_size is one rank's: the global batch would grow with the square of the ranks",
+    "batch_size=<one rank's batch size>, or @candle.scalable(batch='global')",
+)
+STEPS = FindingKind(
+    "steps-divided-by-ranks",
+    ERROR,
+    "{name} is divided by the number of ranks: {text}",
+    "keras_candle divides the steps itself: each epoch would see only a part of the data",
+    "{name}=<the steps that one rank would take>, or leave it out",
+)
+EPOCHS = FindingKind(
+    "epochs-divided-by-ranks",
+    WARNING,
+    "the number of epochs is divided by the number of ranks: {text}",
+    "an epoch is the whole data on any number of ranks: the model would see them fewer times",
+    "epochs=<as on one rank>",
+)
+NOT_SCALED = FindingKind(
+    "learning-rate-not-scaled",
+    NOTE,
+    "learning_rate_scaling=None with batch='replica'",
+    "the global batch grows with the ranks and the learning rate stays",
+    "@candle.scalable(batch='global') keeps both as on one rank",
+)
+KINDS = (RATE, BATCH_DIVIDED, BATCH_MULTIPLIED, STEPS, EPOCHS, NOT_SCALED)
+
+_STEPS = ("steps_per_epoch", "validation_steps", "steps")
+_RATES = ("learning_rate", "initial_learning_rate", "lr")
+_PRODUCT = (ast.Mult,)
+_QUOTIENT = (ast.Div, ast.FloorDiv)
+
+
+def find(script: Script) -> Iterator[Finding]:
+    """Findings of these kinds."""
+    options = candle_options(script)
+    if not options.has("learning_rate_scaling", None):
+        yield from _rates(script)
+    elif not options.has("batch", "global"):
+        module = script.main
+        node = options.gives("learning_rate_scaling")
+        yield NOT_SCALED.at(module.path, node.lineno if node else 0)
+    yield from _batches(script, global_batch=options.has("batch", "global"))
+    for module, call, _ in script.method_calls(*TRAINING, *EVALUATION):
+        for name in _STEPS:
+            for node in _by_size(script, module, argument(call, name), _QUOTIENT):
+                yield STEPS.at(module.path, node.lineno, name=name, text=ast.unparse(node))
+        for node in _by_size(script, module, argument(call, "epochs"), _QUOTIENT):
+            yield EPOCHS.at(module.path, node.lineno, text=ast.unparse(node))
+
+
+def _rates(script: Script) -> Iterator[Finding]:
+    for module in script.modules:
+        for node in module.nodes:
+            for value in _rate_values(module, node):
+                for product in _by_size(script, module, value, _PRODUCT):
+                    yield RATE.at(module.path, product.lineno, text=ast.unparse(product))
+
+
+def _rate_values(module: Module, node: ast.AST) -> Iterator[ast.expr]:
+    """Expressions that become a learning rate."""
+    if isinstance(node, ast.Assign):
+        for target in node.targets:
+            if isinstance(target, ast.Attribute) and target.attr in _RATES:
+                yield node.value
+    if not isinstance(node, ast.Call):
+        return
+    name = module.dotted(node.func)
+    if name.startswith("keras.optimizers."):
+        given = [argument(node, rate) for rate in _RATES]
+        given.append(argument(node, "", 0))
+        yield from (each for each in given if each is not None)
+    elif name == "keras.callbacks.LearningRateScheduler":
+        yield from node.args[:1]
+        yield from _function_named(module, node)
+
+
+def _function_named(module: Module, call: ast.Call) -> Iterator[ast.expr]:
+    names = {each.id for each in call.args if isinstance(each, ast.Name)}
+    for function in module.functions:
+        if function.name in names:
+            returns = [each for each in ast.walk(function) if isinstance(each, ast.Return)]
+            yield from (each.value for each in returns if each.value is not None)
+
+
+def _batches(script: Script, *, global_batch: bool) -> Iterator[Finding]:
+    for module, call, name in script.calls():
+        size = argument(call, "batch_size")
+        if size is None and name.endswith(".batch"):
+            size = argument(call, "", 0)
+        for node in _by_size(script, module, size, _QUOTIENT):
+            yield BATCH_DIVIDED.at(module.path, node.lineno, text=ast.unparse(node))
+        if not global_batch:
+            for node in _by_size(script, module, size, _PRODUCT):
+                yield BATCH_MULTIPLIED.at(module.path, node.lineno, text=ast.unparse(node))
+
+
+def _by_size(
+    script: Script, module: Module, value: ast.expr | None, operators: tuple[type, ...]
+) -> Iterator[ast.BinOp]:
+    """The operation with the number of ranks that a value comes from, if there is one."""
+    if value is None:
+        return
+
+    def is_operation(node: ast.AST) -> bool:
+        if not isinstance(node, ast.BinOp) or not isinstance(node.op, operators):
+            return False
+        sides = (node.left, node.right) if ast.Mult in operators else (node.right,)
+        return any(_is_size(script, module, side) for side in sides)
+
+    found = module.find(value, is_operation)
+    if isinstance(found, ast.BinOp):
+        yield found
+
+
+def _is_size(script: Script, module: Module, node: ast.expr) -> bool:
+    direct: Callable[[ast.AST], bool] = lambda each: isinstance(each, ast.BinOp)  # noqa: E731
+    if module.find(node, direct, depth=0) is not None:
+        return False  # the operation inside is the one to show
+    return script.ranks.depends_on_size(module, node)

@@ -1,0 +1,223 @@
+"""Training steps of the script's own: whether its gradients and losses are averaged."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+from keras_candle.lint.finding import ERROR, WARNING, Finding, FindingKind
+from keras_candle.lint.names import Function, Module, argument, constant
+from keras_candle.lint.script import Script
+
+RAW_LOOP = FindingKind(
+    "optimizer-out-of-reach",
+    ERROR,
+    "{call} applies gradients with an optimizer that is no model's",
+    "keras_candle averages the gradients of a scaled model's optimizers; these stay each rank's "
+    "own, and the ranks' models drift apart",
+    "put the loop's body into train_step of a keras.Model subclass and call fit; or "
+    "model.compile(optimizer={optimizer}) before the loop",
+)
+MODEL_LOOP = FindingKind(
+    "loop-by-hand",
+    WARNING,
+    "{call} applies gradients outside of fit",
+    "they are averaged, but the data of such a loop are not divided and the ranks start from "
+    "different weights",
+    "put the loop's body into train_step and call fit; or loop over candle.shard(data), after "
+    "keras.utils.set_random_seed(0)",
+)
+OTHER_BACKEND = FindingKind(
+    "other-backend",
+    ERROR,
+    "{text} chooses a backend",
+    "on several ranks keras_candle trains with TensorFlow",
+    'os.environ["KERAS_BACKEND"] = "tensorflow"',
+)
+ASSIGNED = FindingKind(
+    "update-without-optimizer",
+    ERROR,
+    "{call} updates a variable with a gradient, past the optimizer",
+    "keras_candle averages gradients on their way into an optimizer: this one stays the rank's own",
+    "self.optimizer.apply(gradients, self.trainable_variables)",
+)
+SUMMED = FindingKind(
+    "loss-is-a-sum",
+    ERROR,
+    "the loss of train_step is a sum over the batch: {text}",
+    "gradients are averaged over the ranks by rows: the step of a sum would be as large as one "
+    "rank's, not as the whole batch's",
+    "{mean}",
+)
+NOT_REDUCED = FindingKind(
+    "loss-not-reduced",
+    ERROR,
+    "{call} stays a vector, one loss for each row",
+    "what its gradient means depends on how the ranks divide a batch, so keras_candle refuses it",
+    "reduction='sum_over_batch_size', or 'sum'",
+)
+KINDS = (RAW_LOOP, MODEL_LOOP, OTHER_BACKEND, ASSIGNED, SUMMED, NOT_REDUCED)
+
+_APPLY = ("apply_gradients", "apply", "stateless_apply")
+_SUMS = (
+    "tensorflow.reduce_sum",
+    "keras.ops.sum",
+    "keras.backend.sum",
+    "tensorflow.math.reduce_sum",
+)
+# Horovod's wrappers have findings of their own.
+_AVERAGING = ("allreduce", "DistributedGradientTape", "DistributedOptimizer")
+_STEPS = ("train_step", "_train_step")
+
+
+def find(script: Script) -> Iterator[Finding]:
+    """Findings of these kinds."""
+    yield from _backends(script)
+    compiled = _compiled_optimizers(script)
+    own_methods = {id(node) for _, owner in script.model_classes() for node in ast.walk(owner)}
+    for module, call, _ in script.calls():
+        if id(call) not in own_methods and _applies(module, call):
+            yield from _loop(script, module, call, compiled)
+    for module, owner in script.model_classes():
+        for function in owner.body:
+            if isinstance(function, ast.FunctionDef) and function.name in _STEPS:
+                yield from _assignments(module, function)
+                yield from _sums(module, function)
+    yield from _reductions(script)
+
+
+def _backends(script: Script) -> Iterator[Finding]:
+    for module in script.modules:
+        for node in module.nodes:
+            if not isinstance(node, ast.Assign):
+                continue
+            target = node.targets[0]
+            named = isinstance(target, ast.Subscript) and constant(target.slice) == "KERAS_BACKEND"
+            if named and constant(node.value) not in (None, "tensorflow"):
+                yield OTHER_BACKEND.at(module.path, node.lineno, text=ast.unparse(node))
+
+
+def _applies(module: Module, call: ast.Call) -> bool:
+    """Whether a call gives gradients to a Keras optimizer."""
+    function = call.func
+    if not isinstance(function, ast.Attribute) or function.attr not in _APPLY:
+        return False
+    if function.attr == "apply_gradients":
+        return True
+    return _is_optimizer(module, function.value)
+
+
+def _is_optimizer(module: Module, node: ast.expr) -> bool:
+    if isinstance(node, ast.Attribute):
+        return node.attr.endswith("optimizer")
+    return isinstance(node, ast.Name) and any(
+        module.dotted(value).startswith("keras.optimizers.") for value in module.bound(node)
+    )
+
+
+def _compiled_optimizers(script: Script) -> set[str]:
+    """The texts of optimizers that a model is compiled with."""
+    given = [argument(call, "optimizer", 0) for _, call, _ in script.method_calls("compile")]
+    return {ast.unparse(each) for each in given if each is not None}
+
+
+def _loop(script: Script, module: Module, call: ast.Call, compiled: set[str]) -> Iterator[Finding]:
+    owner: ast.expr = call.func.value  # type: ignore[attr-defined]
+    if any(_is_averaged(module, each) for each in (owner, *call.args)):
+        return
+    text = ast.unparse(owner)
+    values = [owner, *(module.bound(owner) if isinstance(owner, ast.Name) else [])]
+    of_model = any(
+        isinstance(each, ast.Attribute) and script.is_model(module, each.value) for each in values
+    )
+    kind = MODEL_LOOP if of_model or text in compiled else RAW_LOOP
+    yield kind.at(module.path, call.lineno, call=f"{ast.unparse(call.func)}(...)", optimizer=text)
+
+
+def _is_averaged(module: Module, gradients: ast.expr) -> bool:
+    """Whether the script averages gradients by itself, on whichever ranks."""
+
+    def averages(node: ast.AST) -> bool:
+        named = isinstance(node, ast.Attribute)
+        return named and any(each in node.attr for each in _AVERAGING)  # type: ignore[attr-defined]
+
+    return module.find(gradients, averages) is not None
+
+
+def _assignments(module: Module, function: Function) -> Iterator[Finding]:
+    gradients = _names_of_gradients(function)
+    for call in _calls_in(function):
+        named = isinstance(call.func, ast.Attribute) and call.func.attr in ("assign_sub", "assign")
+        used = {n.id for each in call.args for n in ast.walk(each) if isinstance(n, ast.Name)}
+        if named and used & gradients:
+            yield ASSIGNED.at(module.path, call.lineno, call=ast.unparse(call))
+
+
+def _names_of_gradients(function: Function) -> set[str]:
+    """Names that hold what tape.gradient returned, or a part of it."""
+    names: set[str] = set()
+    for _ in range(2):
+        for node in ast.walk(function):
+            target = value = None
+            if isinstance(node, ast.Assign):
+                target, value = node.targets[0], node.value
+            elif isinstance(node, ast.For):
+                target, value = node.target, node.iter
+            if target is None or value is None:
+                continue
+            calls = [c.func.attr for c in _calls_in(value) if isinstance(c.func, ast.Attribute)]
+            read = [n.id for n in ast.walk(value) if isinstance(n, ast.Name)]
+            if "gradient" in calls and isinstance(node, ast.Assign):
+                names.update(n.id for n in ast.walk(target) if isinstance(n, ast.Name))
+            elif isinstance(node, ast.For) and names.intersection(read):
+                names.update(_same_places(target, value, names))
+    return names
+
+
+def _same_places(target: ast.expr, value: ast.expr, names: set[str]) -> Iterator[str]:
+    """Of `for g, v in zip(gradients, variables)`: g."""
+    if isinstance(target, ast.Name):
+        yield target.id
+    elif isinstance(target, ast.Tuple) and isinstance(value, ast.Call):
+        for name, source in zip(target.elts, value.args, strict=False):
+            if isinstance(name, ast.Name) and ast.unparse(source) in names:
+                yield name.id
+
+
+def _sums(module: Module, function: Function) -> Iterator[Finding]:
+    """Losses that go into tape.gradient and whose last step is a sum over everything."""
+    for call in _calls_in(function):
+        if not isinstance(call.func, ast.Attribute) or call.func.attr != "gradient":
+            continue
+        loss = call.args[0] if call.args else None
+        values = module.bound(loss) if isinstance(loss, ast.Name) else [loss]
+        for value in values:
+            if not isinstance(value, ast.Call) or module.dotted(value.func) not in _SUMS:
+                continue
+            if argument(value, "axis", 1) is None:
+                mean = ast.unparse(value).replace("reduce_sum", "reduce_mean")
+                mean = mean.replace(".sum(", ".mean(", 1)
+                yield SUMMED.at(module.path, value.lineno, text=ast.unparse(value), mean=mean)
+
+
+def _reductions(script: Script) -> Iterator[Finding]:
+    """A summed loss that a model is compiled with."""
+    for module, compiled, _ in script.method_calls("compile"):
+        loss = argument(compiled, "loss", 1)
+        if loss is None:
+            continue
+
+        def is_vector(node: ast.AST, module: Module = module) -> bool:
+            if not isinstance(node, ast.Call):
+                return False
+            given = argument(node, "reduction")
+            is_loss = module.dotted(node.func).startswith("keras.losses.")
+            return is_loss and isinstance(given, ast.Constant) and given.value in (None, "none")
+
+        found = module.find(loss, is_vector)
+        if isinstance(found, ast.Call):
+            yield NOT_REDUCED.at(module.path, found.lineno, call=ast.unparse(found))
+
+
+def _calls_in(node: ast.AST) -> list[ast.Call]:
+    return [each for each in ast.walk(node) if isinstance(each, ast.Call)]

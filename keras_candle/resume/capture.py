@@ -1,0 +1,151 @@
+"""A checkpoint is taken: what is each rank's own is gathered, what all share is written by root."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from keras_candle.checkpoints.state_format import FORMAT
+from keras_candle.errors import CheckpointError
+from keras_candle.resume.callback_state import CallbackState, shared_states
+from keras_candle.resume.checkpoint_options import Checkpoint
+from keras_candle.resume.checkpoint_schedule import CheckpointSchedule
+from keras_candle.resume.data_state import DataState
+from keras_candle.resume.fit_progress import FitProgress
+from keras_candle.resume.model_state import built_optimizers
+from keras_candle.resume.random_state import random_state
+from keras_candle.resume.rank_state import rank_state
+from keras_candle.resume.recompile import CompileRecorder
+from keras_candle.resume.restore import Resumption, iterations_of, schedule_position
+from keras_candle.resume.run_session import RunSession
+
+
+class CheckpointCapture:
+    """Takes the checkpoints of one fit.
+
+    Args:
+        run: where they go.
+        model: whose they are.
+        options: which value makes one of them the best.
+        saving: writes them.
+        resumption: of the checkpoint from which the fit goes on; None where it begins.
+
+    Attributes:
+        callbacks: the training's.
+        identity: what must be the same for one of its checkpoints to be gone on from.
+        compiled: notices when the model is compiled again.
+        callback_state: theirs.
+        step: of the newest one, or at which the fit began.
+        when_s: when that was, by the monotonic clock.
+    """
+
+    def __init__(
+        self,
+        run: RunSession,
+        model: Any,
+        options: Checkpoint,
+        saving: CheckpointSchedule,
+        resumption: Resumption | None,
+    ) -> None:
+        self._run, self._model, self._options, self._saving = run, model, options, saving
+        self._engine = run.engine
+        self.callbacks: Sequence[Any] = ()
+        self.callback_state = CallbackState((), model)
+        self.identity: dict[str, Any] = {}
+        self.compiled = CompileRecorder(model)
+        self._took_one = False
+        self.step, self.when_s = -1, time.monotonic()
+        for value, step in resumption.state["best"] if resumption else ():
+            saving.record_best(value, step)
+        self._chain = list(resumption.state["chain"]) if resumption else []
+
+    def begin(
+        self,
+        progress: FitProgress,
+        data: DataState,
+        identity: dict[str, Any],
+        settings: dict[str, Any],
+        epochs: int,
+    ) -> None:
+        """The fit begins.
+
+        Args:
+            progress: where.
+            data: where the training data are.
+            identity: what must be the same for one of its checkpoints to be gone on from.
+            settings: what may change then.
+            epochs: that it is to have.
+        """
+        self._data, self._settings, self._epochs = data, settings, epochs
+        self.identity = identity
+        self.step = progress.step
+        self._chain.append({"step": progress.step, "ranks": self._engine.size})
+
+    def age_s(self) -> float | None:
+        """Seconds since the newest one that this fit has taken; None where it has none."""
+        return time.monotonic() - self.when_s if self._took_one else None
+
+    def take(
+        self, progress: FitProgress, *, finished: bool = False, logs: dict[str, Any] | None = None
+    ) -> None:
+        """Take one; every rank must call it.
+
+        Args:
+            progress: where the training is.
+            finished: whether that is its end.
+            logs: of the epoch that has just ended.
+        """
+        of_model = rank_state(self._model, self._engine)
+        # A callback's get_state() may raise, on one rank.
+        of_ranks = self._engine.gather_results(
+            lambda: {
+                "model": of_model,
+                "callbacks": self.callback_state.take(),
+                "random": random_state(),
+                "data": self._data.take(within_pass=progress.within_pass),
+            },
+            CheckpointError,
+        )
+        self.step, self.when_s, self._took_one = progress.step, time.monotonic(), True
+        position = progress.position().to_json()
+        self._run.on_root(lambda: self._write(progress, of_ranks, position, finished, logs or {}))
+
+    def _write(
+        self,
+        progress: FitProgress,
+        of_ranks: list[dict[str, Any]],
+        position: dict[str, Any],
+        finished: bool,
+        logs: dict[str, Any],
+    ) -> None:
+        monitor = self._options.monitor
+        if monitor in logs:
+            self._saving.record_best(float(logs[monitor]), progress.step)
+        state = {
+            "format": FORMAT,
+            "fit": self._run.fit,
+            "step": progress.step,
+            "epoch": progress.epoch,
+            "in_epoch": progress.in_epoch,
+            "epochs": self._epochs,
+            "finished": finished,
+            "ends": [*self._run.ends, progress.step],
+            "position": position,
+            "can_go_on": progress.can_go_on,
+            "before_epoch": progress.before_epoch,
+            "schedule_position": schedule_position(self._model),
+            "schedule_iterations": iterations_of(self._model),
+            "optimizers": built_optimizers(self._model),
+            "compiled": self.compiled.state(),
+            "ranks": self._engine.size,
+            "chain": self._chain,
+            "identity": self.identity,
+            "settings": self._settings,
+            "best": self._saving.best,
+            "monitor": {name: value for name, value in logs.items() if name == monitor},
+            "callbacks": shared_states(self.callbacks),
+            "trackers": self._run.trackers,
+            "privacy": None,
+        }
+        self._saving.save(progress.step, state, of_ranks, self._run.ends)

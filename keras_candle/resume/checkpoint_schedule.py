@@ -1,0 +1,222 @@
+"""Checkpoints of one fit: taken together by all ranks, written behind by root."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from keras_candle.checkpoints.contents import Contents, architecture_of
+from keras_candle.checkpoints.folder import Keep
+from keras_candle.checkpoints.keras_state import read_assets
+from keras_candle.checkpoints.weights import HostSnapshot
+from keras_candle.checkpoints.writer import Writer
+from keras_candle.errors import CheckpointError
+from keras_candle.launcher_messages import notify_checkpoint
+from keras_candle.metric_directions import direction_of
+from keras_candle.resume.checkpoint_options import Checkpoint
+from keras_candle.resume.model_state import layouts_of
+from keras_candle.resume.run_session import RunSession
+from keras_candle.training.gradients import outermost_optimizers
+from keras_candle.training.metrics import direction_in_model
+from keras_candle.training.shared_state import shared_variables
+
+
+class CheckpointSchedule:
+    """What root keeps between two checkpoints.
+
+    Args:
+        run: where they go.
+        options: which of them stay.
+        model: whose they are.
+
+    Attributes:
+        best: (value, step) of the best ones that stay, the best first.
+        longest_s: the longest time that a checkpoint took until it was on the disk.
+    """
+
+    def __init__(self, run: RunSession, options: Checkpoint, model: Any) -> None:
+        self._run, self._options, self._model = run, options, model
+        self._writer = Writer()
+        self._snapshots: tuple[HostSnapshot, HostSnapshot | None] | None = None
+        self._of: list[int] = []
+        self._architecture, self._has_assets = "", False
+        self.best: list[tuple[float, int]] = []
+        self.longest_s = 0.0
+        self._told = self._told_of_mode = False
+
+    def improves(self, logs: Mapping[str, Any]) -> bool:
+        """Whether an epoch's logs are among the best."""
+        options = self._options
+        value = logs.get(options.monitor)
+        if value is None or not options.keep_best:
+            asked = (options.monitor, options.keep_best) != (Checkpoint.monitor, 1)
+            if value is None and options.keep_best and asked and not self._told:
+                self._told = True
+                self._run.engine.print_on_root(
+                    f"Checkpoint(monitor={options.monitor!r}) is not in the epoch's logs, so that "
+                    f"no best checkpoint is kept. They have {', '.join(sorted(logs))}."
+                )
+            return False
+        full = len(self.best) >= self._options.keep_best
+        return not full or self._better(float(value), self.best[-1][0])
+
+    def _better(self, one: float, other: float) -> bool:
+        return one < other if self._smaller_is_better else one > other
+
+    @property
+    def _smaller_is_better(self) -> bool:
+        """Which way `monitor` gets better."""
+        monitor, mode = self._options.monitor, self._options.mode
+        if mode == "auto":
+            mode = direction_in_model(self._model, monitor) or direction_of(monitor) or ""
+        if not mode and not self._told_of_mode:
+            self._told_of_mode = True
+            self._run.engine.print_on_root(
+                f"cannot infer whether to minimise or maximise monitor={monitor!r}: its smallest "
+                "value is taken for the best. Give Checkpoint mode='min' or mode='max'."
+            )
+        return mode != "max"
+
+    def record_best(self, value: float, step: int) -> None:
+        """Take note of a checkpoint's value."""
+        self.best = [each for each in self.best if each[1] != step]
+        self.best.append((value, step))
+        self.best.sort(key=lambda each: each[0], reverse=not self._smaller_is_better)
+        del self.best[self._options.keep_best :]
+
+    def save(
+        self,
+        step: int,
+        state: Mapping[str, Any],
+        of_ranks: list[dict[str, Any]],
+        always: list[int],
+    ) -> None:
+        """Copy the model's state, and write it behind.
+
+        Args:
+            step: steps of the run.
+            state: what all ranks share.
+            of_ranks: what is each rank's own.
+            always: steps whose checkpoints stay.
+
+        Raises:
+            CheckpointError: when the one before could not be written, unless the user wants the
+                training to go on then.
+        """
+        self.wait()
+        began_s = time.monotonic()
+        weights, variables = self._snapshots_of_model()
+        weights.take()
+        if variables is not None:
+            variables.take()
+        facts = {
+            "fit": state["fit"],
+            "epoch": state["epoch"],
+            "in_epoch": state["in_epoch"],
+            "ranks": len(of_ranks),
+            "chain": state["chain"],
+            "monitor": dict(state["monitor"]),
+        }
+        contents = Contents(
+            step,
+            weights,
+            state,
+            of_ranks,
+            variables,
+            self._architecture,
+            read_assets(self._model) or {} if self._has_assets else {},
+            facts,
+        )
+        best = [each for _, each in self.best]
+        self._writer.start(lambda: self._write(contents, best, always, began_s))
+
+    def prepare(self) -> None:
+        """Get the memory for the first checkpoint, while the first steps are taken."""
+        if self._model.built:
+            self._writer.start(self._touch)
+
+    def _touch(self) -> None:
+        for each in self._snapshots_of_model():
+            if each is not None:
+                each.touch()
+
+    def _snapshots_of_model(self) -> tuple[HostSnapshot, HostSnapshot | None]:
+        variables = [
+            id(each) for each in shared_variables(self._model, outermost_optimizers(self._model))
+        ]
+        fits = variables == self._of and self._snapshots and self._snapshots[0].layout.fits()
+        if self._snapshots is None or not fits:
+            weights, rest = layouts_of(self._model)
+            self._snapshots = HostSnapshot(weights), None if rest is None else HostSnapshot(rest)
+            self._of, self._has_assets = variables, read_assets(self._model) is not None
+            self._architecture = architecture_of(self._model)
+        return self._snapshots
+
+    def _write(
+        self, contents: Contents, best: list[int], always: list[int], began_s: float
+    ) -> None:
+        folder = self._run.folder
+        with folder.new(contents.step) as path:
+            contents.write(path)
+        passed_s = time.monotonic() - began_s
+        notify_checkpoint(contents.step)
+        try:
+            if best and best[0] == contents.step:
+                folder.point_to_best(contents.step)
+            keep = Keep(self._options.keep_last, self._options.keep_every)
+            removed = folder.prune(keep, [*best, *always])
+        except OSError as cause:
+            raise CheckpointError(
+                f"The checkpoints in {folder.path} cannot be put in order ({cause})."
+            ) from cause
+        self.longest_s = max(self.longest_s, time.monotonic() - began_s)
+        self._run.log_event(
+            "checkpoint",
+            step=contents.step,
+            epoch=contents.state["epoch"],
+            in_epoch=contents.state["in_epoch"],
+            seconds=round(passed_s, 3),
+            removed=removed,
+        )
+
+    @property
+    def busy(self) -> bool:
+        """Whether one is being written."""
+        return self._writer.busy
+
+    def size_bytes(self) -> int:
+        """About how large a checkpoint is."""
+        variables = shared_variables(self._model, outermost_optimizers(self._model))
+        return sum(4 * math.prod(each.shape) for each in variables)
+
+    @property
+    def failed(self) -> bool:
+        """Whether something went wrong behind."""
+        return self._writer.failed
+
+    def abandon(self) -> None:
+        """Wait for what is being written, and let an error be: there is another one already."""
+        with contextlib.suppress(CheckpointError):
+            self._writer.wait()
+
+    def check(self) -> None:
+        """Raise, or tell, what went wrong behind."""
+        with self._as_asked():
+            self._writer.check()
+
+    def wait(self) -> None:
+        """Wait until all is written; raise, or tell, what went wrong."""
+        with self._as_asked():
+            self._writer.wait()
+
+    @contextlib.contextmanager
+    def _as_asked(self) -> Iterator[None]:
+        try:
+            yield
+        except CheckpointError as error:
+            if self._options.on_error == "raise":
+                raise
+            self._run.engine.print_on_root(f"{error} The training goes on without it.")

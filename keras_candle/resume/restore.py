@@ -1,0 +1,259 @@
+"""A model, its callbacks and its random numbers as a checkpoint has them."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from keras_candle.checkpoints.reading import read_rank
+from keras_candle.data.data_cursor import DataCursor
+from keras_candle.errors import CheckpointError
+from keras_candle.resume.callback_state import (
+    CallbackState,
+    set_shared_states,
+    without_differences,
+)
+from keras_candle.resume.data_state import DataState
+from keras_candle.resume.fit_progress import FitProgress
+from keras_candle.resume.format_1 import rank_of_format_1
+from keras_candle.resume.inexact_resume import PART_OF_A_PASS, weigh, weigh_lost
+from keras_candle.resume.model_description import describe_layers
+from keras_candle.resume.model_state import build_optimizers, load_model_state
+from keras_candle.resume.random_state import set_random_state
+from keras_candle.resume.rank_state import set_metrics, set_rank_state
+from keras_candle.resume.recompile import repeat_compile
+from keras_candle.resume.run_session import RunSession
+from keras_candle.resume.script_changes import (
+    check_identity,
+    check_layers,
+    check_settings,
+    new_learning_rate,
+)
+from keras_candle.training.gradients import leaf_optimizers, outermost_optimizers
+from keras_candle.training.learning_rate import LearningRateScale, scale_learning_rate
+from keras_candle.training.metrics import metric_variables
+from keras_candle.training.model_building import build_model
+
+
+class Resumption:
+    """A fit that goes on from a checkpoint.
+
+    Args:
+        run: where the checkpoint is.
+        model: what is trained.
+        state: what all ranks share of the checkpoint.
+        inexact_resume: see `CandleCallback`.
+
+    Attributes:
+        compiles_again: whether a callback had compiled the model before the checkpoint.
+    """
+
+    def __init__(
+        self, run: RunSession, model: Any, state: dict[str, Any], inexact_resume: str
+    ) -> None:
+        self._run, self._model, self.state = run, model, state
+        self._engine, self._inexact_resume = run.engine, inexact_resume
+        self._of_ranks: list[dict[str, Any]] = []
+        self._rate: float | None = None
+        self._of_format_2 = state.get("format", 1) > 1
+        self.compiles_again = False
+
+    def prepare(
+        self,
+        given: dict[str, Any],
+        progress: FitProgress,
+        identity: dict[str, Any],
+        settings: dict[str, Any],
+    ) -> None:
+        """Check that it is the same training, and let it begin where it was.
+
+        Args:
+            given: the arguments of `fit`.
+            progress: is set to the checkpoint's.
+            identity: what `identity_of` returned for the model and data at hand; gets the
+                architecture.
+            settings: what `settings_of` returned.
+
+        Raises:
+            CheckpointError: when it is another one, with the first difference; when its data
+            cannot be gone on with exactly, and the user does not want that.
+        """
+        state, model = self.state, self._model
+        folder = str(self._run.folder.path_of(state["step"]))
+        self._check(folder, progress.adapter, identity, settings)
+        over = state["finished"] and state["epochs"] == given["epochs"]
+        if not over:
+            doubts = [*(() if state["can_go_on"] else (PART_OF_A_PASS,)), *progress.adapter.doubts]
+            weigh(doubts, self._inexact_resume, folder, self._engine)
+        if self._of_format_2:
+            self.compiles_again = repeat_compile(model, state["compiled"], folder)
+            if self.compiles_again:
+                build(model, progress.adapter)
+            build_optimizers(model, state["optimizers"], folder)
+        else:
+            build_compiled_optimizer(model)
+        let_schedule_go_on(model, state["schedule_position"], state["schedule_iterations"])
+        progress.step, progress.epoch = state["step"], state["epoch"]
+        progress.passes = state["position"]["passes"]
+        if state["can_go_on"]:
+            progress.before_epoch = state["before_epoch"]
+        given["initial_epoch"] = given["epochs"] if over else state["epoch"]
+        if over:
+            progress.adapter.get_tf_dataset().leave_out()
+        progress.left_out = state["in_epoch"]
+        left = progress.adapter.steps_left(state["position"]["taken"]) if state["in_epoch"] else 0
+        batches = progress.adapter.num_batches
+        if state["in_epoch"] and not given["steps_per_epoch"] and None not in (left, batches):
+            # Steps of another number of ranks are others; these end when the data do.
+            progress.left_out = max(batches - left, 0)
+
+    def _check(
+        self, folder: str, adapter: Any, identity: dict[str, Any], settings: dict[str, Any]
+    ) -> None:
+        """Compare with what the run was; root's differences are all ranks'."""
+        state, engine = self.state, self._engine
+        build(self._model, adapter)
+        identity["architecture"] = describe_layers(self._model)
+
+        def compare() -> list[str]:
+            found = dict(state["identity"])
+            there = found.pop("architecture", None)
+            check_identity(folder, found, {k: v for k, v in identity.items() if k in found})
+            if not self._of_format_2:
+                return ["its layers, settings and the values of its data cannot be compared"]
+            names = ("keras", "keras-candle")
+            versions = [
+                [each["versions"].get(n) for n in names] for each in (state["settings"], settings)
+            ]
+            check_layers(
+                folder, there, identity["architecture"], same_version=versions[0] == versions[1]
+            )
+            by_rows = getattr(adapter, "rows", None) is not None
+            return check_settings(folder, state, settings, ranks=engine.size, by_rows=by_rows)
+
+        changed = self._run.on_root(compare)
+        if changed:
+            engine.print_on_root(f"{folder}: the run goes on although {'; '.join(changed)}.")
+        if self._of_format_2:
+            self._rate = engine.broadcast(new_learning_rate(state["settings"], settings))
+
+    def put_back(
+        self, callbacks: Sequence[Any], callback_state: CallbackState, data: DataState
+    ) -> None:
+        """Take the checkpoint's state, when all callbacks have begun."""
+        state, engine = self.state, self._engine
+        load_model_state(self._model, self._run, state["step"])
+        if self._rate is not None:
+            self._model.optimizer.learning_rate = self._rate
+        self._of_ranks = read_ranks(self._run, state["step"], state["ranks"])
+        if not self._of_format_2:
+            self._of_ranks = [rank_of_format_1(each, self._model) for each in self._of_ranks]
+        set_shared_states(callbacks, state["callbacks"])
+        set_rank_state(self._model, [each["model"] for each in self._of_ranks], engine)
+        self.put_back_metrics()
+        own = self._of_ranks[engine.rank if self._same_ranks else 0]
+        states = own["callbacks"]
+        if not self._same_ranks:
+            states = without_differences([each["callbacks"] for each in self._of_ranks])
+        folder = str(self._run.folder.path_of(state["step"]))
+        # A callback's set_state() may raise, on one rank.
+        lost = engine.gather_results(
+            lambda: {
+                **callback_state.put_back(states),
+                **data.put_back(
+                    own["data"], within_pass=self.start.taken > 0, same_ranks=self._same_ranks
+                ),
+            },
+            CheckpointError,
+        )
+        weigh_lost(lost, self._inexact_resume, folder, engine)
+        set_random_state(own["random"])
+        ranks = "" if self._same_ranks else f", made on {len(self._of_ranks)} ranks"
+        engine.print_on_root(
+            f"goes on from {self._run.folder.path_of(state['step'])} (epoch {state['epoch'] + 1}, "
+            f"{state['in_epoch']} steps of it done{ranks})"
+        )
+
+    def put_back_metrics(self) -> None:
+        """Take the metrics, when Keras has reset them; other ones begin with the next step."""
+        of_ranks = [each["model"] for each in self._of_ranks]
+        saved = [np.shape(each) for each in of_ranks[0]["metrics"]]
+        if saved == [tuple(each.shape) for each in metric_variables(self._model)]:
+            set_metrics(self._model, of_ranks, self._engine)
+
+    @property
+    def start(self) -> DataCursor:
+        """Where the data are gone on with."""
+        start = DataCursor(**self.state["position"])
+        return start if self.state["can_go_on"] else replace(start, taken=0)
+
+    @property
+    def _same_ranks(self) -> bool:
+        return len(self._of_ranks) == self._engine.size
+
+
+def build(model: Any, adapter: Any) -> None:
+    """Make the weights of a model that has not been trained yet."""
+    spec = adapter.get_tf_dataset().element_spec
+    trainer = getattr(model, "_candle_trainer", None)
+    make = functools.partial(build_model, model) if trainer is None else trainer.replica.build
+    make(getattr(spec, "data", spec))
+
+
+def build_compiled_optimizer(model: Any) -> None:
+    """Make the variables of compile's optimizer, which a state of the first format has."""
+    optimizer = getattr(model, "optimizer", None)
+    if optimizer is not None and not optimizer.built:
+        optimizer.build(model.trainable_variables)
+
+
+def read_ranks(run: RunSession, step: int, size: int) -> list[dict[str, Any]]:
+    """What is each rank's own in a checkpoint, on every rank."""
+    folder = run.folder.path_of(step)
+    found: list[dict[str, Any]] = run.on_root(
+        lambda: [read_rank(folder, rank) for rank in range(size)]
+    )
+    return found
+
+
+def schedule_position(model: Any) -> int:
+    """Where the learning-rate schedule is, in steps of one rank."""
+    scale = _scale_of(model)
+    return int(scale.position(iterations_of(model)))
+
+
+def let_schedule_go_on(model: Any, position: int, iterations: int) -> None:
+    """Let the schedule go on where it was, although steps now count for more or less.
+
+    To be called before the train function is made.
+
+    Args:
+        model: the model.
+        position: what `schedule_position` returned.
+        iterations: steps that the optimizer had taken then.
+    """
+    scale = _scale_of(model)
+    scale.offset = position - iterations * scale.advance
+    if scale.offset and not hasattr(model, "_candle_trainer"):
+        object.__setattr__(model, "_candle_scale", scale)
+        for optimizer in outermost_optimizers(model):
+            for leaf in leaf_optimizers(optimizer):
+                scale_learning_rate(leaf, scale)
+
+
+def _scale_of(model: Any) -> LearningRateScale:
+    trainer = getattr(model, "_candle_trainer", None)
+    if trainer is not None:
+        scale: LearningRateScale = trainer.replica.scale
+        return scale
+    return getattr(model, "_candle_scale", None) or LearningRateScale()
+
+
+def iterations_of(model: Any) -> int:
+    """Steps that the optimizer has taken."""
+    optimizers = outermost_optimizers(model)
+    return int(optimizers[0].iterations.numpy()) if optimizers else 0

@@ -1,0 +1,180 @@
+"""Compare a script with the one that made a checkpoint: what must be equal, what may change."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import keras
+
+from keras_candle.data.fingerprint import fingerprint
+from keras_candle.data.tf_dataset import ancestors
+from keras_candle.engine.base import Engine
+from keras_candle.errors import CheckpointError
+from keras_candle.keras_private import dataset_arrays
+from keras_candle.resume.model_description import (
+    describe_compile,
+    difference_of_layers,
+    differences,
+)
+from keras_candle.training.gradients import outermost_optimizers
+
+_HINT = "Go on with what it was made with, or say resume='never' or name another run directory."
+# Their change in the middle of an epoch would change which rows the rest of it has.
+_OF_EPOCH = ("batch size", "batches", "steps_per_epoch", "shuffle", "steps_per_execution")
+
+
+def identity_of(model: Any, adapter: Any, engine: Engine) -> dict[str, Any]:
+    """What must be the same for a training to go on: optimizers, and what is known of the data.
+
+    The values of the data are root's: ranks that share data have compared them.
+
+    Where each rank has data of its own, a dimension that differs by rank, such as the length that
+    rows are padded to, is None.
+    """
+    spec = adapter.get_tf_dataset().element_spec
+    data = getattr(spec, "data", spec)
+    leaves = [each for each in keras.tree.flatten(data) if each is not None]
+    return {
+        "optimizers": [type(each).__name__ for each in outermost_optimizers(model)],
+        "rows of the data": getattr(adapter, "rows", None),
+        "row shapes and dtypes of the data": _common_shapes(
+            [(tuple(each.shape[1:]), each.dtype.name) for each in leaves], engine
+        ),
+        "values of the data": engine.on_root(lambda: _checksums(adapter), CheckpointError),
+    }
+
+
+def _checksums(adapter: Any) -> list[str] | None:
+    """Of arrays, and of the tensors that a `tf.data.Dataset` is made from."""
+    source = getattr(adapter, "source", None)
+    if hasattr(source, "element_spec"):
+        tensors = keras.tree.flatten([dataset_arrays(each) for each in ancestors(source)])
+        # Others refer to what Python code keeps.
+        values = [each for each in tensors if each is not None and each.dtype.is_numpy_compatible]
+        return fingerprint(values)
+    found: list[str] | None = getattr(adapter, "fingerprint", None)
+    return found
+
+
+def _common_shapes(own: Sequence[tuple[tuple[int | None, ...], str]], engine: Engine) -> list[str]:
+    common = []
+    for of_ranks in zip(*engine.gather_objects(own), strict=False):
+        lengths = [set(each) for each in zip(*(shape for shape, _ in of_ranks), strict=False)]
+        shape = [each.pop() if len(each) == 1 else None for each in lengths]
+        common.append(f"{shape} {of_ranks[0][1]}")
+    return common
+
+
+def settings_of(model: Any, adapter: Any, config: str) -> dict[str, Any]:
+    """What may change between two starts of a run, and is said then.
+
+    Args:
+        model: the model, compiled.
+        adapter: its data.
+        config: the run directory's config.json.
+    """
+    asked = json.loads(config)
+    return {
+        "epoch": {
+            "batch size": adapter.batch_size,
+            "batches": adapter.num_batches,
+            "steps_per_epoch": asked["fit"].get("steps_per_epoch"),
+            "shuffle": asked["fit"].get("shuffle"),
+            "steps_per_execution": int(model.steps_per_execution),
+        },
+        "compile": describe_compile(model),
+        "options": asked["scalable"] or {},
+        "versions": asked["versions"],
+    }
+
+
+def check_identity(folder: str, found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+    """Refuse to go on with something else.
+
+    Raises:
+        CheckpointError: with the first difference.
+    """
+    for what, value in expected.items():
+        if what in found and found[what] != value:
+            raise CheckpointError(
+                f"{folder} was made with other {what}: {found[what]} there, {value} here. {_HINT}"
+            )
+
+
+def check_layers(folder: str, there: str, here: str, *, same_version: bool) -> None:
+    """Refuse to go on with other layers.
+
+    Raises:
+        CheckpointError: with the first difference.
+    """
+    difference = difference_of_layers(there, here, same_version=same_version)
+    if difference:
+        raise CheckpointError(f"{folder} was made with another architecture: {difference}. {_HINT}")
+
+
+def check_settings(
+    folder: str, state: Mapping[str, Any], here: Mapping[str, Any], *, ranks: int, by_rows: bool
+) -> list[str]:
+    """What has changed of a run's settings, as sentences.
+
+    Args:
+        folder: the checkpoint.
+        state: its state.
+        here: what `settings_of` returned.
+        ranks: of this start.
+        by_rows: whether a place in the data is a number of rows, whatever a batch is.
+
+    Raises:
+        CheckpointError: when a change would make it another training.
+    """
+    there = state["settings"]
+    for name in ("loss", "loss_weights"):
+        one, other = (json.loads(each["compile"].get(name, "null")) for each in (there, here))
+        for where, value, given in differences(one, other):
+            raise CheckpointError(
+                f"{folder} was made with another {name.replace('_', ' ')}: "
+                f"{where or 'it'} is {value} there, {given} here. {_HINT}"
+            )
+    changed = list(_changes(there, here))
+    if ranks == state["ranks"]:
+        for name in _OF_EPOCH:
+            value, given = there["epoch"].get(name), here["epoch"].get(name)
+            if value == given or (by_rows and name == "batches"):
+                continue
+            if state["in_epoch"] and not (by_rows and name == "batch size"):
+                raise CheckpointError(
+                    f"{folder} is in the middle of an epoch with {name} {value}; {given} would "
+                    f"change which rows are left of it. Use {value} until an epoch has ended, or "
+                    "say resume='never' or name another run directory."
+                )
+            changed.append(f"{name} was {value}, is {given}")
+    return changed
+
+
+def _changes(there: Mapping[str, Any], here: Mapping[str, Any]) -> Iterator[str]:
+    for name in ("optimizer", "metrics", "weighted_metrics"):
+        one, other = (json.loads(each["compile"].get(name, "null")) for each in (there, here))
+        for where, value, given in differences(one, other):
+            yield f"{where or name} of the {name} was {value}, is {given}"
+    for name in ("options", "versions"):
+        for where, value, given in differences(there[name], here[name]):
+            yield f"{where} was {value}, is {given}"
+
+
+def new_learning_rate(there: Mapping[str, Any], here: Mapping[str, Any]) -> float | None:
+    """The learning rate that the script asks for now, where it asked for another one before."""
+    rates = []
+    for each in (there, here):
+        config = _config_in(json.loads(each["compile"].get("optimizer", "null")))
+        config = _config_in(config.get("inner_optimizer")) or config  # of a LossScaleOptimizer
+        rates.append(config.get("learning_rate"))
+    before, now = rates
+    both = isinstance(before, float) and isinstance(now, float)
+    return now if both and before != now else None
+
+
+def _config_in(described: Any) -> dict[str, Any]:
+    config = described.get("config") if isinstance(described, dict) else None
+    return config if isinstance(config, dict) else {}

@@ -1,0 +1,69 @@
+"""What one rank wants, all ranks do at the same step."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from keras_candle.engine.base import Engine
+
+
+@dataclass(frozen=True)
+class StopRequest:
+    """What some rank wants.
+
+    Attributes:
+        stop: why it wants to save and end the program, 0 for not at all. The largest of all
+            ranks' counts.
+        end: whether it wants the training to end here: `model.stop_training`.
+        save: whether root wants a checkpoint.
+        failed: whether something went wrong behind on root.
+    """
+
+    stop: int
+    end: bool
+    save: bool
+    failed: bool
+
+
+class StopRequests:
+    """Asked by all ranks at the same steps: how many lie between is agreed too.
+
+    Args:
+        engine: connects the ranks.
+        every_s: how often, about, by root's clock. An allreduce costs more than a small step.
+
+    Attributes:
+        between: after so many steps the ranks ask each other again.
+    """
+
+    def __init__(self, engine: Engine, every_s: float) -> None:
+        self._engine, self._every_s = engine, every_s
+        self._next_step = self._asked_step = 0
+        self._asked_s = time.monotonic()
+        self.between = 1
+
+    def due(self, step: int) -> bool:
+        """Whether the ranks ask each other at this step."""
+        return step >= self._next_step
+
+    def ask(self, step: int, *, stop: int, end: bool, save: bool, failed: bool) -> StopRequest:
+        """Tell what this rank wants and learn what some rank wants; every rank must call it."""
+        engine = self._engine
+        if engine.size == 1:
+            return StopRequest(stop, end, save, failed)
+        of_root = [save, failed, self._steps_between(step)] if engine.is_root else [0, 0, 0]
+        stop, end, save, failed, self.between = engine.allreduce(
+            np.array([stop, end, *of_root], np.int64), "max"
+        ).tolist()
+        self._next_step = step + self.between
+        return StopRequest(stop, bool(end), bool(save), bool(failed))
+
+    def _steps_between(self, step: int) -> int:
+        steps, now_s = step - self._asked_step, time.monotonic()
+        rate = steps / max(now_s - self._asked_s, 1e-6)
+        self._asked_step, self._asked_s = step, now_s
+        # Slowly up: the first steps tell little.
+        return max(1, min(int(rate * self._every_s), 2 * steps))

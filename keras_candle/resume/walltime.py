@@ -1,0 +1,114 @@
+"""When to stop, so that the last checkpoint is on the disk before the job's limit."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Protocol
+
+from keras_candle.cluster.time_limit import seconds_left
+from keras_candle.engine.base import Engine
+from keras_candle.errors import CandleError
+from keras_candle.launcher_messages import STARTED_S
+from keras_candle.resume.fit_progress import FitProgress
+
+# For the ranks to end, and for what was measured to be a little longer the next time.
+_RESERVE_S = 5.0
+# Before the first checkpoint, nothing is known of the disk.
+_SLOW_DISK_BYTES_PER_S = 100e6
+_EPOCH_ENDS_KEPT = 3
+_IMPORTED_S = time.time()
+
+
+class Checkpoints(Protocol):
+    """Who knows how long a checkpoint takes."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether one is being written."""
+
+    @property
+    def longest_s(self) -> float:
+        """The longest so far, until it was on the disk; 0 before there was one."""
+
+    def size_bytes(self) -> int:
+        """About how large one is."""
+
+
+class Walltime:
+    """Measures steps, the ends of epochs and checkpoints, and tells when to stop. Root's.
+
+    Args:
+        limit: seconds from the job's start, "auto" for the scheduler's, None for no limit.
+        engine: to tell the user what a scheduler does not say.
+
+    Attributes:
+        deadline_s: on the clock of `time.monotonic`; None without a limit.
+    """
+
+    def __init__(self, limit: float | str | None, engine: Engine) -> None:
+        self.deadline_s = None if limit is None else _deadline(limit, engine)
+        self._asked_s = time.monotonic()
+        self._asked = 0
+        self._between_s = 0.0
+        self._epoch_ends_s: list[float] = []
+
+    def must_stop(
+        self, progress: FitProgress, steps_between: int, checkpoints: Checkpoints
+    ) -> bool:
+        """Whether this is the last time from which a checkpoint still comes in time.
+
+        Args:
+            progress: where the training is; at the end of an epoch, in the next one.
+            steps_between: after so many steps it is asked again.
+            checkpoints: the fit's.
+        """
+        now_s = time.monotonic()
+        self._measure(now_s, ends_epoch=progress.in_epoch == 0)
+        if self.deadline_s is None:
+            return False
+        save_s = checkpoints.longest_s or checkpoints.size_bytes() / _SLOW_DISK_BYTES_PER_S
+        needed_s = self._next_s(progress, steps_between) + save_s * (2 if checkpoints.busy else 1)
+        return now_s + needed_s + _RESERVE_S >= self.deadline_s
+
+    def _measure(self, now_s: float, *, ends_epoch: bool) -> None:
+        passed_s, self._asked_s = now_s - self._asked_s, now_s
+        self._asked += 1
+        if ends_epoch:
+            self._epoch_ends_s = [*self._epoch_ends_s, passed_s][-_EPOCH_ENDS_KEPT:]
+        elif self._asked > 1:  # the first step builds the train function
+            self._between_s = max(self._between_s, passed_s)
+
+    def _next_s(self, progress: FitProgress, steps_between: int) -> float:
+        """The longest time until it is asked again."""
+        steps = progress.steps_per_epoch or progress.adapter.num_batches
+        in_epoch = steps is not None and progress.in_epoch + steps_between < steps
+        return self._between_s + (0.0 if in_epoch else max(self._epoch_ends_s, default=0.0))
+
+
+def _deadline(limit: float | str, engine: Engine) -> float | None:
+    now_s = time.time()
+    if not isinstance(limit, str):
+        left_s: float | None = _started_s() + limit - now_s
+    else:
+        try:
+            left_s = seconds_left(os.environ, now_s)
+        except CandleError as problem:
+            engine.print_on_root(str(problem))
+            left_s = None
+    return None if left_s is None else time.monotonic() + left_s
+
+
+def _started_s() -> float:
+    """When the job began, or this process: seconds since the epoch."""
+    told = os.environ.get(STARTED_S)
+    if told:
+        return float(told)
+    try:
+        with open("/proc/self/stat") as own, open("/proc/uptime") as uptime:
+            # The name before it may hold spaces and brackets.
+            ticks = int(own.read().rpartition(")")[2].split()[19])
+            age_s = float(uptime.read().split()[0]) - ticks / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError):  # no Linux
+        return _IMPORTED_S
+    return time.time() - age_s

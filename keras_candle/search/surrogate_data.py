@@ -1,0 +1,168 @@
+"""What a surrogate learns from: the history as features and well-behaved values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keras_candle.search.features import features_of
+from keras_candle.search.history import Floats, History
+from keras_candle.search.space import SearchSpace
+from keras_candle.search.subspaces import Subspace
+
+
+@dataclass(frozen=True)
+class SurrogateData:
+    """The trials that gave a number, as a surrogate sees them.
+
+    Attributes:
+        units: float [n, d], canonical.
+        features: float [n, f]; the last column is the fidelity where it varies.
+        objective: float [n], as it was given.
+        values: float [n], the objective on a scale without units: 0 is the median.
+        log_cost: float [n], NaN where the cost isn't known.
+        feasible: bool [n], whether the cost keeps the limit (or isn't known).
+        pending: float [p, f], the running trials.
+        failed: float [q, f], the trials that failed.
+        fidelities: whether the last column is the fidelity.
+        box: the part of the space that it is about, in which its features are measured; None: all.
+    """
+
+    units: Floats
+    features: Floats
+    objective: Floats
+    values: Floats
+    log_cost: Floats
+    feasible: NDArray[np.bool_]
+    pending: Floats
+    failed: Floats
+    fidelities: bool
+    box: Subspace | None = None
+
+    @property
+    def merits(self) -> Floats:
+        """Float [n], the values, with those that break the limit of the cost behind all others."""
+        if self.feasible.all():
+            return self.values
+        over = np.where(self.feasible, 0.0, np.ptp(self.values) + np.nan_to_num(self.log_cost))
+        return np.asarray(self.values + np.where(self.feasible, 0.0, over - over.min() + 1.0))
+
+    def cheapness(self, rows: NDArray[np.int64], exponent: float) -> Floats:
+        """Float [k]: one over the cost of some trials, to the power of an exponent.
+
+        Args:
+            rows: int [k], their numbers. One of unknown cost costs as much as the middle one.
+            exponent: 0.0: all alike.
+        """
+        known = self.log_cost[np.isfinite(self.log_cost)]
+        if not exponent or not len(known):
+            return np.ones(len(rows))
+        cost = self.log_cost[rows]
+        return np.asarray(np.exp(-exponent * np.where(np.isnan(cost), np.median(known), cost)))
+
+    def features_of(self, space: SearchSpace, units: Floats) -> Floats:
+        """The features of points, at full fidelity.
+
+        Args:
+            space: that the points belong to.
+            units: float [m, d].
+        """
+        return _features(space, units, np.ones(len(units)) if self.fidelities else None, self.box)
+
+
+def evidence_of(
+    space: SearchSpace, history: History, limit: float | None = None, box: Subspace | None = None
+) -> SurrogateData:
+    """The evidence in a history.
+
+    Args:
+        space: that was searched.
+        history: what is known.
+        limit: the highest cost that a trial may have; None without.
+        box: whose trials are the evidence; None: all.
+    """
+    if box is not None:
+        history = history.only(box.contains(history.units), box.contains(history.pending))
+    whole = history.whole
+    varies = bool(len(history.fidelity)) and not np.allclose(history.fidelity, 1.0)
+    units = space.canonical(history.units)
+    fidelity = history.fidelity if varies else None
+    features = _features(space, units, fidelity, box)
+    running = np.ones(len(history.pending)) if varies else None
+    pending = _features(space, history.pending, running, box)
+    cost = history.cost[whole]
+    log_cost = np.log(np.where(cost > 0, cost, np.nan))
+    return SurrogateData(
+        units[whole],
+        features[whole],
+        history.objective[whole],
+        level(history.objective[whole]),
+        log_cost,
+        ~(cost > (np.inf if limit is None else limit)),
+        pending,
+        features[~whole],
+        varies,
+        box,
+    )
+
+
+def level(values: Floats) -> Floats:
+    """Values without their units, in which a few terrible ones don't hide the others.
+
+    The median becomes 0 and the quartiles are about a unit from it; above, values grow by their
+    logarithm only. Adding a number to all, or multiplying by a positive one, changes nothing.
+
+    Args:
+        values: float [n], finite.
+
+    Returns:
+        float [n].
+    """
+    if not len(values):
+        return values
+    low, middle, high = np.quantile(values, [0.25, 0.5, 0.75])
+    spread = float(high - low) / 1.35 or float(values.std()) or 1.0
+    # Rounding errors of a large offset must not lead to another sequence of trials.
+    z = ((values - middle) / spread).round(9)
+    return np.asarray(np.where(z > 1.0, 1.0 + np.log(np.maximum(z, 1.0)), z))
+
+
+def with_low_end(values: Floats) -> tuple[Floats, float]:
+    """Levelled values whose low end grows by its logarithm only, like the high one.
+
+    Where most of an objective is a plain with a narrow hole, the depth of the hole would be all
+    that a surrogate sees.
+
+    Args:
+        values: float [n], from `level`.
+
+    Returns:
+        float [n], and the sum of the logarithms of the slopes, by which a likelihood of these
+        values can be compared with one of those.
+    """
+    low = np.log(np.maximum(-values, 1.0))
+    return np.where(values < -1.0, -1.0 - low, values), -float(low.sum())
+
+
+def _features(
+    space: SearchSpace, units: Floats, fidelity: Floats | None, box: Subspace | None
+) -> Floats:
+    features = features_of(space, units, box)
+    if fidelity is None:
+        return features
+    # On a logarithmic scale: from 1/27 to 1/9 is as far as from 1/3 to 1.
+    column = 1 + np.log(np.clip(fidelity, 1e-3, 1.0)) / np.log(100)
+    return np.concatenate([features, column[:, None]], axis=1)
+
+
+def nearest(features: Floats, centre: Floats) -> NDArray[np.int64]:
+    """The numbers of points, from the nearest to the farthest.
+
+    Args:
+        features: float [n, f].
+        centre: float [f].
+    """
+    distances = ((features - centre) ** 2).sum(axis=1)
+    return np.argsort(distances, kind="stable")

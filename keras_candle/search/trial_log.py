@@ -1,0 +1,153 @@
+"""What the journals of a search say together: each trial's state, the same for all readers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+RUNNING, COMPLETED, INVALID, FAILED = "RUNNING", "COMPLETED", "INVALID", "FAILED"
+
+
+@dataclass
+class TrialAttempt:
+    """One try of a trial by one group.
+
+    Attributes:
+        number: from 1.
+        time_s: when it was started, in seconds since the epoch.
+        owner: which process: host, pid, and when that began.
+        group: the number of its group.
+        tuner: which tuner of that process.
+        left: whether its tuner has given it up without an end.
+        end: the line that ended it; None while it runs.
+    """
+
+    number: int
+    time_s: float
+    owner: dict[str, Any]
+    group: int = 0
+    tuner: str = ""
+    left: bool = False
+    end: dict[str, Any] | None = None
+
+
+@dataclass
+class TrialRecord:
+    """A trial as the journals tell it.
+
+    Attributes:
+        trial_id: as Keras Tuner names it.
+        values: name to value of its active hyperparameters; those that are found while a trial
+            is built or run come with its end.
+        subspace: that asked for it, -1 where none did.
+        starts: by number. The one with the lowest number that ended decides: were two groups at
+            it, because one seemed dead, every reader takes the same.
+        epochs: the objective after each epoch that its group has told of, by epoch from 0.
+        end: the line that decides about it; None while it runs or waits to be tried again.
+    """
+
+    trial_id: str
+    values: dict[str, Any]
+    subspace: int = -1
+    starts: dict[int, TrialAttempt] = field(default_factory=dict)
+    epochs: dict[int, float] = field(default_factory=dict)
+    end: dict[str, Any] | None = None
+
+    @property
+    def last_start(self) -> TrialAttempt:
+        """The one with the highest number."""
+        return self.starts[max(self.starts)]
+
+    def take_end(self, line: dict[str, Any]) -> None:
+        """Take the line that ended one of its starts."""
+        self.starts[line["start"]].end = line
+        undecided = self.end is None or line["start"] < self.end["start"]
+        if line["status"] != INVALID and undecided:
+            self.end = line
+            self.values = line.get("values", self.values)
+
+    @property
+    def tries(self) -> int:
+        """How many starts ended without a result."""
+        return sum(each.end is not None and each.end["status"] == INVALID
+                   for each in self.starts.values())  # fmt: skip
+
+    @property
+    def status(self) -> str:
+        """Keras Tuner's word; INVALID: waits to be tried again."""
+        if self.end is not None:
+            return str(self.end["status"])
+        return INVALID if self.last_start.end is not None else RUNNING
+
+
+class TrialLog:
+    """All trials of a search, built line by line.
+
+    Attributes:
+        trials: trial_id to record, in the order in which they were read.
+        hyperparameters: configurations of hyperparameters that were found while building.
+        failures: the names of the trials that failed.
+    """
+
+    def __init__(self) -> None:
+        self.trials: dict[str, TrialRecord] = {}
+        self.failures: set[str] = set()
+        self.hyperparameters: list[dict[str, Any]] = []
+        self._waiting: list[dict[str, Any]] = []
+
+    def take(self, lines: list[dict[str, Any]]) -> set[str]:
+        """Take lines, in any order of the journals.
+
+        Args:
+            lines: of `Readers.new_lines`.
+
+        Returns:
+            The trials that have changed.
+        """
+        changed = set()
+        waiting, self._waiting = [*self._waiting, *lines], []
+        # A start may stand in a journal that is read later than the one with its end.
+        waiting.sort(key=lambda line: line["event"] != "started")
+        for line in waiting:
+            if not self._take(line):
+                self._waiting.append(line)
+            elif "trial" in line:
+                changed.add(str(line["trial"]))
+        return changed
+
+    def _take(self, line: dict[str, Any]) -> bool:
+        event = line["event"]
+        if event == "found":
+            self.hyperparameters += line["hyperparameters"]
+            return True
+        if event == "started":
+            self._start(line)
+            return True
+        record = self.trials.get(line.get("trial", ""))
+        if record is None or line["start"] not in record.starts:
+            return event not in ("ended", "epoch", "left")
+        if event == "ended":
+            record.take_end(line)
+            if record.status == FAILED:
+                self.failures.add(record.trial_id)
+        elif event == "left":
+            record.starts[line["start"]].left = True
+        elif event == "epoch":
+            record.epochs[line["epoch"]] = line["objective"]
+        return True
+
+    def _start(self, line: dict[str, Any]) -> None:
+        name = str(line["trial"])
+        record = self.trials.setdefault(name, TrialRecord(name, line["values"], line["subspace"]))
+        record.starts[line["start"]] = TrialAttempt(
+            line["start"],
+            line["time_s"],
+            line["owner"],
+            line.get("group", 0),
+            line.get("tuner", ""),
+        )
+
+    def ended(self) -> list[TrialRecord]:
+        """The trials about which is decided, by the time of their end."""
+        found = [each for each in self.trials.values() if each.end is not None]
+        return sorted(found, key=lambda each: (each.end or {})["time_s"])

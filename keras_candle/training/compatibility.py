@@ -1,0 +1,46 @@
+"""What cannot be trained on several ranks, and what to do instead."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from keras_candle.errors import CandleError, EngineError
+from keras_candle.keras_private import check_private_names
+from keras_candle.training.losses import check_reductions
+
+
+def check_trainable(model: Any) -> None:
+    """Refuse a model that cannot be trained on several ranks.
+
+    Raises:
+        CandleError: when it is not compiled, or its loss's gradient depends on the number of ranks.
+    """
+    if not model.compiled:
+        raise CandleError(
+            "The model is not compiled: call model.compile(...) in the function that builds it, "
+            "or before fit."
+        )
+    check_reductions(model)
+
+
+def check_environment(model: Any) -> None:
+    """Refuse a Keras backend, a Keras version or a model that is made for something else.
+
+    Raises:
+        CandleError: when the installed Keras lacks a name that we lean on.
+        EngineError: when Keras does not run on TensorFlow, or tf.distribute divides the work.
+    """
+    backend = keras.backend.backend()
+    if backend != "tensorflow":
+        raise EngineError(
+            f"Keras runs on {backend}; on several ranks keras_candle trains with TensorFlow. "
+            "Set KERAS_BACKEND=tensorflow."
+        )
+    check_private_names()
+    if model.distribute_strategy.num_replicas_in_sync > 1:
+        raise EngineError(
+            "The model was built inside a tf.distribute strategy, which would divide the work a "
+            "second time. Build it outside: dividing the work is keras_candle's part."
+        )

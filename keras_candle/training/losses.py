@@ -1,0 +1,158 @@
+"""Losses over a batch that the ranks have divided: each rank's becomes its part of the whole's.
+
+The ranks' gradients and losses are averaged by rows. That is the mean over the whole batch only
+where a loss divides by the number of rows. One that divides by something else (the values that a
+mask leaves, the sum of the sample weights, nothing at all) gets the factor that puts it right.
+Where a loss looks across rows (a sum or a quotient of sums over the batch, a contrastive loss) the
+factor is unknown: it is computed from the rows of all ranks.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from keras_candle.engine.base import Engine
+from keras_candle.errors import CandleError
+from keras_candle.keras_private import compile_loss, compiled_losses, get_keras_mask
+from keras_candle.training.global_rows import gather_structure
+from keras_candle.training.loss_rows import looks_across_rows
+from keras_candle.training.step_context import StepContext
+
+_MEANS = ("sum_over_batch_size", "mean")
+
+
+def check_reductions(model: Any) -> None:
+    """Refuse a loss that stays a vector.
+
+    Raises:
+        CandleError: naming the loss and what to use instead.
+    """
+    for loss in keras.tree.flatten(model.loss):
+        reduction = getattr(loss, "reduction", _MEANS[0])
+        if reduction not in (*_MEANS, "sum", "mean_with_sample_weight"):
+            raise CandleError(
+                f"The loss {loss.name} has reduction={reduction!r}, so it is a vector, and what "
+                "its gradient means depends on how the ranks divide a batch. Use "
+                "reduction='sum_over_batch_size' or 'sum'."
+            )
+
+
+def weigh_losses(model: Any, engine: Engine, step: StepContext, *, exact: bool = False) -> None:
+    """Let the compiled losses of a model count as parts of the global batch's.
+
+    Args:
+        model: a model that is compiled and built; a second call changes nothing.
+        engine: connects the ranks.
+        step: this rank's share of the step that is being traced. Where each rank has a batch of
+            its own, as one rank would, nothing is weighed.
+        exact: whether all losses are computed from the rows of all ranks.
+    """
+    losses = compiled_losses(model)
+    for number, each in enumerate(losses):
+        if each.loss is not None and not isinstance(each.loss, _PartOfTheWhole):
+            part = _PartOfTheWhole(each.loss, engine, step, f"loss.{number}", exact)
+            losses[number] = each._replace(loss=part)
+    if len(losses) > 1:
+        for tracker in compile_loss(model).metrics:
+            _weigh_tracker(tracker, engine, step)
+
+
+class _PartOfTheWhole:
+    """A loss, times the rank's part of what the whole batch's loss divides by."""
+
+    def __init__(
+        self, plain: Any, engine: Engine, step: StepContext, name: str, exact: bool
+    ) -> None:
+        self._plain, self._engine, self._step, self._name = plain, engine, step, name
+        self._exact = exact
+        self._looks_across: bool | None = None
+        self.name = getattr(plain, "name", None)
+
+    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        step = self._step
+        if step.training and step.rows is not None and self._needs_all_rows(y_true, y_pred):
+            return self._plain(
+                *gather_structure([y_true, y_pred, sample_weight], self._engine, step)
+            )
+        loss = self._plain(y_true, y_pred, sample_weight)
+        if not (step.training and step.is_one_batch and step.rows is not None):
+            return loss
+        reduction = getattr(self._plain, "reduction", _MEANS[0])
+        if reduction == "sum":
+            return loss / _fraction_of_rows(step, loss.dtype)
+        divisor = _divisor(self._plain, reduction, y_true, y_pred, sample_weight)
+        if divisor is None:
+            return loss
+        return loss * self._fraction(divisor, loss.dtype) / _fraction_of_rows(step, loss.dtype)
+
+    def _needs_all_rows(self, y_true: Any, y_pred: Any) -> bool:
+        if self._exact or not self._step.is_one_batch:
+            return self._exact
+        if self._looks_across is None:
+            self._looks_across = looks_across_rows(self._plain, y_true, y_pred)
+        return self._looks_across
+
+    def _fraction(self, own: Any, dtype: Any) -> Any:
+        """The rank's part of the ranks' sum; a constant as far as gradients go."""
+        import tensorflow as tf
+
+        if self._step.in_xla:
+            raise CandleError(
+                f"The loss {self.name} divides by a mask or by sample weights, which the ranks "
+                "have to add up in the forward pass, and jit_compile has no collectives there. Use "
+                "jit_compile=False or batch='replica'."
+            )
+        # The row that keeps an empty rank in step does not count.
+        own = tf.stop_gradient(tf.where(self._step.rows > 0, tf.cast(own, tf.float32), 0.0))
+        (whole,) = self._engine.sum_tensors([own], name=self._name)
+        return tf.cast(tf.math.divide_no_nan(own, tf.stop_gradient(whole)), dtype)
+
+
+def _fraction_of_rows(step: StepContext, dtype: Any) -> Any:
+    import tensorflow as tf
+
+    # A rank without rows has no loss, but its step has to go on with some number.
+    rows = tf.maximum(step.rows, 1)
+    return tf.cast(rows, dtype) / tf.cast(step.total, dtype)
+
+
+def _divisor(loss: Any, reduction: str, y_true: Any, y_pred: Any, sample_weight: Any) -> Any:
+    """What a loss divides by, if that is not the number of values."""
+    import tensorflow as tf
+
+    mask = get_keras_mask(y_pred)
+    ignored = getattr(loss, "ignore_class", None)
+    if ignored is not None:
+        counts = tf.not_equal(tf.cast(y_true, tf.int64), ignored)
+        if mask is not None:
+            counts = tf.logical_and(tf.reshape(counts, tf.shape(mask)), tf.cast(mask, tf.bool))
+        mask = counts
+    if reduction == "mean_with_sample_weight":
+        if sample_weight is None:
+            return None if mask is None else tf.math.count_nonzero(mask)
+        weights = tf.cast(sample_weight, tf.float32)
+        if mask is None:
+            return tf.reduce_sum(weights)
+        mask = tf.cast(mask, tf.float32)
+        while weights.shape.rank is not None and weights.shape.rank < mask.shape.rank:
+            weights = weights[..., tf.newaxis]
+        return tf.reduce_sum(weights * mask)
+    return None if mask is None else tf.math.count_nonzero(mask)
+
+
+def _weigh_tracker(tracker: Any, engine: Engine, step: StepContext) -> None:
+    """Let one of several losses' running means, of which Keras counts each batch as one, count so.
+
+    A rank's part of a batch then counts as its fraction of the batch's rows.
+    """
+    plain = type(tracker).update_state
+
+    def update_state(values: Any, sample_weight: Any = None) -> Any:
+        if step.training and step.knows_total and step.rows is not None:
+            fraction = _fraction_of_rows(step, "float32") * engine.size
+            sample_weight = fraction if sample_weight is None else sample_weight
+        return plain(tracker, values, sample_weight=sample_weight)
+
+    tracker.update_state = update_state

@@ -1,0 +1,115 @@
+"""Watches the fits of a rank's program that a CandleCallback makes durable."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_candle.callback.tuner_trial import directory_of
+from keras_candle.checkpoints.manifest import digest
+from keras_candle.cluster import launchers
+from keras_candle.resume import run_session as runs
+from keras_candle.resume.run_session import RunSession, observers
+from keras_candle.training.gradients import outermost_optimizers
+from keras_candle.verification.caveats import remarks_on
+from keras_candle.verification.event_log import END, FIT, RANK, STEP, EventLog
+from keras_candle.verification.killer import Killer
+from keras_candle.verification.run_copies import RunCopies
+
+
+class FitRecorder:
+    """The trainings of this process.
+
+    Args:
+        event_log: gets what happens.
+        places: where the run directories lie.
+        kill: when which rank is killed; None for no rank.
+        killer: kills this one.
+    """
+
+    def __init__(
+        self,
+        event_log: EventLog,
+        places: RunCopies,
+        kill: dict[str, Any] | None,
+        killer: Killer | None,
+    ) -> None:
+        launcher = launchers.detect()
+        rank = int(os.environ.get(launcher.rank, "0")) if launcher else 0
+        event_log.append(RANK, rank=rank)
+        self._event_log, self._places, self._process = event_log, places, os.getpid()
+        self._kill = kill if kill and kill["rank"] == rank else None
+        self._killer = killer
+
+    def install(self, callback_module: Any) -> None:
+        """From now on every fit with a CandleCallback is watched.
+
+        Args:
+            callback_module: the one that defines it, just imported.
+        """
+        callback = callback_module.CandleCallback
+        callback.run_fit = _around(callback.run_fit, self.fit)
+        observers.append(self.step)
+
+    def fit(self, plain: Callable[..., Any], callback: Any, model: Any, given: Any) -> Any:
+        """Watch one fit."""
+        name, path = self._place_of(directory_of(callback.run_directory, given["callbacks"]))
+        number = len(runs.ends.get(path, []))
+        self._log(
+            FIT,
+            directory=name,
+            path=str(path),
+            number=number,
+            cadence=dataclasses.asdict(callback.checkpoint),
+            remarks=remarks_on(callback, given),
+        )
+        history = plain()
+        optimizers = [each for one in outermost_optimizers(model) for each in one.variables]
+        self._log(
+            END,
+            directory=name,
+            number=number,
+            variables=[[each.path, _digest(each)] for each in (*model.weights, *optimizers)],
+            history=keras.tree.map_structure(_number, getattr(history, "history", {})),
+        )
+        return history
+
+    def step(self, run: RunSession, before: int, now: int) -> None:
+        """Tell of a step, and be killed after it where that is asked for."""
+        name = self._places.name_of(run.directory.path)
+        self._log(STEP, directory=name, before=before, now=now)
+        kill = self._kill
+        if kill and self._killer and (name == kill["directory"]) and now >= kill["step"]:
+            self._kill = None
+            self._killer.kill_in(kill["delay_s"])
+
+    def _place_of(self, path: Any) -> tuple[str, Any]:
+        return self._places.name_of(path), self._places.resolve(path)
+
+    def _log(self, kind: str, **facts: Any) -> None:
+        # A process that the program forked inherits this, but is no rank.
+        if os.getpid() == self._process:
+            self._event_log.append(kind, **facts)
+
+
+def _around(plain: Callable[..., Any], watch: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(plain)
+    def watched(callback: Any, model: Any, given: Any, fit: Any) -> Any:
+        return watch(lambda: plain(callback, model, given, fit), callback, model, given)
+
+    return watched
+
+
+def _number(value: Any) -> Any:
+    return float(value) if isinstance(value, int | float | np.generic) else repr(value)
+
+
+def _digest(variable: Any) -> str:
+    value = np.ascontiguousarray(keras.ops.convert_to_numpy(variable))
+    return digest(value.reshape(-1).view(np.uint8))

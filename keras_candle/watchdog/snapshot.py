@@ -1,0 +1,81 @@
+"""What the watchers tell each other about a rank."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from keras_candle.watchdog import heartbeat
+
+_WHERE = {
+    heartbeat.BETWEEN_STEPS: "after step {done}",
+    heartbeat.IN_STEP: "in step {next}",
+    heartbeat.IN_CALLBACKS: "in the callbacks after step {next}",
+    heartbeat.IN_EVALUATION: "in the evaluation after step {done}",
+    heartbeat.AT_EPOCH_END: "in the callbacks at the end of the epoch, after step {done}",
+}
+_STATES = {
+    "T": "its process is stopped (by SIGSTOP or a debugger)",
+    "t": "its process is stopped (by a debugger)",
+    "D": "its process waits for a disk or a network file system",
+    "Z": "its process has ended",
+    "": "its process is gone",
+}
+
+
+@dataclass
+class RankSnapshot:
+    """What is known of a rank.
+
+    Attributes:
+        rank: its number.
+        host: its node.
+        pid: its process.
+        state: see `keras_candle.watchdog.stacks.state_of`.
+        beats: see `keras_candle.watchdog.heartbeat.Seen`, as the next seven.
+        epoch: under way, from 0.
+        step: steps done.
+        place: where it is.
+        collectives: begun.
+        collective: the last of them.
+        in_collective: whether it is in it.
+        in_graph: those that each step runs.
+        answers: whether its watcher does.
+        stacks: every thread's.
+    """
+
+    rank: int
+    host: str
+    pid: int
+    state: str
+    beats: int
+    epoch: int
+    step: int
+    place: int
+    collectives: int
+    collective: str
+    in_collective: bool
+    in_graph: str
+    answers: bool = True
+    stacks: str = ""
+
+    @property
+    def is_odd(self) -> bool:
+        """Whether the process itself tells why there is no progress."""
+        return not self.answers or self.state in _STATES
+
+    def condition(self) -> str:
+        """What is the matter with the process, as far as one can see from outside."""
+        if not self.answers:
+            return "nothing is heard of its node"
+        return _STATES.get(self.state, "its process runs or waits")
+
+    def where(self) -> str:
+        """Where it is, in words."""
+        where = _WHERE[self.place].format(done=self.step, next=self.step + 1)
+        return f"{where} of the run (epoch {self.epoch + 1})"
+
+    def last_collective(self) -> str:
+        """The last one that it has begun."""
+        if self.place == heartbeat.IN_STEP and self.in_graph:
+            return f"of step {self.step + 1}, in the graph: {self.in_graph}"
+        return f"{self.collective} (its number {self.collectives})" if self.collectives else "none"

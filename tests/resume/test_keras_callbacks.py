@@ -1,0 +1,25 @@
+"""A contract: Keras's callbacks keep their state where a resume looks for it."""
+
+from __future__ import annotations
+
+import keras
+import pytest
+
+import keras_candle as candle
+from keras_candle.resume import keras_callbacks
+
+# Beside what a resume keeps: a setting that is worked out again, or what belongs to a file.
+UNIMPORTANT = {"_model", "params", "min_delta", "mode", "monitor_op", "learning_rate"}
+
+
+@pytest.mark.parametrize("name", ["EarlyStopping", "ModelCheckpoint", "ReduceLROnPlateau"])
+def test_all_that_a_callback_of_keras_changes_is_known(name):
+    kind = getattr(keras.callbacks, name)
+    assert keras_callbacks.left_out(kind) - UNIMPORTANT <= {"stop_training", "validation_data"}
+
+
+def test_a_renamed_attribute_of_a_callback_is_an_error(monkeypatch):
+    keras_callbacks.check_names()
+    monkeypatch.setitem(keras_callbacks.STATE, "EarlyStopping", ("wait", "patience_left"))
+    with pytest.raises(candle.CandleError, match="patience_left"):
+        keras_callbacks.check_names()
