@@ -40,6 +40,7 @@ lint: env
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m tests.private_names
 
 # Two at a time, each on one core: most of the tests leave the other one idle. The short ones come
 # last: whichever of the long ones ends first, its core takes them.
@@ -72,7 +73,7 @@ soak: env
 
 # The oldest Keras that we support: the contract with its private names, and some of the laws.
 oldest: env $(OLDEST)/.made
-	$(ONE_THREAD) $(OLDEST)/bin/python -m pytest tests/training/test_keras_private.py \
+	$(ONE_THREAD) $(OLDEST)/bin/python -m pytest tests/keras_private/test_contract.py \
 		tests/training/test_identity.py tests/training/test_equivalence.py tests/checkpoints \
 		tests/callback/test_candle_callback.py tests/resume/test_keras_callbacks.py \
 		tests/precision_audit/test_laws.py \
@@ -99,7 +100,7 @@ nightly-tests:
 		mpi4py mpich pytest pytest-timeout xxhash
 	$(BIN)/uv pip freeze --python $(NIGHTLY)/bin/python | grep keras
 	$(ONE_THREAD) COLUMNS=240 $(NIGHTLY)/bin/python -m pytest -q --tb=no -o addopts=-ra \
-		--continue-on-collection-errors tests/training/test_keras_private.py \
+		--continue-on-collection-errors tests/keras_private/test_contract.py \
 		tests/training/test_identity.py || true
 
 # Faults put into a copy of the package, and whether the tests notice them: half an hour, by hand.

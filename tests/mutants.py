@@ -391,7 +391,7 @@ MUTANTS = (
     Mutant(
         "a trial inherits nothing",
         "search/trial_training.py",
-        "inherit(model, self._get_checkpoint_fname(model_of))",
+        "inherit(model, checkpoint_path(self, model_of))",
         "pass",
         ("search/test_tuner.py::test_weights_are_inherited_from_the_nearest_trial",),
     ),
@@ -413,7 +413,7 @@ MUTANTS = (
     Mutant(
         "root reads no standard input",
         "launch/local.py",
-        "ours[rank_environment.STDIN] = named(stdin)",
+        "ours[environment.STDIN] = named(stdin)",
         "named(stdin)",
         ("launch/test_run_like_python.py",),
     ),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import keras_candle as candle
-from keras_candle.keras_private import metric_direction
+from keras_candle.keras_private.models import metric_direction
 from keras_candle.metric_directions import direction_of
 from keras_candle.report.run import ReportedRun
 from keras_candle.search.options import make_objective

@@ -21,7 +21,7 @@ import tensorflow as tf
 import keras_candle as candle
 from examples.benchmarks.claims import claim
 from keras_candle.data.array_shard import ArrayShard
-from keras_candle.keras_private import ArrayDataAdapter
+from keras_candle.keras_private.data import ArrayDataAdapter
 
 # name -> (rows, the shape of a row)
 DATA = {

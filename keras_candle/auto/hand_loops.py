@@ -14,6 +14,7 @@ from typing import Any
 from keras_candle import engine as engines
 from keras_candle.auto.models import defining_class
 from keras_candle.auto.notices import notice
+from keras_candle.keras_private.optimizers import optimized_variables
 from keras_candle.training.gradients import Transform, average_over_ranks, leaf_optimizers
 from keras_candle.training.step_context import StepContext
 
@@ -70,7 +71,7 @@ def _traced_step() -> StepContext | None:
 def _variables(optimizer: Any, given: Sequence[Any] | None) -> list[Any]:
     if given is not None:
         return list(given)
-    return [each for leaf in leaf_optimizers(optimizer) for each in leaf._trainable_variables]
+    return [each for leaf in leaf_optimizers(optimizer) for each in optimized_variables(leaf)]
 
 
 def _average_of(optimizer: Any, step: StepContext | None) -> Transform:

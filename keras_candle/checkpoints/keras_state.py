@@ -10,9 +10,9 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras.src.saving import saving_lib
 
 from keras_candle.errors import CheckpointError
+from keras_candle.keras_private.saving import DiskIOStore, H5IOStore, load_state, save_state
 
 
 @dataclass(frozen=True)
@@ -41,13 +41,7 @@ def entries_of(model: Any, skip: Iterable[Any] = ()) -> list[StateEntry]:
     """
     visited = _Visited(id(each) for each in skip)
     recorder = _Recorder(visited)
-    saving_lib._save_state(
-        model,
-        weights_store=recorder,
-        assets_store=None,
-        inner_path="",
-        visited_saveables=visited,
-    )
+    save_state(model, recorder, None, visited)
     return recorder.entries
 
 
@@ -74,13 +68,7 @@ def read_assets(model: Any) -> dict[str, bytes] | None:
     """
     with tempfile.TemporaryDirectory() as work:
         store = _Assets(Path(work))
-        saving_lib._save_state(
-            model,
-            weights_store=None,
-            assets_store=store,
-            inner_path="",
-            visited_saveables=set(),
-        )
+        save_state(model, None, store, set())
         paths = [path for path in Path(work).rglob("*") if path.is_file()]
         files = {path.relative_to(work).as_posix(): path.read_bytes() for path in paths}
     return files if store.asked else None
@@ -105,17 +93,7 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
 
 
 def _load(model: Any, weights: Any, assets: Any, visited: set[int]) -> None:
-    problems: dict[int, tuple[Any, Exception]] = {}
-    saving_lib._load_state(
-        model,
-        weights_store=weights,
-        assets_store=assets,
-        inner_path="",
-        visited_saveables=visited,
-        failed_saveables=set(),
-        error_msgs=problems,
-    )
-    for owner, cause in problems.values():
+    for owner, cause in load_state(model, weights, assets, visited):
         name = getattr(owner, "name", type(owner).__name__)
         raise CheckpointError(f"{name} cannot load what it saved ({cause}).") from cause
 
@@ -130,7 +108,7 @@ class _Visited(set[int]):
         return super().__contains__(key)
 
 
-class _Assets(saving_lib.DiskIOStore):  # type: ignore[misc]
+class _Assets(DiskIOStore):  # type: ignore[misc]
     """Stands where Keras expects its store of assets."""
 
     def __init__(self, folder: Path) -> None:
@@ -148,7 +126,7 @@ class _Assets(saving_lib.DiskIOStore):  # type: ignore[misc]
         return (self._folder / path).exists()
 
 
-class _Recorder(saving_lib.H5IOStore):  # type: ignore[misc]
+class _Recorder(H5IOStore):  # type: ignore[misc]
     """Stands where Keras expects a file to write."""
 
     def __init__(self, visited: _Visited) -> None:
@@ -171,7 +149,7 @@ class _Saved(dict[str, Any]):
         super().__setitem__(key, value if hasattr(value, "dtype") else np.asarray(value))
 
 
-class _Values(saving_lib.H5IOStore):  # type: ignore[misc]
+class _Values(H5IOStore):  # type: ignore[misc]
     """Stands where Keras expects a file to read."""
 
     def __init__(self, values: Mapping[str, Mapping[str, Any]]) -> None:

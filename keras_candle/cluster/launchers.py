@@ -1,14 +1,16 @@
-"""Which launcher started this process, and how many ranks it promised: a table.
+"""Launchers: the environment variables by which each gives a process its rank.
 
-The ranks themselves come from MPI. The table only answers whether there should be
-more than one, so that N tasks that each believe to be alone are noticed.
+The ranks themselves come from MPI. The table answers whether there should be more than one, so that
+N tasks that each believe to be alone are noticed, and which rank this is before MPI is begun.
 """
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 _MATCH_MPI = (
     "the MPI that mpi4py was built for is not the one that this launcher belongs to. "
@@ -17,66 +19,147 @@ _MATCH_MPI = (
 
 
 @dataclass(frozen=True)
-class LauncherFacts:
-    """The environment variables that one launcher sets, and what to do when its ranks don't meet.
+class Launcher:
+    """The variables that a launcher sets.
 
     Attributes:
-        name: what a user calls it.
-        size: variable that holds the number of ranks.
-        rank: variable that holds this process's rank.
+        name: what its users call it.
+        rank: variable with this process's rank.
+        size: with the number of ranks.
+        local_rank: with this process's number on its node.
+        local_size: with the number of ranks on this node.
         remedy: what to do when MPI finds one rank where `size` promises more.
     """
 
     name: str
-    size: str
     rank: str
-    remedy: str
+    size: str
+    local_rank: str
+    local_size: str
+    remedy: str = _MATCH_MPI
 
 
 # The innermost launcher first: an mpiexec inside a Slurm step decides, not the step.
 LAUNCHERS = (
-    LauncherFacts(
-        "horovodrun",
-        "HOROVOD_SIZE",
-        "HOROVOD_RANK",
-        "horovodrun starts no MPI job. Use `candle run -np N script.py` in its place",
+    Launcher(
+        "Open MPI",
+        "OMPI_COMM_WORLD_RANK",
+        "OMPI_COMM_WORLD_SIZE",
+        "OMPI_COMM_WORLD_LOCAL_RANK",
+        "OMPI_COMM_WORLD_LOCAL_SIZE",
     ),
-    LauncherFacts("Open MPI", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", _MATCH_MPI),
-    LauncherFacts("MVAPICH", "MV2_COMM_WORLD_SIZE", "MV2_COMM_WORLD_RANK", _MATCH_MPI),
-    LauncherFacts("mpiexec", "PMI_SIZE", "PMI_RANK", _MATCH_MPI),
-    LauncherFacts("jsrun", "JSM_NAMESPACE_SIZE", "JSM_NAMESPACE_RANK", _MATCH_MPI),
-    LauncherFacts(
+    Launcher(
+        "MVAPICH",
+        "MV2_COMM_WORLD_RANK",
+        "MV2_COMM_WORLD_SIZE",
+        "MV2_COMM_WORLD_LOCAL_RANK",
+        "MV2_COMM_WORLD_LOCAL_SIZE",
+    ),
+    Launcher("mpiexec", "PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID", "MPI_LOCALNRANKS"),
+    Launcher(
+        "jsrun",
+        "JSM_NAMESPACE_RANK",
+        "JSM_NAMESPACE_SIZE",
+        "JSM_NAMESPACE_LOCAL_RANK",
+        "JSM_NAMESPACE_LOCAL_SIZE",
+    ),
+    Launcher("PALS", "PALS_RANKID", "PALS_SIZE", "PALS_LOCAL_RANKID", "PALS_LOCAL_SIZE"),
+    Launcher(
         "flux run",
-        "FLUX_JOB_SIZE",
         "FLUX_TASK_RANK",
+        "FLUX_JOB_SIZE",
+        "FLUX_TASK_LOCAL_ID",
+        "FLUX_LOCAL_SIZE",
         "start the job with `flux run -o mpi=...` for the MPI of mpi4py",
     ),
-    LauncherFacts(
+    # The horovod engine sets these too, for the processes that a rank starts.
+    Launcher(
+        "horovodrun",
+        "HOROVOD_RANK",
+        "HOROVOD_SIZE",
+        "HOROVOD_LOCAL_RANK",
+        "HOROVOD_LOCAL_SIZE",
+        "horovodrun starts no MPI job. Use `candle run -np N script.py` in its place",
+    ),
+    Launcher(
         "srun",
-        "SLURM_STEP_NUM_TASKS",
         "SLURM_PROCID",
+        "SLURM_STEP_NUM_TASKS",
+        "SLURM_LOCALID",
+        "SLURM_STEP_TASKS_PER_NODE",
         "start the job with `srun --mpi=pmi2` (mpi4py on MPICH) or `srun --mpi=pmix` "
         "(mpi4py on Open MPI); `srun --mpi=list` shows what this cluster has",
     ),
 )
+# Set by launchers that give a process its rank, but not the number of ranks: there MPI is asked.
+_RANK_ONLY = ("PMIX_RANK", "PALS_RANKID")
 
-# Set by launchers that tell a process its rank, but not of how many: there MPI is asked.
-RANK_ONLY = ("PMIX_RANK", "PALS_RANKID")
+RANK_VARIABLES = tuple(name for each in LAUNCHERS for name in (each.rank, each.local_rank))
+VARIABLES = (
+    *RANK_VARIABLES,
+    *(name for each in LAUNCHERS for name in (each.size, each.local_size)),
+)
 
 
-def detect(environ: Mapping[str, str] = os.environ) -> LauncherFacts | None:
-    """The launcher that started this process, or None when nothing says that one did."""
+class RankFacts(NamedTuple):
+    """What a launcher gave a process before MPI is begun."""
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    local_size: int = 1
+
+
+def detect(environ: Mapping[str, str] = os.environ) -> Launcher | None:
+    """Return the launcher that started this process; None where no variable names one."""
     return next((each for each in LAUNCHERS if environ.get(each.size, "").isdigit()), None)
 
 
 def may_have_launcher(environ: Mapping[str, str] = os.environ) -> bool:
-    """Whether this process could be one of several ranks."""
+    """Check whether this process could be one of several ranks."""
     return promised_size(environ) > 1 or (
-        detect(environ) is None and any(name in environ for name in RANK_ONLY)
+        detect(environ) is None and any(name in environ for name in _RANK_ONLY)
     )
 
 
 def promised_size(environ: Mapping[str, str] = os.environ) -> int:
-    """How many ranks the launcher started: 1 when there is none."""
+    """Return the number of ranks that the launcher started: 1 without a launcher."""
     launcher = detect(environ)
     return int(environ[launcher.size]) if launcher else 1
+
+
+def rank_facts(environ: Mapping[str, str]) -> RankFacts:
+    """Return rank, size, local rank and local size of this process.
+
+    Args:
+        environ: the variables to read.
+
+    Returns:
+        (0, 1, 0, 1) without a launcher; the whole size as local size where the launcher does not
+        give that in one number.
+
+    Example:
+        >>> tuple(rank_facts({"PMI_RANK": "3", "PMI_SIZE": "8", "MPI_LOCALNRANKS": "4"}))
+        (3, 8, 0, 4)
+        >>> tuple(rank_facts({}))
+        (0, 1, 0, 1)
+    """
+    launcher = next((each for each in LAUNCHERS if each.rank in environ), None)
+    if launcher is None:
+        return RankFacts()
+    size = max(1, _number(environ.get(launcher.size), 1))
+    # Any row's: srun sets PMI_RANK, but only Slurm's own variables have what a node has.
+    local_ranks = (environ[each.local_rank] for each in LAUNCHERS if each.local_rank in environ)
+    local_sizes = (_number(environ.get(each.local_size), 0) for each in LAUNCHERS)
+    return RankFacts(
+        _number(environ[launcher.rank], 0),
+        size,
+        _number(next(local_ranks, None), 0),
+        next(filter(None, local_sizes), size),
+    )
+
+
+def _number(text: str | None, default: int) -> int:
+    # Slurm writes "4(x2)" for four on each of two nodes.
+    match = re.match(r"\d+", text or "")
+    return int(match[0]) if match else default

@@ -15,7 +15,7 @@ from keras_candle.data.shard import Shard
 from keras_candle.data.shuffling import RowOrder
 from keras_candle.engine.base import Engine
 from keras_candle.errors import DataError
-from keras_candle.keras_private import DataAdapter, convert_to_sliceable
+from keras_candle.keras_private.data import DataAdapter, convert_to_sliceable
 
 
 class ArrayShard(DataAdapter):  # type: ignore[misc]

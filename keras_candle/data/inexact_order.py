@@ -11,7 +11,7 @@ from keras_candle.data.array_shard import ArrayShard
 from keras_candle.data.data_cursor import DataCursor
 from keras_candle.data.input_data import DATASET, PYDATASET, STREAM, InputData
 from keras_candle.data.tf_dataset import ancestors, is_unseeded
-from keras_candle.keras_private import dataset_functions, keeps_order
+from keras_candle.keras_private.data import dataset_functions, keeps_order
 
 _PYTHON = ("PyFunc", "EagerPyFunc", "PyFuncStateless")
 

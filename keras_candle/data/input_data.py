@@ -13,7 +13,12 @@ from keras_candle.data.fingerprint import fingerprint
 from keras_candle.data.shared_randomness import SharedRandomness
 from keras_candle.data.tf_dataset import describe_dataset, is_sharded_by_user
 from keras_candle.errors import DataError
-from keras_candle.keras_private import ArrayDataAdapter, first_batch, get_data_adapter
+from keras_candle.keras_private.data import (
+    ArrayDataAdapter,
+    first_batch,
+    get_data_adapter,
+    input_arrays,
+)
 
 ARRAYS, DATASET, PYDATASET, STREAM = "arrays", "tf.data.Dataset", "PyDataset", "stream"
 
@@ -129,12 +134,12 @@ class InputData:
     def _describe_arrays(self) -> list[str]:
         if self.rows == 0:
             raise DataError("The data have no row; expected at least one.")
-        return fingerprint(self.keras_adapter._inputs)
+        return fingerprint(input_arrays(self.keras_adapter))
 
     @property
     def rows(self) -> int:
         """The number of rows of arrays."""
-        return int(keras.tree.flatten(self.keras_adapter._inputs)[0].shape[0])
+        return int(keras.tree.flatten(input_arrays(self.keras_adapter))[0].shape[0])
 
     def _describe_batches(self, randomness: SharedRandomness) -> list[str]:
         batches = self.x.num_batches if self.kind == PYDATASET else self.keras_adapter.num_batches

@@ -6,7 +6,7 @@ from typing import Any
 
 from keras_candle.data.data_cursor import DataCursor, EpochIterator, untuned
 from keras_candle.data.tf_sharding import element_of, empty_shard, known_rows, own_shard
-from keras_candle.keras_private import ArrayDataAdapter, DataAdapter
+from keras_candle.keras_private.data import ArrayDataAdapter, DataAdapter
 
 
 class ResumableAdapter(DataAdapter):  # type: ignore[misc]

@@ -18,7 +18,7 @@ from keras_candle.data.shared_randomness import SharedRandomness
 from keras_candle.data.tf_sharding import divide, placeholder_batch, shared_part
 from keras_candle.engine.base import Engine
 from keras_candle.engine.consensus import succeed_on_all
-from keras_candle.keras_private import DataAdapter, PyDatasetAdapter
+from keras_candle.keras_private.data import DataAdapter, PyDatasetAdapter, pydataset_batches
 
 
 class PyDatasetShard(DataAdapter):  # type: ignore[misc]
@@ -115,7 +115,7 @@ class PyDatasetShard(DataAdapter):  # type: ignore[misc]
         part = _Part(self.source, assignment, order, self._hooks.gate)
         adapter = PyDatasetAdapter(part, class_weight=self._class_weight)
         try:
-            for number, batch in zip(numbers, adapter._get_iterator(), strict=False):
+            for number, batch in zip(numbers, pydataset_batches(adapter), strict=False):
                 if number >= again:
                     yield assignment.at(number)[1], batch
         finally:

@@ -21,7 +21,7 @@ from keras_candle.data.tf_dataset import DatasetShard
 from keras_candle.engine.base import Engine
 from keras_candle.engine.consensus import together
 from keras_candle.errors import DataError
-from keras_candle.keras_private import DataAdapter, train_validation_split
+from keras_candle.keras_private.data import DataAdapter, input_arrays, train_validation_split
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ def _own_part(source: InputData, division: Division, engine: Engine) -> Any:
 
 
 def _divided_arrays(source: InputData, division: Division, engine: Engine) -> Any:
-    arrays, batch_size = source.keras_adapter._inputs, source.keras_adapter.batch_size
+    arrays, batch_size = input_arrays(source.keras_adapter), source.keras_adapter.batch_size
     if source.for_training:
         global_batch_size = batch_size * division.batch_growth(engine.size)
         return ArrayShard(arrays, global_batch_size, source.shuffle, engine, start=source.start)

@@ -18,7 +18,7 @@ from keras_candle.data.tf_sharding import (
 )
 from keras_candle.engine.base import Engine
 from keras_candle.errors import DataError
-from keras_candle.keras_private import (
+from keras_candle.keras_private.data import (
     DataAdapter,
     TFDatasetAdapter,
     dataset_inputs,

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from keras_candle.cluster.rank_environment import AUDIT_PRECISION, PREPARE
 from keras_candle.errors import LaunchError
+from keras_candle.launch.environment import AUDIT_PRECISION, PREPARE
 from keras_candle.launch.guarded_run import ScriptOutcome, ScriptPlace, copied_folder, guarded_run
 from keras_candle.launch.precision_report import text
 from keras_candle.launch.run import add_program

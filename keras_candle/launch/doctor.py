@@ -11,8 +11,10 @@ import tempfile
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 
-from keras_candle.cluster.rank_environment import ENGINE, LAUNCHER_VARIABLES, cores_of_this_node
+from keras_candle.cluster.launchers import VARIABLES
+from keras_candle.cluster.schedulers import SCHEDULERS
 from keras_candle.errors import LaunchError
+from keras_candle.launch.environment import ENGINE, cores_of_this_node
 from keras_candle.launch.horovod_build import cache_folder
 from keras_candle.launch.horovod_key import TENSORFLOW_DISTRIBUTIONS, search_path
 from keras_candle.launch.local import Job, JobLauncher, find_mpiexec
@@ -156,7 +158,7 @@ def _gpus() -> Diagnosis:
 
 def surroundings(environment: Mapping[str, str]) -> list[Diagnosis]:
     """Where this process stands: cores, a launcher's variables, the cache of built wheels."""
-    names = [name for row in LAUNCHER_VARIABLES for name in row] + [ENGINE, "SLURM_JOB_ID"]
+    names = [*VARIABLES, ENGINE, *(each.job_id for each in SCHEDULERS)]
     seen = [f"{name}={environment[name]}" for name in dict.fromkeys(names) if name in environment]
     cache = cache_folder(environment) / "horovod"
     kept = sorted(path.parent.name for path in cache.glob("*/*.whl"))

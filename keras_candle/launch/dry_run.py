@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from keras_candle.cluster.rank_environment import PREPARE
+from keras_candle.launch.environment import PREPARE
 from keras_candle.launch.guarded_run import ScriptPlace, copied_folder, guarded_run
 from keras_candle.lint.dry_run_findings import DryRun, Fact
 

@@ -10,7 +10,8 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from keras_candle.cluster.rank_environment import ENGINE, LAUNCHER_VARIABLES, PREPARE
+from keras_candle.cluster.launchers import VARIABLES
+from keras_candle.launch.environment import ENGINE, PREPARE
 from keras_candle.launch.failure import FailureReader
 from keras_candle.launch.process import end_session
 from keras_candle.launch.scratch import copy_of_folder, led_inside
@@ -142,7 +143,7 @@ def _last_words(traceback: str) -> str:
 
 
 def _environment(script: str, place: ScriptPlace) -> dict[str, str]:
-    others = {name for row in LAUNCHER_VARIABLES for name in row} | {"PMI_FD"}
+    others = {*VARIABLES, "PMI_FD"}
     kept = {name: value for name, value in os.environ.items() if name not in others}
     sources = (str(place.copy), os.path.dirname(script))
     return {

@@ -12,9 +12,9 @@ import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from keras_candle.cluster.rank_environment import cores_of_this_node
 from keras_candle.errors import LaunchError
 from keras_candle.launch import horovod_cmake
+from keras_candle.launch.environment import cores_of_this_node
 from keras_candle.launch.horovod_key import BuildFacts, search_path
 from keras_candle.launch.horovod_tools import free_memory_bytes, parallel_jobs
 from keras_candle.launch.local import Job, JobLauncher

@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
 
-from keras_candle.cluster import rank_environment
+from keras_candle.cluster.nodes import hydra_variables, root_is_here
 from keras_candle.errors import LaunchError
+from keras_candle.launch import environment
 from keras_candle.launch.failure import FailureReader
 from keras_candle.launch.job_ending import arrives_as, job_ending
-from keras_candle.launch.nodes import hydra_variables, root_is_here
 from keras_candle.launch.output import Output, write_all
 from keras_candle.launch.process import children_of, end_session, end_with_parent
 from keras_candle.launch.rank_states import RankStates
@@ -110,14 +110,12 @@ def variables(job: Job, inherited: Mapping[str, str]) -> dict[str, str]:
     # layers or variables while they iterate over a set would build different models.
     ours.setdefault("PYTHONHASHSEED", "0")
     if job.engine is not None:
-        ours[rank_environment.ENGINE] = job.engine
-    ours.pop(rank_environment.ALL_OUTPUT, None)
+        ours[environment.ENGINE] = job.engine
+    ours.pop(environment.ALL_OUTPUT, None)
     if job.all_output:
-        ours[rank_environment.ALL_OUTPUT] = "1"
+        ours[environment.ALL_OUTPUT] = "1"
     names = ("stdout", "stderr")
-    ours[rank_environment.TERMINALS] = " ".join(
-        name for name in names if getattr(sys, name).isatty()
-    )
+    ours[environment.TERMINALS] = " ".join(name for name in names if getattr(sys, name).isatty())
     return ours
 
 
@@ -141,7 +139,7 @@ class JobLauncher:
         self._job = job
         self._show = show
         self._reader = FailureReader(labelled=job.all_output)
-        waited_s = rank_environment.left_s({**os.environ, **job.variables}) / 2
+        waited_s = environment.left_s({**os.environ, **job.variables}) / 2
         self._states = RankStates(job.size, waited_s)
         self._left = ""
         self.stopped_by = 0
@@ -170,7 +168,7 @@ class JobLauncher:
         with handed_on() as stdin, Output() as output:
             root_reads = root_is_here(self._job.hosts, os.environ)
             if root_reads:
-                ours[rank_environment.STDIN] = named(stdin)
+                ours[environment.STDIN] = named(stdin)
             mpiexec = subprocess.Popen(
                 arguments,
                 stdin=subprocess.DEVNULL if root_reads else stdin,

@@ -11,8 +11,8 @@ import traceback
 from collections.abc import Callable, Sequence
 from types import ModuleType, TracebackType
 
-from keras_candle.cluster import rank_environment
 from keras_candle.errors import EXIT_RUN_AGAIN
+from keras_candle.launch import environment
 
 _NOT_THE_USERS = (__file__, "<frozen runpy>", "<frozen importlib._bootstrap>")
 
@@ -71,7 +71,7 @@ def _prepare() -> None:
 
     The modules' prepare() is called; they may import what this room may not.
     """
-    for module in os.environ.get(rank_environment.PREPARE, "").split():
+    for module in os.environ.get(environment.PREPARE, "").split():
         importlib.import_module(module).prepare()
 
 

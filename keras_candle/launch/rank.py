@@ -20,8 +20,9 @@ from collections.abc import Sequence
 from typing import BinaryIO
 
 from keras_candle import launcher_messages
-from keras_candle.cluster import rank_environment
+from keras_candle.cluster.launchers import rank_facts
 from keras_candle.errors import EXIT_RUN_AGAIN, EXIT_STALLED
+from keras_candle.launch import environment
 from keras_candle.launch.failure import Failure
 from keras_candle.launch.process import end_with_parent
 from keras_candle.launch.program import (
@@ -73,13 +74,14 @@ class Rank:
     """One rank's place in the job, its streams, and what its two processes tell each other."""
 
     def __init__(self) -> None:
-        self.rank, self.size, self.local_size = rank_environment.launcher_facts(os.environ)
+        facts = rank_facts(os.environ)
+        self.rank, self.size, self.local_size = facts.rank, facts.size, facts.local_size
         self._shared = SharedMemory(self.size)
         # Without `candle run` at the other end nobody would decode a message.
         self._under_candle = LAUNCHER in os.environ
         self._speech = os.dup(2)
         self._captured: BinaryIO | None = None
-        if self.rank > 0 and not os.environ.get(rank_environment.ALL_OUTPUT):
+        if self.rank > 0 and not os.environ.get(environment.ALL_OUTPUT):
             self._captured = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as we live
 
     def record_stop(self, *_: object) -> None:
@@ -92,13 +94,13 @@ class Rank:
             # The descriptors and not sys.stdout: native libraries write past Python.
             os.dup2(self._captured.fileno(), 1)
             os.dup2(self._captured.fileno(), 2)
-        elif os.environ.get(rank_environment.ALL_OUTPUT):
+        elif os.environ.get(environment.ALL_OUTPUT):
             speak_in_lines()
         else:
-            for name in os.environ.get(rank_environment.TERMINALS, "").split():
+            for name in os.environ.get(environment.TERMINALS, "").split():
                 speak_to_terminal(name)
-        cores = rank_environment.cores_of_this_node()
-        os.environ.update(rank_environment.share_of_threads(os.environ, cores, self.local_size))
+        cores = environment.cores_of_this_node()
+        os.environ.update(environment.share_of_threads(os.environ, cores, self.local_size))
         faulthandler.enable()
         launcher_messages.on_independent = self._record_independent
         launcher_messages.observers.append(self._shared)
@@ -158,7 +160,7 @@ class Rank:
 
     def _report_waits(self) -> None:
         """Says, of a collective that takes long, when it is waited for and when no longer."""
-        after_s = rank_environment.left_s(os.environ) / 2
+        after_s = environment.left_s(os.environ) / 2
         known = 0
         while True:
             time.sleep(min(0.5, after_s / 4))

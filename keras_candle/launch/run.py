@@ -8,8 +8,8 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from keras_candle.cluster import rank_environment
 from keras_candle.errors import LaunchError
+from keras_candle.launch import environment
 from keras_candle.launch.local import Job, JobLauncher
 from keras_candle.launch.restarts import run_again
 from keras_candle.launcher_messages import STARTED_S
@@ -101,13 +101,13 @@ def auto_variables(inherited: Mapping[str, str]) -> dict[str, str]:
     Args:
         inherited: variables that are set already; their modules to prepare, and their seed, stay.
     """
-    modules = [*inherited.get(rank_environment.PREPARE, "").split(), "keras_candle.auto"]
+    modules = [*inherited.get(environment.PREPARE, "").split(), "keras_candle.auto"]
     # Drawn once for the job: the ranks of an unseeded script must not draw different data.
-    seed = inherited.get(rank_environment.AUTO_SEED) or str(secrets.randbelow(2**31))
+    seed = inherited.get(environment.AUTO_SEED) or str(secrets.randbelow(2**31))
     return {
-        rank_environment.PREPARE: " ".join(dict.fromkeys(modules)),
-        rank_environment.AUTO_SEED: seed,
-        rank_environment.AUTO_STARTED_S: str(time.time()),
+        environment.PREPARE: " ".join(dict.fromkeys(modules)),
+        environment.AUTO_SEED: seed,
+        environment.AUTO_STARTED_S: str(time.time()),
     }
 
 

@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from keras_candle.cluster.rank_environment import STDIN
+from keras_candle.launch.environment import STDIN
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from keras_candle.checkpoints.folder import CheckpointFolder
-from keras_candle.cluster import rank_environment
+from keras_candle.launch import environment
 from keras_candle.launch.kill_plan import Kill
 from keras_candle.launch.local import Job, JobLauncher
 from keras_candle.launch.run import auto_variables
@@ -113,10 +113,10 @@ class ResumeTrial:
             "seed": SEED,
             "kill": None if kill is None else asdict(kill),
         }
-        prepare = {rank_environment.PREPARE: RESUME_CHECK, rank_environment.AUTO_SEED: str(SEED)}
+        prepare = {environment.PREPARE: RESUME_CHECK, environment.AUTO_SEED: str(SEED)}
         return {
             **(auto_variables(prepare) if self._training.auto else prepare),
-            rank_environment.VERIFY_RESUME: json.dumps(settings),
+            environment.VERIFY_RESUME: json.dumps(settings),
             "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2"),
         }
 

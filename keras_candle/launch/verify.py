@@ -8,8 +8,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from keras_candle.cluster import rank_environment
 from keras_candle.errors import LaunchError
+from keras_candle.launch import environment
 from keras_candle.launch.local import Job, JobLauncher, write_to_stderr
 from keras_candle.launch.run import ENGINES, add_program, auto_variables, program_of, size_of
 
@@ -102,11 +102,11 @@ def _variables(options: argparse.Namespace, folder: Path) -> dict[str, str]:
         "epochs": options.epochs,
         "exact": options.exact,
     }
-    prepare = {rank_environment.PREPARE: RECORDING, rank_environment.AUTO_SEED: str(SEED)}
+    prepare = {environment.PREPARE: RECORDING, environment.AUTO_SEED: str(SEED)}
     return {
         **(auto_variables(prepare) if options.auto else prepare),
-        rank_environment.VERIFY: json.dumps(settings),
-        rank_environment.OPTIONS: json.dumps(scalable),
+        environment.VERIFY: json.dumps(settings),
+        environment.OPTIONS: json.dumps(scalable),
         "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2"),
     }
 

@@ -5,21 +5,13 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
+from keras_candle.cluster.launchers import RANK_VARIABLES
 from keras_candle.lint.names import Function, Module
 
 _RANK_CALLS = ("rank", "local_rank", "cross_rank", "is_root", "Get_rank")
 _SIZE_CALLS = ("size", "local_size", "Get_size")
 _PACKAGES = ("horovod", "keras_candle", "mpi4py")
-_RANK_VARIABLES = (
-    "OMPI_COMM_WORLD_RANK",
-    "PMI_RANK",
-    "PMIX_RANK",
-    "SLURM_PROCID",
-    "SLURM_LOCALID",
-    "HOROVOD_RANK",
-    "RANK",
-    "LOCAL_RANK",
-)
+_RANK_VARIABLES = (*RANK_VARIABLES, "PMIX_RANK", "RANK", "LOCAL_RANK")
 _LEAVES = (ast.Return, ast.Continue, ast.Break, ast.Raise)
 
 

@@ -17,6 +17,8 @@ from typing import Any
 import keras
 from keras import layers
 
+from keras_candle.keras_private.models import layers_inside
+
 # Of one row: without the batch's dimension.
 Shape = tuple[int, ...]
 # A training step computes the gradients of the inputs and of the weights: twice the forward pass.
@@ -102,7 +104,7 @@ def _multiplies(layer: Any) -> bool:
     """Whether a layer has matrices of its own, beside those of the layers in it."""
     if isinstance(layer, _WITHOUT):
         return False
-    inner = {id(each) for sub in layer._flatten_layers(include_self=False) for each in sub.weights}
+    inner = {id(each) for sub in layers_inside(layer) for each in sub.weights}
     own = [each for each in layer.trainable_weights if id(each) not in inner]
     return any(len(each.shape) > 1 for each in own)
 

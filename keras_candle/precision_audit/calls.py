@@ -9,6 +9,7 @@ from typing import Any
 
 import keras
 
+from keras_candle.keras_private.models import input_operations
 from keras_candle.precision_audit.layers import Part, part_of
 
 
@@ -76,8 +77,6 @@ def seen_by(watch: CallRecorder) -> Iterator[None]:
 def operations_before(operation: Any) -> list[Any]:
     """The layers whose outputs an operation of a functional model takes."""
     found = []
-    for node in operation._inbound_nodes:
-        for tensor in node.input_tensors:
-            source = tensor._keras_history.operation
-            found += [source] if isinstance(source, keras.Layer) else operations_before(source)
+    for source in input_operations(operation):
+        found += [source] if isinstance(source, keras.Layer) else operations_before(source)
     return found

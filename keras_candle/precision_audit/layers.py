@@ -12,6 +12,8 @@ from typing import Any
 
 import keras
 
+from keras_candle.keras_private.models import is_frame_of_operation, layers_inside
+
 FLOAT32, FLOAT16, BFLOAT16 = PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
 
 # What was given as a layer's dtype.
@@ -114,7 +116,7 @@ def _belongs_to(frame: FrameType, layer: Any) -> bool:
     """Whether it is a step in making the layer itself, such as its class's own __init__."""
     code = frame.f_code
     mine = code.co_argcount > 0 and frame.f_locals.get(code.co_varnames[0]) is layer
-    return mine or frame.f_globals.get("__name__") == "keras.src.ops.operation"
+    return mine or is_frame_of_operation(frame)
 
 
 def parts_of(model: Any) -> list[Part]:
@@ -137,7 +139,7 @@ def _add(parts: list[Part], seen: set[int], layer: Any, parent: Part | None) -> 
     seen.add(id(layer))
     part = part_of(layer, parent)
     parts.append(part)
-    for child in layer._flatten_layers(include_self=False, recursive=False):
+    for child in layers_inside(layer, recursive=False):
         _add(parts, seen, child, part)
 
 

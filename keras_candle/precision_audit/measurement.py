@@ -12,6 +12,7 @@ from typing import Any
 
 import keras
 
+from keras_candle.keras_private.optimizers import optimized_variables
 from keras_candle.precision_audit.layers import FLOAT16
 from keras_candle.precision_audit.loss_scale import (
     FIRST_SCALE,
@@ -177,7 +178,7 @@ class _Measurement:
             self._optimizer = loss_scaling(self._bench.model)
         if self._optimizer is not None:
             if not self._optimizer.built:
-                self._optimizer.build(unwrapped(self._optimizer)._trainable_variables)
+                self._optimizer.build(optimized_variables(unwrapped(self._optimizer)))
                 self._optimizer.built = True
             self._optimizer.dynamic_scale.assign(FIRST_SCALE)
             self._optimizer.step_counter.assign(0)

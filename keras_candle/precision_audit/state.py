@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_candle.keras_private import global_seed_generator
+from keras_candle.keras_private.models import global_seed_generator, layers_of, seed_generators
 from keras_candle.training.gradients import outermost_optimizers
 
 
@@ -37,6 +37,6 @@ class State:
 
 def _generators(model: Any) -> list[Any]:
     """What draws random numbers, in layers and outside of them."""
-    found = [each for layer in model._flatten_layers() for each in layer._seed_generators]
+    found = [each for layer in layers_of(model) for each in seed_generators(layer)]
     common = global_seed_generator()
     return found if common is None else [*found, common]

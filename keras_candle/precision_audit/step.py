@@ -11,6 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_candle.keras_private.optimizers import optimized_variables
 from keras_candle.precision_audit.calls import seen_by
 from keras_candle.precision_audit.layers import FLOAT16, Part
 from keras_candle.precision_audit.loss_scale import (
@@ -79,7 +80,7 @@ class AuditStep:
     def keep(self, optimizer: Any, gradients: Any, variables: Any) -> None:
         """Keep what an optimizer gets, of a sparse gradient the slices."""
         if variables is None:
-            variables = unwrapped(optimizer)._trainable_variables
+            variables = optimized_variables(unwrapped(optimizer))
         for gradient, variable in zip(gradients, variables, strict=True):
             if gradient is not None:
                 values = keras.ops.cast(getattr(gradient, "values", gradient), "float32")

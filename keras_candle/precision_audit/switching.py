@@ -12,6 +12,7 @@ from typing import Any
 
 import keras
 
+from keras_candle.keras_private.models import output_operations
 from keras_candle.precision_audit.calls import operations_before
 from keras_candle.precision_audit.layers import FLOAT32, Part
 
@@ -96,8 +97,8 @@ def _layers_beside(cast: Any) -> list[Any]:
     """The layers whose outputs meet that of a cast before the next layer: one gave it its dtype."""
     found, todo = operations_before(cast), [cast]
     while todo:
-        for node in todo.pop()._outbound_nodes:
-            if not isinstance(node.operation, keras.Layer):
-                found += operations_before(node.operation)
-                todo.append(node.operation)
+        for operation in output_operations(todo.pop()):
+            if not isinstance(operation, keras.Layer):
+                found += operations_before(operation)
+                todo.append(operation)
     return found

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from keras_candle.checkpoints.plain import is_plain, mark
+from keras_candle.keras_private.models import is_keras_class
 from keras_candle.resume import keras_callbacks
 from keras_candle.resume.object_state import attributes_of, is_installed, outside_of
 from keras_candle.resume.own_state import OwnState
@@ -135,7 +136,7 @@ def _alike(own: Any, states: Sequence[dict[str, Any]]) -> Any:
 def _attributes(callback: Any) -> list[tuple[str, Any]]:
     known = keras_callbacks.STATE.get(keras_callbacks.kind_of(callback), ())
     found = [(name, each) for name, each in attributes_of(callback) if name not in known]
-    if type(callback).__module__.startswith("keras.src"):
+    if is_keras_class(type(callback)):
         # Only what the user gave to it may have a state: a function, a schedule.
         return [(name, each) for name, each in found if callable(each)]
     if is_installed(type(callback)):  # which may refer to all of its package's objects

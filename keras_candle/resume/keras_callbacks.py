@@ -10,6 +10,7 @@ from typing import Any
 import keras
 
 from keras_candle.errors import CandleError
+from keras_candle.keras_private.models import is_keras_class
 
 # What of it decides how a training continues. Not all that they change: EarlyStopping turns the
 # sign of its min_delta when it is first used, and would turn it back.
@@ -95,4 +96,4 @@ def _assigned_in(kind: type, *, but_init: bool = False) -> set[str]:
 
 
 def _is_of_keras(kind: type) -> bool:
-    return kind.__module__.startswith("keras.src")
+    return is_keras_class(kind)

@@ -10,6 +10,8 @@ from typing import Any
 
 import keras
 
+from keras_candle.keras_private.models import layers_of
+
 # No part of how a training goes on: the checkpoint has the weights and the random states.
 _LEFT_OUT = ("build_config", "build_input_shape", "module", "registered_name", "seed")
 _IN_COMPILE = ("loss", "loss_weights", "metrics", "weighted_metrics", "optimizer")
@@ -20,7 +22,7 @@ def describe_layers(model: Any) -> str:
 
     Without names, seeds and initializers. A layer that cannot describe itself has its class only.
     """
-    layers = [[type(layer).__name__, _config_of(layer)] for layer in model._flatten_layers()]
+    layers = [[type(layer).__name__, _config_of(layer)] for layer in layers_of(model)]
     return json.dumps(layers)
 
 

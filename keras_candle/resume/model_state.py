@@ -11,6 +11,7 @@ from keras_candle.checkpoints.contents import ASSETS, first_difference, read_ten
 from keras_candle.checkpoints.layout import Layout, layout_of, layout_of_variables
 from keras_candle.checkpoints.manifest import Tensor, inside, read
 from keras_candle.errors import CheckpointError
+from keras_candle.keras_private.optimizers import optimized_variables
 from keras_candle.resume.run_session import RunSession
 from keras_candle.training.gradients import (
     leaf_optimizers,
@@ -200,6 +201,6 @@ def _with_wrapped(optimizer: Any) -> list[Any]:
 
 def _variables_of(optimizer: Any) -> list[Any]:
     # Up to Keras 3.11 a LossScaleOptimizer does not keep them itself.
-    return optimizer._trainable_variables or [
-        each for leaf in leaf_optimizers(optimizer) for each in leaf._trainable_variables
+    return optimized_variables(optimizer) or [
+        each for leaf in leaf_optimizers(optimizer) for each in optimized_variables(leaf)
     ]

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_candle.keras_private import global_seed_generator
+from keras_candle.keras_private.models import global_seed_generator
 
 
 def random_state() -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 import keras
 
 from keras_candle.errors import CheckpointError
-from keras_candle.keras_private import compile_arguments
+from keras_candle.keras_private.models import compile_arguments, layers_of
 
 _COMPILED = (
     keras.losses.Loss,
@@ -55,7 +55,7 @@ class CompileRecorder:
 
     def state(self) -> dict[str, Any]:
         """What is to be repeated on a resume, as plain values."""
-        trained = [bool(layer.trainable) for layer in self._model._flatten_layers()]
+        trained = [bool(layer.trainable) for layer in layers_of(self._model)]
         if not self._compiled:
             return {"trained": trained, "arguments": None, "obstacle": ""}
         arguments, obstacle = "", ""
@@ -83,7 +83,7 @@ def repeat_compile(model: Any, recorded: Mapping[str, Any], folder: str) -> bool
     Raises:
         CheckpointError: when it cannot be compiled so.
     """
-    for layer, trained in zip(model._flatten_layers(), recorded["trained"], strict=True):
+    for layer, trained in zip(layers_of(model), recorded["trained"], strict=True):
         if layer.trainable != trained:  # a layer's own come after it
             layer.trainable = trained
     if recorded["arguments"] is None:

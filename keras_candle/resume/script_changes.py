@@ -12,7 +12,7 @@ from keras_candle.data.fingerprint import fingerprint
 from keras_candle.data.tf_dataset import ancestors
 from keras_candle.engine.base import Engine
 from keras_candle.errors import CheckpointError
-from keras_candle.keras_private import dataset_arrays
+from keras_candle.keras_private.data import dataset_arrays
 from keras_candle.resume.model_description import (
     describe_compile,
     difference_of_layers,

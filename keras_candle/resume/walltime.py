@@ -6,7 +6,7 @@ import os
 import time
 from typing import Protocol
 
-from keras_candle.cluster.time_limit import seconds_left
+from keras_candle.cluster.schedulers import seconds_left
 from keras_candle.engine.base import Engine
 from keras_candle.errors import CandleError
 from keras_candle.launcher_messages import STARTED_S

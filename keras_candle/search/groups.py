@@ -12,16 +12,6 @@ from keras_candle.engine.base import Engine
 from keras_candle.engine.single import SingleEngine
 from keras_candle.errors import SearchError
 
-# A process's number on its node, as launchers tell it.
-_LOCAL_RANKS = (
-    "OMPI_COMM_WORLD_LOCAL_RANK",
-    "MPI_LOCALRANKID",
-    "JSM_NAMESPACE_LOCAL_RANK",
-    "PALS_LOCAL_RANKID",
-    "FLUX_TASK_LOCAL_ID",
-    "SLURM_LOCALID",
-)
-
 
 @dataclass(frozen=True)
 class Group:
@@ -65,7 +55,7 @@ def join(ranks_per_trial: int) -> tuple[Group, Engine]:
     group = Group(rank // ranks_per_trial, size // ranks_per_trial, ranks_per_trial)
     if ranks_per_trial == 1:
         engine: Engine = SingleEngine()
-        engine.local_rank = _local_rank(os.environ)
+        engine.local_rank = launchers.rank_facts(os.environ).local_rank
         engine.local_size = size
         return group, engine
     world = engines.current()
@@ -109,7 +99,3 @@ def place(environ: Mapping[str, str]) -> tuple[int, int]:
             return world.rank, world.size
         return 0, 1
     return int(environ.get(launcher.rank, "0")), int(environ[launcher.size])
-
-
-def _local_rank(environ: Mapping[str, str]) -> int:
-    return next((int(environ[name]) for name in _LOCAL_RANKS if environ.get(name, "").isdigit()), 0)

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import keras_tuner
 import numpy as np
 from keras_tuner.engine import hyperparameters as kinds
 
+from keras_candle.keras_private.keras_tuner import copy_space, stepped_values
 from keras_candle.search.history import Floats
 from keras_candle.search.space import COUNTED, Dimension, SearchSpace
 
@@ -155,11 +155,7 @@ class UnitCube:
 
 def with_values(hyperparameters: Any, values: dict[str, Any]) -> Any:
     """A `keras_tuner.HyperParameters` of the same space that holds other values."""
-    made = keras_tuner.HyperParameters.from_config({"space": [], "values": values})
-    made._space = list(hyperparameters._space)
-    for name, same in hyperparameters._hps.items():
-        made._hps[name] = list(same)
-    return made
+    return copy_space(hyperparameters, values)
 
 
 def with_defaults(hyperparameters: Any, values: dict[str, Any]) -> dict[str, Any]:
@@ -180,8 +176,8 @@ def _values_of(hp: Any, *, counted: bool) -> Sequence[Any] | None:
     if hp.min_value == hp.max_value:
         return (hp.default,)
     if hp.step is not None:
-        stepped = (hp._get_value_by_index(i) for i in range(hp._get_n_values()))
-        return tuple(int(each) if isinstance(hp, kinds.Int) else float(each) for each in stepped)
+        number = int if isinstance(hp, kinds.Int) else float
+        return tuple(map(number, stepped_values(hp)))
     if isinstance(hp, kinds.Int):
         values = range(hp.min_value, hp.max_value + 1)
         if counted or len(values) <= (_MANY_VALUES if hp.sampling == "linear" else COUNTED):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-from pathlib import Path
 from typing import Any
 
 import keras_tuner
 from keras_tuner.engine import trial as trials
 
+from keras_candle.keras_private.keras_tuner import project_directory
 from keras_candle.search import trial_log as states
 from keras_candle.search.coordinator import Coordinator
 from keras_candle.search.groups import Group
@@ -77,7 +77,7 @@ class JournaledOracle(keras_tuner.Oracle):  # type: ignore[misc]
         if project is None:
             objective = [[each.name, each.direction] for each in parts_of(self.objective)]
             identity = {"objective": objective, **self.options.identity()}
-            folder = Path(self._project_dir)
+            folder = project_directory(self)
             project = self.coordinator.begin(folder, identity, self.hyperparameters)
             self.seed = self.coordinator.proposals.seed
             self.read()

@@ -15,6 +15,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_candle.keras_private.models import registered_gradients
+
 _PREDICTIONS = 5
 _PEAK = "VmHWM:"
 
@@ -83,10 +85,7 @@ def _registered_gradients() -> dict[str, Any]:
     """By name, those of functions with a gradient of their own (`tf.custom_gradient`)."""
     if keras.backend.backend() != "tensorflow":
         return {}
-    from tensorflow.python.framework import ops
-
-    registered: dict[str, Any] = ops.gradient_registry._registry
-    return registered
+    return registered_gradients()
 
 
 def give_memory_back() -> None:

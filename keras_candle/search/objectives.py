@@ -7,9 +7,14 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras_tuner.src.engine import tuner_utils
 
 from keras_candle.errors import SearchError
+from keras_candle.keras_private.keras_tuner import (
+    average_metrics_dicts,
+    convert_to_metrics_dict,
+    get_best_step,
+    validate_trial_results,
+)
 from keras_candle.search.options import COST, parts_of
 
 _HELD_OUT = ("validation_data", "validation_split")
@@ -61,7 +66,7 @@ def metrics_of(
     known = {*measured, *([COST] if oracle.options.cost in measured else [])}
     found = [_of_one(each, objective, known)
              for each in (results if isinstance(results, list) else [results])]  # fmt: skip
-    metrics = tuner_utils.average_metrics_dicts([each for each, _ in found])
+    metrics = average_metrics_dicts([each for each, _ in found])
     return {**measured, **metrics}, int(np.mean([step for _, step in found]))
 
 
@@ -89,8 +94,8 @@ def _of_one(result: Any, objective: Any, known: Collection[str]) -> tuple[dict[s
         _check_names(parts, history, known)
         if any(each.name in history for each in parts):
             return (
-                tuner_utils.convert_to_metrics_dict(result, objective),
-                tuner_utils.get_best_step(result, objective),
+                convert_to_metrics_dict(result, objective),
+                get_best_step(result, objective),
             )
         # No epoch is better than another by what is measured of the trial as a whole.
         last = {name: values[-1] for name, values in history.items()}
@@ -98,13 +103,13 @@ def _of_one(result: Any, objective: Any, known: Collection[str]) -> tuple[dict[s
     if isinstance(result, dict):
         _check_names(parts, result, known)
         return result, 0
-    tuner_utils.validate_trial_results(result, objective, "run_trial()")
+    validate_trial_results(result, objective, "run_trial()")
     if len(parts) > 1:
         raise SearchError(
             f"The trial returned the number {result}, and there are {len(parts)} objectives. "
             f"Return a dict with {', '.join(each.name for each in parts)}."
         )
-    return tuner_utils.convert_to_metrics_dict(result, objective), 0
+    return convert_to_metrics_dict(result, objective), 0
 
 
 def _check_names(parts: Iterable[Any], logs: Iterable[str], known: Collection[str]) -> None:

@@ -9,9 +9,9 @@ from numbers import Integral, Real
 from typing import Any
 
 import keras_tuner
-from keras_tuner.src.engine import objective as objectives
 
 from keras_candle.errors import SearchError
+from keras_candle.keras_private.keras_tuner import MultiObjective, create_objective
 from keras_candle.metric_directions import direction_of
 from keras_candle.search.candidates import SEARCHES
 from keras_candle.search.fidelity import next_bracket, rungs
@@ -118,7 +118,7 @@ class SearchOptions:
             )
 
 
-class SeveralObjectives(objectives.MultiObjective):  # type: ignore[misc]
+class SeveralObjectives(MultiObjective):  # type: ignore[misc]
     """Keras Tuner's, of which those that are measured at a trial's end are in no epoch's logs."""
 
     def has_value(self, logs: Any) -> bool:
@@ -146,7 +146,7 @@ def make_objective(given: Any) -> Any:
         if direction is not None:
             return keras_tuner.Objective(given, direction)
         try:
-            return objectives.create_objective(given)
+            return create_objective(given)
         except ValueError as cause:
             raise SearchError(
                 f"objective={given!r}: cannot infer whether to minimise or maximise it. Say "

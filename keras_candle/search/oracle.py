@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from keras_tuner.engine import trial as trials
 
+from keras_candle.keras_private.keras_tuner import (
+    check_objective,
+    display_of,
+    trial_directory,
+)
 from keras_candle.search import failures
 from keras_candle.search import trial_log as states
 from keras_candle.search.failures import TooManyFailuresError
@@ -119,7 +123,7 @@ class HyperSpaceOracle(JournaledOracle):
             measured = {**self._elapsed(trial_id), **metrics}
             if self.options.cost in measured:
                 measured.setdefault(COST, measured[self.options.cost])
-            self._check_objective_found(measured)
+            check_objective(self, measured)
             parts = parts_of(self.objective)
             if len(parts) > 1:
                 measured[self.objective.name] = self.objective.get_value(measured)
@@ -146,9 +150,9 @@ class HyperSpaceOracle(JournaledOracle):
             kept.message = trial.message
             self.record_hyperparameters(trial.hyperparameters)
             self._score(kept)
-            self._signs.end(Path(self._get_trial_dir(kept.trial_id)))
+            self._signs.end(trial_directory(self, kept.trial_id))
             self._write_end(kept)
-            self._display.on_trial_end(kept)
+            display_of(self).on_trial_end(kept)
             for tuner_id, each in list(self.ongoing_trials.items()):
                 if each.trial_id == kept.trial_id:
                     del self.ongoing_trials[tuner_id]
@@ -160,7 +164,7 @@ class HyperSpaceOracle(JournaledOracle):
         """Give up the trials under way here: whoever asks next runs them, and no try is counted."""
         with self._lock:
             for trial in self.ongoing_trials.values():
-                self._signs.end(Path(self._get_trial_dir(trial.trial_id)))
+                self._signs.end(trial_directory(self, trial.trial_id))
                 start = self.coordinator.starts[trial.trial_id]
                 self.open().log_event("left", trial=trial.trial_id, start=start)
             self.ongoing_trials.clear()
@@ -184,8 +188,8 @@ class HyperSpaceOracle(JournaledOracle):
         trial.metrics = type(trial.metrics)()  # an earlier try's don't count
         self.tuner_ids.add(tuner_id)
         self.ongoing_trials[tuner_id] = trial
-        self._signs.begin(Path(self._get_trial_dir(trial_id)))
-        self._display.on_trial_begin(trial)
+        self._signs.begin(trial_directory(self, trial_id))
+        display_of(self).on_trial_begin(trial)
         return trial
 
     def _elapsed(self, trial_id: str) -> dict[str, float]:

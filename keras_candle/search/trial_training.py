@@ -12,6 +12,7 @@ from keras_tuner import errors
 
 from keras_candle.engine.base import Engine
 from keras_candle.errors import SearchError
+from keras_candle.keras_private.keras_tuner import build_config_path, checkpoint_path
 from keras_candle.search.halving import EPOCHS, INITIAL_EPOCH, PARENT
 from keras_candle.search.hyperparameters import INHERITS
 from keras_candle.search.measurement import give_memory_back
@@ -55,7 +56,7 @@ class TrialTraining(keras_tuner.Tuner):  # type: ignore[misc]
     def load_model(self, trial: Any) -> Any:
         """The trained model of a trial, at its best epoch."""
         model = self._try_build(trial.hyperparameters)
-        self._load(model, trial.trial_id, self._get_checkpoint_fname(trial.trial_id))
+        self._load(model, trial.trial_id, checkpoint_path(self, trial.trial_id))
         return model
 
     def _build_and_fit_model(self, trial: Any, *args: Any, **kwargs: Any) -> Any:
@@ -70,7 +71,7 @@ class TrialTraining(keras_tuner.Tuner):  # type: ignore[misc]
             kwargs["callbacks"] = [*kwargs.get("callbacks", ()), stop]
         results = self.hypermodel.fit(hp, model, *args, **kwargs)
         if self.engine.is_root:
-            described = Path(self._get_build_config_fname(trial.trial_id))
+            described = build_config_path(self, trial.trial_id)
             described.write_text(json.dumps(model.get_build_config()))
         if EPOCHS in hp.values:
             model.save_weights(self._last_weights(trial.trial_id))
@@ -83,7 +84,7 @@ class TrialTraining(keras_tuner.Tuner):  # type: ignore[misc]
             self._load(model, parent, self._last_weights(parent))
         elif model_of is not None:
             self._build(model, model_of)
-            inherit(model, self._get_checkpoint_fname(model_of))
+            inherit(model, checkpoint_path(self, model_of))
         return model
 
     def _load(self, model: Any, like: str, weights: str) -> None:
@@ -95,7 +96,7 @@ class TrialTraining(keras_tuner.Tuner):  # type: ignore[misc]
 
     def _build(self, model: Any, like: str) -> None:
         if not model.built:
-            described = Path(self._get_build_config_fname(like)).read_text()
+            described = build_config_path(self, like).read_text()
             model.build_from_config(json.loads(described))
 
     def _last_weights(self, trial_id: str) -> str:

@@ -12,6 +12,7 @@ import keras_tuner
 
 from keras_candle.engine.devices import pin_gpu
 from keras_candle.errors import SearchError
+from keras_candle.keras_private.keras_tuner import populate_space
 from keras_candle.launcher_messages import independent
 from keras_candle.search.failures import check_some_succeeded
 from keras_candle.search.group_tuner import GroupTuner
@@ -117,7 +118,7 @@ class CandleTuner(GroupTuner):
 
     def reload(self) -> None:
         """Keras Tuner's hook: the search goes on, with the space that the hypermodel has now."""
-        self._populate_initial_space()
+        populate_space(self)
 
     def save(self) -> None:
         """Keras Tuner's hook. The oracle writes when it has something to write."""

@@ -8,6 +8,11 @@ from typing import Any
 import keras
 
 from keras_candle.engine.base import Engine
+from keras_candle.keras_private.optimizers import (
+    accumulated_gradients,
+    iterations_of,
+    replace_clipping,
+)
 from keras_candle.training.gradients import Transform, leaf_optimizers, send_dense
 from keras_candle.training.step_context import StepContext
 
@@ -64,8 +69,8 @@ def half_accumulated(optimizers: Sequence[Any]) -> list[Any]:
         for optimizer in optimizers
         for leaf in leaf_optimizers(optimizer)
         if leaf.gradient_accumulation_steps and leaf.built
-        if int(leaf._iterations.numpy()) % leaf.gradient_accumulation_steps
-        for variable in leaf._accumulated_gradients
+        if int(iterations_of(leaf).numpy()) % leaf.gradient_accumulation_steps
+        for variable in accumulated_gradients(leaf)
     ]
 
 
@@ -77,12 +82,7 @@ class _Later:
         self.meets = False
 
     def hook(self, optimizer: Any, leaf: Any) -> None:
-        plain_clip = type(leaf)._clip_gradients
-
-        def clip_gradients(grads: Any) -> Any:
-            return plain_clip(leaf, self._average(list(grads)) if self.meets else grads)
-
-        leaf._clip_gradients = clip_gradients
+        replace_clipping(leaf, lambda grads: self._average(list(grads)) if self.meets else grads)
         if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
             plain_check = type(optimizer).check_finite
             optimizer.check_finite = lambda grads: self._on_all(plain_check(optimizer, grads))

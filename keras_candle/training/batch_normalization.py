@@ -10,6 +10,7 @@ from typing import Any
 import keras
 
 from keras_candle.engine.base import Engine
+from keras_candle.keras_private.models import layers_of, moments_of, reduction_axes, replace_moments
 from keras_candle.training.step_context import StepContext
 
 
@@ -25,7 +26,7 @@ def synchronize(model: Any, engine: Engine, step: StepContext, *, every_layer: b
     for number, layer in enumerate(_batch_normalizations(model)):
         if not (every_layer or layer.synchronized):
             continue
-        layer._moments = _Moments(layer, engine, step, f"batch_normalization.{number}")
+        replace_moments(layer, _Moments(layer, engine, step, f"batch_normalization.{number}"))
 
 
 def synchronized_variables(model: Any) -> set[int]:
@@ -33,13 +34,13 @@ def synchronized_variables(model: Any) -> set[int]:
     return {
         id(variable)
         for layer in _batch_normalizations(model)
-        if isinstance(layer._moments, _Moments)
+        if isinstance(moments_of(layer), _Moments)
         for variable in layer.non_trainable_variables
     }
 
 
 def _batch_normalizations(model: Any) -> list[Any]:
-    layers = model._flatten_layers()
+    layers = layers_of(model)
     return [each for each in layers if isinstance(each, keras.layers.BatchNormalization)]
 
 
@@ -53,7 +54,7 @@ class _Moments:
         import tensorflow as tf
 
         x = tf.cast(inputs, tf.float32)
-        axes = list(self._layer._reduction_axes)
+        axes = reduction_axes(self._layer)
         if mask is None:
             weight = tf.ones_like(x)
         else:

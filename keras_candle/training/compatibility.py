@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 from keras_candle.errors import CandleError, EngineError
-from keras_candle.keras_private import check_private_names
+from keras_candle.keras_private.contract import check_private_names
 from keras_candle.training.losses import check_reductions
 
 

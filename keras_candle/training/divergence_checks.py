@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from keras_candle.errors import DataError
-from keras_candle.keras_private import TensorFlowTrainer
+from keras_candle.keras_private.models import TensorFlowTrainer
 from keras_candle.training.accumulation import half_accumulated
 from keras_candle.training.divergence import (
     CHANGED_IN_STEP,

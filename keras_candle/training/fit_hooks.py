@@ -15,6 +15,7 @@ from keras_candle.data.keras_adapters import ResumableAdapter
 from keras_candle.data.sharded_input import held_out_of, training_source
 from keras_candle.engine.single import SingleEngine
 from keras_candle.errors import DataError
+from keras_candle.keras_private.data import input_arrays
 from keras_candle.training.stop_consensus import StopConsensus
 
 
@@ -76,7 +77,7 @@ def take_own_data(given: dict[str, Any], start: DataCursor | None) -> None:
     if source.kind == ARRAYS:
         adapter = source.keras_adapter
         adapter = ArrayShard(
-            adapter._inputs, adapter.batch_size, source.shuffle, SingleEngine(), start=start
+            input_arrays(adapter), adapter.batch_size, source.shuffle, SingleEngine(), start=start
         )
         try:
             adapter.get_tf_dataset()

@@ -15,7 +15,7 @@ import keras
 
 from keras_candle.engine.base import Engine
 from keras_candle.errors import CandleError
-from keras_candle.keras_private import get_keras_mask, set_keras_mask
+from keras_candle.keras_private.models import get_keras_mask, set_keras_mask
 from keras_candle.training.step_context import StepContext
 
 # The step that is being traced, innermost last.

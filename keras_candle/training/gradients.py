@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from keras_candle.engine.base import Engine
+from keras_candle.keras_private.optimizers import optimized_variables
 from keras_candle.training.step_context import StepContext
 
 # (gradients, variables) -> gradients. A gradient is a tensor, a tf.IndexedSlices or None.
@@ -42,7 +43,7 @@ def transform_gradients(optimizer: Any, *transforms: Transform) -> None:
         if variables is None:
             # Up to Keras 3.11 a LossScaleOptimizer does not keep them itself.
             variables = [
-                v for leaf in leaf_optimizers(optimizer) for v in leaf._trainable_variables
+                v for leaf in leaf_optimizers(optimizer) for v in optimized_variables(leaf)
             ]
         gradients = list(grads)
         for transform in transforms:

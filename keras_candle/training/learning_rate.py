@@ -14,6 +14,13 @@ from typing import Any
 import keras
 
 from keras_candle.errors import CandleError
+from keras_candle.keras_private.optimizers import (
+    RateMethods,
+    iterations_of,
+    rate_methods,
+    rate_or_schedule,
+    replace_rate_methods,
+)
 
 Scaling = str | Callable[[int], float] | None
 
@@ -116,39 +123,33 @@ def scale_learning_rate(optimizer: Any, scale: LearningRateScale) -> None:
         optimizer: a keras optimizer that wraps no other.
         scale: read at each trace; change it and trace again to change the factor.
     """
-    plain = getattr(optimizer, "_candle_plain_rate", None) or (
-        optimizer._get_current_learning_rate,
-        optimizer._backend_update_step,
-        optimizer._apply_weight_decay,
-    )
-    plain_rate, plain_update, plain_decay = plain
+    plain = getattr(optimizer, "_candle_plain_rate", None) or rate_methods(optimizer)
 
     def base_rate() -> Any:
-        rate = optimizer._learning_rate
+        rate = rate_or_schedule(optimizer)
         if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
-            return rate(scale.position(optimizer._iterations))
-        return plain_rate()
+            return rate(scale.position(iterations_of(optimizer)))
+        return plain.current_rate()
 
     def scaled(rate: Any) -> Any:
-        factor = scale.at(optimizer._iterations)
+        factor = scale.at(iterations_of(optimizer))
         return rate if isinstance(factor, float) and factor == 1.0 else rate * factor
 
     def update_step(grads: Any, trainable_variables: Any, learning_rate: Any) -> None:
-        plain_update(grads, trainable_variables, scaled(learning_rate))
+        plain.update_step(grads, trainable_variables, scaled(learning_rate))
 
     def apply_weight_decay(variables: Any) -> None:
-        optimizer._get_current_learning_rate = lambda: scaled(base_rate())
+        replace_rate_methods(optimizer, methods._replace(current_rate=lambda: scaled(base_rate())))
         try:
-            plain_decay(variables)
+            plain.weight_decay(variables)
         finally:
-            optimizer._get_current_learning_rate = base_rate
+            replace_rate_methods(optimizer, methods)
 
     object.__setattr__(optimizer, "_candle_plain_rate", plain)
-    optimizer._get_current_learning_rate = base_rate
-    optimizer._backend_update_step = update_step
-    optimizer._apply_weight_decay = apply_weight_decay
+    methods = RateMethods(base_rate, update_step, apply_weight_decay)
+    replace_rate_methods(optimizer, methods)
 
 
 def effective_learning_rate(optimizer: Any, scale: LearningRateScale) -> float:
     """The rate that a leaf optimizer would use in its next step."""
-    return float(optimizer.learning_rate) * float(scale.at(int(optimizer._iterations.numpy())))
+    return float(optimizer.learning_rate) * float(scale.at(int(iterations_of(optimizer).numpy())))

@@ -15,7 +15,7 @@ import keras
 
 from keras_candle.engine.base import Engine
 from keras_candle.errors import CandleError
-from keras_candle.keras_private import compile_loss, compiled_losses, get_keras_mask
+from keras_candle.keras_private.models import compile_loss, compiled_losses, get_keras_mask
 from keras_candle.training.global_rows import gather_structure
 from keras_candle.training.loss_rows import looks_across_rows
 from keras_candle.training.step_context import StepContext

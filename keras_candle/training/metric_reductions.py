@@ -11,7 +11,7 @@ from typing import Any
 import keras
 
 from keras_candle.errors import CandleError
-from keras_candle.keras_private import metric_parts
+from keras_candle.keras_private.models import metric_parts
 from keras_candle.training.reductions import check_reductions
 
 # metric class -> {variable name: reduction}, for states that are not sums

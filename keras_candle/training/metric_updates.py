@@ -13,7 +13,7 @@ import keras
 
 from keras_candle.engine.base import Engine
 from keras_candle.errors import CandleError
-from keras_candle.keras_private import metric_function
+from keras_candle.keras_private.models import metric_function
 from keras_candle.training.global_rows import gather_structure
 from keras_candle.training.loss_rows import function_looks_across_rows
 from keras_candle.training.metric_examination import empty_call, examine

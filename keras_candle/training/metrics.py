@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from keras_candle.engine.base import Engine
-from keras_candle.keras_private import metric_direction
+from keras_candle.keras_private.models import metric_direction
 from keras_candle.training.metric_reductions import reductions_of
 from keras_candle.training.metric_updates import recompute_metrics
 from keras_candle.training.reductions import reduce_arrays

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from keras_candle.errors import CandleError
+from keras_candle.keras_private.models import build_symbolically, layers_inside
 
 
 def build_model(model: Any, batch: Any) -> None:
@@ -25,14 +26,14 @@ def build_model(model: Any, batch: Any) -> None:
             # On one rank Keras builds the optimizer in its first step, and what an optimizer
             # (ScheduleFreeAdamW) does then is not what it does here.
             optimizer.built = True
-        model._symbolic_build(data_batch=batch)
+        build_symbolically(model, batch)
     except Exception as caught:
         problem = caught
     finally:
         if build_later:
             optimizer.built = False
     # What is a model for its training step alone (a GAN) need not be built itself.
-    parts = model._flatten_layers(include_self=False)
+    parts = layers_inside(model)
     if problem is not None and not all(layer.built for layer in parts):
         _build_by_tracing(model, batch, problem)
 

@@ -9,6 +9,7 @@ from typing import Any
 from keras_candle.data.sharded_input import ShardedInput
 from keras_candle.engine.base import Engine
 from keras_candle.errors import CandleError, DivergenceError
+from keras_candle.keras_private.models import initial_epoch, set_initial_epoch
 from keras_candle.training.accumulation import average_accumulated, half_accumulated
 from keras_candle.training.batch_normalization import synchronize
 from keras_candle.training.gradients import (
@@ -197,7 +198,7 @@ class Replica:
         check_same_model(self.model, optimizers, self.engine)
         broadcast_state(self.model, optimizers, self.engine)
         # A callback such as BackupAndRestore may have set it, on the root.
-        self.model._initial_epoch = self.engine.broadcast(self.model._initial_epoch)
+        set_initial_epoch(self.model, self.engine.broadcast(initial_epoch(self.model)))
         begin_sums(self.model)
         self.has_root_state, self.has_local_state = True, False
 

@@ -11,6 +11,8 @@ import keras
 
 from keras_candle.engine.base import Engine
 from keras_candle.errors import DivergenceError
+from keras_candle.keras_private import models
+from keras_candle.keras_private.optimizers import optimized_variables
 from keras_candle.training.gradients import leaf_optimizers
 from keras_candle.training.stateful_layers import sequence_state
 
@@ -42,7 +44,7 @@ def check_same_model(model: Any, optimizers: Sequence[Any], engine: Engine) -> N
     Raises:
         DivergenceError: on every rank, naming the first difference.
     """
-    layers = [type(layer).__name__ for layer in model._flatten_layers()]
+    layers = [type(layer).__name__ for layer in models.layers_of(model)]
     weights = [f"{weight.name} {weight.dtype} {tuple(weight.shape)}" for weight in model.weights]
     settings = [
         {key: value for key, value in leaf.get_config().items() if key != "name"}
@@ -82,7 +84,7 @@ def build_optimizers(model: Any, optimizers: Sequence[Any], engine: Engine) -> N
     """
     places = {id(variable): place for place, variable in enumerate(model.trainable_variables)}
     own = [
-        [places[id(each)] for each in optimizer._trainable_variables if id(each) in places]
+        [places[id(each)] for each in optimized_variables(optimizer) if id(each) in places]
         if optimizer.built
         else None
         for optimizer in optimizers
@@ -129,8 +131,8 @@ def seed_generators(model: Any) -> list[Any]:
     """Those of all layers, in their order."""
     found = {
         id(generator): generator
-        for layer in model._flatten_layers()
-        for generator in layer._seed_generators
+        for layer in models.layers_of(model)
+        for generator in models.seed_generators(layer)
     }
     return list(found.values())
 

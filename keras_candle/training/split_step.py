@@ -11,7 +11,14 @@ from typing import Any
 
 import keras
 
-from keras_candle.keras_private import TensorFlowTrainer, get_keras_mask, set_keras_mask
+from keras_candle.keras_private.models import (
+    TensorFlowTrainer,
+    call_for_training,
+    get_keras_mask,
+    set_keras_mask,
+    training_loss,
+    update_loss_tracker,
+)
 from keras_candle.training.batch_normalization import synchronized_variables
 from keras_candle.training.step_context import StepContext
 
@@ -42,10 +49,8 @@ def split_step(model: Any, step: StepContext) -> Callable[[Any], Any]:
         step.in_xla = True
         try:
             with tf.GradientTape() as tape:
-                y_pred = model(x, training=True) if model._call_has_training_arg else model(x)
-                loss = model._compute_loss(
-                    x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=True
-                )
+                y_pred = call_for_training(model, x)
+                loss = training_loss(model, x, y, y_pred, sample_weight)
                 scaled = loss if model.optimizer is None else model.optimizer.scale_loss(loss)
             gradients = tape.gradient(scaled, model.trainable_weights)
         finally:
@@ -60,7 +65,7 @@ def split_step(model: Any, step: StepContext) -> Callable[[Any], Any]:
             if mask is not None:
                 set_keras_mask(each, mask)  # the metrics heed it too
         first = next(each for each in keras.tree.flatten(x) if each is not None)
-        model._loss_tracker.update_state(loss, sample_weight=tf.shape(first)[0])
+        update_loss_tracker(model, loss, tf.shape(first)[0])
         model.optimizer.apply_gradients(zip(gradients, model.trainable_weights, strict=True))
         return model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from keras_candle.engine.base import Engine
 from keras_candle.errors import CandleError
+from keras_candle.keras_private.models import layers_of
 from keras_candle.training.reductions import check_reductions, combine_arrays, reduce_arrays
 from keras_candle.training.stateful_layers import sequence_state
 
@@ -67,7 +68,7 @@ def register_state_reduction(layer: type, reductions: Mapping[str, str]) -> None
 def registered_reductions(model: Any) -> dict[int, str]:
     """The reduction of each registered weight of a model, by the variable's id."""
     found = {}
-    for layer in model._flatten_layers():
+    for layer in layers_of(model):
         known: dict[str, str] = {}
         for kind in reversed(type(layer).mro()):
             known |= _REGISTERED.get(kind, {})
@@ -164,7 +165,7 @@ def combine_state(of_ranks: Sequence[Any], reduction: str, base: Any) -> NDArray
 
 def remedy(model: Any, variable: Any) -> str:
     """What to do about a weight that differs by rank and is not registered."""
-    owners = [each for each in model._flatten_layers() if _owns(each, variable)]
+    owners = [each for each in layers_of(model) if _owns(each, variable)]
     owner = type(owners[-1]).__name__ if owners else type(model).__name__
     return (
         "No optimizer updates it, and each rank computes it from its own rows. Compute it from "

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from keras_candle.errors import CandleError
+from keras_candle.keras_private.models import layers_of
 
 
 def stateful_layers(model: Any) -> list[Any]:
     """The stateful layers of a model, however deep they are nested."""
-    return [each for each in model._flatten_layers() if getattr(each, "stateful", False) is True]
+    return [each for each in layers_of(model) if getattr(each, "stateful", False) is True]
 
 
 def sequence_state(model: Any) -> set[int]:

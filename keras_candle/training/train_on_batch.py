@@ -12,7 +12,7 @@ from keras_candle.data.shard import Shard, rows_of
 from keras_candle.data.tf_sharding import divide
 from keras_candle.engine.base import Engine
 from keras_candle.errors import DataError
-from keras_candle.keras_private import class_weight_to_sample_weights
+from keras_candle.keras_private.data import class_weight_to_sample_weights
 from keras_candle.training.options import ScalingOptions
 
 

@@ -28,7 +28,7 @@ from keras_candle.data.sharded_input import (
 from keras_candle.engine.base import Engine
 from keras_candle.engine.consensus import succeed_on_all
 from keras_candle.errors import CandleError
-from keras_candle.keras_private import TensorFlowTrainer
+from keras_candle.keras_private.models import METRICS_RESULT, TensorFlowTrainer, flatten_metrics
 from keras_candle.training.compatibility import check_environment, check_trainable
 from keras_candle.training.divergence_checks import DivergenceChecks
 from keras_candle.training.fit_hooks import AroundFit, Durable, around_fit
@@ -52,7 +52,7 @@ ON_INSTANCE = (
     "make_train_function",
     "save",
     "save_weights",
-    "_get_metrics_result_or_logs",
+    METRICS_RESULT,
 )
 Method = Callable[..., Any]
 
@@ -304,12 +304,12 @@ class Trainer:
                 self.replica.take_root_state()
             own = plain(batch.share, return_dict=True)
         self.replica.has_local_state = True
-        compute = self._plain("_get_metrics_result_or_logs")
+        compute = self._plain(METRICS_RESULT)
         logs = global_result(self._model, self._engine, compute, own)
-        return logs if given["return_dict"] else self._model._flatten_metrics_in_order(logs)
+        return logs if given["return_dict"] else flatten_metrics(self._model, logs)
 
     def _get_metrics_result_or_logs(self, logs: Any) -> Any:
-        plain = self._plain("_get_metrics_result_or_logs")
+        plain = self._plain(METRICS_RESULT)
         if self._running == "evaluate":
             result = global_result(self._model, self._engine, plain, logs)
             for name in self._results_as_variables.keys() & result.keys():

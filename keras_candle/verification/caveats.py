@@ -9,6 +9,7 @@ from typing import Any
 import keras
 
 from keras_candle.checkpoints.plain import is_plain
+from keras_candle.keras_private.models import is_keras_class
 
 _OF_KERAS = ("_model", "params", "validation_data", "model")
 
@@ -40,7 +41,7 @@ def _on_callback(callback: Any) -> Iterator[tuple[str, str]]:
     if isinstance(callback, keras.callbacks.LambdaCallback | keras.callbacks.LearningRateScheduler):
         yield "function", kind.__name__
         return
-    if kind.__module__.startswith("keras.src"):
+    if is_keras_class(kind):
         return
     attributes = {name: each for name, each in vars(callback).items() if name not in _OF_KERAS}
     unsaved = sorted(name for name, each in attributes.items() if not is_plain(each))

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from keras_candle.keras_private.models import layers_of, seed_generators
+
 # What Keras's layers that drop or add noise call its strength; at 0 they do nothing.
 _STRENGTHS = ("rate", "stddev", "dropout", "recurrent_dropout")
 
@@ -24,8 +26,8 @@ def without_noise(model: Any) -> Iterator[bool]:
     """
     before = [
         (layer, name, value)
-        for layer in model._flatten_layers()
-        if layer._seed_generators
+        for layer in layers_of(model)
+        if seed_generators(layer)
         for name, value in _strengths(layer)
     ]
     for layer, name, _ in before:

@@ -15,12 +15,19 @@ import numpy as np
 
 from keras_candle.data.array_shard import ArrayShard
 from keras_candle.data.fingerprint import fingerprint
-from keras_candle.keras_private import (
+from keras_candle.keras_private.data import (
     ArrayDataAdapter,
     DataAdapter,
-    get_keras_mask,
+    input_arrays,
     train_validation_split,
 )
+from keras_candle.keras_private.models import (
+    get_keras_mask,
+    layers_of,
+    own_non_trainable_variables,
+    seed_generators,
+)
+from keras_candle.keras_private.optimizers import optimized_variables
 from keras_candle.training.batch_normalization import synchronized_variables
 from keras_candle.training.gradients import leaf_optimizers, outermost_optimizers
 from keras_candle.verification.record import Fact
@@ -80,7 +87,7 @@ def describe_data(given: dict[str, Any]) -> DataFacts:
             steps=given["steps_per_epoch"],
         )
         rows = {"": rows_of(data[0]), "val_": rows_of(held_out)}
-        return DataFacts(fingerprint(adapter._inputs), rows)
+        return DataFacts(fingerprint(input_arrays(adapter)), rows)
     except (AttributeError, KeyError, TypeError, ValueError):
         return DataFacts()  # no arrays: a tf.data.Dataset, a generator
 
@@ -142,13 +149,13 @@ class FactWatcher:
         kind = keras.layers.BatchNormalization
         return [
             _name(layer)
-            for layer in self._model._flatten_layers()
+            for layer in layers_of(self._model)
             if isinstance(layer, kind) == batch_normalization
             and any(
                 id(each) not in same_on_all
                 and "float" in str(each.dtype)
                 and _moved(each, self._state.get(id(each)))
-                for each in layer._non_trainable_variables
+                for each in own_non_trainable_variables(layer)
             )
         ]
 
@@ -167,7 +174,7 @@ def rounding_noise(model: Any) -> list[int]:
     sizes: dict[int, float] = {}
     for leaf in (each for opt in outermost_optimizers(model) for each in leaf_optimizers(opt)):
         squares = [each for each in leaf.variables if each.path.endswith(_SQUARES)]
-        trained = leaf._trainable_variables
+        trained = optimized_variables(leaf)
         if len(squares) == len(trained):
             for variable, square in zip(trained, squares, strict=True):
                 largest = np.max(keras.ops.convert_to_numpy(square), initial=0.0)
@@ -192,9 +199,7 @@ def _updates(model: Any) -> int:
 
 def _generators(model: Any) -> list[tuple[Any, Any]]:
     return [
-        (layer, generator)
-        for layer in model._flatten_layers()
-        for generator in layer._seed_generators
+        (layer, generator) for layer in layers_of(model) for generator in seed_generators(layer)
     ]
 
 
@@ -214,7 +219,7 @@ def _masked_outputs(model: Any) -> list[str]:
         outputs = keras.tree.flatten(model.outputs)
     except (AttributeError, ValueError):  # a subclassed model: what its masks do shows in no graph
         kinds = (keras.layers.Masking, keras.layers.Embedding)
-        layers = [each for each in model._flatten_layers() if isinstance(each, kinds)]
+        layers = [each for each in layers_of(model) if isinstance(each, kinds)]
         return [_name(each) for each in layers if getattr(each, "mask_zero", True)]
     masked = [get_keras_mask(each) is not None for each in outputs]
     return [f"output {number + 1}" for number, has_mask in enumerate(masked) if has_mask]
@@ -227,7 +232,7 @@ def _compression(model: Any) -> list[str]:
 
 
 def _reduced_precision(model: Any) -> list[str]:
-    layers = model._flatten_layers()
+    layers = layers_of(model)
     return sorted({each.compute_dtype for each in layers} & {"float16", "bfloat16"})
 
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from keras_candle.cluster.rank_environment import launcher_facts, share_of_threads
+from keras_candle.cluster.launchers import rank_facts
+from keras_candle.launch.environment import share_of_threads
 from keras_candle.launch.local import Job, command, variables
 
 
@@ -25,7 +26,8 @@ from keras_candle.launch.local import Job, command, variables
     ],
 )
 def test_who_am_i(environment, facts):
-    assert launcher_facts(environment) == facts
+    found = rank_facts(environment)
+    assert (found.rank, found.size, found.local_size) == facts
 
 
 def test_threads_are_shared_and_never_fewer_than_one():

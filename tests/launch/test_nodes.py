@@ -5,8 +5,8 @@ import socket
 
 import pytest
 
+from keras_candle.cluster.nodes import hydra_variables, is_on_this_node, root_is_here
 from keras_candle.errors import LaunchError
-from keras_candle.launch.nodes import hydra_variables, is_on_this_node, root_is_here
 
 HERE = socket.gethostname()
 ONE = {"SLURM_JOB_ID": "7", "SLURM_JOB_NUM_NODES": "1", "SLURM_JOB_NODELIST": "n1"}

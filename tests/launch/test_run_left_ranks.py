@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from keras_candle.cluster.rank_environment import LEFT_S
+from keras_candle.launch.environment import LEFT_S
 from keras_candle.launch.failure import Failure
 from keras_candle.launch.rank_states import RankStates
 

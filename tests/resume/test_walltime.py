@@ -9,7 +9,7 @@ import keras
 import pytest
 
 import keras_candle as candle
-from keras_candle.cluster import time_limit
+from keras_candle.cluster import schedulers
 from keras_candle.engine.single import SingleEngine
 from keras_candle.errors import CandleError
 from keras_candle.launcher_messages import STARTED_S
@@ -30,7 +30,7 @@ def ask(scheduler, printed, folder, monkeypatch, code=0, **variables):
     )
     command.chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
-    return time_limit.seconds_left({JOB[scheduler]: "7", **variables}, now_s=1000.0)
+    return schedulers.seconds_left({JOB[scheduler]: "7", **variables}, now_s=1000.0)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_what_a_scheduler_says(scheduler, printed, seconds, tmp_path, monkeypatc
 
 
 def test_a_scheduler_that_does_not_answer(tmp_path, monkeypatch):
-    assert time_limit.seconds_left({}, now_s=0.0) is None
+    assert schedulers.seconds_left({}, now_s=0.0) is None
     end = {"SLURM_JOB_END_TIME": "1600"}
     assert ask("Slurm", "", tmp_path, monkeypatch, code=1, **end) == 600
     with pytest.raises(CandleError, match="Say it in seconds"):

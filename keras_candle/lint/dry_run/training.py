@@ -147,7 +147,7 @@ def _fingerprint(data: Any) -> list[str]:
     import tensorflow as tf
 
     from keras_candle.data.fingerprint import fingerprint
-    from keras_candle.keras_private import dataset_arrays
+    from keras_candle.keras_private.data import dataset_arrays
 
     if data is None or inspect.isgenerator(data):
         return []
@@ -162,7 +162,7 @@ def _fingerprint(data: Any) -> list[str]:
 
 def _with_inputs(dataset: Any) -> list[Any]:
     """A tf.data.Dataset and all that it is made from."""
-    from keras_candle.keras_private import dataset_inputs
+    from keras_candle.keras_private.data import dataset_inputs
 
     further = [each for source in dataset_inputs(dataset) for each in _with_inputs(source)]
     return [dataset, *further]

@@ -1,4 +1,4 @@
-"""How long the scheduler still lets this job run."""
+"""Schedulers: the environment variables of a job, and how long it may still run."""
 
 from __future__ import annotations
 
@@ -15,20 +15,28 @@ _ANSWER_WITHIN_S = 20
 
 @dataclass(frozen=True)
 class Scheduler:
-    """How one scheduler is asked.
+    """The variables that a scheduler sets in a job, and how it is asked for the time left.
 
     Attributes:
         name: as its users call it.
-        variable: holds a job's number inside of that job.
-        command: is asked; the job's number follows.
-        read: the seconds that are left by what it prints; None where the job has no limit. Raises
-            ValueError or KeyError for what it cannot read.
+        job_id: variable with the job's number.
+        command: prints the time left; the job's number follows.
+        read: returns the seconds left by what the command prints; None where the job has no limit.
+            Raises ValueError or KeyError for what it cannot read.
+        end_time: variable with the job's end, in seconds since the epoch; "" where there is none.
+        node_lists: variables that are set in each job, also where `job_id` is not.
+        node_counts: variables with the number of nodes.
+        node_name: variable with this node's name, on compute nodes only.
     """
 
     name: str
-    variable: str
+    job_id: str
     command: Sequence[str]
     read: Callable[[str], float | None]
+    end_time: str = ""
+    node_lists: Sequence[str] = ()
+    node_counts: Sequence[str] = ()
+    node_name: str = ""
 
 
 def seconds_of(text: str) -> float:
@@ -70,8 +78,18 @@ def _of_lsf(printed: str) -> float | None:
     return None if text == "-" or kind in ("E", "X") else 60 * seconds_of(text)
 
 
+SLURM = Scheduler(
+    "Slurm",
+    "SLURM_JOB_ID",
+    ("squeue", "--noheader", "-o", "%L", "-j"),
+    _of_slurm,
+    end_time="SLURM_JOB_END_TIME",
+    node_lists=("SLURM_JOB_NODELIST", "SLURM_NODELIST"),
+    node_counts=("SLURM_JOB_NUM_NODES", "SLURM_NNODES"),
+    node_name="SLURMD_NODENAME",
+)
 SCHEDULERS = (
-    Scheduler("Slurm", "SLURM_JOB_ID", ("squeue", "--noheader", "-o", "%L", "-j"), _of_slurm),
+    SLURM,
     Scheduler("PBS", "PBS_JOBID", ("qstat", "-f"), _of_pbs),
     Scheduler("LSF", "LSB_JOBID", ("bjobs", "-noheader", "-o", "time_left"), _of_lsf),
 )
@@ -90,14 +108,14 @@ def seconds_left(environment: Mapping[str, str], now_s: float) -> float | None:
     Raises:
         CandleError: when the scheduler does not say it.
     """
-    scheduler = next((each for each in SCHEDULERS if each.variable in environment), None)
+    scheduler = next((each for each in SCHEDULERS if each.job_id in environment), None)
     if scheduler is None:
         return None
     try:
-        return scheduler.read(_asked([*scheduler.command, environment[scheduler.variable]]))
+        return scheduler.read(_asked([*scheduler.command, environment[scheduler.job_id]]))
     except (OSError, subprocess.SubprocessError, ValueError, KeyError) as cause:
-        ends_s = environment.get("SLURM_JOB_END_TIME", "")
-        if scheduler.name == "Slurm" and ends_s.isdigit():
+        ends_s = environment.get(scheduler.end_time, "")
+        if ends_s.isdigit():
             return float(ends_s) - now_s
         raise CandleError(
             f"walltime='auto': {' '.join(scheduler.command)} does not say how long this "

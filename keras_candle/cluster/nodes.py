@@ -5,11 +5,11 @@ import shutil
 import socket
 from collections.abc import Mapping
 
+from keras_candle.cluster.schedulers import SLURM
 from keras_candle.errors import LaunchError
 
 _CHOSEN = ("HYDRA_LAUNCHER", "HYDRA_BOOTSTRAP")
-_SLURM = ("SLURM_JOB_ID", "SLURM_JOBID", "SLURM_JOB_NODELIST", "SLURM_NODELIST")
-_NODE_COUNTS = ("SLURM_JOB_NUM_NODES", "SLURM_NNODES")
+_SLURM = (SLURM.job_id, "SLURM_JOBID", *SLURM.node_lists)
 
 
 def is_on_this_node(hosts: str | None, environment: Mapping[str, str]) -> bool:
@@ -24,9 +24,9 @@ def is_on_this_node(hosts: str | None, environment: Mapping[str, str]) -> bool:
     if not _in_slurm(environment):
         return True
     # A shell that salloc has started runs on the login node, and Slurm sets no node's name there.
-    alone = {environment.get(name) for name in _NODE_COUNTS} & {"1"}
+    alone = {environment.get(name) for name in SLURM.node_counts} & {"1"}
     here = {environment.get(name) for name in _SLURM} & {socket.gethostname(), _short_name()}
-    return bool(alone) and ("SLURMD_NODENAME" in environment or bool(here))
+    return bool(alone) and (SLURM.node_name in environment or bool(here))
 
 
 def root_is_here(hosts: str | None, environment: Mapping[str, str]) -> bool:

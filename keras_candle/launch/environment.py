@@ -1,4 +1,4 @@
-"""What the shell, the launcher and the ranks tell each other through environment variables."""
+"""Environment variables between the shell, the launcher and the ranks, and threads per rank."""
 
 import os
 import re
@@ -23,48 +23,6 @@ VERIFY_RESUME = "KERAS_CANDLE_VERIFY_RESUME"
 AUDIT_PRECISION = "KERAS_CANDLE_AUDIT_PRECISION"
 AUTO_SEED = "KERAS_CANDLE_AUTO_SEED"
 AUTO_STARTED_S = "KERAS_CANDLE_AUTO_STARTED_S"
-
-# (rank, size, local size) of each launcher, the most specific first: a hydra job inside a Slurm
-# allocation sees Slurm's variables too, and there they are the batch script's.
-LAUNCHER_VARIABLES: tuple[tuple[str, str, str], ...] = (
-    ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_SIZE"),
-    ("PMI_RANK", "PMI_SIZE", "MPI_LOCALNRANKS"),
-    ("JSM_NAMESPACE_RANK", "JSM_NAMESPACE_SIZE", "JSM_NAMESPACE_LOCAL_SIZE"),
-    ("PALS_RANKID", "PALS_SIZE", "PALS_LOCAL_SIZE"),
-    ("FLUX_TASK_RANK", "FLUX_JOB_SIZE", "FLUX_LOCAL_SIZE"),
-    ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_STEP_TASKS_PER_NODE"),
-)
-
-
-def launcher_facts(environment: Mapping[str, str]) -> tuple[int, int, int]:
-    """What the launcher told this process: rank, size and ranks on this node.
-
-    Args:
-        environment: the variables to read.
-
-    Returns:
-        (rank, size, local_size); (0, 1, 1) where no launcher said anything, and the whole size
-        as local size where the launcher does not say that in one number.
-
-    Example:
-        >>> launcher_facts({"PMI_RANK": "3", "PMI_SIZE": "8", "MPI_LOCALNRANKS": "4"})
-        (3, 8, 4)
-        >>> launcher_facts({})
-        (0, 1, 1)
-    """
-    for rank, size, _ in LAUNCHER_VARIABLES:
-        if rank in environment:
-            total = max(1, _number(environment.get(size), 1))
-            # Any row's: srun sets PMI_RANK, but only Slurm's own variable says what a node has.
-            local = (_number(environment.get(name), 0) for *_, name in LAUNCHER_VARIABLES)
-            return _number(environment[rank], 0), total, next(filter(None, local), total)
-    return 0, 1, 1
-
-
-def _number(text: str | None, otherwise: int) -> int:
-    # Slurm writes "4(x2)" for four on each of two nodes.
-    match = re.match(r"\d+", text or "")
-    return int(match[0]) if match else otherwise
 
 
 def left_s(environment: Mapping[str, str]) -> float:
