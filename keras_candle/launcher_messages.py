@@ -21,7 +21,7 @@ from typing import Any, Protocol
 # `candle run` sets its own name, and the next where it wants to hear of checkpoints, the third to
 # how often it has started the job again, the last to when it began: seconds since the epoch.
 LAUNCHER = "KERAS_CANDLE_LAUNCHER"
-TELL_SAVED = "KERAS_CANDLE_TELL_SAVED"
+NOTIFY_CHECKPOINTS = "KERAS_CANDLE_TELL_SAVED"
 RESTARTS = "KERAS_CANDLE_RESTARTS"
 STARTED_S = "KERAS_CANDLE_JOB_STARTED_S"
 START = b"\x1ecandle "
@@ -61,7 +61,7 @@ def notify_checkpoint(step: int) -> None:
     Args:
         step: of the run.
     """
-    if os.environ.get(TELL_SAVED):
+    if os.environ.get(NOTIFY_CHECKPOINTS):
         os.write(2, START + f"saved {step}".encode() + END)
 
 

@@ -413,8 +413,8 @@ MUTANTS = (
     Mutant(
         "root reads no standard input",
         "launch/local.py",
-        "ours[environment.STDIN] = named(stdin)",
-        "named(stdin)",
+        "rank_variables[environment.STDIN] = stdin_id(stdin)",
+        "stdin_id(stdin)",
         ("launch/test_run_like_python.py",),
     ),
 )

@@ -1,4 +1,4 @@
-"""How hydra's mpiexec reaches the nodes of a job, and whether root runs on this one."""
+"""Settings for hydra's mpiexec to reach a job's nodes, and whether root runs on this one."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ _SLURM = (SLURM.job_id, "SLURM_JOBID", *SLURM.node_lists)
 
 
 def is_on_this_node(hosts: str | None, environment: Mapping[str, str]) -> bool:
-    """Whether all ranks run here.
+    """Return whether all ranks run on this node.
 
     Args:
         hosts: "a:4,b:4", or None.
@@ -30,7 +30,7 @@ def is_on_this_node(hosts: str | None, environment: Mapping[str, str]) -> bool:
 
 
 def root_is_here(hosts: str | None, environment: Mapping[str, str]) -> bool:
-    """Whether rank 0 runs on this node, as far as one can know it.
+    """Return whether rank 0 runs on this node, as far as this node can know.
 
     Args:
         hosts: "a:4,b:4", or None.
@@ -42,25 +42,25 @@ def root_is_here(hosts: str | None, environment: Mapping[str, str]) -> bool:
 
 
 def hydra_variables(hosts: str | None, environment: Mapping[str, str]) -> dict[str, str]:
-    """What lets mpiexec start the ranks of this node by itself, and those of others by srun.
+    """Return hydra's variables: start ranks by fork on this node, by srun on remote nodes.
 
     Args:
         hosts: "a:4,b:4", or None.
-        environment: the launcher's variables; what the user chose there stays.
+        environment: the launcher's variables; a launcher that the user chose there stays.
 
     Raises:
-        LaunchError: the nodes are Slurm's, and there is no srun.
+        LaunchError: the nodes are Slurm's, and srun is not on PATH.
     """
     if not _in_slurm(environment) or any(name in environment for name in _CHOSEN):
         return {}
     if is_on_this_node(hosts, environment):
-        # In a container of a job there is no srun, or one that does not reach Slurm: hydra would
-        # wait for ever.
+        # In a container there is no srun, or one that does not reach Slurm: hydra would wait for
+        # ever.
         return {"HYDRA_LAUNCHER": "fork", "HYDRA_RMK": "user"}
     if shutil.which("srun", path=environment.get("PATH", os.defpath)) is None:
         raise LaunchError(
             "Slurm's variables name other nodes than this one, which mpiexec reaches by srun, but "
-            "there is no srun on PATH (in a container there often is none). Say --hosts "
+            "there is no srun on PATH (in a container there often is none). Pass --hosts "
             "localhost:N for N ranks on this node, or set HYDRA_LAUNCHER=ssh"
         )
     return {}

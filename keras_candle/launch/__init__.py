@@ -1,1 +1,1 @@
-"""From the shell to the ranks. Nothing here imports Keras, TensorFlow or NumPy."""
+"""The `candle` command: start, supervise and check jobs. Imports no Keras, TensorFlow or NumPy."""

@@ -1,4 +1,4 @@
-"""`candle audit-precision`: what 16 bits do to a script's model, and which layers to pin."""
+"""`candle audit-precision`: find the layers that 16-bit precision breaks, to pin to float32."""
 
 import argparse
 import json
@@ -10,7 +10,7 @@ from typing import Any
 
 from keras_candle.errors import LaunchError
 from keras_candle.launch.environment import AUDIT_PRECISION, PREPARE
-from keras_candle.launch.guarded_run import ScriptOutcome, ScriptPlace, copied_folder, guarded_run
+from keras_candle.launch.guarded_run import ScriptOutcome, ScriptSandbox, copied_folder, guarded_run
 from keras_candle.launch.precision_report import text
 from keras_candle.launch.run import add_program
 
@@ -20,30 +20,30 @@ _AUDITOR = "keras_candle.precision_audit"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `candle audit-precision`."""
+    """Add the options of `candle audit-precision`."""
     parser.usage = "candle audit-precision [--json] [--timeout SECONDS] script.py [args...]"
-    parser.add_argument("--json", action="store_true", help="print what was found as data")
+    parser.add_argument("--json", action="store_true", help="print the audit as JSON")
     parser.add_argument(
         "--timeout",
         type=float,
         default=_TIMEOUT_S,
         metavar="SECONDS",
-        help=f"how long the script and the audit together may take (default {_TIMEOUT_S:g})",
+        help=f"time limit for the script and the audit together (default {_TIMEOUT_S:g})",
     )
     add_program(parser, modules=False)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Runs the script until its first training, and audits that one.
+    """Run the script until its first training step and audit the model there.
 
     Args:
         options: as `add_arguments` describes them.
 
     Returns:
-        0 when nothing is to be pinned, 1 when something is or when pins do not help.
+        0 when no layer needs to be pinned, 1 when some do or when pins do not help.
 
     Raises:
-        LaunchError: there is no such script, or nothing to audit in it.
+        LaunchError: the script does not exist, or trains nothing that can be audited.
     """
     program = options.script[1:] if options.script[:1] == ["--"] else options.script
     if not program or not Path(program[0]).is_file():
@@ -55,36 +55,36 @@ def run(options: argparse.Namespace) -> int:
             f"{_LONGEST_S:g}"
         )
     print(f"candle audit-precision: {program[0]} until its first training", file=sys.stderr)
-    told = _audited(program, options.timeout)
-    print(json.dumps(_finite(told), indent=2) if options.json else text(told))
-    return 1 if any(each["pins"] or each["left"] for each in told["precisions"]) else 0
+    audit = _audit(program, options.timeout)
+    print(json.dumps(_finite(audit), indent=2) if options.json else text(audit))
+    return 1 if any(each["pins"] or each["left"] for each in audit["precisions"]) else 0
 
 
-def _audited(program: Sequence[str], timeout_s: float) -> dict[str, Any]:
-    with copied_folder("candle-audit-") as place:
-        result = place.own / "audit.json"
+def _audit(program: Sequence[str], timeout_s: float) -> dict[str, Any]:
+    with copied_folder("candle-audit-") as sandbox:
+        result = sandbox.own / "audit.json"
         variables = {PREPARE: _AUDITOR, AUDIT_PRECISION: str(result)}
-        ended = guarded_run(program, place, variables, timeout_s)
+        outcome = guarded_run(program, sandbox, variables, timeout_s)
         written = result.read_text() if result.exists() else ""
         if not written:
-            raise LaunchError(_why_nothing(program[0], ended, timeout_s))
-        told: dict[str, Any] = json.loads(written)
-        if "error" in told:
-            raise LaunchError(f"{program[0]} cannot be audited: {told['error']}")
-        _lead_outside(told, place)
-    return told
+            raise LaunchError(_no_result_reason(program[0], outcome, timeout_s))
+        audit: dict[str, Any] = json.loads(written)
+        if "error" in audit:
+            raise LaunchError(f"{program[0]} cannot be audited: {audit['error']}")
+        _restore_paths(audit, sandbox)
+    return audit
 
 
-def _why_nothing(script: str, ended: ScriptOutcome, timeout_s: float) -> str:
-    if not ended.in_time:
+def _no_result_reason(script: str, outcome: ScriptOutcome, timeout_s: float) -> str:
+    if not outcome.in_time:
         return (
-            f"{script} and the audit did not end in {timeout_s:g} s. Say "
+            f"{script} and the audit did not end in {timeout_s:g} s. Pass "
             f"--timeout {4 * timeout_s:g}, or let the script take its sizes from arguments"
         )
-    if ended.reason:
-        own = [each for each in ended.traceback if "site-packages" not in each[0]]
+    if outcome.reason:
+        own = [each for each in outcome.traceback if "site-packages" not in each[0]]
         where = f" ({own[-1][0]}:{own[-1][1]})" if own else ""
-        return f"{script} failed before its first training had begun: {ended.reason}{where}"
+        return f"{script} failed before its first training had begun: {outcome.reason}{where}"
     return (
         f"{script} trains nothing that can be audited: it ended without fit or train_on_batch. "
         "Give it the arguments that make it train. A loop of its own around a GradientTape is "
@@ -92,20 +92,20 @@ def _why_nothing(script: str, ended: ScriptOutcome, timeout_s: float) -> str:
     )
 
 
-def _lead_outside(told: Any, place: ScriptPlace) -> None:
-    """The script's lines with the paths that the user knows."""
-    if isinstance(told, dict):
-        if told.get("line"):
-            told["line"] = [place.outside(told["line"][0]), told["line"][1]]
-        for each in told.values():
-            _lead_outside(each, place)
-    elif isinstance(told, list):
-        for each in told:
-            _lead_outside(each, place)
+def _restore_paths(audit: Any, sandbox: ScriptSandbox) -> None:
+    """Replace paths of the copied folder by the user's paths."""
+    if isinstance(audit, dict):
+        if audit.get("line"):
+            audit["line"] = [sandbox.outside(audit["line"][0]), audit["line"][1]]
+        for each in audit.values():
+            _restore_paths(each, sandbox)
+    elif isinstance(audit, list):
+        for each in audit:
+            _restore_paths(each, sandbox)
 
 
 def _finite(value: Any) -> Any:
-    """Null in the place of what JSON has no word for."""
+    """Replace inf and NaN, which JSON does not have, by null."""
     if isinstance(value, dict):
         return {name: _finite(each) for name, each in value.items()}
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""`candle check`: what will go wrong when a script runs on several ranks."""
+"""`candle check`: lint a script and dry-run it for faults that appear on several ranks."""
 
 import argparse
 import dataclasses
@@ -12,7 +12,7 @@ from keras_candle.launch.dry_run import dry_runs
 from keras_candle.launch.run import add_program
 from keras_candle.lint import read
 from keras_candle.lint.dry_run_findings import TOO_LARGE, judge
-from keras_candle.lint.finding import ERROR, NOTE, WARNING, Finding, in_order
+from keras_candle.lint.finding import ERROR, INFO, WARNING, Finding, in_order
 from keras_candle.lint.script import Script, load
 
 _TIMEOUT_S = 120.0
@@ -20,22 +20,24 @@ _LONGEST_S = 1e6
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `candle check`."""
+    """Add the options of `candle check`."""
     parser.usage = "candle check [--no-run] [--json] [--timeout SECONDS] script.py [args...]"
-    parser.add_argument("--no-run", action="store_true", help="read the script, do not run it")
-    parser.add_argument("--json", action="store_true", help="print the findings as data")
+    parser.add_argument(
+        "--no-run", action="store_true", help="only read the script, without a dry run"
+    )
+    parser.add_argument("--json", action="store_true", help="print the findings as JSON")
     parser.add_argument(
         "--timeout",
         type=float,
         default=_TIMEOUT_S,
         metavar="SECONDS",
-        help=f"how long both dry runs together may take (default {_TIMEOUT_S:g})",
+        help=f"time limit for both dry runs together (default {_TIMEOUT_S:g})",
     )
     add_program(parser, modules=False)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Reads the script, runs it twice cut short, and prints what will go wrong.
+    """Lint the script, dry-run it twice and print the findings.
 
     Args:
         options: as `add_arguments` describes them.
@@ -44,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
         0 when no finding is an error, else 1.
 
     Raises:
-        LaunchError: there is no such script, or it is no Python.
+        LaunchError: the script does not exist, or is not valid Python.
     """
     program = options.script[1:] if options.script[:1] == ["--"] else options.script
     script = _load(program)
@@ -76,7 +78,7 @@ def _load(program: Sequence[str]) -> Script:
         return load(path)
     except SyntaxError as error:
         where = f"{error.filename or path}:{error.lineno or 0}"
-        raise LaunchError(f"{where} is no Python: {error.msg}. Mend it first") from error
+        raise LaunchError(f"{where} is not valid Python: {error.msg}. Fix it first") from error
     except (OSError, ValueError) as error:
         raise LaunchError(f"{path} cannot be read: {error}") from error
 
@@ -90,9 +92,9 @@ def _observe(script: Script, program: Sequence[str], timeout_s: float) -> list[F
 
 
 def _summary(findings: Sequence[Finding], script: Script) -> str:
-    severities = (ERROR, WARNING, NOTE)
+    severities = (ERROR, WARNING, INFO)
     counts = {each: sum(f.severity == each for f in findings) for each in severities}
-    told = [f"{n} {each}{'s' * (n != 1)}" for each, n in counts.items() if n]
+    parts = [f"{n} {each}{'s' * (n != 1)}" for each, n in counts.items() if n]
     files = len(script.modules)
     of = "" if files == 1 else f" in {files} files"
-    return f"{os.path.normpath(script.main.path)}{of}: {', '.join(told) or 'nothing found'}"
+    return f"{os.path.normpath(script.main.path)}{of}: {', '.join(parts) or 'nothing found'}"

@@ -1,4 +1,4 @@
-"""`candle checkpoints`: what lies in a run directory, whether it is whole, and the way back."""
+"""`candle checkpoints`: list, verify and roll back the checkpoints of a run directory."""
 
 import argparse
 import subprocess
@@ -7,12 +7,12 @@ from pathlib import Path
 
 from keras_candle.errors import LaunchError
 
-# In a process of its own: this room imports no NumPy, and hashing needs no answer at once.
+# In a process of its own: this package imports no NumPy.
 _PROGRAM = "keras_candle.checkpoints"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `candle checkpoints`."""
+    """Add the options of `candle checkpoints`."""
     parser.usage = (
         "candle checkpoints (ls | verify) RUN_DIRECTORY\n"
         "       candle checkpoints rollback RUN_DIRECTORY STEP"
@@ -20,31 +20,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "action",
         choices=("ls", "verify", "rollback"),
-        help="list them; compare every byte with what was written; go back to one, the newer ones "
-        "being set aside",
+        help="list them; compare every byte with what was written; roll back to one and set the "
+        "newer ones aside",
     )
     parser.add_argument("run_directory", type=Path, metavar="RUN_DIRECTORY")
     parser.add_argument(
-        "step", type=int, nargs="?", metavar="STEP", help="of the one to go back to"
+        "step", type=int, nargs="?", metavar="STEP", help="step of the checkpoint to roll back to"
     )
 
 
 def run(options: argparse.Namespace) -> int:
-    """Does it.
+    """Run the action in a subprocess.
 
     Args:
         options: as `add_arguments` describes them.
 
     Returns:
-        0, or 1 when a checkpoint is damaged or cannot be gone back to.
+        0, or 1 when a checkpoint is damaged or cannot be rolled back to.
 
     Raises:
-        LaunchError: there is no such run directory, or no step is given to go back to.
+        LaunchError: the folder is not a run directory, or rollback got no step.
     """
     if not (options.run_directory / "checkpoints").is_dir():
         raise LaunchError(
-            f"{options.run_directory} is no run directory: it has no folder checkpoints. Expected "
-            "the path that CandleCallback was given"
+            f"{options.run_directory} is not a run directory: it has no folder checkpoints. "
+            "Expected the path that CandleCallback was given"
         )
     if (options.step is None) == (options.action == "rollback"):
         raise LaunchError(

@@ -1,4 +1,4 @@
-"""The `candle` command: what it can do, each part loaded only when it is asked for."""
+"""The `candle` command line; each subcommand's module is imported only when it is used."""
 
 import argparse
 import importlib
@@ -8,23 +8,23 @@ from types import ModuleType
 
 from keras_candle.errors import LaunchError
 
-# name -> (module with add_arguments(parser) and run(options), what the help says)
+# name -> (module with add_arguments(parser) and run(options), help text)
 COMMANDS = {
     "run": ("run", "run a Python program on N ranks"),
-    "check": ("check", "what will go wrong when a script runs on N ranks"),
+    "check": ("check", "find what will go wrong when a script runs on N ranks"),
     "audit-precision": (
         "audit_precision",
-        "what 16 bits do to a script's model: which layers to pin, and what it is worth",
+        "find the layers that 16-bit precision breaks, and measure its speed-up",
     ),
-    "checkpoints": ("checkpoints", "list, verify or go back to the checkpoints of a run"),
-    "report": ("report", "runs and searches as one HTML page"),
-    "build-horovod": ("horovod_build", "build Horovod for the TensorFlow at hand"),
-    "doctor": ("doctor", "what is installed, what works, what to do"),
+    "checkpoints": ("checkpoints", "list, verify or roll back the checkpoints of a run"),
+    "report": ("report", "write an HTML page about runs and searches"),
+    "build-horovod": ("horovod_build", "build Horovod for the installed TensorFlow"),
+    "doctor": ("doctor", "show installed packages, test each engine on 2 ranks, and suggest fixes"),
     "demo": ("demo", "train on real data on 1 and 2 ranks and compare"),
     "verify": ("verify", "run a program on 1 rank and on N and compare what they trained"),
     "verify-resume": (
         "verify_resume",
-        "kill a training at random moments and prove that it ends as if nothing had happened",
+        "kill a training at random moments and verify that it resumes exactly",
     ),
 }
 BAD_USAGE = 2
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the command line without the program's name; sys.argv's by default.
 
     Returns:
-        The exit code: 2 for what cannot be started as it was asked for.
+        The exit code: 2 when the command cannot be started as given.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     command = next((word for word in given if not word.startswith("-")), None)
@@ -64,10 +64,10 @@ def _parser(command: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="candle",
         description="Data-parallel Keras 3 training: from the shell to the ranks.",
-        epilog="candle COMMAND --help says more about one of them.",
+        epilog="candle COMMAND --help shows the options of a command.",
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="store_true", help="show the version and end")
+    parser.add_argument("--version", action="store_true", help="show the version and exit")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     for name, (_, what) in COMMANDS.items():
         one = commands.add_parser(name, help=what, description=what, allow_abbrev=False)

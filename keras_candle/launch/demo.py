@@ -1,4 +1,4 @@
-"""`candle demo`: real models on real data, on 1 rank and on 2, side by side."""
+"""`candle demo`: train real models on real data on 1 rank and on 2, and compare."""
 
 import argparse
 import dataclasses
@@ -20,13 +20,13 @@ _TIMEOUT_S = 600.0
 
 @dataclasses.dataclass(frozen=True)
 class DemoTraining:
-    """One training of the demo, as its root tells it.
+    """The result of one training of the demo, as its root measured it.
 
     Args:
         size: ranks.
         accuracy: on data held back from training, 0 to 1.
-        samples_per_s: of all ranks together.
-        weights_equal: every rank ended with the same weights, bit for bit.
+        samples_per_s: throughput of all ranks together.
+        weights_equal: whether every rank ended with the same weights, bit for bit.
     """
 
     size: int
@@ -36,7 +36,7 @@ class DemoTraining:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `candle demo`."""
+    """Add the options of `candle demo`."""
     parser.add_argument(
         "--engine", choices=ENGINES, help="only this one; both, where installed, by default"
     )
@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Trains and prints the comparison.
+    """Train on 1 and 2 ranks and print the comparison.
 
     Args:
         options: as `add_arguments` describes them.
@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
         0 only when every training succeeded and all ranks' weights were equal.
 
     Raises:
-        LaunchError: something that the demo needs is not installed.
+        LaunchError: a package that the demo needs is not installed.
     """
     if importlib.util.find_spec("sklearn") is None:
         raise LaunchError(
@@ -64,34 +64,35 @@ def run(options: argparse.Namespace) -> int:
     datasets = (options.dataset,) if options.dataset else DATASETS
     print(HEAD, flush=True)
     with tempfile.TemporaryDirectory() as runs:
-        all_well = _compare(engines, datasets, Path(runs))
+        all_equal = _compare(engines, datasets, Path(runs))
         print(
             "\nEvery rank ended with the same weights."
-            if all_well
-            else "\nNot all is well: see the rows above, and `candle doctor`."
+            if all_equal
+            else "\nA training failed, or the ranks' weights differ: see the rows above, "
+            "and run `candle doctor`."
         )
         report(Path(runs))
-    return 0 if all_well else 1
+    return 0 if all_equal else 1
 
 
 def _compare(engines: Sequence[str], datasets: Sequence[str], runs: Path) -> bool:
-    # On one rank no engine is needed, so one measurement stands beside all engines.
+    # On one rank no engine is needed, so one measurement serves for all engines.
     alone = train(datasets, "single", 1, runs)
-    all_well = True
+    all_equal = True
     for engine in engines:
         together = train(datasets, engine, 2, runs)
         for dataset in datasets:
             both = (alone.get(dataset), together.get(dataset))
             print(row(dataset, engine, *both), flush=True)
-            all_well &= all(each is not None and each.weights_equal for each in both)
-    return all_well
+            all_equal &= all(each is not None and each.weights_equal for each in both)
+    return all_equal
 
 
 def report(runs: Path) -> None:
-    """Writes the report of the trainings, and prints where it lies.
+    """Write the report of the trainings and print its path.
 
     Args:
-        runs: where their run directories are.
+        runs: the folder of their run directories.
     """
     from keras_candle.report import write_report
 
@@ -113,33 +114,32 @@ def _engines(asked: str | None) -> tuple[str, ...]:
 def train(
     datasets: Sequence[str], engine: str, size: int, runs: Path | None = None
 ) -> dict[str, DemoTraining]:
-    """One job that trains on each data set in turn: starting one takes longer than a training.
+    """Train on each data set in turn, in one job: starting a job takes longer than a training.
 
     Args:
         datasets: of DATASETS.
         engine: one of ENGINES, or "single" for one rank.
         size: number of ranks.
-        runs: where the run directories are made; none without.
+        runs: the folder for run directories; None makes none.
 
     Returns:
-        What root wrote down for each data set; nothing when the job failed, which it has said
-        on stderr.
+        Root's result for each data set; empty when the job failed, with its stderr passed on.
     """
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as printed:
         result = Path(folder) / "result.json"
         program = (*PROGRAM, "--dataset", *datasets, "--engine", engine)
-        calm = {"TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2")}
+        variables = {"TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2")}
         arguments = (*program, "--json", str(result))
         if runs is not None:
             arguments += ("--runs", str(runs))
-        job = Job(size, arguments, engine=engine, variables=calm)
-        said: list[bytes] = []
-        exit_code = JobLauncher(job, said.append).run(printed.fileno(), _TIMEOUT_S)
+        job = Job(size, arguments, engine=engine, variables=variables)
+        stderr: list[bytes] = []
+        exit_code = JobLauncher(job, stderr.append).run(printed.fileno(), _TIMEOUT_S)
         if exit_code != 0 or not result.is_file():
-            # Only then: TensorFlow's own remarks would stand between the rows.
-            write_to_stderr(b"".join(said))
+            # Only on failure: TensorFlow's own messages would get between the rows.
+            write_to_stderr(b"".join(stderr))
             return {}
-        told = json.loads(result.read_text())
+        results = json.loads(result.read_text())
     return {
         each["dataset"]: DemoTraining(
             size=int(each["size"]),
@@ -147,7 +147,7 @@ def train(
             samples_per_s=float(each["samples_per_s"]),
             weights_equal=bool(each["weights_equal"]),
         )
-        for each in told
+        for each in results
     }
 
 

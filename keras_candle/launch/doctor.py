@@ -1,4 +1,4 @@
-"""`candle doctor`: what is installed, what works on two ranks, and what to do about the rest."""
+"""`candle doctor`: check packages and tools, test each engine on two ranks, suggest fixes."""
 
 import argparse
 import dataclasses
@@ -31,10 +31,10 @@ class Diagnosis:
     """One line of the doctor's table.
 
     Args:
-        name: what was looked at.
-        state: OK, MISSING, BROKEN, or ABSENT for what nobody needs.
-        detail: a version, a path, or what went wrong.
-        remedy: what to do; empty when all is well.
+        name: the package, tool or engine.
+        state: OK, MISSING, BROKEN, or ABSENT for something optional.
+        detail: a version, a path, or the error.
+        remedy: how to fix it; empty when nothing is to be fixed.
     """
 
     name: str
@@ -44,18 +44,18 @@ class Diagnosis:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `candle doctor`."""
+    """Add the options of `candle doctor`."""
     parser.add_argument(
         "--timeout",
         type=float,
         default=_TIMEOUT_S,
         metavar="SECONDS",
-        help=f"how long each 2-rank test may take (default {_TIMEOUT_S:g})",
+        help=f"time limit of each 2-rank test (default {_TIMEOUT_S:g})",
     )
 
 
 def run(options: argparse.Namespace) -> int:
-    """Looks, tries, and prints what it found.
+    """Check the environment, test the engines and print the table.
 
     Args:
         options: as `add_arguments` describes them.
@@ -77,13 +77,13 @@ def run(options: argparse.Namespace) -> int:
 
 
 def table(findings: list[Diagnosis]) -> str:
-    """The findings in columns."""
+    """Format diagnoses in columns."""
     names = max(len(finding.name) for finding in findings)
     return "\n".join(f"{f.name:<{names}}  {f.state:<7}  {f.detail}".rstrip() for f in findings)
 
 
 def packages() -> list[Diagnosis]:
-    """The Python side."""
+    """Diagnose the Python packages."""
     install = "pip install 'keras-candle[cpu]' (or 'keras-candle[gpu]')"
     return [
         Diagnosis("python", OK, f"{platform.python_version()} ({sys.executable})"),
@@ -106,7 +106,7 @@ def _package(name: str, remedy: str, distributions: tuple[str, ...] = ()) -> Dia
 
 
 def tools() -> list[Diagnosis]:
-    """The system's side."""
+    """Diagnose the system: MPI, compiler, make, cmake and GPUs."""
     build = "apt-get install g++ make (only candle build-horovod needs it)"
     compiler = os.environ.get("CXX", "").split()[:1] or ["g++", "c++"]
     cmake = "pip install 'keras-candle[horovod]' (only candle build-horovod needs it)"
@@ -157,7 +157,7 @@ def _gpus() -> Diagnosis:
 
 
 def surroundings(environment: Mapping[str, str]) -> list[Diagnosis]:
-    """Where this process stands: cores, a launcher's variables, the cache of built wheels."""
+    """Diagnose this process: its cores, a launcher's variables, the cache of built wheels."""
     names = [*VARIABLES, ENGINE, *(each.job_id for each in SCHEDULERS)]
     seen = [f"{name}={environment[name]}" for name in dict.fromkeys(names) if name in environment]
     cache = cache_folder(environment) / "horovod"
@@ -170,32 +170,32 @@ def surroundings(environment: Mapping[str, str]) -> list[Diagnosis]:
 
 
 def try_engine(name: str, timeout_s: float) -> Diagnosis:
-    """A real allreduce on two ranks.
+    """Run an allreduce on two ranks.
 
     Args:
         name: the engine.
         timeout_s: when to give up.
 
     Returns:
-        What came of it.
+        Its diagnosis.
     """
     label = f"engine {name}"
     needed = "mpi4py" if name == "mpi" else name
-    if _package(needed, "").state != OK:  # its remedy stands beside the package already
+    if _package(needed, "").state != OK:  # its remedy is in the package's row already
         return Diagnosis(label, MISSING, f"{needed} is not installed")
     job = Job(2, ("-m", "keras_candle.engine.selftest", "--engine", name), engine=name)
-    said: list[bytes] = []
+    stderr: list[bytes] = []
     with tempfile.TemporaryFile() as out:
         try:
-            exit_code = JobLauncher(job, said.append).run(out.fileno(), timeout_s)
+            exit_code = JobLauncher(job, stderr.append).run(out.fileno(), timeout_s)
         except LaunchError as error:
             return Diagnosis(label, BROKEN, str(error), "run it yourself: " + _by_hand(name))
         out.seek(0)
         printed = out.read().decode(errors="replace").strip().splitlines() or [""]
     if exit_code == 0:
         return Diagnosis(label, OK, printed[-1])
-    told = b"".join(said).decode(errors="replace").strip().splitlines() or [f"code {exit_code}"]
-    return Diagnosis(label, BROKEN, told[-1].removeprefix("candle: "), "see " + _by_hand(name))
+    lines = b"".join(stderr).decode(errors="replace").strip().splitlines() or [f"code {exit_code}"]
+    return Diagnosis(label, BROKEN, lines[-1].removeprefix("candle: "), "see " + _by_hand(name))
 
 
 def _by_hand(name: str) -> str:

@@ -1,7 +1,6 @@
-"""A rank's failure: written by the rank, carried inside its stderr, read and told by `candle run`.
+"""Report a rank's failure to `candle run` through the rank's stderr.
 
-The report travels in the rank's stderr because that is the one channel that every launcher
-already carries home from every node.
+Stderr is the one channel that every launcher already forwards from every node.
 """
 
 import base64
@@ -21,26 +20,26 @@ from keras_candle.launcher_messages import END, MESSAGE, SAVED, STALL, START, co
 _FRAME = re.compile(rb"(?:\[\d+\] )?\x1ecandle ([A-Za-z0-9+/=]*)\x1e\n")
 _UNFINISHED = re.compile(rb"\x1ecandle [A-Za-z0-9+/= ]*\x1e?\Z")
 _LABEL = re.compile(rb"\[\d+\] \Z")
-# A frame that was cut (its rank died while writing) must not hold back what follows for ever.
+# A frame that was cut (its rank died while writing) must not delay what follows for ever.
 _LONGEST_FRAME_BYTES = 60_000
 _LONGEST_TEXT_BYTES = 16_000
 
 
 @dataclasses.dataclass(frozen=True)
 class Failure:
-    """Why one rank ended badly.
+    """The failure of one rank.
 
     Args:
         rank: the rank that failed.
         size: ranks in its job.
         host: the node's name.
         pid: the process that ran the user's program.
-        time_s: when, in seconds since the epoch: the earliest failure is the cause of the others.
+        time_s: when, in seconds since the epoch: the earliest failure is the cause of the rest.
         code: the exit code that the job should end with.
         reason: one line, for example "ValueError: no such column".
         signal: the signal that killed the rank, or 0.
         traceback: as Python prints it, without the frames of the bootstrap.
-        output: the last lines that the rank wrote where nobody saw them.
+        output: the last lines of the rank's captured stdout and stderr.
     """
 
     rank: int
@@ -56,16 +55,16 @@ class Failure:
 
     @property
     def is_by_number(self) -> bool:
-        """Whether the program chose an exit code and said nothing else."""
+        """Whether the program chose an exit code and gave no reason."""
         return not (self.signal or self.reason or self.traceback)
 
     @property
     def asks_to_run_again(self) -> bool:
-        """Whether the program saved its state and ended so that it is started again."""
+        """Whether the program saved its state and asks to be requeued."""
         return self.is_by_number and self.code == EXIT_RUN_AGAIN
 
     def frame(self) -> bytes:
-        """This failure as bytes that survive between other bytes in a stream."""
+        """Encode this failure as a message inside a byte stream."""
         short = dataclasses.replace(
             self,
             reason=_shorten(self.reason, 1000),
@@ -76,10 +75,10 @@ class Failure:
         return START + base64.b64encode(zlib.compress(text)) + END
 
     def text(self, last: str = "") -> str:
-        """The whole story, the sentence last.
+        """Format output, traceback and sentence, in this order.
 
         Args:
-            last: said in place of this failure's own sentence.
+            last: replaces this failure's own sentence.
         """
         parts = []
         if self.output:
@@ -89,7 +88,7 @@ class Failure:
         return "\n".join([*parts, f"candle: {last or self.sentence()}", ""])
 
     def sentence(self) -> str:
-        """One line for the end of the screen."""
+        """Describe the failure in one line."""
         who = f"rank {self.rank} (of {self.size}, host {self.host}"
         if self.signal:
             return f"{who}, pid {self.pid}) was killed by {signal_name(self.signal)}"
@@ -99,7 +98,7 @@ class Failure:
 
 
 def signal_name(number: int) -> str:
-    """The signal's name; the number itself where the system has no name for it."""
+    """Return the signal's name, or its number where the system has no name for it."""
     try:
         return signal.Signals(number).name
     except ValueError:
@@ -107,7 +106,7 @@ def signal_name(number: int) -> str:
 
 
 def _shorten(text: str, limit: int) -> str:
-    """The beginning and the end: a traceback's last lines say what, its first lines say where."""
+    """Keep both ends: a traceback's last lines have the error, its first lines the place."""
     if len(text) <= limit:
         return text
     half = limit // 2
@@ -115,15 +114,15 @@ def _shorten(text: str, limit: int) -> str:
 
 
 class FailureReader:
-    """Takes the messages out of a stream of bytes and lets everything else pass at once.
+    """Extract messages from a byte stream and pass everything else on at once.
 
     Args:
         labelled: whether hydra puts a label before each piece that a rank writes.
 
     Attributes:
         failures: of the ranks.
-        saved_steps: of the checkpoints that the training has told of.
-        states: of the ranks, as their supervisors have told of them, until somebody takes them.
+        saved_steps: steps of the checkpoints that the training has reported.
+        states: of the ranks, as their supervisors reported them; the caller empties the list.
         stall: why the watchdog has ended the job; "" where it has not.
     """
 
@@ -136,13 +135,13 @@ class FailureReader:
         self._held = b""
 
     def feed(self, data: bytes) -> bytes:
-        """The part of the stream that is for the user.
+        """Return the part of the stream that is for the user.
 
         Args:
             data: the next bytes of the stream.
 
         Returns:
-            What can be shown now. Only the beginning of a report is ever held back, so a
+            What can be shown now. Only the beginning of a message is ever held back, so a
             progress bar without newlines stays live.
         """
         data = SAVED.sub(self._take_saved, _FRAME.sub(self._take, self._held + data))
@@ -157,7 +156,7 @@ class FailureReader:
         return data[:start]
 
     def close(self) -> bytes:
-        """What was still held back when the stream ended."""
+        """Return the bytes that are still held back when the stream ends."""
         held, self._held = self._held, b""
         return held
 
@@ -185,7 +184,7 @@ class FailureReader:
 
 
 def _overlap(data: bytes, start: bytes) -> int:
-    """Length of the longest end of `data` that `start` begins with."""
+    """Return the length of the longest end of `data` that `start` begins with."""
     for length in range(min(len(start) - 1, len(data)), 0, -1):
         if data.endswith(start[:length]):
             return length
@@ -193,12 +192,9 @@ def _overlap(data: bytes, start: bytes) -> int:
 
 
 def first_cause(failures: Sequence[Failure]) -> Failure:
-    """The failure that came first: the others followed from it.
+    """Return the earliest failure, which caused the rest.
 
     Args:
         failures: at least one.
-
-    Returns:
-        The earliest.
     """
     return min(failures, key=lambda failure: (failure.time_s, failure.rank))

@@ -1,4 +1,4 @@
-"""`candle build-horovod`: Horovod for the TensorFlow at hand, built once and kept."""
+"""`candle build-horovod`: build Horovod for the installed TensorFlow once and cache the wheel."""
 
 import argparse
 import contextlib
@@ -19,26 +19,26 @@ from pathlib import Path
 from types import FrameType
 
 from keras_candle.errors import LaunchError
-from keras_candle.launch.horovod_key import HOROVOD_VERSION, BuildFacts, gather
+from keras_candle.launch.horovod_key import HOROVOD_VERSION, BuildFacts, build_facts
 from keras_candle.launch.horovod_tools import require_packages, require_tools
-from keras_candle.launch.horovod_wheel import Report, compile_wheel, prove
+from keras_candle.launch.horovod_wheel import Report, compile_wheel, verify_wheel
 from keras_candle.launch.progress import ProgressLine
 
 BuildStep = Callable[[BuildFacts, Path, Path, Report], Path]
-"""(facts, empty folder, log, report) -> the wheel, built and proven."""
+"""A function (facts, empty folder, log, report) -> the wheel, built and tested."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `candle build-horovod`."""
+    """Add the options of `candle build-horovod`."""
     parser.add_argument(
-        "--with-mpi", action="store_true", help="MPI operations as well, with the mpicxx at hand"
+        "--with-mpi", action="store_true", help="build MPI operations too, with the first mpicxx"
     )
     parser.add_argument("--force", action="store_true", help="build even if the cache has it")
-    parser.add_argument("--quiet", action="store_true", help="say nothing but errors")
+    parser.add_argument("--quiet", action="store_true", help="print errors only")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Builds, proves, keeps and installs Horovod, or as much of that as is still to do.
+    """Build, test, cache and install Horovod, skipping steps that are done already.
 
     Args:
         options: as `add_arguments` describes them.
@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
     progress = ProgressLine(quiet=options.quiet)
     require_packages()
     cache = cache_folder(os.environ)
-    facts = gather(options.with_mpi, cache, os.environ)
+    facts = build_facts(options.with_mpi, cache, os.environ)
     wheel = wheel_from_cache(facts, cache, build, progress, force=options.force)
     name = f"Horovod {facts.horovod} for {facts.flavour} {facts.tensorflow}"
     if is_installed(wheel):
@@ -65,13 +65,10 @@ def run(options: argparse.Namespace) -> int:
 
 
 def cache_folder(environment: Mapping[str, str]) -> Path:
-    """Where built wheels are kept.
+    """Return the folder of built wheels; it need not exist.
 
     Args:
-        environment: KERAS_CANDLE_CACHE, XDG_CACHE_HOME and HOME are looked up here.
-
-    Returns:
-        The folder; it need not exist.
+        environment: has KERAS_CANDLE_CACHE, XDG_CACHE_HOME and HOME.
 
     Example:
         >>> str(cache_folder({"XDG_CACHE_HOME": "/x"}))
@@ -87,17 +84,17 @@ def cache_folder(environment: Mapping[str, str]) -> Path:
 def wheel_from_cache(
     facts: BuildFacts, cache: Path, step: BuildStep, progress: ProgressLine, *, force: bool = False
 ) -> Path:
-    """The wheel for these facts; built first when the cache has none.
+    """Return the wheel for these facts, built first when the cache has none.
 
     Two calls at once are one build: the second waits for the first one's wheel. A build that is
-    killed leaves nothing that looks like a wheel, because the folder appears whole or not at all.
+    killed leaves nothing that looks like a wheel: the folder is renamed into place when complete.
 
     Args:
-        facts: what the wheel is for.
+        facts: what the wheel depends on.
         cache: the cache's folder.
         step: builds the wheel into an empty folder.
-        progress: told what happens.
-        force: build in any case.
+        progress: shows the steps.
+        force: build even if the cache has the wheel.
 
     Returns:
         The wheel's path in the cache.
@@ -105,9 +102,9 @@ def wheel_from_cache(
     home = cache / "horovod"
     place = home / facts.key
     home.mkdir(parents=True, exist_ok=True)
-    with only_one(home / f"{facts.key}.lock", progress) as waited:
+    with build_lock(home / f"{facts.key}.lock", progress) as waited:
         kept = sorted(place.glob("*.whl"))
-        # Who waited for another build wants that build's wheel, force or not.
+        # After waiting for another build, that build's wheel is the right one, force or not.
         if kept and (waited or not force):
             progress.print(f"Found it in the cache: {kept[0]}")
             return kept[0]
@@ -132,8 +129,8 @@ def wheel_from_cache(
 
 
 @contextlib.contextmanager
-def only_one(lock: Path, progress: ProgressLine) -> Iterator[bool]:
-    """Holds a file lock; tells whether another process had it first."""
+def build_lock(lock: Path, progress: ProgressLine) -> Iterator[bool]:
+    """Hold a file lock; yield whether another process had it first."""
     with lock.open("a") as handle:
         waited = False
         try:
@@ -142,21 +139,21 @@ def only_one(lock: Path, progress: ProgressLine) -> Iterator[bool]:
             waited = True
             progress.print("Another process builds the same Horovod; waiting for its wheel ...")
             fcntl.flock(handle, fcntl.LOCK_EX)
-        # The system lets go of the lock with the file, also when this process is killed.
+        # The system releases the lock with the file, also when this process is killed.
         yield waited
 
 
 def build(facts: BuildFacts, folder: Path, log: Path, report: Report) -> Path:
-    """The build step proper: compiles the wheel and lets two ranks add up with it."""
+    """Compile the wheel and test it with an allreduce on two ranks."""
     require_tools(os.environ)
     start = time.monotonic()
-    # The compiler's files go where temporary files belong: home folders can be slow and small.
+    # The compiler's files go to the temporary folder: home folders can be slow and small.
     with tempfile.TemporaryDirectory(prefix="horovod-", ignore_cleanup_errors=True) as name:
         work = Path(name)
         wheel = compile_wheel(facts, folder, work, log, report)
-        report(100, "two ranks add up numbers with it")
-        prove(wheel, facts, work / "proof", log)
-    report(100, f"built and proven in {time.monotonic() - start:.0f} s")
+        report(100, "testing it on two ranks")
+        verify_wheel(wheel, facts, work / "test", log)
+    report(100, f"built and tested in {time.monotonic() - start:.0f} s")
     return wheel
 
 
@@ -176,15 +173,15 @@ def is_installed(wheel: Path) -> bool:
 
 
 def install(wheel: Path) -> None:
-    """Installs the wheel into the running environment, and nothing else."""
+    """Install the wheel into the running environment, without dependencies."""
     command = [sys.executable, "-m", "pip", "install", "--no-deps", "--no-index", "--quiet"]
     command += ["--force-reinstall", "--root-user-action=ignore", str(wheel)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        lines = done.stderr.strip().splitlines() or ["pip said nothing"]
+        lines = done.stderr.strip().splitlines() or ["pip gave no reason"]
         raise LaunchError(f"{wheel} is built but pip could not install it: {lines[-1]}")
 
 
 def _end_by_signal(number: int, _: FrameType | None) -> None:
-    # An exception and not the default: the compiler must end too, and the folder must go.
+    # An exception instead of the default action: the compiler must end, and the folder be removed.
     raise SystemExit(128 + number)

@@ -1,8 +1,8 @@
-"""The cmake that Horovod's build calls: it puts right two lines, then hands over to the real one.
+"""A cmake wrapper for Horovod's build: fix two lines of its source, then call the real cmake.
 
-Horovod's setup.py lets the variable HOROVOD_CMAKE name its cmake. That is a door to its source
-tree after pip has unpacked it and before anything is compiled: no copy of the source to keep.
-This file is run by path, too, so it imports nothing but the standard library.
+Horovod's setup.py lets the variable HOROVOD_CMAKE name its cmake. The wrapper sees the source
+after pip has unpacked it and before anything is compiled: no patched copy has to be kept.
+This file is also run by path, so it imports only the standard library.
 """
 
 import os
@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def horovod_source(arguments: Sequence[str]) -> Path | None:
-    """Horovod's source tree when this is the call that configures its build, otherwise None."""
+    """Return Horovod's source tree if this call configures its build, otherwise None."""
     for argument in arguments:
         if not argument.startswith("-") and (Path(argument) / EDITS[0][0]).is_file():
             return Path(argument)
@@ -69,13 +69,13 @@ def horovod_source(arguments: Sequence[str]) -> Path | None:
 
 
 def edit(source: Path) -> list[str]:
-    """Makes the edits that the tree still needs.
+    """Make the edits that the source tree still needs.
 
     Args:
-        source: Horovod's source tree, which is changed.
+        source: Horovod's source tree, edited in place.
 
     Returns:
-        What was changed; nothing when all was right already.
+        A line for each edit; empty when none was needed.
     """
     done = []
     for name, pattern, replacement, why in EDITS:
@@ -83,22 +83,22 @@ def edit(source: Path) -> list[str]:
         if not path.is_file():
             continue
         text = path.read_text()
-        right = re.sub(pattern, replacement, text)
-        if right != text:
-            path.write_text(right)
+        edited = re.sub(pattern, replacement, text)
+        if edited != text:
+            path.write_text(edited)
             done.append(f"{name}: {why}")
     return done
 
 
 def build_arguments(arguments: Sequence[str]) -> list[str]:
-    """The arguments for the real cmake.
+    """Return the arguments for the real cmake.
 
     Args:
         arguments: as Horovod's setup.py gives them.
 
     Returns:
         A build call restricted to the library for TensorFlow, which leaves out a second copy of
-        Gloo, and without a screenful for each file; every other call as it is.
+        Gloo, and without verbose output; every other call unchanged.
 
     Example:
         >>> build_arguments(["--build", ".", "--", "VERBOSE=1"])

@@ -1,4 +1,4 @@
-"""Everything that a built Horovod depends on, and the name of its place in the cache."""
+"""The cache key of a Horovod wheel, from every fact that the build depends on."""
 
 import dataclasses
 import hashlib
@@ -17,26 +17,26 @@ from keras_candle.errors import LaunchError
 
 HOROVOD_VERSION = "0.28.1"
 RECIPE_VERSION = 1
-"""Grows with every change of how Horovod is built, so that older wheels are not taken for new."""
+"""Incremented with every change of the build recipe, so that older wheels are not reused."""
 
 TENSORFLOW_RANGE = ((2, 16), (2, 21))
 TENSORFLOW_DISTRIBUTIONS = ("tensorflow", "tensorflow-cpu", "tensorflow-rocm", "tensorflow-gpu")
 
-# Variables that Horovod's build reads. Those of its run time (HOROVOD_CYCLE_TIME ...) say nothing
-# about the wheel.
+# Variables that Horovod's build reads. Those of its run time (HOROVOD_CYCLE_TIME ...) do not
+# affect the wheel.
 _BUILD_VARIABLE = re.compile(
     r"HOROVOD_(WITH_|WITHOUT_|GPU|CUDA_|NCCL_|NVTX_|ROCM_|BUILD_|CPU_OPERATIONS|ALLOW_MIXED|DEBUG)"
 )
 _COMPILER_VARIABLES = ("CXX", "CXXFLAGS", "LDFLAGS")
-_ASK_ABI = "import tensorflow as tf; print('abi', tf.sysconfig.CXX11_ABI_FLAG)"
+_PRINT_ABI = "import tensorflow as tf; print('abi', tf.sysconfig.CXX11_ABI_FLAG)"
 
 
 @dataclasses.dataclass(frozen=True)
 class BuildFacts:
-    """What a wheel of Horovod is made for; two equal ones can share one wheel.
+    """The facts that a Horovod wheel depends on; builds with equal facts share one wheel.
 
     Args:
-        tensorflow: TensorFlow's exact version: Horovod refuses every other on import.
+        tensorflow: TensorFlow's exact version: Horovod rejects any other on import.
         flavour: the distribution that provides it, "tensorflow" or "tensorflow-cpu".
         python: the interpreter's ABI, for example "cpython-311".
         platform: for example "linux-x86_64".
@@ -44,7 +44,7 @@ class BuildFacts:
         operations: "gloo", or "mpi:" and what identifies the MPI library.
         variables: the user's own variables that the build reads.
         horovod: Horovod's version.
-        recipe: the version of how we build it.
+        recipe: RECIPE_VERSION.
     """
 
     tensorflow: str
@@ -59,7 +59,7 @@ class BuildFacts:
 
     @property
     def key(self) -> str:
-        """The folder's name: readable, and unique by a digest of every fact."""
+        """The cache folder's name: readable, and unique by a digest of every fact."""
         digest = hashlib.sha256(json.dumps(dataclasses.asdict(self)).encode()).hexdigest()[:12]
         operations = self.operations.split(":")[0]
         return (
@@ -68,13 +68,13 @@ class BuildFacts:
 
 
 def installed_tensorflow() -> tuple[str, str]:
-    """The TensorFlow of the running environment, without importing it.
+    """Return the TensorFlow of the running environment, without importing it.
 
     Returns:
         (distribution, version), for example ("tensorflow-cpu", "2.21.0").
 
     Raises:
-        LaunchError: there is none, or not one that Horovod can be built for.
+        LaunchError: none is installed, or Horovod cannot be built for its version.
     """
     for name in TENSORFLOW_DISTRIBUTIONS:
         try:
@@ -96,11 +96,11 @@ def installed_tensorflow() -> tuple[str, str]:
 
 
 def cxx11_abi(tensorflow: str, cache: Path) -> str:
-    """TensorFlow's C++ ABI flag, asked in a process of its own and remembered.
+    """Return TensorFlow's C++ ABI flag, read in a subprocess and cached.
 
     Args:
         tensorflow: its version.
-        cache: where answers are kept: asking costs an import of TensorFlow.
+        cache: the cache's folder: reading the flag costs an import of TensorFlow.
 
     Returns:
         "0" or "1".
@@ -108,19 +108,19 @@ def cxx11_abi(tensorflow: str, cache: Path) -> str:
     Raises:
         LaunchError: TensorFlow cannot be imported.
     """
-    place = hashlib.sha256(f"{sys.prefix} {tensorflow}".encode()).hexdigest()[:16]
-    answer = cache / "abi" / place
+    key = hashlib.sha256(f"{sys.prefix} {tensorflow}".encode()).hexdigest()[:16]
+    answer = cache / "abi" / key
     if answer.is_file():
         return answer.read_text().strip()
-    asked = subprocess.run(
-        [sys.executable, "-c", _ASK_ABI], capture_output=True, text=True, check=False
+    done = subprocess.run(
+        [sys.executable, "-c", _PRINT_ABI], capture_output=True, text=True, check=False
     )
-    match = re.search(r"^abi (\d)$", asked.stdout, re.MULTILINE)
+    match = re.search(r"^abi (\d)$", done.stdout, re.MULTILINE)
     if match is None:
-        lines = asked.stderr.strip().splitlines() or ["it printed nothing"]
+        lines = done.stderr.strip().splitlines() or ["it printed nothing"]
         raise LaunchError(
             f"TensorFlow {tensorflow} is installed but cannot be imported: {lines[-1]}. "
-            "Repair it first; `python -c 'import tensorflow'` shows the whole story"
+            "Fix it first; `python -c 'import tensorflow'` shows the whole traceback"
         )
     answer.parent.mkdir(parents=True, exist_ok=True)
     partial = answer.with_suffix(f".{os.getpid()}")
@@ -130,17 +130,17 @@ def cxx11_abi(tensorflow: str, cache: Path) -> str:
 
 
 def mpi_identity(prefix: str = sys.prefix) -> str:
-    """What identifies the MPI that Horovod would be linked to.
+    """Identify the MPI that Horovod would be linked to.
 
     Args:
-        prefix: the environment; the library's place is written into the wheel, so a wheel with
+        prefix: the environment; the library's path is written into the wheel, so a wheel with
             MPI belongs to one environment.
 
     Returns:
         The library's real path (its name ends in its version), mpicxx's flags and the prefix.
 
     Raises:
-        LaunchError: there is no mpicxx.
+        LaunchError: mpicxx is not found.
     """
     mpicxx = shutil.which("mpicxx", path=search_path(prefix))
     if mpicxx is None:
@@ -155,20 +155,17 @@ def mpi_identity(prefix: str = sys.prefix) -> str:
 
 
 def search_path(prefix: str = sys.prefix) -> str:
-    """PATH with the environment's own programs first."""
+    """Return PATH with the environment's own programs first."""
     return f"{prefix}/bin{os.pathsep}{os.environ.get('PATH', os.defpath)}"
 
 
-def gather(with_mpi: bool, cache: Path, environment: Mapping[str, str]) -> BuildFacts:
-    """The facts of a build in the running environment.
+def build_facts(with_mpi: bool, cache: Path, environment: Mapping[str, str]) -> BuildFacts:
+    """Collect the facts of a build in the running environment.
 
     Args:
         with_mpi: build the MPI operations beside Gloo's.
         cache: the cache's folder.
-        environment: where the user's own build variables stand.
-
-    Returns:
-        The facts.
+        environment: variables, with the user's own build variables.
     """
     flavour, tensorflow = installed_tensorflow()
     return BuildFacts(

@@ -1,4 +1,4 @@
-"""What must be there before Horovod can be built: packages, a compiler, make, memory."""
+"""The requirements of a Horovod build: packages, a compiler, make, memory."""
 
 import os
 import re
@@ -14,7 +14,7 @@ _JOB_BYTES = 2 * 1024**3  # what the compiler takes for Horovod's largest files
 
 
 def missing_packages() -> list[str]:
-    """The Python packages that the build or the built Horovod needs and that are not there."""
+    """Return the Python packages that Horovod or its build needs and that are not installed."""
     missing = []
     for name in PACKAGES:
         try:
@@ -29,7 +29,7 @@ def missing_packages() -> list[str]:
 
 
 def require_packages() -> None:
-    """Raises LaunchError unless all Python packages are there."""
+    """Raise LaunchError unless all Python packages are installed."""
     missing = missing_packages()
     if missing:
         raise LaunchError(
@@ -39,7 +39,7 @@ def require_packages() -> None:
 
 
 def require_tools(environment: Mapping[str, str]) -> None:
-    """Raises LaunchError for the first tool of the system that is not there."""
+    """Raise LaunchError for the first missing tool: a C++ compiler or make."""
     path = environment.get("PATH", "")
     chosen = environment.get("CXX", "").split()
     compilers = chosen[:1] or ["g++", "c++"]
@@ -56,7 +56,7 @@ def require_tools(environment: Mapping[str, str]) -> None:
 
 
 def parallel_jobs(cores: int, free_bytes: int) -> int:
-    """Compilers at once that neither idle nor swap.
+    """Return the number of parallel compilers that fits cores and memory.
 
     Example:
         >>> parallel_jobs(cores=16, free_bytes=8 * 1024**3)
@@ -68,7 +68,7 @@ def parallel_jobs(cores: int, free_bytes: int) -> int:
 
 
 def free_memory_bytes(meminfo: Path = Path("/proc/meminfo")) -> int:
-    """Memory that new processes can have, the file cache included, because it gives way."""
+    """Return the memory available to new processes, including reclaimable file cache."""
     if meminfo.is_file():
         match = re.search(r"^MemAvailable: *(\d+) kB$", meminfo.read_text(), re.MULTILINE)
         if match:

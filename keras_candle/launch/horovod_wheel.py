@@ -1,4 +1,4 @@
-"""Builds one wheel of Horovod: the recipe, the progress, the proof."""
+"""Build one wheel of Horovod, report progress, and test it on two ranks."""
 
 import json
 import os
@@ -20,23 +20,20 @@ from keras_candle.launch.horovod_tools import free_memory_bytes, parallel_jobs
 from keras_candle.launch.local import Job, JobLauncher
 from keras_candle.launch.process import end_session, end_with_parent
 
-_PROOF_TIMEOUT_S = 180.0
+_TEST_TIMEOUT_S = 180.0
 _ERROR = re.compile(r"(\berror: |CMake Error|^ *ERROR: |^make: .* Error )", re.MULTILINE)
 
 Report = Callable[[int, str], None]
-"""Called with a percentage and a step."""
+"""A function of the percentage done and the current step's name."""
 
 
 def recipe(facts: BuildFacts, folder: Path, environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment of the build.
+    """Return the environment variables of the build.
 
     Args:
         facts: what to build for.
         folder: for the hook script and all temporary files.
-        environment: the user's; HOROVOD_GPU_OPERATIONS and the like are passed on.
-
-    Returns:
-        The whole environment.
+        environment: the user's variables; HOROVOD_GPU_OPERATIONS and the like are passed on.
     """
     cmake = shutil.which("cmake", path=search_path()) or "cmake"
     hook = folder / "candle-cmake"
@@ -46,9 +43,9 @@ def recipe(facts: BuildFacts, folder: Path, environment: Mapping[str, str]) -> d
     hook.chmod(0o700)
     ours = {
         **environment,
-        # pip leaves its folder behind when it is stopped; this one goes with ours.
+        # pip leaves its folder behind when it is stopped; this one is removed with ours.
         "TMPDIR": str(folder),
-        # First the environment's own mpicxx and cmake, and pip's children find its Python.
+        # The environment's own mpicxx and cmake come first, and pip's children find its Python.
         "PATH": search_path(),
         "HOROVOD_CMAKE": str(hook),
         horovod_cmake.REAL_CMAKE: cmake,
@@ -71,14 +68,14 @@ def recipe(facts: BuildFacts, folder: Path, environment: Mapping[str, str]) -> d
 
 
 def compile_wheel(facts: BuildFacts, folder: Path, work: Path, log: Path, report: Report) -> Path:
-    """Compiles Horovod.
+    """Compile Horovod into a wheel.
 
     Args:
-        facts: what for.
+        facts: what to build for.
         folder: an empty folder for the wheel.
-        work: a folder for what only the build needs.
-        log: receives all that pip and the compiler print.
-        report: told the percentage and the step, again and again.
+        work: a folder for the build's temporary files.
+        log: receives the output of pip and the compiler.
+        report: called with the progress repeatedly.
 
     Returns:
         The wheel's path.
@@ -86,7 +83,7 @@ def compile_wheel(facts: BuildFacts, folder: Path, work: Path, log: Path, report
     Raises:
         LaunchError: with the compiler's first error.
     """
-    # --no-cache-dir: pip's own cache knows a wheel by its source alone, and would hand out one
+    # --no-cache-dir: pip's own cache identifies a wheel by its source alone, and would return one
     # that was built for another TensorFlow or without MPI.
     command = [
         *(sys.executable, "-m", "pip", "wheel", "-v", "--no-cache-dir", "--no-deps"),
@@ -131,13 +128,10 @@ def _watch(build: subprocess.Popen[bytes], log: Path, report: Report) -> None:
 
 
 def first_error(text: str) -> str:
-    """What stopped the build, from a log of hundreds of lines.
+    """Return the first error in a build's log, as one sentence.
 
     Args:
         text: the log.
-
-    Returns:
-        One sentence.
     """
     if "Killed signal terminated program" in text:
         return (
@@ -147,27 +141,27 @@ def first_error(text: str) -> str:
     for line in text.splitlines():
         if _ERROR.search(line):
             return f"Building Horovod failed: {line.strip()}"
-    return "Building Horovod failed without an error that the compiler named"
+    return "Building Horovod failed, and the log has no line that looks like an error"
 
 
-def prove(wheel: Path, facts: BuildFacts, folder: Path, log: Path) -> None:
-    """Two ranks add up numbers with this very wheel, before anybody else gets it.
+def verify_wheel(wheel: Path, facts: BuildFacts, folder: Path, log: Path) -> None:
+    """Run an allreduce on two ranks with a new wheel, before it is cached.
 
     Args:
         wheel: the wheel.
-        facts: what it must be for.
+        facts: what it must be built for.
         folder: a folder for its unpacked contents.
-        log: where what the ranks print is appended.
+        log: the ranks' output is appended to it.
 
     Raises:
-        LaunchError: it is for another TensorFlow, or the sum is wrong, or it never comes.
+        LaunchError: it is for another TensorFlow, or the sum is wrong or does not arrive in time.
     """
     with zipfile.ZipFile(wheel) as archive:
         built_for = json.loads(archive.read("horovod/metadata.json")).get("tensorflow")
         if built_for != facts.tensorflow:
             raise LaunchError(
                 f"The wheel was built for TensorFlow {built_for}, expected {facts.tensorflow}; "
-                f"it is not kept. What the build saw stands in {log}"
+                f"it is not cached. See the build's log: {log}"
             )
         archive.extractall(folder)
     python_path = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH", "")]))
@@ -179,9 +173,9 @@ def prove(wheel: Path, facts: BuildFacts, folder: Path, log: Path) -> None:
             out.write(data)
             out.flush()
 
-        exit_code = JobLauncher(job, show).run(out.fileno(), _PROOF_TIMEOUT_S)
+        exit_code = JobLauncher(job, show).run(out.fileno(), _TEST_TIMEOUT_S)
     if exit_code != 0:
         last = log.read_text(errors="replace").strip().splitlines()[-1]
         raise LaunchError(
-            f"Horovod was built, but two ranks cannot add up with it: {last} (whole log: {log})"
+            f"Horovod was built, but an allreduce on two ranks fails: {last} (whole log: {log})"
         )

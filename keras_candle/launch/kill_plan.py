@@ -1,4 +1,4 @@
-"""When which rank of a training is killed: pure functions of what it did without kills."""
+"""Draw at which steps which ranks of a training are killed, from its timing without kills."""
 
 import random
 import statistics
@@ -8,21 +8,21 @@ from typing import Any
 
 from keras_candle.verification.event_log import FIT, AttemptEvents, StepEvent
 
-# More kills than these in one training, and it says less of each.
+# More kills than these in one training make the cause of a difference hard to find.
 _KILLS_A_ROUND = 4
 
-Notes = Sequence[Mapping[str, Any]]
+JournalEvents = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
 class Kill:
-    """SIGKILL for one rank.
+    """A planned SIGKILL of one rank.
 
     Args:
         rank: the rank.
         directory: the run directory whose steps are counted.
-        step: the rank waits for this step.
-        delay_s: and then for so long.
+        step: the rank is killed after this step.
+        delay_s: and this delay.
     """
 
     rank: int
@@ -37,9 +37,9 @@ class Moment:
 
     Args:
         directory: the run directory.
-        step: how many the run has taken.
-        gap_s: until the next one was over.
-        saves: whether a checkpoint is made then.
+        step: number of steps that the run has taken.
+        gap_s: seconds until the next step was over.
+        saves: whether a checkpoint is due at this step.
     """
 
     directory: str
@@ -50,12 +50,12 @@ class Moment:
 
 @dataclass(frozen=True)
 class Course:
-    """What a training does when nothing kills it.
+    """The steps and checkpoints of a training that is not killed.
 
     Args:
         moments: its steps.
         due: for each run directory the steps at which a checkpoint is due, rising.
-        save_s: how long a checkpoint is written, the median.
+        save_s: median time to write a checkpoint.
     """
 
     moments: Sequence[Moment]
@@ -63,7 +63,7 @@ class Course:
     save_s: float
 
     def least(self, directory: str, step: int) -> int:
-        """The step whose checkpoint must be there when a run is killed after so many steps.
+        """Return the oldest step whose checkpoint may be the newest after a kill at `step`.
 
         When a step is over, all checkpoints that were due before it have been begun, and all of
         them but the last have been written.
@@ -72,15 +72,15 @@ class Course:
         return before[-2] if len(before) > 1 else 0
 
 
-def course_of(start: AttemptEvents, notes: Mapping[str, Notes]) -> Course:
-    """The course of a training that was not killed.
+def course_of(start: AttemptEvents, journals: Mapping[str, JournalEvents]) -> Course:
+    """Reconstruct the course of a training that was not killed.
 
     Args:
-        start: what its ranks told.
-        notes: the journals of its run directories.
+        start: the event log of its attempt.
+        journals: the journal events of each run directory.
     """
     steps, fits = start.steps(), start.lines(FIT)
-    due = {name: sorted(_due(name, steps, fits, notes[name])) for name in start.directories}
+    due = {name: sorted(_due(name, steps, fits, journals[name])) for name in start.directories}
     ends = [each.time_s for each in steps[1:]]
     gaps = [end - each.time_s for each, end in zip(steps, ends, strict=False)]
     gaps.append(statistics.median(gaps) if gaps else 0.0)
@@ -89,13 +89,18 @@ def course_of(start: AttemptEvents, notes: Mapping[str, Notes]) -> Course:
         for each, gap in zip(steps, gaps, strict=True)
     ]
     saves = [
-        note["seconds"] for each in notes.values() for note in each if note["event"] == "checkpoint"
+        event["seconds"]
+        for events in journals.values()
+        for event in events
+        if event["event"] == "checkpoint"
     ]
     return Course(moments, due, statistics.median(saves) if saves else 0.0)
 
 
-def _due(name: str, steps: Iterable[StepEvent], fits: Notes, notes: Notes) -> set[int]:
-    """Due by steps, by epochs, and at the end of a fit; what is due by the clock is not known."""
+def _due(
+    name: str, steps: Iterable[StepEvent], fits: JournalEvents, events: JournalEvents
+) -> set[int]:
+    """Return the steps due by steps, epochs or the end of a fit; those by time are unknown."""
     found = set()
     for step in steps:
         every = fits[step.fit]["cadence"]["every_steps"]
@@ -103,7 +108,7 @@ def _due(name: str, steps: Iterable[StepEvent], fits: Notes, notes: Notes) -> se
             found.add(step.now)
     own = [each for each in fits if each["directory"] == name]
     every_epochs = {each["number"]: each["cadence"]["every_epochs"] for each in own}
-    epochs = [each for each in notes if each["event"] == "epoch"]
+    epochs = [each for each in events if each["event"] == "epoch"]
     last = {each["fit"]: each["step"] for each in epochs}
     for epoch in epochs:
         every = every_epochs[epoch["fit"]]
@@ -113,16 +118,16 @@ def _due(name: str, steps: Iterable[StepEvent], fits: Notes, notes: Notes) -> se
 
 
 def draw_round(course: Course, kills: int, size: int, draws: random.Random) -> list[Kill]:
-    """Kills of one training, in their order.
+    """Draw the kills of one training, in their order.
 
-    Half of the steps are those at which checkpoints are made, for those are over soon. The delay
-    reaches to the next step, and there to the end of the writing.
+    Half of the steps are those at which checkpoints are made, because writing one is short. The
+    delay reaches to the next step, or to the end of the writing.
 
     Args:
-        course: what the training does.
+        course: the training without kills.
         kills: the largest number of kills.
         size: number of ranks.
-        draws: at random.
+        draws: random generator.
     """
     moments = course.moments
     saving = [place for place, each in enumerate(moments) if each.saves]

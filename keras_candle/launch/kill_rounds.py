@@ -1,4 +1,4 @@
-"""Trainings that are killed and started again until they end, and what each kill cost."""
+"""Kill and restart a training until it ends, and measure what each kill cost."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -15,14 +15,14 @@ class ExecutedKill:
     """A kill that took place.
 
     Attributes:
-        kill: as it was planned.
-        round: of which training, from 1.
-        directory: the run directory that lost most.
+        kill: as planned.
+        round: number of its training, from 1.
+        directory: the run directory that lost most steps.
         reached: the steps that its run had taken.
         newest: the step of its newest whole checkpoint, 0 without one.
-        least: which step the asked cadence makes one expect there.
-        went_on: the step from which the next start went on; None where it took no step there.
-        lost_s: how long the steps took that were lost.
+        least: the oldest step that the checkpoint cadence allows there.
+        went_on: the step from which the next attempt resumed; None where it took no step there.
+        lost_s: duration of the lost steps.
         damage: a line for each damaged checkpoint of any run directory.
     """
 
@@ -38,21 +38,21 @@ class ExecutedKill:
 
     @property
     def lost(self) -> int:
-        """Steps that had to be taken again."""
+        """Number of steps that had to be repeated."""
         return self.reached - (self.newest if self.went_on is None else self.went_on)
 
     def problems(self) -> list[str]:
-        """What is not as it should be after it, in sentences."""
+        """Describe each violation after this kill in a sentence."""
         after = f"killed after step {self.reached} of {self.directory}"
         found = [f"{after}, {line}" for line in self.damage]
         if self.newest < self.least:
             found.append(
                 f"{after}, its newest whole checkpoint was that of step {self.newest}, where that "
-                f"of step {self.least} or a later one had to be there"
+                f"of step {self.least} or a later one was expected"
             )
         if self.went_on not in (None, self.newest):
             found.append(
-                f"{after}, the next start went on from step {self.went_on}, and not from the "
+                f"{after}, the next attempt resumed from step {self.went_on}, and not from the "
                 f"checkpoint of step {self.newest}"
             )
         return found
@@ -60,14 +60,14 @@ class ExecutedKill:
 
 @dataclass
 class KillRound:
-    """One training, killed and started again until it ended.
+    """One training, killed and restarted until it ended.
 
     Attributes:
         number: from 1.
         killed: its kills, in their order.
-        last: its last start; where that failed, `failure` says how.
-        failure: why the program ended by itself before it was done; empty if it did not.
-        compared: what `python -m keras_candle.verification.compare_resumes` says of its end.
+        last: the outcome of its last attempt.
+        failure: why the last attempt failed without a kill; empty if it did not.
+        compared: the output of `python -m keras_candle.verification.compare_resumes` for its end.
     """
 
     number: int
@@ -77,7 +77,7 @@ class KillRound:
     compared: dict[str, Any] = field(default_factory=dict)
 
     def problems(self) -> list[str]:
-        """What is not as it should be, but for how it ended, in sentences."""
+        """Describe each violation but a difference of the final state in a sentence."""
         found = [line for each in self.killed for line in each.problems()]
         return [*found, self.failure] if self.failure else found
 
@@ -87,64 +87,64 @@ def run_round(
     place: Path,
     course: Course,
     planned: Iterable[Kill],
-    tell: Callable[[str], None],
+    print_line: Callable[[str], None],
 ) -> KillRound:
-    """Start a training, kill it, start it again, until it ends.
+    """Start a training, kill it and restart it until it ends.
 
     Args:
-        training: what is started.
-        place: where; its name ends with the round's number.
-        course: what it does without kills.
+        training: the command to start.
+        place: a folder; its name ends with the round's number.
+        course: the training without kills.
         planned: its kills, in their order.
-        tell: gets a line for each kill.
+        print_line: gets a line for each kill.
 
     Raises:
-        LaunchError: a start took too long.
+        LaunchError: an attempt took longer than the timeout.
     """
     number = int(place.name.rpartition("-")[2])
     trial, killed, kills = ResumeTrial(training, place), list[ExecutedKill](), iter(planned)
     while True:
         kill = next(kills, None)
-        ended = trial.start(kill)
+        outcome = trial.start(kill)
         if killed:
-            _record_attempt(killed[-1], ended)
-        if kill is None or not ended.killed:
+            _record_attempt(killed[-1], outcome)
+        if kill is None or not outcome.killed:
             break
-        killed.append(_killed(kill, number, ended, course))
+        killed.append(_killed(kill, number, outcome, course))
         last = killed[-1]
-        tell(
+        print_line(
             f"round {number}: killed rank {kill.rank} after step {last.reached} of "
             f"{last.directory}, newest checkpoint {last.newest}"
         )
     failure = ""
-    if ended.exit_code:
+    if outcome.exit_code:
         failure = (
             f"round {number}: after {len(killed)} of its kills the program ended by itself with "
-            f"code {ended.exit_code}, see above"
+            f"code {outcome.exit_code}, see above"
         )
-    return KillRound(number, killed, ended, failure)
+    return KillRound(number, killed, outcome, failure)
 
 
-def _record_attempt(killed: ExecutedKill, ended: AttemptOutcome) -> None:
-    steps = [each for each in ended.events.steps() if each.directory == killed.directory]
+def _record_attempt(killed: ExecutedKill, outcome: AttemptOutcome) -> None:
+    steps = [each for each in outcome.events.steps() if each.directory == killed.directory]
     if steps:
         killed.went_on = steps[0].before
 
 
-def _killed(kill: Kill, number: int, ended: AttemptOutcome, course: Course) -> ExecutedKill:
-    """What a kill left, in the run directory that lost most."""
-    told = ended.events
-    newest, damage = newest_whole(told.directories)
-    steps = [each for rank in told.ranks for each in told.steps(rank)]
+def _killed(kill: Kill, number: int, outcome: AttemptOutcome, course: Course) -> ExecutedKill:
+    """Measure the loss of a kill, in the run directory that lost most steps."""
+    events = outcome.events
+    newest, damage = newest_whole(events.directories)
+    steps = [each for rank in events.ranks for each in events.steps(rank)]
     reached = {
         name: max([newest[name], *(each.now for each in steps if each.directory == name)])
-        for name in told.directories
+        for name in events.directories
     }
     worst = max(reached, key=lambda name: reached[name] - newest[name])
-    began_s = [each["time_s"] for each in told.lines(FIT)]
+    begun_s = [each["time_s"] for each in events.lines(FIT)]
     saved = (worst, newest[worst])
     saved_s = [each.time_s for each in steps if (each.directory, each.now) == saved]
-    lost_s = (told.killed_s or 0.0) - max(saved_s or began_s)
+    lost_s = (events.killed_s or 0.0) - max(saved_s or begun_s)
     return ExecutedKill(
         kill,
         number,

@@ -1,4 +1,4 @@
-"""Starts the ranks of one job through mpiexec, waits for them, and says why a job failed."""
+"""Start the ranks of one job through mpiexec, wait for them, and report why a job failed."""
 
 import dataclasses
 import os
@@ -15,24 +15,24 @@ from keras_candle.cluster.nodes import hydra_variables, root_is_here
 from keras_candle.errors import LaunchError
 from keras_candle.launch import environment
 from keras_candle.launch.failure import FailureReader
-from keras_candle.launch.job_ending import arrives_as, job_ending
+from keras_candle.launch.job_ending import forwarded_signal, job_ending
 from keras_candle.launch.output import Output, write_all
 from keras_candle.launch.process import children_of, end_session, end_with_parent
 from keras_candle.launch.rank_states import RankStates
-from keras_candle.launch.standard_input import handed_on, named
+from keras_candle.launch.standard_input import inheritable_stdin, stdin_id
 from keras_candle.launcher_messages import LAUNCHER
 
-_PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
-_LOOK_AGAIN_S = 0.25
-# What comes so long after the last rank's end comes from what the ranks have left running.
+_FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+_POLL_S = 0.25
+# Output later than this after the last rank's end comes from processes that ranks left running.
 _DRAINED_S = 1.0
-# mpiexec without a process on any node: what it started them with (srun, ssh) has ended.
+# mpiexec without any child for this long: what it starts ranks with (srun, ssh) has ended.
 _NOTHING_STARTED_S = 3.0
 
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """What to run, on how many ranks, and where.
+    """A program to run on N ranks, with its hosts, engine and environment.
 
     Args:
         size: number of ranks.
@@ -40,7 +40,7 @@ class Job:
         hosts: "a:4,b:4", or None for this node alone.
         engine: the engine's name for all ranks; None leaves the choice to the program.
         all_output: show what every rank prints, with its number before each line.
-        variables: environment variables of the ranks, beside those of this process.
+        variables: further environment variables of the ranks.
     """
 
     size: int
@@ -52,13 +52,13 @@ class Job:
 
 
 def find_mpiexec() -> Path:
-    """The mpiexec that belongs to the MPI that mpi4py loads.
+    """Find the mpiexec of the MPI that mpi4py loads.
 
     The mpich wheel puts it beside the interpreter; elsewhere the first on PATH is the one that
     the site's module loaded together with its MPI.
 
     Raises:
-        LaunchError: there is none.
+        LaunchError: no mpiexec is found.
     """
     beside = Path(sys.prefix) / "bin" / "mpiexec"
     if os.access(beside, os.X_OK):
@@ -73,7 +73,7 @@ def find_mpiexec() -> Path:
 
 
 def command(job: Job, mpiexec: Path) -> list[str]:
-    """The command line that starts the job's ranks.
+    """Build the command line that starts the job's ranks.
 
     Args:
         job: what to run.
@@ -92,47 +92,46 @@ def command(job: Job, mpiexec: Path) -> list[str]:
 
 
 def variables(job: Job, inherited: Mapping[str, str]) -> dict[str, str]:
-    """The environment of the job's ranks.
+    """Build the environment of the job's ranks.
 
     Args:
         job: what to run.
-        inherited: the launcher's own environment; what the user set there wins.
-
-    Returns:
-        The whole environment.
+        inherited: the launcher's own environment; values that the user set there win.
 
     Raises:
         LaunchError: the job's nodes cannot be reached.
     """
-    ours = {**inherited, **job.variables, LAUNCHER: "candle"}
-    ours.update(hydra_variables(job.hosts, inherited))
-    # Sets of strings iterate in an order that each process draws by lot. Ranks that build
-    # layers or variables while they iterate over a set would build different models.
-    ours.setdefault("PYTHONHASHSEED", "0")
+    rank_variables = {**inherited, **job.variables, LAUNCHER: "candle"}
+    rank_variables.update(hydra_variables(job.hosts, inherited))
+    # Each process iterates over a set of strings in a random order. Ranks that build layers or
+    # variables while they iterate over a set would build different models.
+    rank_variables.setdefault("PYTHONHASHSEED", "0")
     if job.engine is not None:
-        ours[environment.ENGINE] = job.engine
-    ours.pop(environment.ALL_OUTPUT, None)
+        rank_variables[environment.ENGINE] = job.engine
+    rank_variables.pop(environment.ALL_OUTPUT, None)
     if job.all_output:
-        ours[environment.ALL_OUTPUT] = "1"
+        rank_variables[environment.ALL_OUTPUT] = "1"
     names = ("stdout", "stderr")
-    ours[environment.TERMINALS] = " ".join(name for name in names if getattr(sys, name).isatty())
-    return ours
+    rank_variables[environment.TERMINALS] = " ".join(
+        name for name in names if getattr(sys, name).isatty()
+    )
+    return rank_variables
 
 
 def write_to_stderr(data: bytes) -> None:
-    """Passes bytes on as they are, past Python's buffers."""
+    """Write bytes to stderr unchanged, past Python's buffers."""
     write_all(2, data)
 
 
 class JobLauncher:
-    """One job from its start to its exit code.
+    """Start one job, forward its output and signals, and return its exit code.
 
     Args:
         job: what to run.
         show: gets what the ranks write to stderr.
 
     Attributes:
-        stopped_by: the signal by which it was asked to stop, 0 where it was not.
+        stopped_by: the signal by which it was asked to stop, or 0.
     """
 
     def __init__(self, job: Job, show: Callable[[bytes], None] = write_to_stderr) -> None:
@@ -146,14 +145,14 @@ class JobLauncher:
 
     @property
     def saved_steps(self) -> list[int]:
-        """Steps of the checkpoints that the job has made, where it was asked to tell."""
+        """Steps of the checkpoints that the job has reported, see `NOTIFY_CHECKPOINTS`."""
         return self._reader.saved_steps
 
     def run(self, stdout: int | None = None, timeout_s: float | None = None) -> int:
-        """Starts the ranks and waits for all of them.
+        """Start the ranks and wait for all of them.
 
         Args:
-            stdout: a file descriptor for what the ranks print; this process's own by default.
+            stdout: a file descriptor for the ranks' stdout; this process's own by default.
             timeout_s: when to give up and end the job.
 
         Returns:
@@ -163,31 +162,33 @@ class JobLauncher:
             LaunchError: there is no mpiexec, or the timeout passed.
         """
         arguments = command(self._job, find_mpiexec())
-        ours = variables(self._job, os.environ)
-        us = os.getpid()
-        with handed_on() as stdin, Output() as output:
+        rank_variables = variables(self._job, os.environ)
+        launcher_pid = os.getpid()
+        with inheritable_stdin() as stdin, Output() as output:
             root_reads = root_is_here(self._job.hosts, os.environ)
             if root_reads:
-                ours[environment.STDIN] = named(stdin)
+                rank_variables[environment.STDIN] = stdin_id(stdin)
             mpiexec = subprocess.Popen(
                 arguments,
                 stdin=subprocess.DEVNULL if root_reads else stdin,
                 stdout=output.stdout,
                 stderr=output.stderr,
                 pass_fds=(stdin,) if root_reads else (),
-                env=ours,
+                env=rank_variables,
                 # A session of its own: Ctrl-C then reaches mpiexec once, from here, and not twice.
                 start_new_session=True,
-                preexec_fn=lambda: end_with_parent(us),  # noqa: PLW1509 - this process has one thread
+                preexec_fn=lambda: end_with_parent(launcher_pid),  # noqa: PLW1509 - one thread
             )
-            output.begin(lambda data: write_all(1 if stdout is None else stdout, data), self._hear)
+            output.start(
+                lambda data: write_all(1 if stdout is None else stdout, data), self._receive
+            )
             before = {
-                number: signal.signal(number, self._pass_on(mpiexec))
-                for number in _PASSED_ON
+                number: signal.signal(number, self._forwarding_handler(mpiexec))
+                for number in _FORWARDED
                 if signal.getsignal(number) is not signal.SIG_IGN
             }
             try:
-                exit_code = self._carry(mpiexec, output, timeout_s)
+                exit_code = self._forward_output(mpiexec, output, timeout_s)
                 return self._print_ending(exit_code)
             finally:
                 if mpiexec.poll() is None:
@@ -195,30 +196,32 @@ class JobLauncher:
                 for number, handler in before.items():
                     signal.signal(number, handler)
 
-    def _pass_on(self, mpiexec: subprocess.Popen[bytes]) -> Callable[[int, FrameType | None], None]:
+    def _forwarding_handler(
+        self, mpiexec: subprocess.Popen[bytes]
+    ) -> Callable[[int, FrameType | None], None]:
         def handle(number: int, _: FrameType | None) -> None:
             if self.stopped_by and number in (signal.SIGTERM, signal.SIGINT):
-                # Asked twice: the user does not want to wait for the ranks' own handlers.
+                # A second signal: the user does not want to wait for the ranks' own handlers.
                 mpiexec.kill()
                 return
             self.stopped_by = number
-            mpiexec.send_signal(arrives_as(number))
+            mpiexec.send_signal(forwarded_signal(number))
 
         return handle
 
-    def _hear(self, data: bytes) -> None:
+    def _receive(self, data: bytes) -> None:
         shown = self._reader.feed(data)
         if shown:
             self._show(shown)
         while self._reader.states:
-            self._states.hear(self._reader.states.pop(0))
+            self._states.update(self._reader.states.pop(0))
 
-    def _carry(
+    def _forward_output(
         self, mpiexec: subprocess.Popen[bytes], output: Output, timeout_s: float | None
     ) -> int:
-        """Until all ranks have ended. Returns mpiexec's exit code."""
+        """Forward output until all ranks have ended. Return mpiexec's exit code."""
         begun_s = running_s = time.monotonic()
-        while output.carry(_LOOK_AGAIN_S):
+        while output.forward(_POLL_S):
             now_s = time.monotonic()
             if timeout_s is not None and now_s - begun_s > timeout_s:
                 end_session(mpiexec)
@@ -232,9 +235,9 @@ class JobLauncher:
                 break
             is_quiet = output.quiet_s() > _DRAINED_S
             if is_quiet and (self._states.all_gone or self._states.only_mpi_is_left):
-                mpiexec.kill()  # it waits for what the ranks have left running
+                mpiexec.kill()  # it waits for processes that the ranks left running
                 mpiexec.wait()
-                return 0  # where a rank ended otherwise, its own message says so
+                return 0  # a rank that failed has sent its own message
             if is_quiet and mpiexec.poll() is not None:
                 break
             if children_of(mpiexec.pid) != []:
@@ -243,8 +246,8 @@ class JobLauncher:
                 end_session(mpiexec)
                 raise LaunchError(
                     "mpiexec has no process left on any node: what it starts the ranks with (srun "
-                    "inside of a Slurm job, otherwise ssh) has ended, and its own message, if any, "
-                    "stands above. For N ranks on this node alone say --hosts localhost:N"
+                    "inside of a Slurm job, otherwise ssh) has ended; see its own message above, "
+                    "if any. For N ranks on this node alone pass --hosts localhost:N"
                 )
         held = self._reader.close()
         if held:

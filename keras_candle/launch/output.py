@@ -1,4 +1,4 @@
-"""What the ranks write, on its way from mpiexec to the user."""
+"""Forward the ranks' stdout and stderr from mpiexec to the user."""
 
 import os
 import selectors
@@ -7,72 +7,72 @@ from collections.abc import Callable
 
 
 def write_all(descriptor: int, data: bytes) -> None:
-    """Passes bytes on as they are, past Python's buffers.
+    """Write bytes to a file descriptor unchanged, past Python's buffers.
 
     Args:
-        descriptor: where to.
-        data: what.
+        descriptor: the file descriptor.
+        data: the bytes.
     """
     while data:
         data = data[os.write(descriptor, data) :]
 
 
 class Output:
-    """Two pipes that mpiexec writes into.
+    """Two pipes from mpiexec, for stdout and stderr.
 
     Attributes:
-        stdout: for mpiexec to write into.
-        stderr: likewise.
+        stdout: mpiexec's end of the pipe for stdout.
+        stderr: likewise for stderr.
     """
 
     def __init__(self) -> None:
         pipes = [os.pipe(), os.pipe()]
         (_, self.stdout), (_, self.stderr) = pipes
         self._ours = [ours for ours, _ in pipes]
-        self._takers: dict[int, Callable[[bytes], None]] = {}
+        self._handlers: dict[int, Callable[[bytes], None]] = {}
         self._selector = selectors.DefaultSelector()
-        self._moved_s = time.monotonic()
+        self._received_s = time.monotonic()
 
     def __enter__(self) -> "Output":
         return self
 
-    def begin(
-        self, take_stdout: Callable[[bytes], None], take_stderr: Callable[[bytes], None]
+    def start(
+        self, write_stdout: Callable[[bytes], None], write_stderr: Callable[[bytes], None]
     ) -> None:
-        """Read, now that mpiexec has been started.
+        """Start to read, after mpiexec has been started.
 
         Args:
-            take_stdout: gets the next bytes.
-            take_stderr: likewise.
+            write_stdout: gets the next bytes of stdout.
+            write_stderr: likewise of stderr.
         """
         for theirs in (self.stdout, self.stderr):
             os.close(theirs)
-        for ours, take in zip(self._ours, (take_stdout, take_stderr), strict=True):
-            self._takers[ours] = take
+        for ours, write in zip(self._ours, (write_stdout, write_stderr), strict=True):
+            self._handlers[ours] = write
             self._selector.register(ours, selectors.EVENT_READ)
 
-    def carry(self, within_s: float) -> bool:
-        """Passes on what has come.
+    def forward(self, timeout_s: float) -> bool:
+        """Forward the output that has arrived.
 
         Args:
-            within_s: how long to wait for something to come.
+            timeout_s: how long to wait for output.
 
         Returns:
-            Whether more may come.
+            Whether more may arrive.
         """
-        for key, _ in self._selector.select(within_s):
+        for key, _ in self._selector.select(timeout_s):
             data = os.read(key.fd, 65536)
             if data:
-                self._takers[key.fd](data)
-                self._moved_s = time.monotonic()
+                self._handlers[key.fd](data)
+                self._received_s = time.monotonic()
             else:
                 self._selector.unregister(key.fd)
-                del self._takers[key.fd]
-        return bool(self._takers)
+                del self._handlers[key.fd]
+        return bool(self._handlers)
 
     def quiet_s(self) -> float:
-        """Seconds since something came."""
-        return time.monotonic() - self._moved_s
+        """Return the seconds since the last output."""
+        return time.monotonic() - self._received_s
 
     def __exit__(self, *_: object) -> None:
         self._selector.close()

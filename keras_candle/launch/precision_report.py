@@ -1,74 +1,74 @@
-"""What an audit of precisions found, as text for a terminal."""
+"""Format a precision audit as text for a terminal."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-Told = Mapping[str, Any]
-# Findings of one kind in so many layers are told as the first ones and a number.
+Audit = Mapping[str, Any]
+# Of findings in more layers, the first ones and a count are shown.
 _MOST_ROWS = 12
-# A speed-up below it is no measuring error.
+# A speed-up below it is not a measurement error.
 _SLOWER = 0.9
 
 
-def text(told: Told) -> str:
-    """The whole audit.
+def text(audit: Audit) -> str:
+    """Format the whole audit.
 
     Args:
-        told: as `keras_candle.precision_audit.audit.audit` returns it.
+        audit: as `keras_candle.precision_audit.audit.audit` returns it.
     """
-    blocks = [_head(told), *map(_precision, told["precisions"]), _table(told), _auto(told)]
+    blocks = [_head(audit), *map(_precision, audit["precisions"]), _table(audit), _auto(audit)]
     return "\n\n".join(blocks)
 
 
-def _head(told: Told) -> str:
-    batches = _several(told["batches"], "batch", "batches")
-    layers = _several(told["layers"], "layer follows", "layers follow")
-    where = f"{_where(told)}: " if told["line"] else ""
+def _head(audit: Audit) -> str:
+    batches = _counted(audit["batches"], "batch", "batches")
+    layers = _counted(audit["layers"], "layer follows", "layers follow")
+    where = f"{_location(audit)}: " if audit["line"] else ""
     lines = [
-        f"{where}{told['method']} of {told['model']}: {layers} the precision, {batches} of "
-        f"{told['rows']} rows"
+        f"{where}{audit['method']} of {audit['model']}: {layers} the precision, {batches} of "
+        f"{audit['rows']} rows"
     ]
-    if not told["layers"]:
+    if not audit["layers"]:
         lines.append("  no layer follows: all were given a dtype, or the policy is no mixed one")
-    kept = [f"{each['layer']} ({each['dtype']})" for each in told["float32"]["own_dtype"]]
+    kept = [f"{each['layer']} ({each['dtype']})" for each in audit["float32"]["own_dtype"]]
     if kept:
         lines.append(f"  keep a dtype of their own: {', '.join(kept)}")
-    if told["float32"]["not_finite"]:
-        layers = ", ".join(told["float32"]["not_finite"])
+    if audit["float32"]["not_finite"]:
+        layers = ", ".join(audit["float32"]["not_finite"])
         lines.append(f"  inf or NaN in float32 too, which no pin mends: {layers}")
     return "\n".join(lines)
 
 
-def _precision(told: Told) -> str:
-    lines = [told["precision"]]
-    lines += _rows([(_where(f), _name(f), f["what"], f["said"]) for f in told["findings"]])
-    if not told["findings"]:
+def _precision(audit: Audit) -> str:
+    lines = [audit["precision"]]
+    lines += _rows([(_location(f), _name(f), f["what"], f["said"]) for f in audit["findings"]])
+    if not audit["findings"]:
         lines.append("  nothing found: nothing to pin")
-    if told["pins"]:
-        lines.append(f"  to pin to float32, and this batch is clean{_minimal(told)}:")
-        lines += _rows([(_where(p), _name(p), _remedy(p)) for p in told["pins"]])
-    elif told["left"]:
+    if audit["pins"]:
+        lines.append(f"  to pin to float32, and this batch is clean{_minimal(audit)}:")
+        lines += _rows([(_location(p), _name(p), _remedy(p)) for p in audit["pins"]])
+    elif audit["left"]:
         lines.append("  no pins help: this does not come from the layers' precision alone")
-    lines += _about_the_scale(told)
+    lines += _about_the_scale(audit)
     return "\n".join(lines)
 
 
-def _minimal(told: Told) -> str:
-    return "" if told["is_minimal"] else " (fewer may be enough, the search was cut short)"
+def _minimal(audit: Audit) -> str:
+    return "" if audit["is_minimal"] else " (fewer may be enough, the search was cut short)"
 
 
-def _about_the_scale(told: Told) -> Iterator[str]:
-    if not told["is_scaled"]:
+def _about_the_scale(audit: Audit) -> Iterator[str]:
+    if not audit["is_scaled"]:
         yield (
             "  its train_step does not scale the loss, and the optimizer divides by the scale all "
             "the same: loss = self.optimizer.scale_loss(loss) before the gradients"
         )
-    elif "lost_unscaled" in told:
-        plain = told["lost_unscaled"]
+    elif "lost_unscaled" in audit:
+        plain = audit["lost_unscaled"]
         shares = [f"{share:.0%} in {name}" for name, share in plain["layers"].items()]
         yield (
-            f"  at the loss scale {told['loss_scale']:g} {told['lost']:.1%} of the gradients' "
+            f"  at the loss scale {audit['loss_scale']:g} {audit['lost']:.1%} of the gradients' "
             f"numbers become 0, without it {plain['all']:.1%}{_listed(shares)}"
         )
 
@@ -78,21 +78,21 @@ def _listed(shares: Sequence[str]) -> str:
     return f" ({', '.join([*shares[:_MOST_ROWS], *more])})" if shares else ""
 
 
-def _remedy(layer: Told) -> str:
-    """The change to make."""
+def _remedy(layer: Audit) -> str:
+    """Return the change of the script that pins a layer."""
     if layer["line"] and not layer["made_by_keras"]:
         return 'dtype="float32"'
     getters = "".join(f".get_layer({name!r})" for name in layer["layer"].split("/"))
     return f'model{getters}.dtype_policy = "float32" before compile'
 
 
-def _table(told: Told) -> str:
-    plain = told["measured"][0]
-    metrics = list(dict.fromkeys(name for each in told["measured"] for name in each["metrics"]))
-    steps = max(each["steps"] for each in told["measured"])
+def _table(audit: Audit) -> str:
+    plain = audit["measured"][0]
+    metrics = list(dict.fromkeys(name for each in audit["measured"] for name in each["metrics"]))
+    steps = max(each["steps"] for each in audit["measured"])
     rows = [("a step", "ms", "speed-up", *(f"{name} after {steps}" for name in metrics))]
-    for each in told["measured"]:
-        pins = _several(len(each["pins"]), "pin", "pins") if each["pins"] else ""
+    for each in audit["measured"]:
+        pins = _counted(len(each["pins"]), "pin", "pins") if each["pins"] else ""
         skipped = f"{each['skipped']} skipped" if each["skipped"] else ""
         name = ", ".join(filter(None, (each["precision"], pins, skipped)))
         if each["error"]:
@@ -104,28 +104,28 @@ def _table(told: Told) -> str:
     return "\n".join(_rows(rows, indent=""))
 
 
-def _metric(told: Told, plain: Told, name: str) -> str:
-    if name not in told["metrics"]:
+def _metric(audit: Audit, plain: Audit, name: str) -> str:
+    if name not in audit["metrics"]:
         return ""
-    value, before = told["metrics"][name], plain["metrics"].get(name)
-    if told is plain or before is None:
+    value, before = audit["metrics"][name], plain["metrics"].get(name)
+    if audit is plain or before is None:
         return f"{value:.4g}"
     difference = f" ({value - before:+.1g})" if math.isfinite(value - before) else ""
     return f"{value:.4g}{difference}"
 
 
-def _auto(told: Told) -> str:
-    choice = told["auto"]
+def _auto(audit: Audit) -> str:
+    choice = audit["auto"]
     line = f'precision="auto" takes {choice["precision"]} here: {choice["reason"]}'
-    plain = told["measured"][0]
-    own = [m for m in told["measured"] if m["precision"] == choice["precision"] and m["step_s"]]
+    plain = audit["measured"][0]
+    own = [m for m in audit["measured"] if m["precision"] == choice["precision"] and m["step_s"]]
     if own and 0 < plain["step_s"] < _SLOWER * own[-1]["step_s"]:
         line += ". That is a table; this model is faster without it"
     return line
 
 
 def _rows(rows: Sequence[Sequence[str]], indent: str = "  ") -> list[str]:
-    """Columns of equal width; the last cell of a row is as wide as it likes."""
+    """Format rows in columns of equal width; the last cell of a row is not padded."""
     shown = rows[:_MOST_ROWS]
     widths: dict[int, int] = {}
     for row in shown:
@@ -139,13 +139,13 @@ def _rows(rows: Sequence[Sequence[str]], indent: str = "  ") -> list[str]:
     return [*lines, f"{indent}and {more} more: --json lists them"] if more else lines
 
 
-def _where(told: Told) -> str:
-    return f"{told['line'][0]}:{told['line'][1]}" if told["line"] else ""
+def _location(audit: Audit) -> str:
+    return f"{audit['line'][0]}:{audit['line'][1]}" if audit["line"] else ""
 
 
-def _name(layer: Told) -> str:
+def _name(layer: Audit) -> str:
     return f"{layer['kind']} {layer['layer']!r}"
 
 
-def _several(number: int, one: str, many: str) -> str:
+def _counted(number: int, one: str, many: str) -> str:
     return f"{number} {one if number == 1 else many}"

@@ -1,4 +1,4 @@
-"""How processes end: together with their parent, or as a whole session."""
+"""End processes together with their parent, or as a whole session."""
 
 import contextlib
 import ctypes
@@ -8,18 +8,18 @@ import subprocess
 import sys
 
 _PR_SET_PDEATHSIG = 1
-_LAST_BREATH_S = 5.0
+_LEADER_EXIT_S = 5.0
 
 
 def end_with_parent(parent_pid: int) -> None:
-    """Asks the system to kill this process when its parent ends, however the parent ends.
+    """Ask the system to kill this process when its parent ends, however the parent ends.
 
-    A rank whose supervisor or launcher was killed with SIGKILL would otherwise go on for ever,
-    in a collective that nobody else takes part in. Linux only; elsewhere this does nothing.
+    A rank whose supervisor or launcher was killed with SIGKILL would otherwise wait forever in a
+    collective. Linux only; elsewhere this does nothing.
 
     Args:
-        parent_pid: the parent as known before the fork: when it is gone already, this process
-            ends here.
+        parent_pid: the parent as known before the fork: if it has already ended, this process
+            exits here.
     """
     if not sys.platform.startswith("linux"):
         return
@@ -29,28 +29,28 @@ def end_with_parent(parent_pid: int) -> None:
 
 
 def end_session(leader: subprocess.Popen[bytes]) -> None:
-    """Ends a process that we started in a session of its own, and all that it started there.
+    """Kill a process that leads a session of its own, and all processes of the session.
 
     Args:
-        leader: the session's first process. It goes first: when mpiexec is gone, its proxies
-            kill the ranks on every node, and only then may the proxies of this node go too.
+        leader: the session's first process. It is killed first: when mpiexec is gone, its proxies
+            kill the ranks on every node, and only then may the proxies of this node be killed.
     """
     leader.kill()
     try:
-        leader.wait(_LAST_BREATH_S)
+        leader.wait(_LEADER_EXIT_S)
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(leader.pid, signal.SIGKILL)
 
 
 def children_of(pid: int) -> list[int] | None:
-    """The processes that a process has started and that it has not waited for yet.
+    """Return the child processes of a process that it has not waited for yet.
 
     Args:
         pid: the process.
 
     Returns:
-        Their numbers; None where the system does not say.
+        Their process IDs; None where the system has no /proc.
     """
     found: list[int] = []
     try:

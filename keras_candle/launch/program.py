@@ -1,4 +1,4 @@
-"""Runs the user's program in a rank as `python script.py` would, and tells how it ended."""
+"""Run the user's program in a rank as `python script.py` would, and return how it ended."""
 
 import builtins
 import dataclasses
@@ -14,7 +14,7 @@ from types import ModuleType, TracebackType
 from keras_candle.errors import EXIT_RUN_AGAIN
 from keras_candle.launch import environment
 
-_NOT_THE_USERS = (__file__, "<frozen runpy>", "<frozen importlib._bootstrap>")
+_BOOTSTRAP_FILES = (__file__, "<frozen runpy>", "<frozen importlib._bootstrap>")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Ending:
         code: its exit code.
         reason: one line, empty when the program chose its exit code by number.
         traceback: as Python prints it.
-        by_exit: the program called sys.exit, or came to its last line.
+        by_exit: the program called sys.exit, or reached its last line.
     """
 
     code: int
@@ -35,12 +35,12 @@ class Ending:
 
     @property
     def asks_to_run_again(self) -> bool:
-        """The program saved its state; its other ranks may still be saving theirs."""
+        """Whether the program saved its state and asks to be requeued, as all ranks will."""
         return self.by_exit and self.code == EXIT_RUN_AGAIN
 
 
 def run_program(arguments: Sequence[str]) -> Ending:
-    """Runs a script, or a module after "-m", as __main__ in this process.
+    """Run a script, or a module after "-m", as __main__ in this process.
 
     Args:
         arguments: ["script.py", ...] or ["-m", "package.module", ...].
@@ -61,15 +61,15 @@ def run_program(arguments: Sequence[str]) -> Ending:
         _flush()
     except SystemExit as exit_:
         return _flushed(_ending_of_exit(exit_))
-    except BaseException as error:  # whatever it is, the job must hear of it
+    except BaseException as error:  # whatever it is, the job must learn of it
         return _flushed(_ending_of_error(error))
     return Ending(0)
 
 
 def _prepare() -> None:
-    """What a command of ours changes in a rank before the user's program begins.
+    """Call prepare() of the modules in PREPARE before the user's program begins.
 
-    The modules' prepare() is called; they may import what this room may not.
+    They may import packages that keras_candle.launch may not.
     """
     for module in os.environ.get(environment.PREPARE, "").split():
         importlib.import_module(module).prepare()
@@ -80,37 +80,37 @@ def _run_script(path: str) -> None:
         runpy.run_path(path, run_name="__main__")
         return
     # Not by runpy: it would put an absolute path into sys.argv[0] or a relative one into __file__,
-    # and it takes __main__ away again before the atexit functions run.
+    # and it removes __main__ before the atexit functions run.
     absolute = os.path.abspath(path)
     main = ModuleType("__main__")
     main.__dict__.update(__file__=absolute, __cached__=None, __builtins__=builtins)
     sys.modules["__main__"] = main
     with open(absolute, "rb") as source:
         code = compile(source.read(), absolute, "exec")
-    exec(code, main.__dict__)  # noqa: S102 - running the user's program is what we are for
+    exec(code, main.__dict__)  # noqa: S102 - this is the user's own program
 
 
 def _ending_of_exit(exit_: SystemExit) -> Ending:
     if exit_.code is None:
         return Ending(0)
     if isinstance(exit_.code, int):
-        # What the shell would see: 256 is 0 there too.
+        # As the shell sees it: 256 is 0 there too.
         return Ending(exit_.code & 0xFF)
     return Ending(1, reason=str(exit_.code))
 
 
 def _ending_of_error(error: BaseException) -> Ending:
     frames = _without_bootstrap(error.__traceback__)
-    told = traceback.TracebackException(type(error), error, frames, compact=True)
-    lines = list(told.format())
-    summary = "".join(told.format_exception_only()).strip().splitlines()
+    report = traceback.TracebackException(type(error), error, frames, compact=True)
+    lines = list(report.format())
+    summary = "".join(report.format_exception_only()).strip().splitlines()
     reason = summary[-1] if isinstance(error, SyntaxError) else summary[0]
     code = 130 if isinstance(error, KeyboardInterrupt) else 1
     return Ending(code, reason=reason, traceback="".join(lines), by_exit=False)
 
 
 def _without_bootstrap(frames: TracebackType | None) -> TracebackType | None:
-    while frames is not None and frames.tb_frame.f_code.co_filename in _NOT_THE_USERS:
+    while frames is not None and frames.tb_frame.f_code.co_filename in _BOOTSTRAP_FILES:
         frames = frames.tb_next
     return frames
 
@@ -119,7 +119,7 @@ def _flushed(ending: Ending) -> Ending:
     try:
         _flush()
     except (OSError, ValueError):
-        # The program closed its own streams, or nobody reads them: its ending is told anyway.
+        # The program closed its own streams, or their reader is gone: report its ending anyway.
         return ending
     return ending
 
@@ -131,14 +131,14 @@ def _flush() -> None:
 
 
 class _Terminal(io.TextIOWrapper):
-    """A stream that ends at a terminal although a launcher's pipe lies in between."""
+    """A stream that reports itself as a terminal although it writes to a launcher's pipe."""
 
     def isatty(self) -> bool:
         return True
 
 
-def speak_to_terminal(name: str) -> None:
-    """Makes sys.stdout or sys.stderr answer isatty() as the launcher's own stream does.
+def emulate_terminal(name: str) -> None:
+    """Make sys.stdout or sys.stderr answer isatty() as the launcher's own stream does.
 
     Keras's progress bar, among others, asks that before it draws a live bar.
 
@@ -152,8 +152,8 @@ def speak_to_terminal(name: str) -> None:
     setattr(sys, f"__{name}__", terminal)
 
 
-def speak_in_lines() -> None:
-    """Makes sys.stdout and sys.stderr pass on whole lines, for a launcher that labels them.
+def buffer_lines() -> None:
+    """Make sys.stdout and sys.stderr line-buffered, for a launcher that labels lines.
 
     hydra puts the rank's number before every piece that it reads, not before every line.
     """
@@ -163,7 +163,7 @@ def speak_in_lines() -> None:
 
 
 def initialised_mpi_abort() -> Callable[[int], None] | None:
-    """MPI_Abort on all ranks, where this process has begun MPI through mpi4py; otherwise None."""
+    """Return MPI_Abort of MPI_COMM_WORLD if this process has initialised MPI, otherwise None."""
     mpi = sys.modules.get("mpi4py.MPI")
     if mpi is None or not mpi.Is_initialized() or mpi.Is_finalized():
         return None

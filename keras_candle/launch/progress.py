@@ -1,4 +1,4 @@
-"""One line that says how far a long step is."""
+"""A progress line for a long step."""
 
 import sys
 from typing import TextIO
@@ -7,10 +7,10 @@ _EVERY_PERCENT = 10
 
 
 class ProgressLine:
-    """Rewrites one line on a terminal; elsewhere prints a line now and then.
+    """Rewrite one line on a terminal; elsewhere print a line every 10 percent.
 
     Args:
-        quiet: say nothing at all.
+        quiet: print nothing.
         stream: where to write; sys.stdout by default.
     """
 
@@ -22,17 +22,17 @@ class ProgressLine:
         self._open = False
 
     def print(self, sentence: str) -> None:
-        """A line of its own."""
+        """Print a sentence on a line of its own."""
         self.end()
         if not self._quiet:
             self._stream.write(f"{sentence}\n")
             self._stream.flush()
 
     def step(self, percent: int, what: str) -> None:
-        """How far it is.
+        """Show the progress.
 
         Args:
-            percent: 0 to 100; never goes back.
+            percent: 0 to 100, never decreasing.
             what: the current step, in a few words.
         """
         if self._quiet:
@@ -47,7 +47,7 @@ class ProgressLine:
         self._stream.flush()
 
     def end(self) -> None:
-        """Leaves the live line, so that what comes next starts on a new one."""
+        """End the live line, so that the next output starts on a new one."""
         if self._open:
             self._stream.write("\n")
             self._stream.flush()

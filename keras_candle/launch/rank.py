@@ -1,10 +1,10 @@
-"""What each rank of a job runs: a supervisor, and under it the user's program.
+"""The entry point of each rank: a supervisor process, and under it the user's program.
 
 `python -m keras_candle.launch.rank script.py [args...]` or `... -m package.module [args...]`.
 
-The program runs in a child process because only a parent learns how a process ended that was
-killed: by the system for want of memory, by a crash in native code, by hand. mpiexec cannot tell
-that: it kills the other ranks at once, with the same signal, and names any of them.
+The program runs in a child process because only a parent learns how a killed process ended: out
+of memory, by a crash in native code, by hand. mpiexec does not report that: it kills the other
+ranks at once, with the same signal, and names any of them.
 """
 
 import atexit
@@ -27,25 +27,25 @@ from keras_candle.launch.failure import Failure
 from keras_candle.launch.process import end_with_parent
 from keras_candle.launch.program import (
     Ending,
+    buffer_lines,
+    emulate_terminal,
     initialised_mpi_abort,
     run_program,
-    speak_in_lines,
-    speak_to_terminal,
 )
 from keras_candle.launch.rank_states import lost_its_partner
 from keras_candle.launch.shared_memory import SharedMemory
-from keras_candle.launch.standard_input import read_nothing, take
+from keras_candle.launch.standard_input import assign_stdin, empty_stdin
 from keras_candle.launcher_messages import LAUNCHER, RANK, message, write_through
 
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
-_STALLED = "the watchdog has ended the job; its report stands above"
+_STALLED = "the watchdog has ended the job; see its report above"
 _PARTNER_WITHIN_S = 2.0
 _TAIL_LINES = 30
 _TAIL_BYTES = 8000
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs the user's program under a supervisor.
+    """Run the user's program under a supervisor.
 
     Args:
         arguments: ["script.py", ...] or ["-m", "package.module", ...].
@@ -54,9 +54,9 @@ def main(arguments: Sequence[str]) -> int:
         The rank's exit code; 128 + N when signal N killed the program.
     """
     rank = Rank()
-    take(rank.rank, os.environ)
-    # A stop signal goes to every process of a rank: the program acts on it, the supervisor takes
-    # note and waits. (mpiexec and srun both signal the whole group; nothing is passed on here, so
+    assign_stdin(rank.rank, os.environ)
+    # A stop signal goes to every process of a rank: the program acts on it, the supervisor records
+    # it and waits. (mpiexec and srun both signal the whole group; nothing is forwarded here, so
     # that no handler runs twice.)
     before = {number: signal.signal(number, rank.record_stop) for number in _STOP_SIGNALS}
     supervisor = os.getpid()
@@ -66,70 +66,70 @@ def main(arguments: Sequence[str]) -> int:
         for number, handler in before.items():
             signal.signal(number, handler)
         return rank.run(arguments)
-    read_nothing()  # what the program leaves unread is not ours
+    empty_stdin()  # the program's unread input is not the supervisor's
     return rank.supervise(pid)
 
 
 class Rank:
-    """One rank's place in the job, its streams, and what its two processes tell each other."""
+    """One rank of a job: its number, its streams, and memory shared by program and supervisor."""
 
     def __init__(self) -> None:
         facts = rank_facts(os.environ)
         self.rank, self.size, self.local_size = facts.rank, facts.size, facts.local_size
         self._shared = SharedMemory(self.size)
-        # Without `candle run` at the other end nobody would decode a message.
+        # Without `candle run` as the launcher, no process would decode a message.
         self._under_candle = LAUNCHER in os.environ
-        self._speech = os.dup(2)
+        self._report_pipe = os.dup(2)
         self._captured: BinaryIO | None = None
         if self.rank > 0 and not os.environ.get(environment.ALL_OUTPUT):
             self._captured = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as we live
 
     def record_stop(self, *_: object) -> None:
-        """Signal handler: from now on, ranks that exit leave the others time to finish."""
+        """Handle a stop signal: from now on, a rank that exits does not end the job."""
         self._shared.stop_asked = True
 
     def run(self, arguments: Sequence[str]) -> int:
-        """The child's part: the user's program, with its streams and threads in place."""
+        """Run the user's program in the child, with its streams and threads set up."""
         if self._captured is not None:
             # The descriptors and not sys.stdout: native libraries write past Python.
             os.dup2(self._captured.fileno(), 1)
             os.dup2(self._captured.fileno(), 2)
         elif os.environ.get(environment.ALL_OUTPUT):
-            speak_in_lines()
+            buffer_lines()
         else:
             for name in os.environ.get(environment.TERMINALS, "").split():
-                speak_to_terminal(name)
+                emulate_terminal(name)
         cores = environment.cores_of_this_node()
         os.environ.update(environment.share_of_threads(os.environ, cores, self.local_size))
         faulthandler.enable()
         launcher_messages.on_independent = self._record_independent
         launcher_messages.observers.append(self._shared)
-        # The first of them is the last that is called: MPI_Finalize alone comes after it.
-        atexit.register(self._end_well)
+        # Registered first, so called last: only MPI_Finalize runs after it.
+        atexit.register(self._report_finalize)
         program = os.getpid()
-        os.register_at_fork(after_in_child=self._let_go)
+        os.register_at_fork(after_in_child=self._close_in_fork)
         ending = run_program(arguments)
         if os.getpid() != program:
-            # One that the program has forked, come to the same end: no rank.
+            # A fork of the program has reached the same line; it is not a rank.
             sys.stderr.write(ending.traceback)
         elif ending.code != 0:
-            self._end_badly(ending)
+            self._end_by_failure(ending)
         else:
             self._record_end(0)
         return ending.code
 
     def _record_end(self, code: int) -> None:
-        """The program has ended, and the job goes on."""
+        """Record that the program has ended while the job continues."""
         self._shared.has_ended = True
         self._send(state="ended", code=code)
 
-    def _let_go(self) -> None:
-        """In a process that the program forks: if it is left, it must not hold our pipe."""
-        if self._speech >= 0:
-            os.close(self._speech)
-        self._speech, self._under_candle = -1, False
+    def _close_in_fork(self) -> None:
+        """Close the pipe in a process that the program forks, which may outlive the rank."""
+        if self._report_pipe >= 0:
+            os.close(self._report_pipe)
+        self._report_pipe, self._under_candle = -1, False
 
-    def _end_well(self) -> None:
+    def _report_finalize(self) -> None:
         if self._shared.has_ended:
             self._send(state="finalizes")
 
@@ -137,7 +137,7 @@ class Rank:
         self._shared.independent = independent
 
     def supervise(self, pid: int) -> int:
-        """The parent's part: waits for the program, and tells the job how it is."""
+        """Wait for the program in the parent, and report its state to the launcher."""
         if self._under_candle and self.size > 1:
             threading.Thread(target=self._report_waits, daemon=True).start()
         _, status = os.waitpid(pid, 0)
@@ -159,7 +159,7 @@ class Rank:
         return code
 
     def _report_waits(self) -> None:
-        """Says, of a collective that takes long, when it is waited for and when no longer."""
+        """Report when this rank waits long for a collective, and when it stops waiting."""
         after_s = environment.left_s(os.environ) / 2
         known = 0
         while True:
@@ -175,24 +175,24 @@ class Rank:
     def _send(self, **content: object) -> None:
         if self._under_candle:
             host = socket.gethostname()
-            write_through(self._speech, message(RANK, rank=self.rank, host=host, **content))
+            write_through(self._report_pipe, message(RANK, rank=self.rank, host=host, **content))
 
-    def _end_badly(self, ending: Ending) -> None:
+    def _end_by_failure(self, ending: Ending) -> None:
         self._report_failure(os.getpid(), ending)
         if ending.by_exit and not ending.asks_to_run_again:
-            # The supervisor got the signal that our handler got, but may note it a little later.
+            # The supervisor got the signal that our handler got, but may record it a little later.
             time.sleep(0.2)
         if ending.asks_to_run_again or (ending.by_exit and self._shared.stop_asked):
             self._record_end(ending.code)
             return
         if lost_its_partner(ending.traceback):
-            # The supervisor of the rank that has left is to say so before the job ends.
+            # Give the supervisor of the rank that has left time to report it before the job ends.
             time.sleep(_PARTNER_WITHIN_S)
         self._shared.end_job = True
         abort = initialised_mpi_abort()
         if abort is not None and not _under_hydra():
             abort(ending.code)
-        # Not by way of atexit: MPI_Finalize would wait there for ranks that wait for this one.
+        # Without atexit functions: MPI_Finalize would wait for ranks that wait for this one.
         os._exit(ending.code)
 
     def _report_failure(self, pid: int, ending: Ending, killed_by: int = 0) -> None:
@@ -208,8 +208,8 @@ class Rank:
             traceback=ending.traceback,
             output=self._tail(),
         )
-        told = failure.frame() if self._under_candle else failure.text().encode()
-        write_through(self._speech, told)
+        report = failure.frame() if self._under_candle else failure.text().encode()
+        write_through(self._report_pipe, report)
         self._shared.reported = True
 
     def _tail(self) -> str:
@@ -228,9 +228,9 @@ def _under_hydra() -> bool:
 
 
 def _finish_for_hydra() -> None:
-    """What MPI_Finalize tells hydra, for a program that has ended without it, by os._exit(0).
+    """Send hydra the message of MPI_Finalize for a program that ended by os._exit(0).
 
-    hydra would kill the other ranks, whether they wait for this one or not.
+    Without it hydra would kill the other ranks, whether they wait for this one or not.
     """
     if _under_hydra():
         pipe = int(os.environ["PMI_FD"])
@@ -239,15 +239,15 @@ def _finish_for_hydra() -> None:
 
 
 def _end_hydra_job(code: int) -> None:
-    """What MPI_Abort tells hydra, said by a process that need not have begun MPI.
+    """Send hydra the message of MPI_Abort from a process that may not have initialised MPI.
 
-    hydra takes no notice of a rank that exits with an error before MPI_Init: the others would
-    wait for it in MPI_Init for ever.
+    hydra ignores a rank that exits with an error before MPI_Init: the other ranks would wait for
+    it in MPI_Init forever.
     """
     if _under_hydra():
         message = f"cmd=abort exitcode={code} message=candle\n"
         os.write(int(os.environ["PMI_FD"]), message.encode())
-        # hydra kills this process now; where it does not, the exit code says the same.
+        # hydra kills this process now; where it does not, the exit code is the same.
         time.sleep(2)
 
 

@@ -1,4 +1,4 @@
-"""Which ranks have left a job, and which wait for one that has."""
+"""Track which ranks have left a job, and which ranks wait for one that has left."""
 
 import dataclasses
 import time
@@ -7,7 +7,7 @@ from typing import Any
 
 from keras_candle.launch.failure import Failure
 
-# What Horovod says on a rank whose partner has ended in the middle of a step.
+# Horovod's errors on a rank whose peer has ended in the middle of a step.
 _LOST_PARTNER = (
     "Horovod has been shut down",
     "Connection closed by peer",
@@ -33,21 +33,21 @@ class _Waiting:
 
 
 def lost_its_partner(text: str) -> bool:
-    """Whether a rank's error is that Horovod lost another rank in the middle of a step.
+    """Return whether Horovod's error means that it lost a peer in the middle of a step.
 
     Args:
-        text: of the error.
+        text: the error's text.
     """
     return _HOROVOD in text and any(each in text for each in _LOST_PARTNER)
 
 
 class RankStates:
-    """What the supervisors of a job's ranks have told.
+    """The state of each rank of a job, from its supervisor's messages.
 
     Args:
         size: ranks of the job.
-        waited_s: so long a rank may wait for one that has left, from when both are known.
-        clock: seconds that pass.
+        waited_s: how long a rank may wait for one that has left, from when both are known.
+        clock: returns a time in seconds.
     """
 
     def __init__(
@@ -59,28 +59,28 @@ class RankStates:
         self._gone: set[int] = set()
         self._finalizing: set[int] = set()
         self._someone_left_mpi = False
-        self._heard_s = self._clock()
+        self._updated_s = self._clock()
 
     @property
     def all_gone(self) -> bool:
-        """Whether the program of each rank has ended, and its supervisor is about to."""
+        """Whether each rank's program has ended and its supervisor is about to end."""
         return len(self._gone) == self._size
 
     @property
     def only_mpi_is_left(self) -> bool:
-        """Whether all have ended their part, and MPI_Finalize waits for one that left by _exit."""
+        """Whether all programs have ended and MPI_Finalize waits for one that left by os._exit."""
         all_ended = len(self._gone | self._finalizing) == self._size
-        lasts = self._clock() - self._heard_s >= self._waited_s
+        lasts = self._clock() - self._updated_s >= self._waited_s
         return all_ended and self._someone_left_mpi and lasts
 
-    def hear(self, state: Mapping[str, Any]) -> None:
-        """Take note of a message.
+    def update(self, state: Mapping[str, Any]) -> None:
+        """Record a supervisor's message.
 
         Args:
             state: its content, of the kind `keras_candle.launcher_messages.RANK`.
         """
         rank, kind, now_s = int(state["rank"]), state["state"], self._clock()
-        self._heard_s = now_s
+        self._updated_s = now_s
         if kind == "ended":
             self._ended[rank] = _Ended(state["host"], state["code"], now_s)
             self._someone_left_mpi |= bool(state.get("suddenly"))
@@ -95,7 +95,7 @@ class RankStates:
             self._waiting.pop(rank, None)
 
     def abandoned(self) -> str:
-        """Which rank has left another that waits for it, in a sentence; "" where none has."""
+        """Describe a rank that has left while another waits for it; return "" where none has."""
         now_s = self._clock()
         for rank, waiting in sorted(self._waiting.items()):
             for left in waiting.ranks:
@@ -105,8 +105,8 @@ class RankStates:
                     return self._left(left, ended, f"waits for it: {waiting.what}{at}", rank)
         return ""
 
-    def behind(self, failure: Failure) -> str:
-        """Which rank's leaving was the cause of another's failure; "" where none was.
+    def cause_of(self, failure: Failure) -> str:
+        """Describe the rank whose leaving caused a failure; return "" where none did.
 
         Args:
             failure: of a rank.

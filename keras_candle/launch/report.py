@@ -1,4 +1,4 @@
-"""`candle report`: runs and searches as one HTML page."""
+"""`candle report`: write one HTML page about runs and searches."""
 
 import argparse
 from pathlib import Path
@@ -7,14 +7,14 @@ from keras_candle.errors import CandleError, LaunchError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `candle report`."""
+    """Add the options of `candle report`."""
     parser.add_argument(
         "directories",
         type=Path,
         nargs="+",
         metavar="RUN",
-        help="the directory that CandleCallback was given, or a search's folder; of several runs "
-        "the curves stand in the same charts",
+        help="a run directory (as given to CandleCallback) or a search's folder; several runs "
+        "share the same charts",
     )
     parser.add_argument(
         "-o",
@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Writes the page and prints where it lies.
+    """Write the page and print its path.
 
     Args:
         options: as `add_arguments` describes them.
@@ -35,13 +35,13 @@ def run(options: argparse.Namespace) -> int:
         0.
 
     Raises:
-        LaunchError: a directory is neither a run's nor a search's, or the page cannot be written.
+        LaunchError: a directory is not a run's or a search's, or the page cannot be written.
     """
     from keras_candle.report import write_report
 
     try:
-        path, said = write_report(options.directories, options.output)
+        path, summary = write_report(options.directories, options.output)
     except CandleError as error:
         raise LaunchError(str(error)) from error
-    print(f"{path}\n{said}")
+    print(f"{path}\n{summary}")
     return 0

@@ -1,4 +1,4 @@
-"""What came out of `candle verify-resume`: the lines on the screen, the JSON, the exit code."""
+"""Format the result of `candle verify-resume` as text, as JSON and as an exit code."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -11,20 +11,20 @@ from keras_candle.launch.trial import SEED, TrainingCommand
 EXACT, NOT_EXACT, NOT_DETERMINISTIC = "EXACT", "NOT EXACT", "NOT DETERMINISTIC"
 EXIT_CODES = {EXACT: 0, NOT_EXACT: 1, NOT_DETERMINISTIC: 3}
 _MOST_ROWS = 20
-_COLUMNS = ("round", "rank", "run directory", "killed at", "went on from", "lost")
+_COLUMNS = ("round", "rank", "run directory", "killed at", "resumed from", "lost")
 _WIDTHS = (6, 5, 28, 10, 13, 0)
 
 
 @dataclass(frozen=True)
 class Result:
-    """What is known at the end.
+    """The result of a resume check.
 
     Args:
-        training: what was started.
-        steps: how many it takes without kills.
+        training: the command that was started.
+        steps: number of its steps without kills.
         directories: names of its run directories.
         rounds: all trainings that were killed.
-        again: in what a second training without kills differs from the first; None where none was
+        again: comparison of a second training without kills with the first; None where none was
             needed.
         seed: of the kills.
     """
@@ -50,11 +50,11 @@ class Result:
         return NOT_EXACT if differ else EXACT
 
     def sentences(self) -> list[str]:
-        """Why, and what to do."""
+        """Explain the verdict and what to do, in sentences."""
         if self.verdict == NOT_DETERMINISTIC and self.again is not None:
             return [
-                "Two trainings without any kill differ already, so nothing can be said of going "
-                "on. Seed what the program draws, and leave the time out of it:",
+                "Two trainings without any kill differ already, so resuming cannot be checked. "
+                "Seed the program's random numbers, and make no result depend on the time:",
                 *_differences(self.again, ("first", "second")),
             ]
         problems = [line for each in self.rounds for line in each.problems()]
@@ -69,13 +69,13 @@ class Result:
             f"{_count(len(self.killed), 'kill')} in {_count(len(self.rounds), 'training')}, each "
             "of which ended as the one without kills: weights, optimizer, history, callbacks and "
             f"random numbers of {_count(fits, 'fit')} are equal to the bit.",
-            f"At most {_count(max(each.lost for each in self.killed), 'step')} were taken again, "
-            "never more than the asked checkpoints allow; no run directory was damaged.",
+            f"At most {_count(max(each.lost for each in self.killed), 'step')} were repeated, "
+            "never more than the checkpoint cadence allows; no run directory was damaged.",
         ]
 
 
 def text(result: Result) -> str:
-    """What stands on the screen: the verdict, and after it its sentences."""
+    """Format the kills, the verdict and its sentences for a terminal."""
     training = result.training
     rows = [_row(each) for each in result.killed]
     shortened = [*rows[: _MOST_ROWS - 2], "  ...", rows[-1]] if len(rows) > _MOST_ROWS else rows
@@ -122,8 +122,8 @@ def _differences(compared: Mapping[str, Any], names: tuple[str, str]) -> list[st
 
 
 def as_json(result: Result) -> str:
-    """Everything that is known, for programs."""
-    told = {
+    """Format the whole result as JSON."""
+    content = {
         "program": result.training.program,
         "ranks": result.training.size,
         "seed": result.seed,
@@ -141,4 +141,4 @@ def as_json(result: Result) -> str:
         ],
         "without_kills_again": result.again,
     }
-    return json.dumps(told, indent=2) + "\n"
+    return json.dumps(content, indent=2) + "\n"

@@ -1,4 +1,4 @@
-"""`candle run`: one Python program on N ranks."""
+"""`candle run`: run one Python program on N ranks."""
 
 import argparse
 import os
@@ -11,14 +11,14 @@ from pathlib import Path
 from keras_candle.errors import LaunchError
 from keras_candle.launch import environment
 from keras_candle.launch.local import Job, JobLauncher
-from keras_candle.launch.restarts import run_again
+from keras_candle.launch.restarts import run_with_restarts
 from keras_candle.launcher_messages import STARTED_S
 
 ENGINES = ("auto", "horovod", "mpi")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `candle run`."""
+    """Add the options of `candle run`."""
     parser.usage = (
         "candle run -np N [--hosts a:4,b:4] [--engine {auto,horovod,mpi}] [--all-output] [--auto] "
         "[--max-restarts K] (script.py | -m package.module) [args...]"
@@ -29,26 +29,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--all-output",
         action="store_true",
-        help="show what every rank prints; otherwise root alone speaks",
+        help="show the output of every rank instead of root's alone",
     )
     parser.add_argument(
         "--auto",
         action="store_true",
-        help="train the script's Keras models on all ranks, the script being as it is",
+        help="train the Keras models of an unedited script on all ranks",
     )
     parser.add_argument(
         "--max-restarts",
         type=int,
         default=0,
         metavar="K",
-        help="start a job that failed again, at most K times and as long as it gets further; a "
-        "training with CandleCallback goes on from its last checkpoint",
+        help="restart a failed job at most K times, as long as it makes progress; a training with "
+        "CandleCallback resumes from its last checkpoint",
     )
     add_program(parser)
 
 
 def add_program(parser: argparse.ArgumentParser, *, modules: bool = True) -> None:
-    """The user's program and its arguments, the last on the command line.
+    """Add the user's program and its arguments, which end the command line.
 
     Args:
         parser: of a command that runs programs.
@@ -68,7 +68,7 @@ def add_program(parser: argparse.ArgumentParser, *, modules: bool = True) -> Non
 
 
 def run(options: argparse.Namespace) -> int:
-    """Runs the program.
+    """Run the program on N ranks.
 
     Args:
         options: as `add_arguments` describes them.
@@ -77,7 +77,7 @@ def run(options: argparse.Namespace) -> int:
         0 when every rank succeeded, else the exit code of the rank that failed first.
 
     Raises:
-        LaunchError: the job cannot be started as it was asked for.
+        LaunchError: the job cannot be started with these options.
     """
     if options.max_restarts < 0:
         raise LaunchError(f"--max-restarts got {options.max_restarts}, expected 0 or more")
@@ -91,12 +91,12 @@ def run(options: argparse.Namespace) -> int:
         variables={**variables, STARTED_S: str(time.time())},
     )
     if options.max_restarts:
-        return run_again(job, options.max_restarts)
+        return run_with_restarts(job, options.max_restarts)
     return JobLauncher(job).run()
 
 
 def auto_variables(inherited: Mapping[str, str]) -> dict[str, str]:
-    """What tells the ranks to make an unedited script theirs, see keras_candle.auto.
+    """Return the variables that switch on --auto in the ranks, see keras_candle.auto.
 
     Args:
         inherited: variables that are set already; their modules to prepare, and their seed, stay.
@@ -112,34 +112,32 @@ def auto_variables(inherited: Mapping[str, str]) -> dict[str, str]:
 
 
 def size_of(command: str, size: int | None) -> int:
-    """The number of ranks, checked.
+    """Check the number of ranks and return it.
 
     Args:
         command: "candle run" or the like, for the message.
-        size: what was asked for.
+        size: the value of -np, None without it.
 
     Raises:
-        LaunchError: none was given, or less than one.
+        LaunchError: the value is missing or less than one.
     """
     if size is None:
-        raise LaunchError(
-            f"{command} got no number of ranks. Say how many: {command} -np 2 script.py"
-        )
+        raise LaunchError(f"{command} got no number of ranks. Pass it: {command} -np 2 script.py")
     if size < 1:
         raise LaunchError(f"-np got {size}, but a job has at least one rank. Try -np 1")
     return size
 
 
 def program_of(command: str, module: list[str] | None, script: list[str]) -> tuple[str, ...]:
-    """The program and its arguments, as a job takes them.
+    """Check the program and return it with its arguments, as `Job` takes them.
 
     Args:
         command: "candle run" or the like, for the message.
-        module: what stands after -m, None without it.
-        script: what stands there otherwise.
+        module: the words after -m, None without it.
+        script: the words of the script otherwise.
 
     Raises:
-        LaunchError: there is no program, or no such file.
+        LaunchError: no program is given, or its file does not exist.
     """
     if module is not None:
         if not module:
@@ -153,7 +151,7 @@ def program_of(command: str, module: list[str] | None, script: list[str]) -> tup
     if not Path(arguments[0]).exists():
         raise LaunchError(
             f"There is no file {arguments[0]!r} in {Path.cwd()}. Expected a Python script; "
-            "for a module say -m package.module"
+            "for a module pass -m package.module"
         )
     return tuple(arguments)
 

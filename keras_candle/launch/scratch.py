@@ -1,4 +1,4 @@
-"""A copy of a folder, for a program that may write where it likes."""
+"""Copy a folder into a scratch folder for a program that may write anywhere."""
 
 import contextlib
 import os
@@ -11,17 +11,17 @@ from keras_candle.run_directory import CHECKPOINTS, JOURNAL
 
 MOST_BYTES = 1_000_000_000
 MOST_FILES = 20_000
-# Large, and nothing that a script writes to.
+# Large, and not written by scripts.
 _LINKED = (".git", ".venv", "venv", "node_modules", "__pycache__")
 
 
 def copy_of_folder(folder: Path, scratch: Path, *, runs: bool = True) -> Path:
-    """Copy a folder below another one, at a place where paths like ../data still lead somewhere.
+    """Copy a folder below a scratch folder so that paths like ../data still resolve.
 
     Args:
         folder: the folder, absolute and without links.
-        scratch: an empty folder. It gets the parents of `folder` as folders, what lies beside
-            them as links, and `folder` itself as a copy.
+        scratch: an empty folder. It gets the parents of `folder` as folders, their other entries
+            as links, and `folder` itself as a copy.
         runs: whether the checkpoints and journals of run directories are copied.
 
     Returns:
@@ -45,13 +45,13 @@ def copy_of_folder(folder: Path, scratch: Path, *, runs: bool = True) -> Path:
     return copy
 
 
-def led_inside(text: str, folder: Path, copy: Path) -> str:
-    """A path, or an argument with a path in it, led into the copy of a folder."""
+def map_into_copy(text: str, folder: Path, copy: Path) -> str:
+    """Map a path, or an argument with a path in it, into the copy of a folder."""
     return re.sub(rf"(^|=){re.escape(str(folder))}(?=/|$)", rf"\g<1>{copy}", text)
 
 
 def _files(folder: Path, scratch: Path, *, runs: bool) -> list[Path]:
-    """What is to be copied: files, links, empty folders, and folders that become links."""
+    """List the files, links, empty folders and linked folders to copy."""
     found: list[Path] = []
     size = 0
     for place, folders, names in os.walk(folder):
@@ -60,7 +60,7 @@ def _files(folder: Path, scratch: Path, *, runs: bool) -> list[Path]:
         folders[:] = [n for n in folders if n not in left_out and here / n != scratch]
         linked = [name for name in folders if name in _LINKED or (here / name).is_symlink()]
         folders[:] = [name for name in folders if name not in linked]
-        # A folder of its own for each, so that empty ones are there too.
+        # Folders are listed too, so that empty ones are copied.
         found += [here / n for n in (*folders, *linked, *names) if n not in left_out]
         sizes = ((here / name).lstat().st_size for name in names)
         size += sum(sizes)
@@ -84,11 +84,11 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _link_siblings(parent: Path, copy: Path, folder: Path) -> None:
-    """Links to what lies in a parent folder, but for the way down to the copy."""
+    """Link the entries of a parent folder, except the one on the path to the copy."""
     try:
         entries = list(parent.iterdir())
     except PermissionError:
-        return  # the way down may be open all the same
+        return  # the folder below may be readable all the same
     for entry in entries:
         if entry != folder and entry not in folder.parents:
             (copy / entry.name).symlink_to(entry)

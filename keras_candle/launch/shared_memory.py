@@ -1,4 +1,4 @@
-"""What a rank's program and its supervisor both see: a page of memory."""
+"""A page of memory shared by a rank's program and its supervisor."""
 
 import dataclasses
 import mmap
@@ -16,14 +16,14 @@ _SEPARATOR = "\0"
 
 @dataclasses.dataclass(frozen=True)
 class Collective:
-    """One that a rank is in.
+    """A collective that a rank is in.
 
     Attributes:
-        number: among all of this rank's.
-        begun_s: when, by `time.monotonic`.
+        number: counts this rank's collectives.
+        begun_s: when it began, by `time.monotonic`.
         what: its name.
-        ranks: of the job that it waits for; none where it waits for all.
-        call_site: where the rank waits, as far as it is known.
+        ranks: ranks of the job that it waits for; empty where it waits for all.
+        call_site: where the rank waits, "" where that is unknown.
     """
 
     number: int
@@ -34,7 +34,7 @@ class Collective:
 
 
 class Flag:
-    """A byte of the memory, as an attribute that is true or false."""
+    """A descriptor that stores a boolean attribute in a byte of the memory."""
 
     def __set_name__(self, _: type, name: str) -> None:
         self._at = _FLAGS.index(name)
@@ -47,14 +47,14 @@ class Flag:
 
 
 class SharedMemory:
-    """The memory of one rank. Make it before the program's process is forked.
+    """The shared memory of one rank, made before the program's process is forked.
 
     Attributes:
-        stop_asked: a stop signal has come.
-        reported: the launcher knows of the program's failure.
+        stop_asked: a stop signal has arrived.
+        reported: the program's failure has been reported to the launcher.
         end_job: the job ends with this rank.
         independent: no other rank waits for this one.
-        has_ended: the program has come to its end, and the job goes on.
+        has_ended: the program has ended, and the job continues.
     """
 
     stop_asked, reported, end_job, independent, has_ended = (Flag() for _ in _FLAGS)
@@ -64,10 +64,10 @@ class SharedMemory:
         self._job_size = size
         self._number = 0
         self._begun: list[tuple[int, float, str, Sequence[int], str]] = []
-        # TensorFlow's threads come to collectives too.
+        # TensorFlow's threads call collectives too.
         self._lock = threading.Lock()
 
-    # Of the program: an observer of its collectives.
+    # The program's side: an observer of its collectives.
 
     def begin_collective(self, what: str, ranks: Sequence[int]) -> None:
         """See `keras_candle.launcher_messages.CollectiveObserver`."""
@@ -101,10 +101,10 @@ class SharedMemory:
         self.page[_TEXT_AT : _TEXT_AT + len(text)] = text
         _HEADER.pack_into(self.page, _HEADER_AT, number, begun_s, len(text))
 
-    # Of the supervisor.
+    # The supervisor's side.
 
     def collective(self) -> Collective | None:
-        """The one that the program is in, None where it is in none."""
+        """Return the collective that the program is in, None where it is in none."""
         header = _HEADER.unpack_from(self.page, _HEADER_AT)
         number, begun_s, length = header
         text = self.page[_TEXT_AT : _TEXT_AT + length]

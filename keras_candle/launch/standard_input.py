@@ -1,8 +1,8 @@
-"""Who of the ranks reads `candle run`'s standard input: root alone, as MPI has it.
+"""Give `candle run`'s standard input to root, and an empty one to all ranks but root.
 
 hydra copies it to root through a pipe and ends the job where root does not keep up, and gives the
-other ranks a pipe that never ends. On the launcher's own node root therefore reads the very file,
-pipe or terminal that the launcher was started with: nothing is read that root does not read.
+other ranks a pipe that never ends. On the launcher's own node root therefore reads the file, pipe
+or terminal that the launcher was started with, and nothing is read ahead.
 """
 
 import os
@@ -13,12 +13,12 @@ from keras_candle.launch.environment import STDIN
 
 
 @contextmanager
-def handed_on() -> Iterator[int]:
-    """A descriptor of this process's standard input that the processes it starts may inherit."""
+def inheritable_stdin() -> Iterator[int]:
+    """Duplicate this process's standard input for child processes to inherit."""
     try:
         os.fstat(0)
-    except OSError:  # it was started without any, and the next file would take its number
-        read_nothing()
+    except OSError:  # started without stdin: the next opened file would become it
+        empty_stdin()
     descriptor = os.dup(0)
     try:
         yield descriptor
@@ -26,38 +26,38 @@ def handed_on() -> Iterator[int]:
         os.close(descriptor)
 
 
-def named(descriptor: int) -> str:
-    """What `take` finds the descriptor by: on another node it is another file, or none.
+def stdin_id(descriptor: int) -> str:
+    """Return the descriptor with its file's identity, which differs on another node.
 
     Args:
-        descriptor: what `handed_on` gave.
+        descriptor: from `inheritable_stdin`.
     """
     status = os.fstat(descriptor)
     return f"{descriptor} {status.st_dev} {status.st_ino}"
 
 
-def take(rank: int, environment: Mapping[str, str]) -> None:
-    """Make standard input what a rank has to read.
+def assign_stdin(rank: int, environment: Mapping[str, str]) -> None:
+    """Set up a rank's standard input: inherited on root, empty elsewhere.
 
     Args:
-        rank: root keeps what its launcher gave it where no descriptor was handed on to it.
+        rank: root keeps its launcher's standard input if it inherited no descriptor.
         environment: the rank's variables.
     """
-    handed = _descriptor(environment.get(STDIN, ""))
-    if rank == 0 and handed is not None:
-        os.dup2(handed, 0)
+    inherited = _descriptor(environment.get(STDIN, ""))
+    if rank == 0 and inherited is not None:
+        os.dup2(inherited, 0)
     if rank > 0:
-        read_nothing()
-    if handed is not None:
-        os.close(handed)
+        empty_stdin()
+    if inherited is not None:
+        os.close(inherited)
 
 
-def read_nothing() -> None:
-    """Let standard input end at once."""
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
-    if nothing != 0:
-        os.close(nothing)
+def empty_stdin() -> None:
+    """Replace standard input by an empty one."""
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    if null != 0:
+        os.close(null)
 
 
 def _descriptor(name: str) -> int | None:
@@ -65,6 +65,6 @@ def _descriptor(name: str) -> int | None:
         return None
     descriptor = int(name.partition(" ")[0])
     try:
-        return descriptor if named(descriptor) == name else None
+        return descriptor if stdin_id(descriptor) == name else None
     except OSError:
         return None

@@ -1,4 +1,4 @@
-"""One training in a copy of the user's folder, started as often as it is killed."""
+"""One training in a copy of the user's folder, restarted after each kill."""
 
 import json
 import os
@@ -12,11 +12,11 @@ from keras_candle.launch import environment
 from keras_candle.launch.kill_plan import Kill
 from keras_candle.launch.local import Job, JobLauncher
 from keras_candle.launch.run import auto_variables
-from keras_candle.launch.scratch import copy_of_folder, led_inside
+from keras_candle.launch.scratch import copy_of_folder, map_into_copy
 from keras_candle.run_directory import CHECKPOINTS
 from keras_candle.verification.event_log import AttemptEvents, read_attempt
 
-# The room of which the ranks call prepare() before the program begins, and which compares.
+# The package whose prepare() the ranks call before the program begins, and which compares.
 RESUME_CHECK = "keras_candle.verification.resume_check"
 # For programs that set no seed of their own.
 SEED = 1
@@ -24,14 +24,14 @@ SEED = 1
 
 @dataclass(frozen=True)
 class TrainingCommand:
-    """What is started.
+    """The command of a training: program, ranks, engine and timeout.
 
     Args:
         program: the script and its arguments, or "-m" and a module.
         size: number of ranks.
         engine: the engine's name; None leaves the choice to the program.
-        auto: whether the models of a program that does not do it are scaled.
-        timeout_s: after which a start is stopped.
+        auto: whether the program runs with --auto.
+        timeout_s: after which an attempt is stopped.
     """
 
     program: tuple[str, ...]
@@ -43,32 +43,32 @@ class TrainingCommand:
 
 @dataclass(frozen=True)
 class AttemptOutcome:
-    """One start of a trial.
+    """The outcome of one attempt of a training.
 
     Args:
         exit_code: the job's.
-        events: of its ranks.
-        folder: where that is.
-        said: what stood on the ranks' stderr.
+        events: the event log of its ranks.
+        folder: the event log's folder.
+        stderr: the job's stderr.
     """
 
     exit_code: int
     events: AttemptEvents
     folder: Path
-    said: bytes
+    stderr: bytes
 
     @property
     def killed(self) -> bool:
-        """Whether a rank was killed, as planned, before the program ended."""
+        """Whether the planned kill happened before the program ended."""
         return self.exit_code != 0 and self.events.killed_s is not None
 
 
 class ResumeTrial:
-    """A copy of the folder, and the run directories in it.
+    """A training in a copy of the user's folder, which holds its run directories.
 
     Args:
-        training: what is started there.
-        place: an empty folder for all of it.
+        training: the command to start there.
+        place: an empty folder for the copy, the event logs and redirected files.
 
     Raises:
         LaunchError: the folder is too large to copy.
@@ -83,33 +83,38 @@ class ResumeTrial:
         self._starts = 0
 
     def start(self, kill: Kill | None = None) -> AttemptOutcome:
-        """Start the program, and wait until it has ended.
+        """Run one attempt and wait until it has ended.
 
         Args:
-            kill: of one rank; None for none.
+            kill: the kill of one rank; None for none.
 
         Raises:
             LaunchError: the timeout passed.
         """
         self._starts += 1
-        told = self._place / f"start-{self._starts}"
-        told.mkdir()
-        said: list[bytes] = []
+        event_log = self._place / f"start-{self._starts}"
+        event_log.mkdir()
+        stderr: list[bytes] = []
         training = self._training
-        program = tuple(led_inside(each, self._original, self._copy) for each in training.program)
+        program = tuple(
+            map_into_copy(each, self._original, self._copy) for each in training.program
+        )
         job = Job(
-            training.size, program, engine=training.engine, variables=self._variables(told, kill)
+            training.size,
+            program,
+            engine=training.engine,
+            variables=self._variables(event_log, kill),
         )
         with tempfile.TemporaryFile() as printed:
-            exit_code = JobLauncher(job, said.append).run(printed.fileno(), training.timeout_s)
-        return AttemptOutcome(exit_code, read_attempt(told), told, b"".join(said))
+            exit_code = JobLauncher(job, stderr.append).run(printed.fileno(), training.timeout_s)
+        return AttemptOutcome(exit_code, read_attempt(event_log), event_log, b"".join(stderr))
 
-    def _variables(self, told: Path, kill: Kill | None) -> dict[str, str]:
+    def _variables(self, event_log: Path, kill: Kill | None) -> dict[str, str]:
         settings = {
             "original": str(self._original),
             "scratch": str(self._place / "files"),
             "elsewhere": str(self._place / "elsewhere"),
-            "told": str(told),
+            "told": str(event_log),
             "seed": SEED,
             "kill": None if kill is None else asdict(kill),
         }
@@ -122,14 +127,14 @@ class ResumeTrial:
 
 
 def newest_whole(directories: Mapping[str, Path]) -> tuple[dict[str, int], list[str]]:
-    """What lies in run directories now.
+    """Find the newest whole checkpoint of each run directory.
 
     Args:
         directories: by name.
 
     Returns:
-        For each the step of its newest whole checkpoint, 0 without one; and for each checkpoint
-        that is damaged a line.
+        For each directory the step of its newest whole checkpoint, 0 without one; and a line for
+        each damaged checkpoint.
     """
     newest: dict[str, int] = {}
     damage: list[str] = []

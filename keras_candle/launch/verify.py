@@ -1,4 +1,4 @@
-"""`candle verify`: one program on 1 rank and on N ranks with the same global batches, compared."""
+"""`candle verify`: compare a program on 1 rank and on N ranks with the same global batches."""
 
 import argparse
 import json
@@ -13,24 +13,24 @@ from keras_candle.launch import environment
 from keras_candle.launch.local import Job, JobLauncher, write_to_stderr
 from keras_candle.launch.run import ENGINES, add_program, auto_variables, program_of, size_of
 
-# The room of which the ranks call prepare() before the program begins, and which compares.
+# The package whose prepare() the ranks call before the program begins, and which compares.
 RECORDING = "keras_candle.verification"
 # For programs that set no seed of their own.
 SEED = 1
-# On N ranks these win over the arguments of @candle.scalable: the batches, and the learning rate,
-# are those of one rank.
+# On N ranks these override the arguments of @candle.scalable: batches and learning rate are those
+# of one rank.
 ONE_RANKS_BATCHES = {"batch": "global", "learning_rate_scaling": None, "warmup_epochs": 0}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `candle verify`."""
+    """Add the options of `candle verify`."""
     parser.usage = (
         "candle verify -np N [--auto] [--exact] [--engine {auto,horovod,mpi}] [--tolerance T] "
         "[--epochs K] [--timeout S] [--json FILE] (script.py | -m package.module) [args...]"
     )
     parser.add_argument("-np", "-n", dest="size", type=int, metavar="N", help="number of ranks")
     parser.add_argument(
-        "--auto", action="store_true", help="scale the models of a program that does not do it"
+        "--auto", action="store_true", help="scale the models of an unedited program"
     )
     parser.add_argument(
         "--exact",
@@ -44,7 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="T",
         help="the largest relative difference that counts as rounding (default 1e-5 in float32)",
     )
-    parser.add_argument("--epochs", type=int, metavar="K", help="at most so many in each fit")
+    parser.add_argument(
+        "--epochs", type=int, metavar="K", help="the largest number of epochs in each fit"
+    )
     parser.add_argument(
         "--timeout", type=float, metavar="S", help="seconds after which a run is stopped"
     )
@@ -53,17 +55,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Runs the program twice and prints the comparison.
+    """Run the program twice and print the comparison.
 
     Args:
         options: as `add_arguments` describes them.
 
     Returns:
-        0 when N ranks train as one does or the reason why they do not is known, 1 when they do
-        not, and the program's own exit code when it failed.
+        0 when N ranks train as one does or the reason for the difference is known, 1 when they
+        do not, and the program's own exit code when it failed.
 
     Raises:
-        LaunchError: it cannot be done as it was asked for.
+        LaunchError: the options are not valid.
     """
     size = size_of("candle verify", options.size)
     program = program_of("candle verify", options.module, options.script)
@@ -82,19 +84,19 @@ def run(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> None:
     if options.size == 1:
-        raise LaunchError("-np got 1, but one rank is what the others are compared with. Try -np 2")
+        raise LaunchError("-np got 1, but N ranks are compared with one. Try -np 2")
     for name in ("tolerance", "epochs", "timeout"):
         value = getattr(options, name)
         if value is not None and not value > 0:
             raise LaunchError(f"--{name} got {value:g}, expected a number above 0")
     if options.json is not None and not options.json.absolute().parent.is_dir():
         raise LaunchError(
-            f"--json got {options.json}, but its folder does not exist. Make it first"
+            f"--json got {options.json}, but its folder does not exist. Create it first"
         )
 
 
 def _variables(options: argparse.Namespace, folder: Path) -> dict[str, str]:
-    """What the ranks of both jobs are told."""
+    """Return the environment variables of both jobs."""
     scalable = {**ONE_RANKS_BATCHES, **({"sync_batch_norm": True} if options.exact else {})}
     settings = {
         "folder": str(folder),
@@ -114,12 +116,12 @@ def _variables(options: argparse.Namespace, folder: Path) -> dict[str, str]:
 def _train(job: Job, timeout_s: float | None) -> int:
     ranks = "1 rank" if job.size == 1 else f"{job.size} ranks"
     _print_result(f"{ranks}: {' '.join(job.program)}")
-    said: list[bytes] = []
+    stderr: list[bytes] = []
     with tempfile.TemporaryFile() as printed:
-        exit_code = JobLauncher(job, said.append).run(printed.fileno(), timeout_s)
+        exit_code = JobLauncher(job, stderr.append).run(printed.fileno(), timeout_s)
     if exit_code:
-        # Only then: what the program prints would stand between the lines of the report, twice.
-        write_to_stderr(b"".join(said))
+        # Only on failure: the program's output would get between the lines of the report, twice.
+        write_to_stderr(b"".join(stderr))
         _print_result(f"it failed on {ranks}, so there is nothing to compare")
     return exit_code
 
@@ -129,7 +131,7 @@ def _print_result(line: str) -> None:
 
 
 def _terms(options: argparse.Namespace) -> str:
-    """What both runs had in common, for the head of the report."""
+    """Describe what both runs have in common, for the head of the report."""
     terms = [
         f"1 rank and {options.size} ranks, the same global batches and learning rate",
         f"seed {SEED} for what the program does not seed itself",
@@ -142,7 +144,7 @@ def _terms(options: argparse.Namespace) -> str:
 
 
 def _compare(folders: list[Path], options: argparse.Namespace) -> int:
-    """In a process of its own: this one imports no NumPy."""
+    """Compare in a subprocess: this process imports no NumPy."""
     command = [sys.executable, "-m", RECORDING, *map(str, folders), "--size", str(options.size)]
     if options.tolerance is not None:
         command += ["--tolerance", str(options.tolerance)]

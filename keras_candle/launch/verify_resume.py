@@ -1,4 +1,4 @@
-"""`candle verify-resume`: one training killed at random moments, and compared with itself."""
+"""`candle verify-resume`: kill a training at random moments and compare it with itself unkilled."""
 
 import argparse
 import json
@@ -23,38 +23,38 @@ _KILLS = 3
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `candle verify-resume`."""
+    """Add the options of `candle verify-resume`."""
     parser.usage = (
         "candle verify-resume [-np N] [--engine {auto,horovod,mpi}] [--auto] [--kills K] "
         "[--seed S] [--timeout S] [--json FILE] (script.py | -m package.module) [args...]"
     )
     parser.epilog = (
         "Exit code: 0 when every training ended as if it had not been killed, 1 when one did not, "
-        "3 when two trainings without kills differ already, 2 for what cannot be done, and the "
-        "program's own when it fails without being killed."
+        "3 when two trainings without kills differ already, 2 for options that are not valid, and "
+        "the program's own when it fails without being killed."
     )
     parser.add_argument(
         "-np", "-n", dest="size", type=int, default=1, metavar="N", help="number of ranks"
     )
     parser.add_argument("--engine", choices=ENGINES, help="what carries the collectives")
     parser.add_argument(
-        "--auto", action="store_true", help="scale the models of a program that does not do it"
+        "--auto", action="store_true", help="scale the models of an unedited program"
     )
     parser.add_argument(
-        "--kills", type=int, default=_KILLS, metavar="K", help=f"how many (default {_KILLS})"
+        "--kills", type=int, default=_KILLS, metavar="K", help=f"number of kills (default {_KILLS})"
     )
     parser.add_argument(
-        "--seed", type=int, metavar="S", help="of the kills; without it they are others each time"
+        "--seed", type=int, metavar="S", help="seed of the kills; random by default"
     )
     parser.add_argument(
-        "--timeout", type=float, metavar="S", help="seconds after which a start is stopped"
+        "--timeout", type=float, metavar="S", help="seconds after which an attempt is stopped"
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all that is known here")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the whole result here")
     add_program(parser)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Trains without kills and with them, and prints what came out.
+    """Train without kills and with them, and print the verdict.
 
     Args:
         options: as `add_arguments` describes them.
@@ -63,7 +63,7 @@ def run(options: argparse.Namespace) -> int:
         See the command's help.
 
     Raises:
-        LaunchError: it cannot be done as it was asked for.
+        LaunchError: the options are not valid, or the program cannot be checked.
     """
     size = size_of("candle verify-resume", options.size)
     program = program_of("candle verify-resume", options.module, options.script)
@@ -82,9 +82,9 @@ def run(options: argparse.Namespace) -> int:
         directories = list(whole.events.directories)
     steps = len(course.moments)
     result = resume_report.Result(training, steps, directories, rounds, again, seed)
-    for one in rounds:
-        if one.failure:
-            write_to_stderr(one.last.said)
+    for each in rounds:
+        if each.failure:
+            write_to_stderr(each.last.stderr)
     if options.json is not None:
         options.json.write_text(resume_report.as_json(result))
     print(resume_report.text(result), flush=True)
@@ -98,12 +98,12 @@ def _check(options: argparse.Namespace) -> None:
             raise LaunchError(f"--{name} got {value:g}, expected a number above 0")
     if options.json is not None and not options.json.absolute().parent.is_dir():
         raise LaunchError(
-            f"--json got {options.json}, but its folder does not exist. Make it first"
+            f"--json got {options.json}, but its folder does not exist. Create it first"
         )
 
 
 def _failed(ended: AttemptOutcome) -> int:
-    write_to_stderr(ended.said)
+    write_to_stderr(ended.stderr)
     _print_result("it failed without being killed, so there is nothing to compare with")
     return ended.exit_code
 
@@ -112,7 +112,7 @@ def _course(whole: AttemptOutcome, program: tuple[str, ...]) -> Course:
     directories = whole.events.directories
     if not directories:
         raise LaunchError(
-            f"{' '.join(program)} calls no fit with a CandleCallback, so it would begin anew after "
+            f"{' '.join(program)} calls no fit with a CandleCallback, so it would start anew after "
             "each kill. Give fit a candle.CandleCallback(run_directory) among its callbacks"
         )
     events = {name: RunDirectory(path).events() for name, path in directories.items()}
@@ -128,7 +128,7 @@ def _course(whole: AttemptOutcome, program: tuple[str, ...]) -> Course:
 def _rounds(
     training: TrainingCommand, place: Path, course: Course, kills: int, draws: random.Random
 ) -> list[KillRound]:
-    """Trainings until so many kills took place. One that comes too late is drawn again."""
+    """Train until so many kills took place. Kills that come too late are drawn again."""
     rounds: list[KillRound] = []
     left = kills
     while left > 0 and len(rounds) < 2 * kills:
@@ -145,18 +145,18 @@ def _rounds(
 def _compare_all(
     training: TrainingCommand, place: Path, whole: AttemptOutcome, rounds: list[KillRound]
 ) -> dict[str, Any] | None:
-    """Compare the ends, and find out whether a difference is there without kills too."""
-    for one in rounds:
-        if not one.failure:
-            one.compared = _compare(whole, one.last)
+    """Compare the final states; after a difference, compare a second run without kills too."""
+    for each in rounds:
+        if not each.failure:
+            each.compared = _compare(whole, each.last)
         else:
-            one.compared = {"differences": [], "causes": [], "fits": 0}
-    if not any(one.failure or one.compared["differences"] for one in rounds):
+            each.compared = {"differences": [], "causes": [], "fits": 0}
+    if not any(each.failure or each.compared["differences"] for each in rounds):
         return None
-    _print_result("that is not the same, so once more without kills")
+    _print_result("the final states differ: training once more without kills")
     again = ResumeTrial(training, place / "again").start()
     if again.exit_code:
-        write_to_stderr(again.said)
+        write_to_stderr(again.stderr)
         raise LaunchError(
             f"without kills the program ended with code {again.exit_code} the second time, and "
             "with 0 the first. Run it twice by itself, each time in an empty run directory"
@@ -164,19 +164,19 @@ def _compare_all(
     return _compare(whole, again)
 
 
-def _compare(one: AttemptOutcome, other: AttemptOutcome) -> dict[str, Any]:
-    """In a process of its own: this one imports no NumPy."""
+def _compare(first: AttemptOutcome, second: AttemptOutcome) -> dict[str, Any]:
+    """Compare in a subprocess: this process imports no NumPy."""
     command = [
         sys.executable,
         "-m",
         "keras_candle.verification.compare_resumes",
-        str(one.folder),
-        str(other.folder),
+        str(first.folder),
+        str(second.folder),
     ]
     done = subprocess.run(command, check=False, capture_output=True)
     if done.returncode:
         write_to_stderr(done.stderr)
-        raise LaunchError("the ends of the trainings cannot be compared, see above")
+        raise LaunchError("the final states cannot be compared, see above")
     compared: dict[str, Any] = json.loads(done.stdout)
     return compared
 

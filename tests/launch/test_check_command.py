@@ -28,9 +28,9 @@ model.fit(np.random.rand(9, 2), np.zeros(9))
         ((), None, "no script"),
         (("gone.py",), None, "no file 'gone.py'"),
         (("--", "gone.py"), None, "no file 'gone.py'"),
-        (("bad.py",), b"import keras\nif True\n    pass\n", "bad.py:2 is no Python"),
-        (("bad.py",), b"x = 1\0", "is no Python"),
-        (("bad.py",), b"x = '\xff'\n", "is no Python"),
+        (("bad.py",), b"import keras\nif True\n    pass\n", "bad.py:2 is not valid Python"),
+        (("bad.py",), b"x = 1\0", "is not valid Python"),
+        (("bad.py",), b"x = '\xff'\n", "is not valid Python"),
         (("--timeout", "0", "bad.py"), b"", "--timeout got 0"),
         (("--timeout", "nan", "bad.py"), b"", "--timeout got nan"),
         (("sub",), None, "no file 'sub'"),
@@ -52,7 +52,7 @@ def test_a_neighbour_that_is_no_python_is_named(candle, tmp_path):
     (tmp_path / "rows.py").write_text("def\n")
     done = candle("check", "--no-run", "train.py")
     assert done.returncode == 2
-    assert "rows.py:1 is no Python" in done.stderr
+    assert "rows.py:1 is not valid Python" in done.stderr
 
 
 def test_a_clean_script(candle, tmp_path):

@@ -36,7 +36,7 @@ def test_ls_verify_and_rollback(run, capfd):
 
 def test_what_is_no_run_directory(tmp_path, capfd):
     assert cli.main(["checkpoints", "ls", str(tmp_path)]) == cli.BAD_USAGE
-    assert "is no run directory" in capfd.readouterr().err
+    assert "is not a run directory" in capfd.readouterr().err
 
 
 def test_rollback_needs_a_step(run, capfd):

@@ -100,7 +100,7 @@ def test_the_users_build_variables_are_part_of_the_facts(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(horovod_key, "cxx11_abi", lambda *_: "1")
     given = {"HOROVOD_GPU_OPERATIONS": "NCCL", "HOROVOD_CYCLE_TIME": "1", "CXX": "g++-12", "A": "b"}
-    facts = horovod_key.gather(False, tmp_path, given)
+    facts = horovod_key.build_facts(False, tmp_path, given)
     assert facts.variables == (("CXX", "g++-12"), ("HOROVOD_GPU_OPERATIONS", "NCCL"))
 
 

@@ -98,32 +98,32 @@ def state(rank, state, **more):
 def test_the_launcher_judges_only_what_lasts():
     now = [0.0]
     states = RankStates(3, 2.0, lambda: now[0])
-    states.hear(state(0, "waits", what="barrier", site="", ranks=[]))
+    states.update(state(0, "waits", what="barrier", site="", ranks=[]))
     now[0] = 100.0
     assert states.abandoned() == ""
-    states.hear(state(2, "ended"))
+    states.update(state(2, "ended"))
     now[0] = 101.0
     assert states.abandoned() == ""
-    states.hear(state(0, "goes on"))
+    states.update(state(0, "goes on"))
     now[0] = 200.0
     assert states.abandoned() == ""
-    states.hear(state(0, "waits", what="barrier", site="x.py", ranks=[0, 1]))
+    states.update(state(0, "waits", what="barrier", site="x.py", ranks=[0, 1]))
     now[0] = 300.0
     assert states.abandoned() == ""
-    states.hear(state(0, "waits", what="barrier", site="x.py", ranks=[1, 2]))
+    states.update(state(0, "waits", what="barrier", site="x.py", ranks=[1, 2]))
     now[0] = 302.0
     assert states.abandoned().startswith("rank 2 (of 3, host n1) has left the job")
-    states.hear(state(0, "gone"))
+    states.update(state(0, "gone"))
     assert states.abandoned() == ""
 
 
 def test_a_failure_in_a_step_of_horovods_after_a_rank_has_left():
     states = RankStates(2, 2.0)
     lost = Failure(0, 2, "n0", 7, 1.0, 1, reason="Horovod has been shut down. This was caused by")
-    assert states.behind(lost) == ""
-    states.hear(state(1, "ended"))
-    assert states.behind(lost).startswith("rank 1 (of 2, host n1) has left the job")
-    assert states.behind(Failure(0, 2, "n0", 7, 1.0, 1, reason="ValueError: x")) == ""
+    assert states.cause_of(lost) == ""
+    states.update(state(1, "ended"))
+    assert states.cause_of(lost).startswith("rank 1 (of 2, host n1) has left the job")
+    assert states.cause_of(Failure(0, 2, "n0", 7, 1.0, 1, reason="ValueError: x")) == ""
 
 
 LEAVE_CHILD = "if rank == 0:\n    PID = START\n    open('child', 'w').write(str(PID))\n"
