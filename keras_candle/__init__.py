@@ -1,7 +1,7 @@
-"""keras_candle: Keras 3 training on N ranks.
+"""Data-parallel training of Keras 3 models on N ranks.
 
-The names below are imported when they are first used: `import keras_candle` itself imports
-neither Keras nor TensorFlow nor MPI.
+Public names are imported on first use: `import keras_candle` itself imports neither Keras nor
+TensorFlow nor MPI.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ _ERRORS = (
     "LaunchError",
     "SearchError",
 )
-# public name -> the module that has it
-_HOMES = {
+# public name -> the module that defines it
+_MODULES = {
     **dict.fromkeys(
         ("scalable", "scale", "rank", "size", "local_rank", "is_root"), "keras_candle.decorator"
     ),
@@ -67,14 +67,14 @@ _HOMES = {
     "register_state_reduction": "keras_candle.training.state_reductions",
 }
 
-__all__ = ["__version__", "engine", "search", *_HOMES]  # noqa: PLE0604 - the keys are strings
+__all__ = ["__version__", "engine", "search", *_MODULES]  # noqa: PLE0604 - the keys are strings
 
 
 def __getattr__(name: str) -> Any:
     if name in ("engine", "search"):
         return importlib.import_module(f"keras_candle.{name}")
-    if name in _HOMES:
-        return getattr(importlib.import_module(_HOMES[name]), name)
+    if name in _MODULES:
+        return getattr(importlib.import_module(_MODULES[name]), name)
     raise AttributeError(f"module 'keras_candle' has no attribute {name!r}")
 
 

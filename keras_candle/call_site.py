@@ -1,4 +1,4 @@
-"""Where a program is, in its author's lines: neither in a library's, nor in ours."""
+"""Find the line of the user's program that is running, outside of libraries and keras_candle."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LIBRARIES = tuple(
 
 @functools.cache
 def is_users(path: str) -> bool:
-    """Whether a line of that file is the user's own.
+    """Return whether a file is the user's own.
 
     Args:
         path: as a frame has it.
@@ -33,12 +33,12 @@ def is_users(path: str) -> bool:
 
 
 def place(path: str, line: int, function: str) -> str:
-    """A place of a program in words, its path as short as it can be.
+    """Format a line of a program, with a relative path below the working directory.
 
     Args:
         path: of the file.
         line: its number.
-        function: that the line is in.
+        function: the function that contains the line.
 
     Example:
         >>> place("/somewhere/train.py", 12, "f")
@@ -51,10 +51,10 @@ def place(path: str, line: int, function: str) -> str:
 
 
 def call_site() -> str:
-    """Where this process is: the innermost line of the user's on its main thread.
+    """Describe where this process is: the innermost line of the user's on its main thread.
 
     Returns:
-        It in words, and the module of ours that came to the engine from there; "" for neither.
+        The line, and the module of keras_candle that called the engine from there; "" for neither.
     """
     parts = []
     main = sys._current_frames().get(threading.main_thread().ident or 0)

@@ -1,4 +1,4 @@
-"""The first front door: `@candle.scalable` and `candle.scale(model)`."""
+"""`@candle.scalable` and `candle.scale(model)`: make a Keras model train on N ranks."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ Build = TypeVar("Build", bound=Callable[..., Any])
 
 
 def rank() -> int:
-    """This process's number among the ranks, from 0 to size() - 1."""
+    """Return this process's number among the ranks, from 0 to size() - 1."""
     return engines.current().rank
 
 
 def size() -> int:
-    """The number of ranks."""
+    """Return the number of ranks."""
     return engines.current().size
 
 
 def local_rank() -> int:
-    """This process's number among the ranks of its node."""
+    """Return this process's number among the ranks of its node."""
     return engines.current().local_rank
 
 
 def is_root() -> bool:
-    """Whether this is rank 0, which alone should write files."""
+    """Return whether this is rank 0, which alone should write files."""
     return engines.current().is_root
 
 
@@ -77,37 +77,38 @@ def scalable(  # noqa: PLR0913 - the public contract
 
     Args:
         build: the function; it returns a `keras.Model`, compiled there or later.
-        precision: None (leave the dtype policy alone), "float32", "mixed_float16",
-            "mixed_bfloat16", or "auto" for what all ranks' hardware speeds up. The global policy
-            is set while the function runs and restored afterwards.
+        precision: None (keep the dtype policy), "float32", "mixed_float16", "mixed_bfloat16", or
+            "auto" for one that all ranks' hardware speeds up. The global policy is set while the
+            function runs and restored afterwards.
         learning_rate_scaling: "linear" or "sqrt" in the growth of the global batch, None, or a
             function of the number of ranks that returns the factor. With batch="global" the
             batch does not grow, and the named rules give 1.
-        warmup_epochs: number of epochs in which the learning rate goes linearly from the base
+        warmup_epochs: number of epochs in which the learning rate rises linearly from the base
             to the scaled one.
-        batch: "replica": `fit`'s batch_size is one rank's. "global": all ranks' together.
+        batch: "replica": `fit`'s batch_size is the replica batch size. "global": it is the global
+            batch size.
         sync_batch_norm: whether batch normalisation in training takes its statistics from the
-            rows of all ranks.
+            samples of all ranks.
         compression: None, or "fp16" to send dense gradients in 16 bits.
-        shard: whether `fit` and `evaluate` take the whole data and give each rank its part.
-            False: each rank passes its own part, in equal numbers of steps.
+        shard: whether `fit` and `evaluate` take the whole data and give each rank its shard.
+            False: each rank passes its own shard, in equal numbers of steps.
         engine: "auto", "horovod", "mpi" or "single".
-        shard_predict: whether the ranks divide the rows of arrays in `predict` too; every rank
-            gets all predictions either way. Then `predict` must be called on all ranks.
+        shard_predict: whether `predict` shards arrays too; every rank gets all predictions either
+            way. Then `predict` must be called on all ranks.
         guard: whether the ranks' weights, optimizer variables, learning rate and loss scale are
-            compared after the first steps and after each epoch. A number: after so many steps,
-            too.
-        exact_loss: whether compiled losses are computed from the rows of all ranks together, which
-            gathers targets and predictions in each step. With batch="global" a loss that returns
-            one number for the batch, or otherwise looks across its rows, always is.
+            compared after the first steps and after each epoch. A number: every so many steps too.
+        exact_loss: whether compiled losses are computed from the samples of all ranks together,
+            which gathers targets and predictions in each step. With batch="global" a loss that
+            returns one number for the batch, or otherwise looks across samples, always is.
 
     Returns:
-        The function, or with arguments alone a decorator. Its models are plain Keras models.
+        The decorated function, or a decorator if only arguments are given. Its models are plain
+        Keras models.
 
     Raises:
-        CandleError: for an unknown value, and on calling, when the function returns
-            no Keras model.
-        EngineError: on calling, when the ranks or the engine can't be found.
+        CandleError: for an unknown value, and when a call of the function does not return a
+            Keras model.
+        EngineError: when a call of the function cannot find the ranks or the engine.
 
     Example:
         >>> import keras
@@ -139,7 +140,7 @@ def scalable(  # noqa: PLR0913 - the public contract
     if not callable(build):
         raise CandleError(
             f"candle.scalable got {build!r}, expected a function that builds a model. "
-            "For a model that stands already there is candle.scale(model)."
+            "For an existing model call candle.scale(model)."
         )
     return _decorate(build, options)
 
@@ -149,15 +150,15 @@ def scale(model: Any, **options: Any) -> Any:
 
     Args:
         model: a `keras.Model`.
-        **options: the arguments of `scalable`. A precision is refused unless it is the model's
-            own: layers take theirs when they are made.
+        **options: the arguments of `scalable`. A precision must be the model's own: layers take
+            theirs when they are made.
 
     Returns:
         The same model.
 
     Raises:
-        CandleError: when it is no Keras model, or for an unknown argument or value.
-        EngineError: when the ranks or the engine can't be found.
+        CandleError: when `model` is not a Keras model, or for an unknown argument or value.
+        EngineError: when the ranks or the engine cannot be found.
     """
     checked = _options(options)
     _check_model(model, "candle.scale got")
@@ -195,7 +196,7 @@ def _options(given: dict[str, Any]) -> ScalingOptions:
     unknown = set(given) - set(ScalingOptions.__dataclass_fields__)
     if unknown:
         raise CandleError(
-            f"Unknown argument {', '.join(sorted(unknown))}; there are "
+            f"Unknown argument {', '.join(sorted(unknown))}; expected "
             f"{', '.join(ScalingOptions.__dataclass_fields__)}."
         )
     return with_overrides(ScalingOptions(**given))

@@ -1,6 +1,6 @@
-"""`python -m keras_candle.demo`: trainings of real models on real data; `candle demo` runs it.
+"""`python -m keras_candle.demo`: train real models on real data; `candle demo` runs it.
 
-It is a user's script: one decorator, and the rest is plain Keras.
+It is written as a user's script: one decorator, and the rest is plain Keras.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Data = tuple[Any, Any, Any, Any]
 
 
 def digits() -> tuple[Data, list[Any]]:
-    """1,797 images of handwritten digits of 8 x 8 pixels, and a convolutional network."""
+    """Load 1,797 images of handwritten digits of 8 x 8 pixels, and make a convolutional network."""
     images, labels = load("sklearn.datasets", "the demo").load_digits(return_X_y=True)
     images = images.reshape(-1, 8, 8, 1).astype("float32") / 16
     network = [
@@ -43,7 +43,7 @@ def digits() -> tuple[Data, list[Any]]:
 
 
 def breast_cancer() -> tuple[Data, list[Any]]:
-    """569 tumours described by 30 numbers each, and a small dense network."""
+    """Load 569 tumours described by 30 numbers each, and make a small dense network."""
     features, labels = load("sklearn.datasets", "the demo").load_breast_cancer(return_X_y=True)
     features = ((features - features.mean(0)) / features.std(0)).astype("float32")
     network = [
@@ -64,14 +64,14 @@ DATASETS: dict[str, Callable[[], tuple[Data, list[Any]]]] = {
 
 @candle.scalable(warmup_epochs=2)
 def build_model(network: list[Any]) -> Any:
-    """The network, compiled as ever."""
+    """Build and compile the model."""
     model = keras.Sequential(network)
     model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
     return model
 
 
 class EpochTimes(keras.callbacks.Callback):  # type: ignore[misc]
-    """How long each epoch took, in seconds."""
+    """Record the duration of each epoch in seconds."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -86,15 +86,15 @@ class EpochTimes(keras.callbacks.Callback):  # type: ignore[misc]
 
 
 def train(dataset: str, epochs: int, runs: Path | None = None) -> dict[str, Any]:
-    """Train once.
+    """Train one model and measure it.
 
     Args:
         dataset: one of `DATASETS`.
-        epochs: how often to go through it; at least 2, as the first one is not timed.
-        runs: where its run directory is made, of which `candle report` tells.
+        epochs: number of epochs; at least 2, as the first one is not timed.
+        runs: the folder for its run directory; None makes none.
 
     Returns:
-        What `candle demo` shows of it.
+        The measurements that `candle demo` shows.
     """
     keras.utils.set_random_seed(0)
     begin = time.perf_counter()
@@ -114,7 +114,7 @@ def train(dataset: str, epochs: int, runs: Path | None = None) -> dict[str, Any]
         "engine": engine.name,
         "size": engine.size,
         "accuracy": accuracy,
-        # The first epoch traces the step, and other programs make single epochs slow.
+        # The first epoch traces the step, and other processes slow single epochs down.
         "samples_per_s": len(x) / float(np.median(times.seconds[1:])),
         "weights_equal": len(set(engine.gather_objects(weights.hexdigest()))) == 1,
         "seconds": time.perf_counter() - begin,
@@ -139,7 +139,7 @@ def main() -> int:
 
 
 def _divided(x: Any, y: Any) -> Data:
-    """A fifth held out, the same fifth on every rank."""
+    """Hold out a fifth, the same fifth on every rank."""
     order = np.random.default_rng(0).permutation(len(x))
     test, train = np.split(order, [len(x) // 5])
     return x[train], y[train], x[test], y[test]

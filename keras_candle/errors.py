@@ -1,16 +1,16 @@
-"""What can go wrong, by what the user has to look at."""
+"""The exceptions of keras_candle, by the subject to look at, and its exit codes."""
 
 
 class CandleError(Exception):
-    """The parent of every error that keras_candle raises on purpose."""
+    """The base class of every error that keras_candle raises on purpose."""
 
 
 class EngineError(CandleError):
-    """The ranks cannot find each other, or they do not do the same thing."""
+    """The ranks cannot connect, or they call different collectives."""
 
 
 class DataError(CandleError):
-    """The data cannot be divided among the ranks."""
+    """The data cannot be sharded."""
 
 
 class DivergenceError(CandleError):
@@ -18,11 +18,11 @@ class DivergenceError(CandleError):
 
 
 class CheckpointError(CandleError):
-    """A checkpoint cannot be written, or is not whole."""
+    """A checkpoint cannot be written or restored, or is not whole."""
 
 
 class SearchError(CandleError):
-    """A search cannot go on as it was asked for."""
+    """A search cannot start, resume or continue with the given options."""
 
 
 class LaunchError(CandleError):

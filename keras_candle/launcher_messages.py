@@ -1,7 +1,7 @@
-"""What a training tells the `candle run` that started it, in the root's stderr.
+"""Messages from a training to the `candle run` that started it, in its stderr.
 
-That is the one channel that every launcher carries home from every node; `candle run` takes the
-messages out of it again.
+Stderr is the one channel that every launcher forwards from every node; `candle run` removes the
+messages from it.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
-# `candle run` sets its own name, and the next where it wants to hear of checkpoints, the third to
-# how often it has started the job again, the last to when it began: seconds since the epoch.
+# Environment variables that `candle run` sets: its own name; whether to report checkpoints; the
+# number of restarts; the job's start in seconds since the epoch.
 LAUNCHER = "KERAS_CANDLE_LAUNCHER"
 NOTIFY_CHECKPOINTS = "KERAS_CANDLE_TELL_SAVED"
 RESTARTS = "KERAS_CANDLE_RESTARTS"
@@ -27,13 +27,13 @@ STARTED_S = "KERAS_CANDLE_JOB_STARTED_S"
 START = b"\x1ecandle "
 END = b"\x1e\n"
 SAVED = re.compile(rb"(?:\[\d+\] )?\x1ecandle saved (\d+)\x1e\n")
-# Of a rank: where it is; of the watchdog: why it ends the job.
+# Kinds of message: a rank's state; why the watchdog ends the job.
 RANK, STALL = "rank", "stall"
 MESSAGE = re.compile(rb"(?:\[\d+\] )?\x1ecandle (rank|stall) ([A-Za-z0-9+/=]*)\x1e\n")
 
 
 def message(kind: str, **content: Any) -> bytes:
-    """A message as bytes that survive between other bytes in a stream.
+    """Encode a message inside a byte stream.
 
     Args:
         kind: `RANK` or `STALL`.
@@ -44,7 +44,7 @@ def message(kind: str, **content: Any) -> bytes:
 
 
 def content_of(encoded: bytes) -> dict[str, Any]:
-    """What `message` was given.
+    """Decode the content of a `message`.
 
     Raises:
         ValueError: the bytes are damaged.
@@ -56,23 +56,23 @@ def content_of(encoded: bytes) -> dict[str, Any]:
 
 
 def notify_checkpoint(step: int) -> None:
-    """Tell that a checkpoint is on the disk, where somebody wants to hear it.
+    """Report a checkpoint that is on disk, if `candle run` asks for it.
 
     Args:
-        step: of the run.
+        step: step of the run at the checkpoint.
     """
     if os.environ.get(NOTIFY_CHECKPOINTS):
         os.write(2, START + f"saved {step}".encode() + END)
 
 
 def write_through(pipe: int, data: bytes) -> None:
-    """Write, and wait until the other end has read everything, or a second.
+    """Write, and wait up to a second until the reader has read everything.
 
-    hydra throws away what still lies in the pipe when a rank ends the job.
+    hydra discards unread data in the pipe when a rank ends the job.
 
     Args:
-        pipe: a descriptor; where it is no pipe, there is nobody to wait for.
-        data: what to write.
+        pipe: a descriptor; if it is not a pipe, there is no wait.
+        data: the bytes to write.
     """
     while data:
         data = data[os.write(pipe, data) :]
@@ -85,32 +85,32 @@ def write_through(pipe: int, data: bytes) -> None:
 
 
 def restarts() -> int:
-    """How often `candle run --max-restarts` has started this job again."""
+    """Return how often `candle run --max-restarts` has restarted this job."""
     return int(os.environ.get(RESTARTS, "0"))
 
 
 class CollectiveObserver(Protocol):
-    """Sees which collective this rank is in; see `keras_candle.engine.base`."""
+    """An observer of this rank's collectives; see `keras_candle.engine.base`."""
 
     def begin_collective(self, what: str, ranks: Sequence[int]) -> None:
-        """It begins. `ranks`: of the job that it waits for; none where it waits for all."""
+        """A collective begins. `ranks`: those it waits for; empty where it waits for all."""
 
     def waits(self, call_site: str) -> None:
-        """It waits for others."""
+        """The current collective waits for ranks at `call_site`."""
 
     def end_collective(self) -> None:
-        """It has ended, or failed."""
+        """The current collective has ended, or failed."""
 
 
-# The supervisor of a rank looks at it through these.
+# Observers that report to the rank's supervisor.
 observers: list[CollectiveObserver] = []
-# The supervisor of a rank puts a function here that hears whether the job may go on without it.
+# Set by the supervisor's side: called with whether the job can continue without this rank.
 on_independent: Callable[[bool], None] | None = None
 
 
 @contextlib.contextmanager
 def independent() -> Iterator[None]:
-    """While in it, this rank's sudden death does not end the job: no other rank waits for it."""
+    """Mark this rank as independent: the job continues if it dies, as no rank waits for it."""
     if on_independent is not None:
         on_independent(True)
     try:

@@ -1,4 +1,4 @@
-"""Packages that not every user has: found when needed, or an error that says how to get them."""
+"""Import optional packages, or raise an error with the command that installs them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from keras_candle.errors import CandleError
 
-# import name -> what to type
+# import name -> command to install it
 REMEDIES = {
     "alembic": "install it: pip install 'keras-candle[mlflow]'",
     "horovod.tensorflow": "build it for your TensorFlow: pip install 'keras-candle[horovod]' "
@@ -31,14 +31,14 @@ def load(name: str, needed_for: str, error: type[CandleError] = CandleError) -> 
 
     Args:
         name: the module, one of `REMEDIES` or in one of them.
-        needed_for: what the user asked for that needs it.
+        needed_for: the requested feature that needs it.
         error: the class of error to raise.
 
     Returns:
         The module.
 
     Raises:
-        CandleError: of the class `error`, with the way to get the package.
+        CandleError: of the class `error`, with the command that installs the package.
     """
     try:
         module: ModuleType = importlib.import_module(name)
@@ -52,15 +52,17 @@ def load(name: str, needed_for: str, error: type[CandleError] = CandleError) -> 
 
 
 def require(name: str, needed_for: str) -> None:
-    """Look for a package without importing it.
+    """Check that a package is installed, without importing it.
 
     Args:
         name: the package, one of `REMEDIES`.
-        needed_for: what the user asked for that needs it.
+        needed_for: the requested feature that needs it.
 
     Raises:
-        CandleError: with the way to get the package.
+        CandleError: with the command that installs the package.
     """
     spec = importlib.util.find_spec(name)
-    if spec is None or spec.origin is None:  # a folder of that name is no package
-        raise CandleError(f"{name} is needed for {needed_for} and is not there; {REMEDIES[name]}")
+    if spec is None or spec.origin is None:  # a folder of that name is not a package
+        raise CandleError(
+            f"{name} is needed for {needed_for} and is not installed; {REMEDIES[name]}"
+        )

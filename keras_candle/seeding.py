@@ -1,4 +1,4 @@
-"""One seed for the random numbers of a script that sets none.
+"""Seed the random numbers of a script that sets no seed.
 
 A seed that the script sets wins, before or after its imports.
 """
@@ -15,7 +15,7 @@ from typing import Any
 from keras_candle.when_imported import when_imported
 
 
-def seed_alike(seed: int) -> None:
+def seed_unseeded(seed: int) -> None:
     """Seed Python's random, and NumPy, TensorFlow and Keras once they are imported.
 
     Args:
@@ -29,13 +29,13 @@ def seed_alike(seed: int) -> None:
 
 def _seed_numpy(numpy: ModuleType, seed: int) -> None:
     numpy.random.seed(seed)
-    # Where default_rng(), RandomState() and the like take their seed when they are given none.
+    # The source of seeds for default_rng(), RandomState() and the like when they get none.
     numpy.random.bit_generator.randbits = random.Random(seed).getrandbits  # noqa: S311 - no secret
 
 
 @contextmanager
-def unseeded_by(seed: str) -> Iterator[None]:
-    """Let NumPy's default_rng() and the like draw their seed from another one meanwhile.
+def default_seeds(seed: str) -> Iterator[None]:
+    """Let NumPy's default_rng() and the like take their seeds from `seed` within the context.
 
     Args:
         seed: any text.
@@ -50,7 +50,7 @@ def unseeded_by(seed: str) -> Iterator[None]:
 
 
 def _seed_keras(keras: ModuleType, seed: int) -> None:
-    """What keras.utils.set_random_seed sets, except where the script has set a seed already."""
+    """Call keras.utils.set_random_seed, but keep the seeds that the script has set already."""
     import numpy as np
     import tensorflow as tf
 

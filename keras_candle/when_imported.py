@@ -1,7 +1,7 @@
-"""Something to do once the user's program has imported a package, and never before.
+"""Run an action after the user's program has imported a package, without importing it.
 
 A program may set KERAS_BACKEND or TF_CPP_MIN_LOG_LEVEL before it imports Keras, or not import it
-at all: whoever wants to change Keras for it has to wait for its own import.
+at all: changes of Keras have to wait for the program's own import.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def when_imported(name: str, action: Action) -> None:
 
     Args:
         name: the module's full name.
-        action: called once, before the import statement returns; what it raises, that raises.
+        action: called once, before the import statement returns, which raises its exceptions.
 
     Example:
         >>> when_imported("json", lambda module: print(module.__name__))
@@ -37,7 +37,7 @@ def when_imported(name: str, action: Action) -> None:
 class _Finder(MetaPathFinder):
     def __init__(self, name: str, action: Action) -> None:
         self._name, self._action = name, action
-        self._asking_others = False
+        self._is_searching = False
 
     def find_spec(
         self,
@@ -45,13 +45,13 @@ class _Finder(MetaPathFinder):
         path: Sequence[str] | None,  # noqa: ARG002 - importlib's signature
         target: ModuleType | None = None,  # noqa: ARG002
     ) -> ModuleSpec | None:
-        if fullname != self._name or self._asking_others:
+        if fullname != self._name or self._is_searching:
             return None
-        self._asking_others = True
+        self._is_searching = True
         try:
             spec = importlib.util.find_spec(fullname)
         finally:
-            self._asking_others = False
+            self._is_searching = False
         if spec is not None and spec.loader is not None:
             spec.loader = _Loader(spec.loader, self._imported)
         return spec

@@ -10,7 +10,7 @@ import os
 import random
 
 from keras_candle import engine as engines
-from keras_candle.seeding import seed_alike
+from keras_candle.seeding import seed_unseeded
 from keras_candle.when_imported import when_imported
 
 
@@ -20,7 +20,7 @@ def draw_alike(seed: int) -> None:
     Args:
         seed: the same on all ranks, from 0 to 2**31 - 1.
     """
-    seed_alike(seed)
+    seed_unseeded(seed)
     if "KERAS_CANDLE_VERIFY" not in os.environ:
         when_imported("keras", lambda _: _order_anew(seed))
 

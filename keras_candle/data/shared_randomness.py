@@ -12,7 +12,7 @@ import numpy as np
 
 from keras_candle.engine.base import Engine
 from keras_candle.random_generators import find_generators, fold_in, get_state, set_state
-from keras_candle.seeding import unseeded_by
+from keras_candle.seeding import default_seeds
 
 
 class SharedRandomness:
@@ -45,7 +45,7 @@ class SharedRandomness:
         _set(self._state)
         self._take_roots()
         self._entered += 1
-        self._unseeded = unseeded_by(f"{self._seed} {self._entered}")
+        self._unseeded = default_seeds(f"{self._seed} {self._entered}")
         self._unseeded.__enter__()
 
     def __exit__(self, *_: object) -> None:

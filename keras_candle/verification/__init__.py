@@ -10,7 +10,7 @@ import json
 import os
 from types import ModuleType
 
-from keras_candle.seeding import seed_alike
+from keras_candle.seeding import seed_unseeded
 from keras_candle.when_imported import when_imported
 
 # JSON object: the folder, the seed, the largest number of epochs of a fit or None, and whether
@@ -36,5 +36,5 @@ def prepare() -> None:
         )
         recorder.install()
 
-    seed_alike(int(settings["seed"]))
+    seed_unseeded(int(settings["seed"]))
     when_imported("keras", record)

@@ -12,7 +12,7 @@ import json
 import os
 
 from keras_candle import run_directory
-from keras_candle.seeding import seed_alike
+from keras_candle.seeding import seed_unseeded
 from keras_candle.verification.event_log import KILLED, EventLog
 from keras_candle.verification.killer import Killer
 from keras_candle.verification.run_copies import RunCopies
@@ -38,7 +38,7 @@ def prepare() -> None:
     # Now, while this process has one thread.
     killer = None if kill is None else Killer(lambda: event_log.append(KILLED))
     run_directory.resolve = places.resolve
-    seed_alike(int(settings["seed"]))
+    seed_unseeded(int(settings["seed"]))
 
     def watch(callback_module: object) -> None:
         from keras_candle.verification.fit_recorder import FitRecorder

@@ -1,5 +1,5 @@
-"""Finds the rank that stops making progress, and ends the job instead of letting it hang.
+"""Find the rank that stops making progress, and end the job instead of letting it hang.
 
-A process of its own watches each rank: it sees what a thread in the rank could not tell, a process
-that is frozen or holds Python's lock. Those of the other ranks report to the root's.
+A separate process watches each rank: unlike a thread in the rank, it also detects a process that
+is frozen or holds Python's lock. All watchers report to the root's.
 """

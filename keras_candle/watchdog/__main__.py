@@ -1,4 +1,4 @@
-"""The watcher of one rank: python -m keras_candle.watchdog JSON, started by `Watch`."""
+"""The watcher process of one rank: python -m keras_candle.watchdog JSON, started by `RankWatch`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from keras_candle.watchdog.root import RootWatcher
 from keras_candle.watchdog.transport import Transport
 from keras_candle.watchdog.watcher import Watched, Watcher
 
-# They are meant for the rank; the watcher ends with it.
+# These signals are meant for the rank; the watcher ends with it.
 _IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
@@ -22,7 +22,7 @@ def main(given: dict[str, Any]) -> None:
     """Watch until the rank ends.
 
     Args:
-        given: what `Watch` says of the rank.
+        given: the arguments from `RankWatch`.
     """
     for number in _IGNORED:
         signal.signal(number, signal.SIG_IGN)
@@ -47,7 +47,7 @@ def _connected(address: dict[str, Any], rank: int) -> Transport | None:
         channel.send(token=address["token"], rank=rank)
         return channel
     print(  # noqa: T201
-        f"keras_candle: rank {rank} cannot reach the watcher of the root at {address['host']} "
+        f"keras_candle: rank {rank} cannot reach the root's watcher at {address['host']} "
         f"port {address['port']}: its stalls are found, but not compared with the other ranks'.",
         file=sys.stderr,
     )
@@ -56,4 +56,4 @@ def _connected(address: dict[str, Any], rank: int) -> Transport | None:
 
 if __name__ == "__main__":
     main(json.loads(sys.argv[1]))
-    os._exit(0)  # nothing here is worth waiting for
+    os._exit(0)  # do not wait for threads or buffers

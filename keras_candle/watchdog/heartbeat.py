@@ -1,4 +1,4 @@
-"""What a rank lets its watcher see: a few bytes of memory that both of them have."""
+"""A rank's heartbeat: its progress in a few bytes of memory shared with its watcher."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-# In the order in which a rank comes to them: a step's callbacks run before it counts as done.
+# In the order in which a rank reaches them: a step's callbacks run before it counts as done.
 BETWEEN_STEPS, IN_STEP, IN_CALLBACKS, IN_EVALUATION, AT_EPOCH_END = range(5)
 
 _PROGRESS = struct.Struct("<QqqB")
@@ -22,18 +22,18 @@ _SIZE = 512
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What stood on a board.
+class Heartbeat:
+    """A rank's progress as read from its board.
 
     Attributes:
-        beats: grows with every sign of progress.
-        epoch: that is under way, from 0.
-        step: steps of the run that are done.
+        beats: increases with every sign of progress.
+        epoch: current epoch, from 0.
+        step: number of steps of the run that are done.
         place: where the rank is, one of this module's constants.
-        collectives: how many the rank has begun outside of TensorFlow's graph.
+        collectives: number of collectives begun outside of TensorFlow's graph.
         collective: the last of them.
-        in_collective: whether the rank is in it still.
-        in_graph: those that each step runs inside of the graph, where nobody counts them.
+        in_collective: whether the rank is still in it.
+        in_graph: collectives that each step runs inside of the graph, which are not counted.
     """
 
     beats: int
@@ -47,7 +47,7 @@ class Seen:
 
 
 class HeartbeatBoard:
-    """The memory of one rank.
+    """The shared memory of one rank and its watcher.
 
     Args:
         descriptor: of a board's file; None makes a new one.
@@ -65,7 +65,7 @@ class HeartbeatBoard:
         self._memory = mmap.mmap(descriptor, _SIZE)
         self._beats = self._collectives = 0
         self._begun: list[str] = []
-        # TensorFlow's threads come to collectives too.
+        # TensorFlow's threads call collectives too.
         self._lock = threading.Lock()
         self._graph: list[str] = []
 
@@ -82,10 +82,10 @@ class HeartbeatBoard:
             self._show_collective(what)
 
     def waits(self, call_site: str) -> None:
-        """Nothing is shown of that: the stacks tell it."""
+        """Ignore where the rank waits: its stacks show it."""
 
     def end_collective(self) -> None:
-        """Show that it has ended."""
+        """Show that the last collective has ended."""
         with self._lock:
             self._show_collective(self._begun.pop())
 
@@ -102,16 +102,16 @@ class HeartbeatBoard:
             text = ", ".join(self._graph).encode()[:160]
             _GRAPH.pack_into(self._memory, _GRAPH_AT, len(text), text)
 
-    def read(self) -> Seen:
-        """What stands there now."""
+    def read(self) -> Heartbeat:
+        """Read the rank's progress."""
         beats, epoch, step, place = _PROGRESS.unpack_from(self._memory, 0)
         collectives, within, length, text = _COLLECTIVE.unpack_from(self._memory, _COLLECTIVE_AT)
         graph_length, graph = _GRAPH.unpack_from(self._memory, _GRAPH_AT)
         collective = text[:length].decode(errors="replace")
         in_graph = graph[:graph_length].decode(errors="replace")
-        return Seen(beats, epoch, step, place, collectives, collective, bool(within), in_graph)
+        return Heartbeat(beats, epoch, step, place, collectives, collective, bool(within), in_graph)
 
     def close(self) -> None:
-        """Give the memory back."""
+        """Release the memory."""
         self._memory.close()
         os.close(self.descriptor)

@@ -1,4 +1,4 @@
-"""The rank's side: starts its watcher, and shows it where the rank is."""
+"""The rank's side of the watchdog: start its watcher and share its progress."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _END_WITHIN_S = 2.0
 
 
 class RankWatch:
-    """One rank that is watched, from `start` to `stop`.
+    """Start the watcher of this rank, and stop it with `stop`.
 
     Args:
         rank: its number.
         on_one_node: whether all ranks are on this node.
-        timeout_s: without any progress for so long, the job is ended.
+        timeout_s: the job is ended after so long without progress.
         run_directory: gets the report.
     """
 
@@ -46,7 +46,7 @@ class RankWatch:
             "end": to_end,
         }
         self._watcher = subprocess.Popen(
-            # -P: a module in the folder that it starts in may have the name of one of Python's.
+            # -P: a module in the working directory may have the name of one of Python's.
             [sys.executable, "-P", "-m", "keras_candle.watchdog", json.dumps(arguments)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -54,26 +54,26 @@ class RankWatch:
             env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
         )
         os.close(to_end)
-        self._told, self._to_watcher = (
+        self._from_watcher, self._to_watcher = (
             cast("IO[bytes]", stream) for stream in (self._watcher.stdout, self._watcher.stdin)
         )
         threading.Thread(target=_end_when_asked, args=(end,), daemon=True).start()
 
     def address(self) -> dict[str, Any]:
-        """Where the watchers of the other ranks find this one, the root's. Empty: it is gone."""
-        told = json.loads(self._told.readline() or b"{}")
-        return {**told, "token": secrets.token_hex(16)} if told else {}
+        """Return the address and token of the root's watcher; empty if it has ended."""
+        address = json.loads(self._from_watcher.readline() or b"{}")
+        return {**address, "token": secrets.token_hex(16)} if address else {}
 
     def connect(self, address: dict[str, Any]) -> None:
         """Begin to watch.
 
         Args:
-            address: the root's, the same on all ranks.
+            address: of the root's watcher, the same on all ranks.
         """
         self._send({"address": address})
 
     def stop(self) -> None:
-        """End the watch: the rank has come to its end."""
+        """End the watch, when training ends on this rank."""
         self._send({"bye": True})
         with contextlib.suppress(OSError, subprocess.TimeoutExpired):
             self._watcher.communicate(timeout=_END_WITHIN_S)
@@ -90,7 +90,7 @@ class RankWatch:
 
 
 def _end_when_asked(pipe: int) -> None:
-    """Ends this process, when its watcher says so. Ends with the watcher otherwise."""
+    """End this process when its watcher requests it; return when the watcher ends."""
     if os.read(pipe, 1):
         os._exit(EXIT_STALLED)
     os.close(pipe)

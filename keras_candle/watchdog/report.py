@@ -1,4 +1,4 @@
-"""What the user is told when a job makes no progress."""
+"""The report about a job that makes no progress."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from keras_candle.watchdog.verdict import Suspects
 def report(
     ranks: Sequence[RankSnapshot], found: Suspects, quiet_s: float, left: Sequence[int]
 ) -> str:
-    """What the user is told, the sentence first, and again with the line of the program at the end.
+    """Format a stall report: the verdict, each rank's place, stacks, and the program's line.
 
     Args:
-        ranks: all that are in the training.
-        found: which of them the others wait for.
-        quiet_s: so long there was no progress.
-        left: ranks that are not, any more.
+        ranks: all ranks that are still in the training.
+        found: the ranks for which the rest wait.
+        quiet_s: how long there was no progress.
+        left: ranks that have left the training.
     """
     guilty = found.ranks
     lines = [f"keras_candle: no progress for {quiet_s:.0f} s. {_sentence(guilty, ranks)}"]
@@ -30,7 +30,7 @@ def report(
     if left:
         lines.append(f"  {_names(sorted(left))}: out of the training")
     for each in _shown(guilty, ranks):
-        stacks = each.stacks.strip() or f"(none could be had: {each.condition()})"
+        stacks = each.stacks.strip() or f"(not available: {each.condition()})"
         lines.append(f"--- stacks of rank {each.rank}, host {each.host}, pid {each.pid} ---")
         lines.append(stacks)
     return "\n".join([*lines, f"keras_candle: {found.sentence(len(ranks))}", ""])
@@ -38,7 +38,7 @@ def report(
 
 def _sentence(guilty: Sequence[RankSnapshot], ranks: Sequence[RankSnapshot]) -> str:
     if len(ranks) > 1 and len(guilty) == len(ranks) and not guilty[0].is_odd:
-        return "No rank is behind the others: their stacks may tell."
+        return "No rank is behind the others: see their stacks."
     first = guilty[0]
     who = _names([each.rank for each in guilty])
     number = "The others wait for" if len(ranks) > len(guilty) else "It is"
@@ -48,9 +48,9 @@ def _sentence(guilty: Sequence[RankSnapshot], ranks: Sequence[RankSnapshot]) -> 
 
 
 def _shown(guilty: Sequence[RankSnapshot], ranks: Sequence[RankSnapshot]) -> list[RankSnapshot]:
-    """Some of each: thousands of ranks wait in the same place."""
-    others = [each for each in ranks if each not in guilty]
-    return [*guilty[:4], *others[:2]]
+    """Select some ranks of each kind: thousands may wait in the same place."""
+    waiting = [each for each in ranks if each not in guilty]
+    return [*guilty[:4], *waiting[:2]]
 
 
 def _names(numbers: Sequence[int]) -> str:

@@ -1,4 +1,4 @@
-"""The watcher of the root: hears those of the other ranks, and reports."""
+"""The root's watcher: collect the snapshots of all ranks and report a stall."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ _STACKS_WITHIN_S = 1.2
 
 
 class RootWatcher(Watcher):
-    """Watches the root, and over the other ranks' watchers all of them.
+    """Watch the root itself, and all ranks through their watchers.
 
     Args:
         watched: the root.
-        server: to which the others connect.
-        token: which they know.
+        server: the socket that the watchers connect to.
+        token: the secret that they send first.
     """
 
     def __init__(self, watched: Watched, server: socket.socket, token: str) -> None:
         super().__init__(watched, None)
         self._server, self._token = server, token
-        self._facts: dict[int, RankSnapshot] = {}
+        self._snapshots: dict[int, RankSnapshot] = {}
         self._quiets: dict[int, QuietTime] = {}
         self._left: list[int] = []
         self._is_reporting = False
@@ -40,13 +40,13 @@ class RootWatcher(Watcher):
             most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
-    def forget(self, passed_s: float) -> None:
+    def exclude(self, passed_s: float) -> None:
         """See `Watcher`."""
         for quiet in self._quiets.values():
-            quiet.forget(passed_s)
+            quiet.exclude(passed_s)
 
-    def hear(self, source: Any) -> None:
-        """Take a new connection, or what came on one."""
+    def receive(self, source: Any) -> None:
+        """Accept a new connection, or handle the messages of one."""
         if source is self._server:
             with contextlib.suppress(BlockingIOError):
                 channel = Transport(self._server.accept()[0])
@@ -67,9 +67,9 @@ class RootWatcher(Watcher):
                 channel.open = False
         elif "bye" in message:
             self._left.append(rank)
-            self._facts.pop(rank, None)
-        elif "stacks" in message and rank in self._facts:
-            self._facts[rank].stacks = message["stacks"] or "(it does not answer)"
+            self._snapshots.pop(rank, None)
+        elif "stacks" in message and rank in self._snapshots:
+            self._snapshots[rank].stacks = message["stacks"] or "(it does not answer)"
         elif "facts" in message and not self._is_reporting and rank not in self._left:
             self._record(RankSnapshot(**message["facts"]))
 
@@ -77,21 +77,21 @@ class RootWatcher(Watcher):
         rank = self._channels.pop(channel)
         self._selector.unregister(channel)
         channel.close()
-        if rank in self._facts:
-            self._facts[rank].answers = False
+        if rank in self._snapshots:
+            self._snapshots[rank].answers = False
 
-    def _record(self, facts: RankSnapshot) -> None:
-        self._facts[facts.rank] = facts
-        self._quiets.setdefault(facts.rank, QuietTime()).update(facts.beats)
+    def _record(self, snapshot: RankSnapshot) -> None:
+        self._snapshots[snapshot.rank] = snapshot
+        self._quiets.setdefault(snapshot.rank, QuietTime()).update(snapshot.beats)
 
-    def look(self) -> None:
+    def poll(self) -> None:
         """Look at the root, and report when a rank has been quiet for too long."""
-        self._record(self._watched.facts())
-        quiet_s = max(self._quiets[rank].passed_s() for rank in self._facts)
+        self._record(self._watched.snapshot())
+        quiet_s = max(self._quiets[rank].passed_s() for rank in self._snapshots)
         if quiet_s > self._watched.timeout_s:
-            self._is_reporting = True  # asking can wake a rank: what counts is what it was before
+            self._is_reporting = True  # asking can wake a rank: its earlier state counts
             self._ask_for_stacks()
-            ranks = [self._facts[rank] for rank in sorted(self._facts)]
+            ranks = [self._snapshots[rank] for rank in sorted(self._snapshots)]
             self._watched.report(ranks, quiet_s, left=self._left)
             for channel in list(self._channels):
                 channel.send(ask="end")
@@ -101,11 +101,11 @@ class RootWatcher(Watcher):
         deadline_s = time.monotonic() + _STACKS_WITHIN_S
         for channel in self._channels:
             channel.send(ask="stacks")
-        self._facts[self._watched.rank].stacks = self._watched.stacks()
+        self._snapshots[self._watched.rank].stacks = self._watched.stacks()
         while time.monotonic() < deadline_s and self._some_are_missing():
             for key, _ in self._selector.select(0.05):
                 if isinstance(key.fileobj, Transport):
-                    self.hear(key.fileobj)
+                    self.receive(key.fileobj)
 
     def _some_are_missing(self) -> bool:
-        return any(each.answers and not each.stacks for each in self._facts.values())
+        return any(each.answers and not each.stacks for each in self._snapshots.values())

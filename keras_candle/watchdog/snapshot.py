@@ -1,4 +1,4 @@
-"""What the watchers tell each other about a rank."""
+"""A snapshot of a rank, as its watcher sends it to the root's watcher."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ _STATES = {
 
 @dataclass
 class RankSnapshot:
-    """What is known of a rank.
+    """The state of a rank: its process, its progress and its stacks.
 
     Attributes:
         rank: its number.
         host: its node.
-        pid: its process.
+        pid: its process ID.
         state: see `keras_candle.watchdog.stacks.state_of`.
-        beats: see `keras_candle.watchdog.heartbeat.Seen`, as the next seven.
-        epoch: under way, from 0.
-        step: steps done.
+        beats: see `keras_candle.watchdog.heartbeat.Heartbeat`, as the next seven.
+        epoch: current epoch, from 0.
+        step: number of steps done.
         place: where it is.
-        collectives: begun.
+        collectives: number of collectives begun.
         collective: the last of them.
         in_collective: whether it is in it.
-        in_graph: those that each step runs.
-        answers: whether its watcher does.
-        stacks: every thread's.
+        in_graph: collectives that each step runs in the graph.
+        answers: whether its watcher answers.
+        stacks: the stacks of all threads.
     """
 
     rank: int
@@ -60,22 +60,22 @@ class RankSnapshot:
 
     @property
     def is_odd(self) -> bool:
-        """Whether the process itself tells why there is no progress."""
+        """Whether the state of the process explains the stall."""
         return not self.answers or self.state in _STATES
 
     def condition(self) -> str:
-        """What is the matter with the process, as far as one can see from outside."""
+        """Describe the state of the process as seen from outside."""
         if not self.answers:
             return "nothing is heard of its node"
         return _STATES.get(self.state, "its process runs or waits")
 
     def where(self) -> str:
-        """Where it is, in words."""
+        """Describe where the rank is in the run."""
         where = _WHERE[self.place].format(done=self.step, next=self.step + 1)
         return f"{where} of the run (epoch {self.epoch + 1})"
 
     def last_collective(self) -> str:
-        """The last one that it has begun."""
+        """Describe the last collective that the rank has begun."""
         if self.place == heartbeat.IN_STEP and self.in_graph:
             return f"of step {self.step + 1}, in the graph: {self.in_graph}"
         return f"{self.collective} (its number {self.collectives})" if self.collectives else "none"

@@ -1,7 +1,7 @@
-"""Every thread's stack of a process that may answer nothing any more.
+"""Read the stacks of all threads of a process that may hang.
 
-Python's faulthandler writes them in a signal's handler, in C: neither Python's lock nor a thread
-that waits in native code is in its way.
+Python's faulthandler writes them in a signal handler in C, which works although a thread holds
+Python's lock or waits in native code.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ import signal
 import tempfile
 import time
 
-# One that nobody else uses, where there are such.
+# A real-time signal that programs rarely use, where the system has them.
 _ASK = signal.SIGRTMAX - 3 if hasattr(signal, "SIGRTMAX") else signal.SIGUSR2
-# The function of the thread that only the watchdog needs.
+# The watchdog's own thread, by its function's name; left out of the stacks.
 OWN_THREAD = "in _end_when_asked"
 _ANSWER_WITHIN_S = 1.0
-_LOOK_AGAIN_S = 0.05
+_POLL_S = 0.05
 
 
 def offer_stacks() -> int:
-    """Let this process be asked. Returns the descriptor of a file where its answer will stand."""
+    """Register the signal handler. Return the descriptor of the file that it writes to."""
     with tempfile.TemporaryFile() as file:
         descriptor = os.dup(file.fileno())
     faulthandler.register(_ASK, file=descriptor, all_threads=True)
@@ -31,15 +31,15 @@ def offer_stacks() -> int:
 
 
 def stop_offering(descriptor: int) -> None:
-    """Undo `offer_stacks`."""
+    """Unregister the handler of `offer_stacks`."""
     faulthandler.unregister(_ASK)
     os.close(descriptor)
 
 
 def state_of(pid: int) -> str:
-    """The letter of a process's state in /proc: R, S, T (stopped), D (waits for a disk), Z.
+    """Return a process's state letter in /proc: R, S, T (stopped), D (waits for a disk), Z.
 
-    Empty where the process is gone, or the system has no /proc.
+    Empty where the process has ended, or the system has no /proc.
     """
     try:
         with open(f"/proc/{pid}/stat") as file:
@@ -49,11 +49,11 @@ def state_of(pid: int) -> str:
 
 
 def ask_for_stacks(pid: int, descriptor: int) -> str:
-    """The stacks of a process that offers them; empty where it does not answer.
+    """Return the stacks of a process that offers them; empty where it does not answer.
 
     Args:
-        pid: the process. Where it is stopped, it goes on: it can answer only then.
-        descriptor: what `offer_stacks` returned there.
+        pid: the process. A stopped one is continued: only then can it answer.
+        descriptor: the file of its `offer_stacks`.
     """
     begin = size = os.fstat(descriptor).st_size
     with contextlib.suppress(OSError):
@@ -61,7 +61,7 @@ def ask_for_stacks(pid: int, descriptor: int) -> str:
         os.kill(pid, signal.SIGCONT)
     deadline_s = time.monotonic() + _ANSWER_WITHIN_S
     while time.monotonic() < deadline_s:
-        time.sleep(_LOOK_AGAIN_S)
+        time.sleep(_POLL_S)
         before, size = size, os.fstat(descriptor).st_size
         if size == before > begin:
             break
@@ -73,8 +73,8 @@ def ask_for_stacks(pid: int, descriptor: int) -> str:
 def _ask_main_thread(pid: int) -> None:
     """Send the signal to the thread that trains.
 
-    A process that is stopped has no thread that would take it now. When it goes on, whichever comes
-    first would, and what the main thread stood at were gone by then.
+    A stopped process takes no signal. When it continues, whichever thread runs first would take
+    it, and the main thread would have moved on by then.
     """
     of_thread = getattr(ctypes.CDLL(None), "tgkill", None)  # of glibc 2.30 and later
     if of_thread is None or of_thread(pid, pid, int(_ASK)) != 0:

@@ -1,4 +1,4 @@
-"""JSON lines between two watchers."""
+"""A connection between two watchers that carries JSON lines."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Transport:
         connection: a stream socket.
 
     Attributes:
-        open: whether the other end is still there.
+        open: whether the peer is still there.
     """
 
     def __init__(self, connection: socket.socket) -> None:
@@ -27,11 +27,11 @@ class Transport:
         self.open = True
 
     def fileno(self) -> int:
-        """For a selector."""
+        """Return the socket's descriptor, for a selector."""
         return self._connection.fileno()
 
     def send(self, **message: Any) -> None:
-        """Send a message, where there still is somebody."""
+        """Send a message if the peer is still there."""
         self._connection.settimeout(_SEND_WITHIN_S)
         try:
             self._connection.sendall(json.dumps(message).encode() + b"\n")
@@ -39,7 +39,7 @@ class Transport:
             self.open = False
 
     def received(self) -> list[dict[str, Any]]:
-        """The messages that have come meanwhile."""
+        """Return the messages that have arrived since the last call."""
         self._connection.setblocking(False)
         try:
             while data := self._connection.recv(65536):
@@ -59,6 +59,6 @@ class Transport:
         return [each for each in messages if isinstance(each, dict)]
 
     def close(self) -> None:
-        """End the connection."""
+        """Close the connection."""
         self.open = False
         self._connection.close()

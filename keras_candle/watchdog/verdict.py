@@ -1,4 +1,4 @@
-"""Which of the ranks the others wait for, and where it is."""
+"""Find the ranks for which the rest of the job waits, and where they are in the program."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ _FRAME = re.compile(r'^  File "([^"]+)", line (\d+) in (.+)$', re.MULTILINE)
 
 @dataclass(frozen=True)
 class Suspects:
-    """Those that the others wait for.
+    """The ranks for which the rest of the job waits.
 
     Attributes:
-        ranks: at least one; all where nothing tells them apart.
-        places: where each is in the user's program, "" where its stacks do not say.
+        ranks: at least one; all where they cannot be distinguished.
+        places: where each is in the user's program, "" where its stacks do not show it.
     """
 
     ranks: list[RankSnapshot]
     places: list[str]
 
     def sentence(self, of: int) -> str:
-        """One line for the end of the screen.
+        """Describe the suspects in one line.
 
         Args:
-            of: how many ranks are in the training.
+            of: number of ranks in the training.
         """
         if len(self.ranks) == of > 1:
-            return "no rank is behind the others: their stacks stand in the report"
+            return "no rank is behind the others: see their stacks in the report"
         first, at = self.ranks[0], self.places[0]
         more = f" (and {len(self.ranks) - 1} more)" if len(self.ranks) > 1 else ""
         return (
@@ -43,13 +43,14 @@ class Suspects:
 
 
 def suspects(ranks: Sequence[RankSnapshot]) -> Suspects:
-    """Find them.
+    """Find the ranks for which the rest of the job waits.
 
-    A rank that waits in a collective is none as long as another is not in it. Collectives inside
-    of TensorFlow's graph cannot be seen: there the stacks tell who is where only few are.
+    A rank that waits in a collective is not a suspect as long as another is not in it. Collectives
+    inside of TensorFlow's graph are not counted: there the stacks show which ranks are alone in a
+    line.
 
     Args:
-        ranks: all that are in the training, at least one, with their stacks.
+        ranks: all ranks in the training, at least one, with their stacks.
     """
     frames = [user_frames(each.stacks) for each in ranks]
     counts = Counter(frame for each in frames for frame in set(each))
@@ -68,23 +69,23 @@ def _behind(ranks: Sequence[RankSnapshot]) -> list[int]:
     return [i for i in asked if _position(ranks[i]) == first]
 
 
-def _position(facts: RankSnapshot) -> tuple[int, int, int, int]:
-    return facts.epoch, facts.step, facts.place, facts.collectives
+def _position(snapshot: RankSnapshot) -> tuple[int, int, int, int]:
+    return snapshot.epoch, snapshot.step, snapshot.place, snapshot.collectives
 
 
 def user_frames(stacks: str) -> list[str]:
-    """The places of a rank in the user's own files, the main thread's first, innermost first.
+    """Return a rank's frames in the user's own files, the main thread's first, innermost first.
 
     Args:
         stacks: as faulthandler writes them.
     """
     threads = stacks.split("\n\n")
-    # The thread that the rank was asked on: see `keras_candle.watchdog.stacks`.
+    # The thread that took the signal: see `keras_candle.watchdog.stacks`.
     threads.sort(key=lambda each: not each.lstrip().startswith("Current thread"))
     found = [match for each in threads for match in _FRAME.findall(each)]
     return [place(path, int(line), name) for path, line, name in found if is_users(path)]
 
 
 def _place(frames: Sequence[str], counts: Counter[str]) -> str:
-    """Of a rank's places that where the fewest ranks are."""
+    """Return the frame of a rank that the fewest ranks share."""
     return min(frames, key=lambda each: counts[each], default="")

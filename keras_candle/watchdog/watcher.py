@@ -1,4 +1,4 @@
-"""The watcher of a rank: looks at it, and does to it what the root's watcher says."""
+"""The watcher of a rank: report its state to the root's watcher and follow its orders."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from keras_candle.watchdog.stacks import ask_for_stacks, state_of
 from keras_candle.watchdog.transport import Transport
 from keras_candle.watchdog.verdict import suspects
 
-_LOOK_EVERY_S = 0.25
-# A loop that took longer was stopped itself, with its rank: by a scheduler that suspends a job.
+_POLL_S = 0.25
+# A loop that took longer was suspended itself, with its rank, by a scheduler.
 _SUSPENDED_S = 2.0
-# Whom nobody listens to leaves the report to the root for so long.
+# A watcher without a connection leaves the report to the root for so long.
 _ALONE_LATER_S = 5.0
 _END_WITHIN_S = 1.0
 
@@ -35,11 +35,11 @@ class Watched:
     """The rank as its watcher sees it.
 
     Args:
-        given: what `Watch` says.
+        given: the arguments from `RankWatch`.
 
     Attributes:
         rank: its number.
-        timeout_s: see `Watch`.
+        timeout_s: see `RankWatch`.
         run_directory: gets the report.
     """
 
@@ -53,21 +53,21 @@ class Watched:
         self._end: int = given["end"]
         self._host = socket.gethostname()
 
-    def facts(self) -> RankSnapshot:
-        """What can be seen of it."""
+    def snapshot(self) -> RankSnapshot:
+        """Take a snapshot of the rank."""
         seen = asdict(self._board.read())
         return RankSnapshot(self.rank, self._host, self._pid, state_of(self._pid), **seen)
 
     def stacks(self) -> str:
-        """Every thread's. A process that is stopped goes on: look at its facts before."""
+        """Return all threads' stacks. This continues a stopped process: take a snapshot first."""
         return ask_for_stacks(self._pid, self._stacks)
 
     def is_gone(self) -> bool:
-        """Whether its process has ended."""
+        """Return whether the rank's process has ended."""
         return os.getppid() != self._pid
 
     def end(self) -> None:
-        """End its process, by itself if it still can."""
+        """End the rank's process, which exits by itself if it still can."""
         with contextlib.suppress(OSError):
             os.write(self._end, b"E")
         deadline_s = time.monotonic() + _END_WITHIN_S
@@ -92,32 +92,32 @@ class Watched:
 
 
 class QuietTime:
-    """For how long a rank has shown no progress."""
+    """Measure how long a rank has shown no progress."""
 
     def __init__(self) -> None:
         self._beats = -1
         self._since_s = time.monotonic()
 
     def update(self, beats: int) -> None:
-        """Take note of what it shows."""
+        """Restart the measurement if the rank's heartbeat has changed."""
         if beats != self._beats:
             self._beats, self._since_s = beats, time.monotonic()
 
-    def forget(self, passed_s: float) -> None:
-        """Leave a time out of account."""
+    def exclude(self, passed_s: float) -> None:
+        """Leave a period out of the measurement."""
         self._since_s += passed_s
 
     def passed_s(self) -> float:
-        """Seconds since it last showed progress."""
+        """Return the seconds since the last progress."""
         return time.monotonic() - self._since_s
 
 
 class Watcher:
-    """Watches a rank that is not the root.
+    """Watch one rank.
 
     Args:
         watched: the rank.
-        to_root: to the root's watcher; None where it cannot be reached.
+        to_root: connection to the root's watcher; None where it cannot be reached.
     """
 
     def __init__(self, watched: Watched, to_root: Transport | None) -> None:
@@ -130,32 +130,32 @@ class Watcher:
             self._selector.register(to_root, selectors.EVENT_READ)
 
     def run(self) -> None:
-        """Until the rank says that it has ended, or has."""
-        looked_s = time.monotonic()
+        """Watch until the rank ends the watch, or its process ends."""
+        polled_s = time.monotonic()
         while not self._watched.is_gone():
-            for key, _ in self._selector.select(_LOOK_EVERY_S):
+            for key, _ in self._selector.select(_POLL_S):
                 if key.data == "of the rank":
-                    self.leave(said_bye=b"bye" in sys.stdin.buffer.readline())
+                    self.leave(orderly=b"bye" in sys.stdin.buffer.readline())
                     return
-                self.hear(key.fileobj)
-            passed_s = time.monotonic() - looked_s
-            if passed_s >= _LOOK_EVERY_S:
-                looked_s += passed_s
+                self.receive(key.fileobj)
+            passed_s = time.monotonic() - polled_s
+            if passed_s >= _POLL_S:
+                polled_s += passed_s
                 if passed_s > _SUSPENDED_S:
-                    self.forget(passed_s)
-                self.look()
+                    self.exclude(passed_s)
+                self.poll()
 
-    def forget(self, passed_s: float) -> None:
-        """Leave a time out of account in which this process was stopped itself."""
-        self._quiet.forget(passed_s)
+    def exclude(self, passed_s: float) -> None:
+        """Leave out a period in which this process was stopped itself."""
+        self._quiet.exclude(passed_s)
 
-    def leave(self, *, said_bye: bool) -> None:
-        """The rank needs no watch any more, or is gone."""
-        if said_bye and self._to_root is not None:
+    def leave(self, *, orderly: bool) -> None:
+        """End the watch, and report it to the root's watcher if the rank ended it itself."""
+        if orderly and self._to_root is not None:
             self._to_root.send(bye=True)
 
-    def hear(self, source: Any) -> None:
-        """Do what the root's watcher says."""
+    def receive(self, source: Any) -> None:
+        """Handle the requests of the root's watcher."""
         for asked in source.received():
             if asked.get("ask") == "stacks":
                 source.send(stacks=self._watched.stacks())
@@ -166,13 +166,13 @@ class Watcher:
             source.close()
             self._to_root = None
 
-    def look(self) -> None:
-        """Tell the root's watcher how the rank is, or judge it alone."""
-        facts = self._watched.facts()
-        self._quiet.update(facts.beats)
+    def poll(self) -> None:
+        """Send a snapshot to the root's watcher, or check the rank alone without it."""
+        snapshot = self._watched.snapshot()
+        self._quiet.update(snapshot.beats)
         if self._to_root is not None:
-            self._to_root.send(facts=asdict(facts))
+            self._to_root.send(facts=asdict(snapshot))
         elif self._quiet.passed_s() > self._watched.timeout_s + _ALONE_LATER_S:
-            facts.stacks = self._watched.stacks()
-            self._watched.report([facts], self._quiet.passed_s(), left=[])
+            snapshot.stacks = self._watched.stacks()
+            self._watched.report([snapshot], self._quiet.passed_s(), left=[])
             self._watched.end()

@@ -23,7 +23,7 @@ ERRORS = {
     cases.other_engine: "EngineError: engine='horovod' was asked for, but 'mpi' already runs",
     cases.unknown_precision: "CandleError: precision='float8' is unknown, expected one of None",
     cases.late_precision: "CandleError: candle.scale got precision='mixed_bfloat16'",
-    cases.unknown_argument: "CandleError: Unknown argument learning_rate; there are precision",
+    cases.unknown_argument: "CandleError: Unknown argument learning_rate; expected precision",
     cases.warmup_of_unknown_length: "CandleError: warmup_epochs needs the number of steps",
     cases.different_epochs: "EngineError: The ranks differ in the arguments of fit",
     cases.fit_on_the_root_alone: "EngineError: The ranks are at different places",
