@@ -1,4 +1,4 @@
-"""Python's functions for files as one rank has them: its own files over the real ones."""
+"""Replacements of Python's file functions that overlay a rank's own files on the real ones."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from keras_candle.auto.overlay_files import OverlayFiles
 
 _WRITE_FLAGS = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _SYSTEM = ("/dev", "/proc", "/sys")
-# How long a rank waits for the root to make a folder that it works in.
-_PATIENCE_S = 60
+# How long chdir waits for the root to make the folder.
+_CHDIR_TIMEOUT_S = 60
 
-_within = threading.local()
+_thread = threading.local()
 
 
 class FileOverlay:
-    """Python's functions for files as this rank has them.
+    """Python's file functions with a rank's overlay.
 
     Args:
         scratch: the rank's own files; None on the root.
@@ -34,7 +34,7 @@ class FileOverlay:
         self.scratch = scratch
         self._private: set[str] = set()
         self._start = os.path.abspath(os.getcwd())
-        # Found out now: later, tempfile may hold its lock while it calls us.
+        # Looked up here: later, tempfile may hold its lock while it calls us.
         self._temporary = tempfile.gettempdir()
         names = ("chdir", "mkdir", "open", "listdir", "scandir", "rename")
         self._plain = {"file": builtins.open, **{name: getattr(os, name) for name in names}}
@@ -43,10 +43,10 @@ class FileOverlay:
         whole = os.path.abspath(os.fsdecode(path))
         return any(whole == each or whole.startswith(each + os.sep) for each in self._private)
 
-    def _over(self, path: Any, options: Any = ()) -> OverlayFiles | None:
-        """The rank's own files, when they count for this path."""
+    def _overlay_for(self, path: Any, options: Any = ()) -> OverlayFiles | None:
+        """Return the rank's own files if the overlay applies to this path."""
         named = isinstance(path, str | bytes | os.PathLike)
-        if not named or self.scratch is None or getattr(_within, "view", False):
+        if not named or self.scratch is None or getattr(_thread, "in_overlay", False):
             return None
         if "dir_fd" in options and options["dir_fd"] is not None:
             return None
@@ -61,131 +61,133 @@ class FileOverlay:
         in_job = _below(whole, self._start) and not _below(self._temporary, self._start)
         return _below(whole, self._temporary) and not in_job
 
-    def reading(self, plain: Callable[..., Any]) -> Callable[..., Any]:
-        """A function whose first argument is a path to look at."""
+    def wrap_reading(self, plain: Callable[..., Any]) -> Callable[..., Any]:
+        """Wrap a function that reads the path of its first argument."""
 
         @functools.wraps(plain)
         def read(path: Any, *args: Any, **kwargs: Any) -> Any:
-            over = self._over(path, kwargs)
-            if over is None:
+            overlay = self._overlay_for(path, kwargs)
+            if overlay is None:
                 return plain(path, *args, **kwargs)
-            with _plainly():
-                return plain(over.see(os.fsdecode(path)), *args, **kwargs)
+            with _without_overlay():
+                return plain(overlay.read_path(os.fsdecode(path)), *args, **kwargs)
 
         return read
 
     def open(self, file: Any, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
-        over = self._over(file)
-        if over is None:
+        overlay = self._overlay_for(file)
+        if overlay is None:
             return self._plain["file"](file, mode, *args, **kwargs)
-        with _plainly():
+        with _without_overlay():
             path = os.fsdecode(file)
             if not set(mode) & set("wax+"):
-                return self._plain["file"](over.see(path), mode, *args, **kwargs)
-            if _is_no_file(path):
+                return self._plain["file"](overlay.read_path(path), mode, *args, **kwargs)
+            if _is_special_file(path):
                 return self._plain["file"](path, mode, *args, **kwargs)
-            if not os.path.lexists(over.copy_of(path)):
-                mode = mode.replace("x", "w")  # the root may have been faster
-            own = over.own(path, keep="a" in mode or "r" in mode)
+            if not os.path.lexists(overlay.private_path(path)):
+                mode = mode.replace("x", "w")  # the root may have created it already
+            own = overlay.write_path(path, keep="a" in mode or "r" in mode)
             return self._plain["file"](own, mode, *args, **kwargs)
 
     def os_open(self, path: Any, flags: int, mode: int = 0o777, **kwargs: Any) -> int:
         if flags & os.O_EXCL and _below(_absolute(path), self._temporary):
             self._private.add(_absolute(path))
-        over = self._over(path, kwargs)
-        if over is None:
+        overlay = self._overlay_for(path, kwargs)
+        if overlay is None:
             return int(self._plain["open"](path, flags, mode, **kwargs))
-        with _plainly():
+        with _without_overlay():
             name = os.fsdecode(path)
-            if not flags & _WRITE_FLAGS or _is_no_file(name):
-                return int(self._plain["open"](over.see(name), flags, mode, **kwargs))
-            if not os.path.lexists(over.copy_of(name)):
+            if not flags & _WRITE_FLAGS or _is_special_file(name):
+                return int(self._plain["open"](overlay.read_path(name), flags, mode, **kwargs))
+            if not os.path.lexists(overlay.private_path(name)):
                 flags &= ~os.O_EXCL
-            own = over.own(name, keep=not flags & os.O_TRUNC)
+            own = overlay.write_path(name, keep=not flags & os.O_TRUNC)
             return int(self._plain["open"](own, flags, mode, **kwargs))
 
     def mkdir(self, path: Any, mode: int = 0o777, **kwargs: Any) -> None:
         # As tempfile does it.
         if mode == 0o700 and _below(_absolute(path), self._temporary):
             self._private.add(_absolute(path))
-        over = self._over(path, kwargs)
-        if over is None:
+        overlay = self._overlay_for(path, kwargs)
+        if overlay is None:
             self._plain["mkdir"](path, mode, **kwargs)
             return
-        with _plainly():
-            over.make_folder(os.fsdecode(path), mode)
+        with _without_overlay():
+            overlay.make_folder(os.fsdecode(path), mode)
 
-    def removing(self, plain: Callable[..., Any]) -> Callable[..., Any]:
-        """A function that removes what its first argument names."""
+    def wrap_removing(self, plain: Callable[..., Any]) -> Callable[..., Any]:
+        """Wrap a function that removes the path of its first argument."""
 
         @functools.wraps(plain)
         def remove(path: Any, *args: Any, **kwargs: Any) -> None:
-            over = self._over(path, kwargs)
-            if over is None:
+            overlay = self._overlay_for(path, kwargs)
+            if overlay is None:
                 plain(path, *args, **kwargs)
                 return
-            with _plainly():
-                over.remove(os.fsdecode(path))
+            with _without_overlay():
+                overlay.remove(os.fsdecode(path))
 
         return remove
 
     def rename(self, src: Any, dst: Any, **kwargs: Any) -> None:
-        over = self._over(src, kwargs) or self._over(dst, kwargs)
-        if over is None:
+        overlay = self._overlay_for(src, kwargs) or self._overlay_for(dst, kwargs)
+        if overlay is None:
             self._plain["rename"](src, dst, **kwargs)
             return
-        with _plainly():
-            over.rename(os.fsdecode(src), os.fsdecode(dst))
+        with _without_overlay():
+            overlay.rename(os.fsdecode(src), os.fsdecode(dst))
 
     def listdir(self, path: Any = ".") -> list[Any]:
-        over = self._over(path)
-        if over is None or isinstance(path, bytes):
+        overlay = self._overlay_for(path)
+        if overlay is None or isinstance(path, bytes):
             return list(self._plain["listdir"](path))
-        with _plainly():
-            return list(over.names(os.fsdecode(path)))
+        with _without_overlay():
+            return list(overlay.names(os.fsdecode(path)))
 
     def scandir(self, path: Any = ".") -> Any:
-        over = self._over(path)
-        if over is None or isinstance(path, bytes):
+        overlay = self._overlay_for(path)
+        if overlay is None or isinstance(path, bytes):
             return self._plain["scandir"](path)
-        with _plainly():
-            return _Entries(self._entries(over, os.fsdecode(path)))
+        with _without_overlay():
+            return _Entries(self._entries(overlay, os.fsdecode(path)))
 
-    def _entries(self, over: OverlayFiles, path: str) -> list[os.DirEntry[str]]:
+    def _entries(self, overlay: OverlayFiles, path: str) -> list[os.DirEntry[str]]:
         found: dict[str, os.DirEntry[str]] = {}
-        for folder in (os.path.abspath(path), over.copy_of(path)):
+        for folder in (os.path.abspath(path), overlay.private_path(path)):
             if os.path.isdir(folder):
                 # A relative path gives relative entries, as os.scandir does.
                 given = path if folder == os.path.abspath(path) else folder
                 with self._plain["scandir"](given) as entries:
                     found.update((entry.name, entry) for entry in entries)
-        return [found[name] for name in over.names(path) if name in found]
+        return [found[name] for name in overlay.names(path) if name in found]
 
     def chdir(self, path: Any) -> None:
-        over = self._over(path)
-        if over is not None:
-            with _plainly():
-                # The script made it; here that is the rank's own folder, and only the root's is
-                # a place to work in.
-                deadline_s = time.monotonic() + _PATIENCE_S
-                while os.path.isdir(over.copy_of(os.fsdecode(path))) and not os.path.isdir(path):
+        overlay = self._overlay_for(path)
+        if overlay is not None:
+            with _without_overlay():
+                # The script made it in the rank's own files; the working directory must be the
+                # root's folder.
+                deadline_s = time.monotonic() + _CHDIR_TIMEOUT_S
+                while os.path.isdir(overlay.private_path(os.fsdecode(path))) and not os.path.isdir(
+                    path
+                ):
                     if time.monotonic() > deadline_s:
                         break
                     time.sleep(0.01)
         self._plain["chdir"](path)
 
     def path_for(self, path: Any, *, writing: bool, keep: bool = False) -> Any:
-        """The path to hand to native code in the place of a path."""
-        over = self._over(path)
-        if over is None:
+        """Return the path to give to native code instead of a path."""
+        overlay = self._overlay_for(path)
+        if overlay is None:
             return path
-        with _plainly():
+        with _without_overlay():
             name = os.fsdecode(path)
-            return over.own(name, keep=keep) if writing else over.see(name)
+            return overlay.write_path(name, keep=keep) if writing else overlay.read_path(name)
 
 
 class _Entries(AbstractContextManager["_Entries"]):
-    """What os.scandir returns."""
+    """The iterator that os.scandir returns."""
 
     def __init__(self, entries: list[os.DirEntry[str]]) -> None:
         self._left = iter(entries)
@@ -203,14 +205,14 @@ class _Entries(AbstractContextManager["_Entries"]):
         self._left = iter(())
 
 
-class _plainly(AbstractContextManager[None]):  # noqa: N801 - used like a function
-    """Python's own functions do what they always do while the view looks things up."""
+class _without_overlay(AbstractContextManager[None]):  # noqa: N801 - used like a function
+    """Switch the overlay off in this thread, so that its own lookups see the real files."""
 
     def __enter__(self) -> None:
-        _within.view = True
+        _thread.in_overlay = True
 
     def __exit__(self, *_: object) -> None:
-        _within.view = False
+        _thread.in_overlay = False
 
 
 def _below(path: str, folder: str) -> bool:
@@ -221,8 +223,8 @@ def _absolute(path: Any) -> str:
     return os.path.abspath(os.fsdecode(path))
 
 
-def _is_no_file(path: str) -> bool:
-    """Whether something stands there that is no regular file: a pipe, a device."""
+def _is_special_file(path: str) -> bool:
+    """Return whether the path exists and is not a regular file or folder: a pipe, a device."""
     try:
         kind = os.stat(path).st_mode
     except OSError:

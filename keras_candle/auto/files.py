@@ -1,9 +1,9 @@
-"""Files that a script writes from every rank: the root's are real, the others' are their own.
+"""Redirect a script's file writes: the root writes real files, each further rank its private ones.
 
-A script that knows nothing of ranks writes the same file N times at once, and reads it back while
-another rank writes. So on ranks other than the root Python's functions for files work on a view
-in which the rank's own files lie over the real ones. Native code goes its own way: h5py and
-TensorFlow are looked after where they can be, others are not.
+An unedited script writes the same file N times at once, and reads it back while another rank
+writes. So on all ranks but the root, Python's file functions work on an overlay of the rank's own
+files over the real ones. Native code bypasses them: h5py and TensorFlow are handled where that is
+possible, further libraries are not.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ _READING = (
     *("readlink", "setxattr", "stat", "truncate", "utime"),
 )
 
-_views: list[FileOverlay] = []
+_overlays: list[FileOverlay] = []
 
 
-def write_on_root_alone(*, is_root: bool, started_s: float) -> None:
-    """Put the view in the place of Python's own functions.
+def write_only_on_root(*, is_root: bool, started_s: float) -> None:
+    """Replace Python's file functions by those of an overlay.
 
     Args:
-        is_root: whether this rank's files are the real ones: then only its temporary files are
-            taken note of.
-        started_s: when the job began, in seconds of the epoch.
+        is_root: whether this rank writes the real files: then only its temporary files are
+            recorded.
+        started_s: when the job began, in seconds since the epoch.
     """
     scratch = None
     if not is_root:
@@ -45,36 +45,36 @@ def write_on_root_alone(*, is_root: bool, started_s: float) -> None:
         folder = os.path.join(tempfile.gettempdir(), name)
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         scratch = OverlayFiles(folder, started_s)
-    view = FileOverlay(scratch)
-    _views[:] = [view]
-    _put("mkdir", view.mkdir)
-    _put("open", view.os_open)
+    overlay = FileOverlay(scratch)
+    _overlays[:] = [overlay]
+    _patch_os("mkdir", overlay.mkdir)
+    _patch_os("open", overlay.os_open)
     if is_root:
         return
-    builtins.open = io.open = view.open
-    shutil.rmtree = view.removing(shutil.rmtree)  # type: ignore[assignment]
+    builtins.open = io.open = overlay.open
+    shutil.rmtree = overlay.wrap_removing(shutil.rmtree)  # type: ignore[assignment]
     for name in ("chdir", "listdir", "rename", "scandir"):
-        _put(name, getattr(view, name))
-    _put("replace", view.rename)
+        _patch_os(name, getattr(overlay, name))
+    _patch_os("replace", overlay.rename)
     for name in ("remove", "rmdir", "unlink"):
-        _put(name, view.removing(getattr(os, name)))
+        _patch_os(name, overlay.wrap_removing(getattr(os, name)))
     for name in filter(functools.partial(hasattr, os), _READING):
-        _put(name, view.reading(getattr(os, name)))
-    when_imported("h5py", functools.partial(_look_after_h5py, view=view))
+        _patch_os(name, overlay.wrap_reading(getattr(os, name)))
+    when_imported("h5py", functools.partial(_patch_h5py, overlay=overlay))
 
 
 def is_private(path: Any) -> bool:
-    """Whether a path leads to a temporary file or folder that this process made for itself."""
-    return bool(_views) and _views[0].is_private(path)
+    """Return whether a path is in a temporary file or folder that this process made."""
+    return bool(_overlays) and _overlays[0].is_private(path)
 
 
 def find_elsewhere(path: Any, real: str) -> None:
-    """On this rank, a path that the script made up means the root's path from now on."""
-    if _views and _views[0].scratch:
-        _views[0].scratch.find_elsewhere(os.fspath(path), real)
+    """Read the root's path `real` wherever this rank's script reads `path` from now on."""
+    if _overlays and _overlays[0].scratch:
+        _overlays[0].scratch.find_elsewhere(os.fspath(path), real)
 
 
-def _put(name: str, function: Any) -> None:
+def _patch_os(name: str, function: Any) -> None:
     plain = getattr(os, name)
     for offers in (os.supports_dir_fd, os.supports_fd, os.supports_follow_symlinks):
         if plain in offers:
@@ -82,12 +82,12 @@ def _put(name: str, function: Any) -> None:
     setattr(os, name, function)
 
 
-def _look_after_h5py(h5py: ModuleType, view: FileOverlay) -> None:
+def _patch_h5py(h5py: ModuleType, overlay: FileOverlay) -> None:
     plain: Any = h5py.File.__init__
 
     @functools.wraps(plain)
     def init(file: Any, name: Any, mode: str = "r", *args: Any, **kwargs: Any) -> None:
-        path = view.path_for(name, writing=mode != "r", keep=mode != "w")
+        path = overlay.path_for(name, writing=mode != "r", keep=mode != "w")
         plain(file, path, mode, *args, **kwargs)
 
     h5py.File.__init__ = init

@@ -1,4 +1,4 @@
-"""Training loops that a script writes by hand: `optimizer.apply` outside of a model's `fit`."""
+"""Average the gradients of custom training loops: `optimizer.apply` outside of a model's `fit`."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ _inside = threading.local()
 _trainers: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
-def remember(trainer: Any) -> None:
-    """Take note of a scaled model: what its own steps apply is averaged there."""
+def register_trainer(trainer: Any) -> None:
+    """Register a scaled model, whose own steps average their gradients themselves."""
     _trainers.add(trainer)
 
 
 def average_hand_loops(keras: ModuleType) -> None:
     """Average the gradients that a script applies by itself, eagerly or in a tf.function.
 
-    Each rank works on all of the loop's data, as one process would; so the learning rate stays
-    what it is, and the average differs from a rank's own gradient only where the ranks draw
-    different random numbers, or the script divides the data with `candle.shard`.
+    Each rank works on all of the loop's data, as one process would; so the learning rate is not
+    scaled, and the average differs from a rank's own gradient only where the ranks draw different
+    random numbers, or the script shards the data with `candle.shard`.
     """
     optimizers = keras.optimizers
     kinds = [optimizers.Optimizer, optimizers.LossScaleOptimizer]
@@ -51,11 +51,11 @@ def _averaging(plain: Callable[..., Any]) -> Callable[..., Any]:
             return plain(self, grads, trainable_variables)
         gradients, variables = list(grads), _variables(self, trainable_variables)
         if not averaged:
-            gradients = _average_of(self, step)(gradients, variables)
+            gradients = _averaging_transform(self, step)(gradients, variables)
         if step:  # of a model whose fit has given all ranks the root's weights
             with _inner_optimizers():
                 return plain(self, gradients, trainable_variables)
-        _start_from_root(self, variables)
+        _broadcast_weights(self, variables)
         with _inner_optimizers(), _plain_learning_rates(self):
             return plain(self, gradients, trainable_variables)
 
@@ -63,7 +63,7 @@ def _averaging(plain: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _traced_step() -> StepContext | None:
-    """The share of the scaled model whose own step is being traced."""
+    """Return the step context of the scaled model whose own step is being traced."""
     steps = (trainer.replica.step for trainer in _trainers)
     return next((step for step in steps if step.rows is not None), None)
 
@@ -74,21 +74,21 @@ def _variables(optimizer: Any, given: Sequence[Any] | None) -> list[Any]:
     return [each for leaf in leaf_optimizers(optimizer) for each in optimized_variables(leaf)]
 
 
-def _average_of(optimizer: Any, step: StepContext | None) -> Transform:
+def _averaging_transform(optimizer: Any, step: StepContext | None) -> Transform:
     if not hasattr(optimizer, "_candle_number"):
         object.__setattr__(optimizer, "_candle_number", next(_numbers))
         if step is None:
             notice(
-                "optimizers of loops written by hand",
-                "a loop written by hand applies gradients: they are averaged, but each rank works "
-                "on all of its data. Divide them with candle.shard(data) to gain speed",
+                "optimizers of custom training loops",
+                "a custom training loop applies gradients: they are averaged, but each rank works "
+                "on all of its data. Shard them with candle.shard(data) to gain speed",
             )
     name = f"hand_loop.{optimizer._candle_number}"
     return average_over_ranks(engines.current(), name, step or StepContext(), adds_up_rows=False)
 
 
-def _start_from_root(optimizer: Any, variables: Sequence[Any]) -> None:
-    """Give every rank the root's weights before the optimizer's first update."""
+def _broadcast_weights(optimizer: Any, variables: Sequence[Any]) -> None:
+    """Broadcast the root's weights before the optimizer's first update."""
     import keras
     import tensorflow as tf
 
@@ -117,7 +117,7 @@ def _inner_optimizers() -> Iterator[None]:
 
 @contextmanager
 def _plain_learning_rates(optimizer: Any) -> Iterator[None]:
-    """Without the scaling of a compiled model's optimizer: here the global batch has not grown."""
+    """Suspend the learning rate scaling of a compiled optimizer: the global batch has not grown."""
     scaled = {}
     names = ("_get_current_learning_rate", "_backend_update_step", "_apply_weight_decay")
     for leaf in leaf_optimizers(optimizer):
@@ -133,8 +133,8 @@ def _plain_learning_rates(optimizer: Any) -> Iterator[None]:
                 setattr(leaf, name, method)
 
 
-def leave_xla_out(tensorflow: ModuleType) -> None:
-    """Let `tf.function(jit_compile=True)` of the script be a plain one: XLA has no collectives."""
+def disable_xla(tensorflow: ModuleType) -> None:
+    """Ignore `jit_compile=True` of the script's tf.functions: XLA has no collectives."""
     plain = tensorflow.function
 
     @functools.wraps(plain)

@@ -1,4 +1,4 @@
-"""Scripts that are written for Horovod: their gradients would be averaged twice."""
+"""Refuse scripts that are written for Horovod: their gradients would be averaged twice."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 from keras_candle.errors import EngineError
 from keras_candle.when_imported import when_imported
 
-_FRONT_DOORS = ("horovod.tensorflow", "horovod.tensorflow.keras", "horovod.keras", "horovod.torch")
+_MODULES = ("horovod.tensorflow", "horovod.tensorflow.keras", "horovod.keras", "horovod.torch")
 
 
 def refuse_horovod_lines() -> None:
-    """Let the script's own `hvd.init()` raise; importing Horovod alone is nobody's mistake."""
-    for name in _FRONT_DOORS:
+    """Make the script's own `hvd.init()` raise; importing Horovod alone is allowed."""
+    for name in _MODULES:
         when_imported(name, _guard)
 
 
@@ -32,7 +32,7 @@ def _guard(horovod: ModuleType) -> None:
             raise EngineError(
                 "The script calls hvd.init(): it is written for Horovod and divides its data and "
                 "learning rate by itself, so --auto would do it a second time. Run it without "
-                "--auto, or take its Horovod lines out."
+                "--auto, or remove its Horovod lines."
             )
         return plain(*args, **kwargs)
 

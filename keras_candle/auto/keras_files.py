@@ -1,4 +1,4 @@
-"""Models that a script saves, and files that Keras downloads: written once, then there for all."""
+"""Save models and download files once, on the root, for all ranks."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ _FUNCTIONS = ("save_model", "save_weights")
 _writing = threading.local()
 
 
-def on_root(plain: Callable[[], Any], what: str, path: Any = None) -> Any:
-    """Let the root do something while the others wait; every rank returns what it returned.
+def run_on_root(plain: Callable[[], Any], what: str, path: Any = None) -> Any:
+    """Call a function on the root while all ranks wait, and return its result on every rank.
 
     Args:
-        plain: what to do.
-        what: names it for the others, should it fail.
-        path: where it writes. A rank that calls the place otherwise than the root (after the
-            time of day, say) finds it under its own name as well.
+        plain: the function, without arguments.
+        what: names the work in the error message.
+        path: where it writes. A rank whose path differs from the root's (by the time of day,
+            say) reads the root's file under its own path.
 
     Returns:
-        plain()'s value, the root's; it must be picklable.
+        The value of plain() on the root; it must be picklable.
 
     Raises:
-        EngineError: on the other ranks, when it failed on the root.
+        EngineError: on all ranks but the root, when it failed on the root.
     """
-    if getattr(_writing, "now", False) or _root_is_alone():
+    if getattr(_writing, "now", False) or _in_root_only_callback():
         return plain()
     engine = engines.current()
     root_path = engine.broadcast(None if path is None else os.path.abspath(os.fspath(path)))
@@ -49,18 +49,18 @@ def on_root(plain: Callable[[], Any], what: str, path: Any = None) -> Any:
             problem = cause
         finally:
             _writing.now = False
-    told, result = engine.broadcast((problem and f"{type(problem).__name__}: {problem}", result))
+    error, result = engine.broadcast((problem and f"{type(problem).__name__}: {problem}", result))
     if problem is not None:
         raise problem
-    if told:
-        raise EngineError(f"{what} failed on the root: {told}")
+    if error:
+        raise EngineError(f"{what} failed on the root: {error}")
     if path is not None and os.path.abspath(os.fspath(path)) != root_path:
         find_elsewhere(path, root_path)
     return result
 
 
-def _root_is_alone() -> bool:
-    """Whether a callback calls that writes files: the others do not run it."""
+def _in_root_only_callback() -> bool:
+    """Return whether the caller is a callback that writes files, which only the root runs."""
     if "keras" not in sys.modules:
         return False
     from keras_candle.training.user_callbacks import in_writing_callback
@@ -69,7 +69,7 @@ def _root_is_alone() -> bool:
 
 
 def save_on_root(keras: ModuleType) -> None:
-    """Look after models that are not scaled, the functions that save, and downloads."""
+    """Patch saving of models that are not scaled, Keras's save functions, and downloads."""
     for name in _METHODS:
         owner = defining_class(keras.Model, name)
         setattr(owner, name, _method(getattr(owner, name)))
@@ -80,8 +80,8 @@ def save_on_root(keras: ModuleType) -> None:
     _download_once(keras)
 
 
-def save_private_files_alone(model: Any) -> None:
-    """Let a scaled model's own methods agree on the path, which may differ by rank."""
+def synchronize_saves(model: Any) -> None:
+    """Patch a scaled model's save methods to use the root's path, which may differ by rank."""
     for name in _METHODS:
         setattr(model, name, functools.partial(_save, getattr(type(model), name).__get__(model)))
 
@@ -89,7 +89,7 @@ def save_private_files_alone(model: Any) -> None:
 def _method(plain: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(plain)
     def method(self: Any, filepath: Any, *args: Any, **kwargs: Any) -> Any:
-        if is_scaled(self):  # its instance has come here by way of the other ranks
+        if is_scaled(self):  # its instance's method has run `_save` already
             return plain(self, filepath, *args, **kwargs)
         return _save(functools.partial(plain, self), filepath, *args, **kwargs)
 
@@ -107,16 +107,16 @@ def _function(plain: Callable[..., Any]) -> Callable[..., Any]:
 def _save(plain: Callable[..., Any], filepath: Any, *args: Any, **kwargs: Any) -> Any:
     if not isinstance(filepath, str | os.PathLike) or is_private(filepath):
         return plain(filepath, *args, **kwargs)
-    return on_root(lambda: plain(filepath, *args, **kwargs), f"saving {filepath}", filepath)
+    return run_on_root(lambda: plain(filepath, *args, **kwargs), f"saving {filepath}", filepath)
 
 
 def _download_once(keras: ModuleType) -> None:
-    """Let the root fetch what keras.utils.get_file fetches; the others find it then."""
+    """Download files of keras.utils.get_file on the root first; the ranks then find them."""
     plain = keras.utils.get_file
 
     @functools.wraps(plain)
     def get_file(*args: Any, **kwargs: Any) -> Any:
-        on_root(lambda: plain(*args, **kwargs), "keras.utils.get_file")
+        run_on_root(lambda: plain(*args, **kwargs), "keras.utils.get_file")
         return plain(*args, **kwargs)
 
     for name, module in list(sys.modules.items()):

@@ -1,4 +1,4 @@
-"""Every model is scaled as it is compiled."""
+"""Scale every model when it is compiled."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 
 from keras_candle import engine as engines
 from keras_candle.auto.notices import notice
-from keras_candle.auto.random_draws import draw_on_alike
+from keras_candle.auto.random_draws import synchronize_random_state
 from keras_candle.training.gradients import leaf_optimizers
 
 
 def defining_class(kind: type, name: str) -> type:
-    """The class among a class and its parents that has a method in its own body.
+    """Return the first class in a class's MRO that defines a method in its own body.
 
-    A subclass that calls super() comes to that one.
+    A subclass that calls super() reaches that one.
 
     Example:
         >>> defining_class(bool, "to_bytes")
@@ -24,9 +24,9 @@ def defining_class(kind: type, name: str) -> type:
     return next(each for each in kind.__mro__ if name in vars(each))
 
 
-def scale_as_compiled(keras: ModuleType) -> None:
-    """Let `compile` scale the model, its own or one that a subclass has put in front of it."""
-    # Where Keras itself looks when it asks whether a loaded model's compile is the usual one.
+def scale_on_compile(keras: ModuleType) -> None:
+    """Patch `compile` to scale the model, also where a subclass overrides it."""
+    # Keras checks this class to see whether a loaded model overrides compile.
     owner: Any = defining_class(keras.Model, "compile")
     plain = owner.compile
 
@@ -40,23 +40,23 @@ def scale_as_compiled(keras: ModuleType) -> None:
 
 
 def is_scaled(model: Any) -> bool:
-    """Whether keras_candle trains this model already."""
+    """Return whether this model is scaled already."""
     return hasattr(model, "_candle_trainer")
 
 
 def _scale(model: Any) -> None:
-    from keras_candle.auto.hand_loops import remember
-    from keras_candle.auto.keras_files import save_private_files_alone
+    from keras_candle.auto.hand_loops import register_trainer
+    from keras_candle.auto.keras_files import synchronize_saves
     from keras_candle.decorator import scale
 
     scale(model)
     if not is_scaled(model):
         return
     trainer = model._candle_trainer
-    remember(trainer)
-    save_private_files_alone(model)
+    register_trainer(trainer)
+    synchronize_saves(model)
     for name in ("fit", "evaluate"):
-        setattr(model, name, _with_draws_alike(getattr(model, name)))
+        setattr(model, name, _with_synchronized_random_state(getattr(model, name)))
     replica = trainer.replica
     optimizer = getattr(model, "optimizer", None)
     rates = ", ".join(type(leaf).__name__ for leaf in leaf_optimizers(optimizer)) or "no optimizer"
@@ -67,11 +67,11 @@ def _scale(model: Any) -> None:
     )
 
 
-def _with_draws_alike(scaled: Any) -> Any:
+def _with_synchronized_random_state(scaled: Any) -> Any:
     @functools.wraps(scaled)
     def method(*args: Any, **kwargs: Any) -> Any:
-        if not kwargs.get("_use_cached_eval_dataset"):  # fit's own evaluation goes on inside fit
-            draw_on_alike()
+        if not kwargs.get("_use_cached_eval_dataset"):  # fit's own evaluation is part of fit
+            synchronize_random_state()
         return scaled(*args, **kwargs)
 
     return method

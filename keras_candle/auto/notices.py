@@ -1,4 +1,4 @@
-"""What --auto does to a script, told on the root: each kind of thing when it first happens."""
+"""Notices on the root about changes by --auto: each kind once, and totals at the end."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _times: Counter[str] = Counter()
 
 
 def notice(kind: str, first: str) -> None:
-    """Count something, and say it when it is the first of its kind.
+    """Count a change, and print a sentence for the first of its kind.
 
     Args:
-        kind: what it is, in the plural.
+        kind: the kind of change, in the plural.
         first: the sentence for the first one.
     """
     if not _times:

@@ -1,4 +1,4 @@
-"""A rank's own view of the files: the real ones, and over them what the rank wrote itself."""
+"""A rank's overlay of the file system: the files that it wrote, over the real ones."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pathlib import Path
 
 
 class OverlayFiles:
-    """What a rank other than the root writes goes into a folder of its own.
+    """Files that a rank writes into a private folder instead of the real paths.
 
-    Reading finds the rank's own copy first, then the real file. What the rank removed is hidden
-    until somebody, that is the root, writes it anew.
+    Reading finds the rank's own copy first, then the real file. A file that the rank removed is
+    hidden until the root writes it again.
 
     Args:
-        folder: where it shall be; made when something is written.
-        started_s: when the ranks began; the root made what is newer.
+        folder: the private folder, made at the first write.
+        started_s: when the ranks began; newer real files are the root's.
     """
 
     def __init__(self, folder: str, started_s: float) -> None:
@@ -25,78 +25,78 @@ class OverlayFiles:
         self._removed_s: dict[str, float] = {}
         self._elsewhere: dict[str, str] = {}
 
-    def copy_of(self, path: str) -> str:
-        """Where the rank's own copy of an absolute path lies, or would."""
+    def private_path(self, path: str) -> str:
+        """Return the path of the rank's own copy of a path, whether it exists or not."""
         return self._folder + os.path.abspath(path)
 
-    def see(self, path: str) -> str:
-        """The path to read in the place of a path."""
+    def read_path(self, path: str) -> str:
+        """Return the path to read instead of a path."""
         path = os.path.abspath(path)
         if path in self._elsewhere:
             return self._elsewhere[path]
-        own = self.copy_of(path)
+        private = self.private_path(path)
         # Own folders shadow no real ones: both have entries.
-        if os.path.lexists(own) and (not os.path.isdir(own) or not os.path.isdir(path)):
-            return own
-        return own if self._is_hidden(path) else path
+        if os.path.lexists(private) and (not os.path.isdir(private) or not os.path.isdir(path)):
+            return private
+        return private if self._is_hidden(path) else path
 
-    def own(self, path: str, *, keep: bool) -> str:
-        """The path to write in the place of a path.
+    def write_path(self, path: str, *, keep: bool) -> str:
+        """Return the path to write instead of a path.
 
         Args:
             path: the file that the script names.
-            keep: whether its content counts, as it does for appending.
+            keep: whether to copy its content first, as for appending.
         """
-        seen, own = self.see(path), self.copy_of(path)
+        seen, private = self.read_path(path), self.private_path(path)
         self._elsewhere.pop(os.path.abspath(path), None)
         folder = os.path.dirname(os.path.abspath(path))
         if not os.path.isdir(self._folder):
             os.mkdir(self._folder, 0o700)
-        if os.path.isdir(self.see(folder)):
-            os.makedirs(os.path.dirname(own), exist_ok=True)
-        if keep and seen != own and os.path.isfile(seen):
-            shutil.copyfile(seen, own)
-        return own
+        if os.path.isdir(self.read_path(folder)):
+            os.makedirs(os.path.dirname(private), exist_ok=True)
+        if keep and seen != private and os.path.isfile(seen):
+            shutil.copyfile(seen, private)
+        return private
 
     def make_folder(self, path: str, mode: int) -> None:
-        """os.mkdir. A folder that the root has just made is no obstacle."""
+        """Make a folder, as os.mkdir does; one that the root has just made does not count."""
         path = os.path.abspath(path)
         existed = os.path.lexists(path) and not self._is_hidden(path)
         if existed and os.stat(path).st_ctime < self._started_s:
             raise FileExistsError(17, os.strerror(17), path)
-        os.mkdir(self.own(path, keep=False), mode)
+        os.mkdir(self.write_path(path, keep=False), mode)
 
     def remove(self, path: str) -> None:
-        """Remove a file or a folder with what is in it, as far as this rank sees."""
+        """Remove a file or a folder with its content, in this rank's overlay only."""
         path = os.path.abspath(path)
-        own = Path(self.copy_of(path))
-        if own.is_dir() and not own.is_symlink():
-            shutil.rmtree(own)
+        private = Path(self.private_path(path))
+        if private.is_dir() and not private.is_symlink():
+            shutil.rmtree(private)
         else:
-            own.unlink(missing_ok=True)
+            private.unlink(missing_ok=True)
         self._elsewhere.pop(path, None)
         self._removed_s[path] = time.time()
 
     def rename(self, source: str, target: str) -> None:
-        """os.replace. A source that is gone was renamed by the root."""
-        seen = self.see(source)
+        """Rename, as os.replace does; a missing source was renamed by the root."""
+        seen = self.read_path(source)
         if os.path.lexists(seen):
-            own = self.own(target, keep=False)
-            if seen == self.copy_of(source):
-                os.replace(seen, own)
+            private = self.write_path(target, keep=False)
+            if seen == self.private_path(source):
+                os.replace(seen, private)
             elif os.path.isdir(seen):
-                shutil.copytree(seen, own, dirs_exist_ok=True)
+                shutil.copytree(seen, private, dirs_exist_ok=True)
             else:
-                shutil.copyfile(seen, own)
+                shutil.copyfile(seen, private)
         self.remove(source)
 
     def names(self, path: str) -> list[str]:
-        """os.listdir."""
+        """List a folder, as os.listdir does."""
         path = os.path.abspath(path)
-        own, hidden, found = self.copy_of(path), self._is_hidden(path), set[str]()
-        is_own = os.path.isdir(own)
+        private, hidden, found = self.private_path(path), self._is_hidden(path), set[str]()
+        is_own = os.path.isdir(private)
         if is_own:
-            found.update(os.listdir(own))
+            found.update(os.listdir(private))
         elif hidden:
             raise FileNotFoundError(2, os.strerror(2), path)
         if not hidden and (not is_own or os.path.isdir(path)):
@@ -105,11 +105,11 @@ class OverlayFiles:
         return sorted(found)
 
     def find_elsewhere(self, path: str, real: str) -> None:
-        """From now on, reading a path means reading another one: the root's name for it."""
+        """Read `real`, the root's path, wherever the script reads `path` from now on."""
         self._elsewhere[os.path.abspath(path)] = os.path.abspath(real)
 
     def _is_hidden(self, path: str) -> bool:
-        """Whether the rank has removed a path that nobody has written since."""
+        """Return whether the rank has removed a path that has not been written since."""
         while self._removed_s:
             if path in self._removed_s:
                 try:

@@ -1,7 +1,6 @@
-"""Random numbers of a script without a seed: the same on all ranks, from beginning to end.
+"""Give an unseeded script the same random numbers on all ranks.
 
-The ranks divide data that each of them holds as a whole: rows that each rank draws for itself
-cannot be divided.
+Each rank holds the whole data and takes its shard, so random data must be equal on all ranks.
 """
 
 from __future__ import annotations
@@ -14,21 +13,21 @@ from keras_candle.seeding import seed_unseeded
 from keras_candle.when_imported import when_imported
 
 
-def draw_alike(seed: int) -> None:
-    """Seed what the script has not seeded itself.
+def seed_ranks(seed: int) -> None:
+    """Seed the random generators that the script has not seeded itself.
 
     Args:
         seed: the same on all ranks, from 0 to 2**31 - 1.
     """
     seed_unseeded(seed)
     if "KERAS_CANDLE_VERIFY" not in os.environ:
-        when_imported("keras", lambda _: _order_anew(seed))
+        when_imported("keras", lambda _: _reshuffle_each_epoch(seed))
 
 
-def draw_on_alike() -> None:
-    """Go on from the root's place in Python's and NumPy's random numbers.
+def synchronize_random_state() -> None:
+    """Broadcast the root's state of Python's and NumPy's random generators.
 
-    A generator that Keras reads ahead has drawn more on one rank than on another.
+    A generator that Keras reads ahead may have drawn more numbers on one rank than on another.
     """
     import numpy as np
 
@@ -37,8 +36,8 @@ def draw_on_alike() -> None:
     np.random.set_state(numpy)
 
 
-def _order_anew(seed: int) -> None:
-    """A script that sets no seed gets a new order of rows in each epoch."""
+def _reshuffle_each_epoch(seed: int) -> None:
+    """Shuffle anew in each epoch, as the script has set no seed."""
     from keras_candle.data import shuffling
 
     shuffling.SEEDS_OF_OURS.add(seed)

@@ -1,4 +1,4 @@
-"""tf.distribute strategies, which would divide the work a second time."""
+"""Replace tf.distribute strategies, which would divide the work a second time."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any, NoReturn
 from keras_candle.auto.notices import notice
 from keras_candle.errors import EngineError
 
-# Where one rank has one device, these mean what TensorFlow's default strategy means.
-_TAKEN_OUT = (
+# Where one rank has one device, these are equivalent to TensorFlow's default strategy.
+_REPLACED = (
     "MirroredStrategy",
     "MultiWorkerMirroredStrategy",
     "OneDeviceStrategy",
@@ -24,13 +24,13 @@ _REFUSED = (
 )
 
 
-def take_strategies_out(tensorflow: ModuleType) -> None:
-    """Let the strategies that mirror variables be TensorFlow's default one, and refuse the others.
+def replace_strategies(tensorflow: ModuleType) -> None:
+    """Replace strategies that mirror variables by TensorFlow's default one, and refuse the rest.
 
-    The default strategy has one replica; its scope() does nothing, its run() calls, its datasets
-    are the plain ones.
+    The default strategy has one replica; its scope() does nothing, its run() calls the function,
+    its datasets are the plain ones.
     """
-    for kind in _strategies(tensorflow, _TAKEN_OUT):
+    for kind in _strategies(tensorflow, _REPLACED):
         kind.__new__ = _default_strategy
     for kind in _strategies(tensorflow, _REFUSED):
         kind.__new__ = _refuse
@@ -51,8 +51,9 @@ def _default_strategy(kind: Any, *_: Any, **__: Any) -> Any:
     import tensorflow as tf
 
     notice(
-        "tf.distribute strategies taken out",
-        f"tf.distribute.{kind.__name__} is taken out of the way: each rank is one replica",
+        "tf.distribute strategies replaced",
+        f"tf.distribute.{kind.__name__} is replaced by the default strategy: each rank is one "
+        "replica",
     )
     # Not an instance of `kind`, so Python does not call its __init__.
     return tf.distribute.get_strategy()
@@ -60,7 +61,7 @@ def _default_strategy(kind: Any, *_: Any, **__: Any) -> Any:
 
 def _refuse(kind: Any, *_: Any, **__: Any) -> NoReturn:
     raise EngineError(
-        f"The script makes a tf.distribute {kind.__name__}, which --auto cannot take out of the "
-        "way: its workers are no replicas of the script. Use MirroredStrategy or no strategy, or "
-        "run the script without --auto."
+        f"The script makes a tf.distribute {kind.__name__}, which --auto cannot replace: "
+        "its workers are not replicas of the script. Use MirroredStrategy or no strategy, or run "
+        "the script without --auto."
     )

@@ -24,12 +24,12 @@ def scratch(tmp_path):
 
 
 def write(scratch, path, text, *, keep=False):
-    with open(scratch.own(str(path), keep=keep), "a" if keep else "w") as file:
+    with open(scratch.write_path(str(path), keep=keep), "a" if keep else "w") as file:
         file.write(text)
 
 
 def read(scratch, path):
-    with open(scratch.see(str(path))) as file:
+    with open(scratch.read_path(str(path))) as file:
         return file.read()
 
 
@@ -48,7 +48,7 @@ def test_appending_goes_on_from_the_real_file(scratch, real):
 
 def test_what_was_removed_is_gone_until_the_root_writes_it_anew(scratch, real):
     scratch.remove(str(real))
-    assert not os.path.exists(scratch.see(str(real / "old.txt")))
+    assert not os.path.exists(scratch.read_path(str(real / "old.txt")))
     with pytest.raises(FileNotFoundError):
         scratch.names(str(real))
     scratch.make_folder(str(real), 0o777)

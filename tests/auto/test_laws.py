@@ -9,7 +9,7 @@ SENTENCES = (
     "is scaled to 2 ranks",
     "a loop written by hand applies gradients",
     "runs without XLA",
-    "MirroredStrategy is taken out of the way",
+    "MirroredStrategy is replaced by the default strategy",
 )
 
 
