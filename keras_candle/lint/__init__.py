@@ -1,6 +1,7 @@
-"""What will go wrong when a script runs on several ranks, found by reading it.
+"""Lint a script for faults that appear on several ranks.
 
-Nothing here runs the script or imports Keras; what a dry run sees is judged in `dry_run_findings`.
+This package neither runs the script nor imports Keras; the facts of dry runs are judged in
+`dry_run_findings`.
 """
 
 from __future__ import annotations
@@ -24,17 +25,17 @@ TOPICS = (
     horovod_lines,
 )
 KINDS = tuple(kind for topic in (*TOPICS, dry_run_findings) for kind in topic.KINDS)
-"""Every kind of finding that there is."""
+"""All kinds of finding."""
 
 
 def read(script: Script) -> list[Finding]:
-    r"""All findings in a script.
+    r"""Return all findings in a script.
 
     Args:
-        script: as `keras_candle.lint.script.load` gives it.
+        script: from `keras_candle.lint.script.load`.
 
     Returns:
-        By line, the script's own file first.
+        The findings by line, the script's own file first.
 
     Example:
         >>> from keras_candle.lint.names import Module

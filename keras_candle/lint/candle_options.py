@@ -1,4 +1,4 @@
-"""Where a script asks for keras_candle, and with which arguments."""
+"""Find a script's uses of `@candle.scalable` and `candle.scale`, with their arguments."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ class CandleOptions:
     """The script's `@candle.scalable` and `candle.scale(...)`.
 
     Attributes:
-        decorated: the functions that the decorator stands on.
+        decorated: the decorated functions.
+        scaled: the calls of `scale`.
         calls: the decorator's calls, where it has arguments, and those of `scale`.
     """
 
@@ -27,21 +28,21 @@ class CandleOptions:
 
     @property
     def is_used(self) -> bool:
-        """Whether the script asks for keras_candle at all."""
+        """Whether the script uses keras_candle at all."""
         return bool(self.decorated or self.scaled or self.calls)
 
     def has(self, name: str, value: object) -> bool:
-        """Whether the argument of that name has that literal value anywhere."""
+        """Return whether any call gives the argument that literal value."""
         given = [argument(call, name) for call in self.calls]
         return any(isinstance(each, ast.Constant) and each.value == value for each in given)
 
     def gives(self, name: str) -> ast.expr | None:
-        """The argument of that name, where any call has it."""
+        """Return the argument of that name from the first call that has it, else None."""
         return next(filter(None, (argument(call, name) for call in self.calls)), None)
 
 
 def candle_options(script: Script) -> CandleOptions:
-    """Find them.
+    """Find the uses of keras_candle in a script.
 
     Args:
         script: the script.

@@ -1,4 +1,4 @@
-"""Whether a script asks for keras_candle, and in a way that works."""
+"""Findings about how a script uses keras_candle."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from keras_candle.lint.script import EVALUATION, TRAINING, Script
 NOT_USED = FindingKind(
     "candle-not-used",
     WARNING,
-    "the script does not ask for keras_candle",
-    "N ranks would be N trainings that know nothing of each other",
+    "the script does not use keras_candle",
+    "N ranks would run N independent trainings",
     "{remedy}; or, without a change: candle run --auto -np N {script}",
 )
 NO_MODEL = FindingKind(
@@ -43,20 +43,20 @@ POLICY = FindingKind(
     "precision-set-inside",
     WARNING,
     "{call} sets the dtype policy inside the decorated {name}()",
-    "the decorator sets a policy of its own around the function, and puts the one before back",
+    "the decorator sets its own policy around the function, and restores the previous one",
     "@candle.scalable(precision={policy})",
 )
 WHOLE_DATA = FindingKind(
     "whole-data-on-every-rank",
     WARNING,
-    "shard=False, and nothing in the script asks for the rank",
+    "shard=False, and the script does not use the rank",
     "each rank trains on everything that it passes: N ranks see every row N times an epoch",
-    "take shard=False out; or pass candle.shard(data)",
+    "remove shard=False; or pass candle.shard(data)",
 )
 WARM_UP = FindingKind(
     "warm-up-without-steps",
     ERROR,
-    "warmup_epochs is set, and {method} gets data that do not know their number of steps",
+    "warmup_epochs is set, and {method} gets data without a known number of steps",
     "the warm-up counts in steps of an epoch",
     "{method}(..., steps_per_epoch=...)",
 )
@@ -72,7 +72,7 @@ _UNKNOWN_STEPS = ("tensorflow.data.Dataset.from_generator",)
 
 
 def find(script: Script) -> Iterator[Finding]:
-    """Findings of these kinds."""
+    """Yield the findings of `KINDS` in a script."""
     options = candle_options(script)
     if not options.is_used:
         yield from _not_used(script)
@@ -87,7 +87,7 @@ def find(script: Script) -> Iterator[Finding]:
 
 
 def _not_used(script: Script) -> Iterator[Finding]:
-    """One finding, on the line where the first model is compiled."""
+    """Yield one finding, on the line where the first model is compiled."""
     trained = list(script.method_calls("compile"))
     if not trained or not list(script.method_calls(*TRAINING)):
         return

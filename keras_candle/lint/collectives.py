@@ -1,4 +1,4 @@
-"""What all ranks have to do together, and scripts that let only some of them do it."""
+"""Findings about work of all ranks together that only some ranks do."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from keras_candle.lint.candle_options import candle_options
 from keras_candle.lint.data_flow import Flow, data_of
-from keras_candle.lint.finding import ERROR, NOTE, WARNING, Finding, FindingKind
+from keras_candle.lint.finding import ERROR, INFO, WARNING, Finding, FindingKind
 from keras_candle.lint.names import Module
 from keras_candle.lint.script import EVALUATION, TRAINING, Script
 
@@ -15,9 +15,8 @@ COLLECTIVE = FindingKind(
     "collective-on-some-ranks",
     ERROR,
     "{call} runs on some ranks only, by the test on line {guard}",
-    "it is the work of all ranks together: the others wait for those that come here, or raise "
-    "an error",
-    "take {call} out of the test; leave only what prints or writes inside",
+    "it is the work of all ranks together: the ranks that skip it hang or raise an error",
+    "move {call} out of the test; keep only printing and writing inside",
 )
 CHANGING_CALLBACK = FindingKind(
     "callback-on-some-ranks",
@@ -30,14 +29,14 @@ OWN_CALLBACK = FindingKind(
     "own-callback-on-some-ranks",
     WARNING,
     "{name} is a callback of some ranks only, by the test on line {guard}",
-    "its class uses self.model: what it changes or evaluates there, the other ranks do not",
+    "its class uses self.model: the other ranks do not make its changes and evaluations",
     "give it to all ranks and test inside, where it prints or writes: if candle.is_root(): ...",
 )
 NEEDLESS_TEST = FindingKind(
     "callback-test-not-needed",
-    NOTE,
+    INFO,
     "{name} is given to some ranks only, by the test on line {guard}",
-    "keras_candle keeps Keras's writing callbacks to the root by itself",
+    "keras_candle runs Keras's writing callbacks on the root only",
     "callbacks=[{name}(...), ...] without a test is enough",
 )
 DIFFERENT_MODEL = FindingKind(
@@ -51,8 +50,8 @@ HAND_SHARD = FindingKind(
     "sharded-by-hand",
     ERROR,
     "{what} takes this rank's part of the data",
-    "keras_candle divides what fit gets among the ranks, so it would be divided twice",
-    "give fit the whole data; or say @candle.scalable(shard=False) and keep this line",
+    "keras_candle shards the data of fit, so they would be sharded twice",
+    "give fit the whole data; or use @candle.scalable(shard=False) and keep this line",
 )
 
 _CHANGING = (
@@ -71,7 +70,7 @@ KINDS = (
 
 
 def find(script: Script) -> Iterator[Finding]:
-    """Findings of these kinds."""
+    """Yield the findings of `KINDS` in a script."""
     yield from _collectives(script)
     yield from _callbacks(script)
     yield from _models(script)
@@ -88,7 +87,7 @@ def _collectives(script: Script) -> Iterator[Finding]:
 
 
 def _on_both_sides(guard: ast.AST, call: ast.Call) -> bool:
-    """`if rank == 0: fit(verbose=1)`, `else: fit(verbose=0)`: every rank comes to one of them."""
+    """Return whether both branches call it: every rank runs one of them."""
     orelse = getattr(guard, "orelse", None)
     if not isinstance(guard, ast.If) or not orelse:
         return False
@@ -132,7 +131,7 @@ def _models(script: Script) -> Iterator[Finding]:
 
 
 def _same_layers(module: Module, guard: ast.AST) -> bool:
-    """Whether both sides of a test make the same layers, with other values in them."""
+    """Return whether both branches of a test make the same layers, with different arguments."""
     if not isinstance(guard, ast.If) or not guard.orelse:
         return False
     sides = [
@@ -148,7 +147,7 @@ def _same_layers(module: Module, guard: ast.AST) -> bool:
 
 
 def _shards(script: Script) -> Iterator[Finding]:
-    """This rank's part of something, on its way into a training."""
+    """Find shards taken by hand that reach a training."""
     flow = Flow(script)
     for module, call, _ in script.method_calls(*TRAINING):
         for expression in data_of(call):
@@ -159,7 +158,7 @@ def _shards(script: Script) -> Iterator[Finding]:
 
 
 def _part(script: Script, module: Module, node: ast.AST) -> str:
-    """How this rank's part is taken, "" for another expression."""
+    """Describe an expression that takes this rank's shard; else return ""."""
     if isinstance(node, ast.Subscript) and _is_strided_by_rank(script, module, node):
         return ast.unparse(node)
     if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):

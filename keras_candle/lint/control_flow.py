@@ -1,4 +1,4 @@
-"""Clocks and hash orders that decide what a rank does next, and layers that ask for a word."""
+"""Findings about clocks and hash orders that steer a rank, and about some layers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator
 
 from keras_candle.lint.candle_options import candle_options
-from keras_candle.lint.finding import ERROR, NOTE, WARNING, Finding, FindingKind
+from keras_candle.lint.finding import ERROR, INFO, WARNING, Finding, FindingKind
 from keras_candle.lint.names import Module, argument, constant
 from keras_candle.lint.script import TRAINING, Script
 
@@ -22,11 +22,11 @@ CALLBACK_BY_CLOCK = FindingKind(
     WARNING,
     "{name}.{hook} stops the training by a clock",
     "the ranks' clocks differ, so they want to stop at different batches",
-    "do it in on_epoch_end, where keras_candle lets all ranks stop when one wants to",
+    "do it in on_epoch_end, where keras_candle stops all ranks when one requests it",
 )
 SETS = FindingKind(
     "layers-in-hash-order",
-    NOTE,
+    INFO,
     "layers are made in the order of a set",
     "it differs between processes unless PYTHONHASHSEED is set: candle run sets it, other "
     "launchers do not",
@@ -34,32 +34,32 @@ SETS = FindingKind(
 )
 LOCAL_STATISTICS = FindingKind(
     "batch-norm-local",
-    NOTE,
+    INFO,
     "BatchNormalization takes its statistics from one rank's rows",
     "with small batches that differs from one rank with the whole batch",
     "@candle.scalable(sync_batch_norm=True)",
 )
 SYNCHRONIZED = FindingKind(
     "batch-norm-synchronized",
-    NOTE,
+    INFO,
     "BatchNormalization(synchronized=True)",
     "Keras alone would keep it local; keras_candle takes the statistics over all ranks, one more "
     "collective for each such layer and step",
-    "nothing; leave it out where a rank's own batch is large enough",
+    "nothing; remove it if the replica batch size is large enough",
 )
 STATEFUL = FindingKind(
     "stateful-layer",
     ERROR,
-    "{text} goes on in each row where the same row of the batch before ended",
-    "ranks divide batches, which would tear the sequences: fit and evaluate refuse it",
+    "{text} continues each row from the state of the same row in the previous batch",
+    "ranks shard batches, which would tear the sequences: fit and evaluate refuse it",
     "@candle.scalable(shard=False), with whole sequences for each rank; or stateful=False",
 )
 JIT = FindingKind(
     "jit-compile",
-    NOTE,
+    INFO,
     "jit_compile=True",
     "collectives do not run in XLA: on several ranks the averaging happens outside of it",
-    "nothing; leave it out if a step is slower than without",
+    "nothing; remove it if steps are slower with it",
 )
 KINDS = (LOOP_BY_CLOCK, CALLBACK_BY_CLOCK, SETS, LOCAL_STATISTICS, SYNCHRONIZED, STATEFUL, JIT)
 
@@ -72,7 +72,7 @@ _BATCH_HOOKS = ("on_batch_end", "on_train_batch_end", "on_batch_begin", "on_trai
 
 
 def find(script: Script) -> Iterator[Finding]:
-    """Findings of these kinds."""
+    """Yield the findings of `KINDS` in a script."""
     for module, call, _ in script.method_calls(*TRAINING):
         yield from _loops_by_clock(module, call)
     for module, owner in script.callback_classes():
@@ -148,16 +148,16 @@ def _is_set(module: Module, node: ast.expr) -> bool:
 
 
 def _batch_norm(script: Script) -> Iterator[Finding]:
-    """The first of each sort; more would say the same."""
-    told: set[str] = set()
+    """Yield the first finding of each kind; more would repeat it."""
+    reported: set[str] = set()
     by_option = candle_options(script).has("sync_batch_norm", True)
     for module, call, name in script.calls():
         if name != "keras.layers.BatchNormalization":
             continue
         synchronized = constant(argument(call, "synchronized")) is True
         kind = SYNCHRONIZED if synchronized else LOCAL_STATISTICS
-        if kind.code not in told and (synchronized or not by_option):
-            told.add(kind.code)
+        if kind.code not in reported and (synchronized or not by_option):
+            reported.add(kind.code)
             yield kind.at(module.path, call.lineno)
 
 

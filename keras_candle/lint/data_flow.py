@@ -1,4 +1,4 @@
-"""Where the data that a model is trained on come from, followed backwards by simple names."""
+"""Follow the data of a training backwards to their sources, by simple names."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _FURTHEST = 4000
 
 
 class Flow:
-    """Follows expressions of a script to the calls that their values come from.
+    """Follow expressions of a script to the calls that make their values.
 
     Args:
         script: the script.
@@ -33,13 +33,13 @@ class Flow:
                 self._changed.setdefault(key, []).append(call)
 
     def sources(self, module: Module, expression: ast.AST) -> Iterator[tuple[Module, ast.Call]]:
-        """The calls that an expression's value may come from."""
+        """Yield the calls that an expression's value may come from."""
         for owner, node in self.nodes(module, expression):
             if isinstance(node, ast.Call):
                 yield owner, node
 
     def nodes(self, module: Module, expression: ast.AST) -> Iterator[tuple[Module, ast.AST]]:
-        """The expressions, with their parts, that an expression's value may come from."""
+        """Yield the expressions, with their parts, that an expression's value may come from."""
         waiting = [(module, expression)]
         seen = {id(expression)}
         for module_, node in waiting:  # grows as it goes
@@ -64,7 +64,7 @@ class Flow:
                 yield from self._given(module, node)
 
     def _given(self, module: Module, name: ast.Name) -> Iterator[tuple[Module, ast.AST]]:
-        """What a parameter gets where its function is called."""
+        """Yield the arguments that a parameter gets where its function is called."""
         function = module.function(name)
         if function is None:
             return
@@ -79,7 +79,7 @@ class Flow:
 
 
 def data_of(call: ast.Call) -> list[ast.expr]:
-    """What a call of fit or train_on_batch gets as data."""
+    """Return the data arguments of a call of fit or train_on_batch."""
     by_name = [word.value for word in call.keywords if word.arg in _DATA]
     return [*call.args[:2], *by_name]
 

@@ -1,4 +1,4 @@
-"""What two dry runs of a script saw, judged. They record facts; the sentences stand here."""
+"""Findings from the facts that two dry runs of a script recorded."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from keras_candle.lint.candle_options import candle_options
 from keras_candle.lint.file_writes import WRITE
-from keras_candle.lint.finding import ERROR, NOTE, WARNING, Finding, FindingKind
+from keras_candle.lint.finding import ERROR, INFO, WARNING, Finding, FindingKind
 from keras_candle.lint.script import Script
 from keras_candle.lint.training_steps import MODEL_LOOP, RAW_LOOP
 
@@ -17,29 +17,29 @@ FAILED = FindingKind(
     ERROR,
     "the dry run failed: {reason}",
     "the script ran on one rank, fit cut to an epoch of two steps, in a copy of its folder",
-    "make `python {script}` work first; if it does, the cut is what it stumbles over: --no-run",
+    "make `python {script}` work first; if it does, the cut breaks it: pass --no-run",
 )
 TIMED_OUT = FindingKind(
     "dry-run-unfinished",
     WARNING,
     "the dry run did not end in {timeout:g} s",
-    "fit and evaluate are cut short, loops of the script's own are not; what came later was not "
-    "seen",
+    "fit and evaluate are cut short, the script's own loops are not; the lines after them were "
+    "not checked",
     "candle check --timeout {longer:g} ..., or let the script take its size from an argument",
 )
 TOO_LARGE = FindingKind(
     "dry-run-left-out",
-    NOTE,
+    INFO,
     "no dry run: {why}",
     "it works on a copy of the folder, so that none of your files is touched",
-    "start it in a folder that holds less; what reading finds stands here all the same",
+    "start it in a smaller folder; the findings here come from reading the script alone",
 )
 DIFFERENT_DATA = FindingKind(
     "data-differ-between-runs",
     ERROR,
     "{method} got other data in a second run: {first}, then {second}",
-    "ranks are processes as these two runs were: each would train on data of its own",
-    "seed what draws or orders them: keras.utils.set_random_seed(0) at the top, sorted(...) "
+    "ranks are separate processes, as these runs: each would train on different data",
+    "seed the draws and fix the order: keras.utils.set_random_seed(0) at the top, sorted(...) "
     "around sets and listings of folders",
 )
 UNSEEDED_ORDER = FindingKind(
@@ -58,30 +58,30 @@ DIFFERENT_MODELS = FindingKind(
 )
 BATCH_HOOKS = FindingKind(
     "batch-hook-callback",
-    NOTE,
+    INFO,
     "the callback {name} has {hooks}",
     "on several ranks the logs of a batch are one rank's own; those of an epoch are all ranks'",
     "decide in on_epoch_end where all ranks have to decide alike",
 )
 GENERATOR = FindingKind(
     "data-from-generator",
-    NOTE,
+    INFO,
     "{method} got a Python generator",
-    "nobody can take a part of it but by going through the whole of it",
-    "a tf.data.Dataset or a keras.utils.PyDataset can be divided at less cost",
+    "each rank has to run the whole generator to take its shard",
+    "a tf.data.Dataset or a keras.utils.PyDataset can be sharded at less cost",
 )
 ELSEWHERE = FindingKind(
     "write-elsewhere",
-    NOTE,
+    INFO,
     "{file} was not written: it lies outside of the dry run's copy",
     "the dry run keeps your files as they are; on several ranks each of them would write it",
     "if candle.is_root(): around it",
 )
 NO_TRAINING = FindingKind(
     "nothing-trained",
-    NOTE,
+    INFO,
     "the dry run trained nothing",
-    "no fit, train_on_batch or optimizer was called, so nothing could be seen of a training",
+    "no fit, train_on_batch or optimizer was called, so no training could be checked",
     "give the arguments that make it train: candle check {script} ...",
 )
 KINDS = (
@@ -93,14 +93,14 @@ Fact = dict[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class DryRun:
-    """What one dry run left.
+    """The record of one dry run.
 
     Attributes:
-        facts: in the order in which they happened; "kind" says what, "lines" where: pairs of
-            path and line, the innermost first.
+        facts: in the order in which they happened; "kind" is the kind of fact, "lines" its place:
+            pairs of path and line, the innermost first.
         reason: why it failed, empty when it did not.
         traceback: path and line of each call on the way to the failure, the outermost first.
-        timeout_s: the time that was not enough; 0 when it was.
+        timeout_s: the timeout that it exceeded, else 0.
     """
 
     facts: Sequence[Fact]
@@ -109,12 +109,12 @@ class DryRun:
     timeout_s: float = 0
 
     def of_kind(self, kind: str) -> list[Fact]:
-        """The facts of one kind."""
+        """Return the facts of one kind."""
         return [fact for fact in self.facts if fact["kind"] == kind]
 
 
 def judge(runs: Sequence[DryRun], script: Script) -> Iterator[Finding]:
-    """The findings in what the dry runs left.
+    """Yield the findings in the records of dry runs.
 
     Args:
         runs: one or two of the same script.
@@ -135,9 +135,9 @@ def judge(runs: Sequence[DryRun], script: Script) -> Iterator[Finding]:
         yield NO_TRAINING.at(path, 0, script=path)
     divided = not candle_options(script).has("shard", False)
     found = [*_trainings(first)]
-    for one, other in zip(first.of_kind("fit"), runs[-1].of_kind("fit"), strict=False):
-        found += _differences(one, other)
-    # Without shard, each rank may well have data of its own.
+    for one, second_run in zip(first.of_kind("fit"), runs[-1].of_kind("fit"), strict=False):
+        found += _differences(one, second_run)
+    # With shard=False, each rank may have its own data.
     of_data = (DIFFERENT_DATA.code, UNSEEDED_ORDER.code)
     yield from (each for each in found if divided or each.code not in of_data)
     yield from _files(first, script)
@@ -157,18 +157,18 @@ def _trainings(run: DryRun) -> Iterator[Finding]:
         )
 
 
-def _differences(one: Fact, other: Fact) -> Iterator[Finding]:
+def _differences(one: Fact, second_run: Fact) -> Iterator[Finding]:
     where, method = one["lines"][0], one["method"]
-    if one["lines"] != other["lines"]:
+    if one["lines"] != second_run["lines"]:
         return
-    pairs = zip(one["fingerprint"], other["fingerprint"], strict=False)
+    pairs = zip(one["fingerprint"], second_run["fingerprint"], strict=False)
     different = [(a, b) for a, b in pairs if a != b]
-    if len(one["fingerprint"]) != len(other["fingerprint"]):
-        different = [(f"{len(f['fingerprint'])} arrays" for f in (one, other))]  # type: ignore[list-item]
+    if len(one["fingerprint"]) != len(second_run["fingerprint"]):
+        different = [(f"{len(f['fingerprint'])} arrays" for f in (one, second_run))]  # type: ignore[list-item]
     if different:
         first, second = different[0]
         yield DIFFERENT_DATA.at(*where, method=method, first=first, second=second)
-    if one["model"] != other["model"]:
+    if one["model"] != second_run["model"]:
         yield DIFFERENT_MODELS.at(*where, method=method)
 
 
@@ -181,7 +181,7 @@ def _files(run: DryRun, script: Script) -> Iterator[Finding]:
 
 
 def _on_some_ranks(script: Script, path: str, line: int) -> bool:
-    """Whether a test for the rank stands around a line."""
+    """Return whether a line is inside a test for the rank."""
     for module in script.modules:
         if module.path != path:
             continue
@@ -192,7 +192,7 @@ def _on_some_ranks(script: Script, path: str, line: int) -> bool:
 
 
 def _loops(run: DryRun, script: Script) -> Iterator[Finding]:
-    """Gradients that were applied outside of fit."""
+    """Yield findings for gradients that were applied outside of fit."""
     for fact in run.of_kind("applied"):
         kind = MODEL_LOOP if fact["compiled"] else RAW_LOOP
         where = fact["lines"][0]

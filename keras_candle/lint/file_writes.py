@@ -1,4 +1,4 @@
-"""What every rank writes, makes and removes, where one rank should."""
+"""Findings about files that every rank writes, makes or removes, where one rank should."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MAKE = FindingKind(
     "folder-made-twice",
     ERROR,
     "{call} makes a folder on every rank",
-    "the second rank that comes finds it there and fails with FileExistsError",
+    "the second rank finds it there and fails with FileExistsError",
     "{remedy}",
 )
 MAKE_CHECKED = FindingKind(
@@ -35,12 +35,12 @@ REMOVE = FindingKind(
     "removed-on-every-rank",
     ERROR,
     "{call} removes files on every rank",
-    "a slow rank removes what the others have written anew, or fails where nothing is left",
+    "a slow rank removes files that faster ranks have written anew, or fails as none is left",
     _GUARD + "{call}",
 )
 KINDS = (WRITE, MAKE, MAKE_CHECKED, REMOVE)
 
-# full name -> the place and name of the argument that is a file
+# full name -> the position and name of the file argument
 _WRITERS = {
     "numpy.save": (0, "file"),
     "numpy.savez": (0, "file"),
@@ -79,7 +79,7 @@ _OWN_PLACES = (
 
 
 def find(script: Script) -> Iterator[Finding]:
-    """Findings of these kinds."""
+    """Yield the findings of `KINDS` in a script."""
     for module, call, name in script.calls():
         place = _written(call, name)
         if place is not None and not _is_safe(script, module, call, place):
@@ -94,7 +94,7 @@ def find(script: Script) -> Iterator[Finding]:
 
 
 def _written(call: ast.Call, name: str) -> ast.expr | None:
-    """The file that a call writes; None where it writes none."""
+    """Return the file argument of a call that writes a file, else None."""
     if name in _WRITERS:
         position, word = _WRITERS[name]
         return argument(call, word, position)
@@ -132,7 +132,7 @@ def _with_exist_ok(call: ast.Call, name: str) -> str:
 
 
 def _is_mkdir(call: ast.Call) -> bool:
-    """Path(...).mkdir(), and no other object's method of that name with arguments of its own."""
+    """Return whether a call is Path(...).mkdir(), judged by its arguments."""
     words = {keyword.arg for keyword in call.keywords}
     known = words <= {"mode", "parents", "exist_ok"}
     named = isinstance(call.func, ast.Attribute) and call.func.attr == "mkdir"
@@ -140,7 +140,7 @@ def _is_mkdir(call: ast.Call) -> bool:
 
 
 def _is_safe(script: Script, module: Module, call: ast.Call, place: ast.AST) -> bool:
-    """Whether one rank alone comes here, or each has a place of its own."""
+    """Return whether one rank alone runs the call, or each rank has its own path."""
     if script.ranks.guard(module, call) is not None or script.ranks.depends_on_rank(module, place):
         return True
     own = module.find(place, lambda each: _names_own_place(module, each), depth=3)
@@ -155,7 +155,7 @@ def _names_own_place(module: Module, node: ast.AST) -> bool:
 
 
 def _is_checked(module: Module, call: ast.Call) -> bool:
-    """`if not os.path.exists(folder):` around it."""
+    """Return whether the call is inside a test such as `if not os.path.exists(folder):`."""
     words = ("exists", "isdir", "is_dir", "isfile", "is_file")
     return any(
         isinstance(each, ast.If) and any(word in ast.unparse(each.test) for word in words)

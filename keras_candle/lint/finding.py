@@ -1,4 +1,4 @@
-"""What is wrong with a script, where, why, and the change to make."""
+"""A finding about a script: place, severity, description, reason and remedy."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ import dataclasses
 from collections.abc import Iterable
 
 ERROR = "error"
-"""Wrong result, refusal or hang on several ranks."""
+"""The severity of a wrong result, a refusal or a hang on several ranks."""
 WARNING = "warning"
-"""Slow, or not what one expects."""
-NOTE = "note"
-"""Good to know."""
+"""The severity of a script that is slow, or does not do what users expect."""
+INFO = "note"
+"""The severity of information, printed as "note"."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """One thing to look at.
+    """A fault, or a piece of information, on a line of a script.
 
     Attributes:
         path: the file.
         line: the line in it, 0 for the file as a whole.
         code: the name of its kind.
-        severity: ERROR, WARNING or NOTE.
-        what: one line.
-        reason: what it does on several ranks.
+        severity: ERROR, WARNING or INFO.
+        what: the fault, in one line.
+        reason: its effect on several ranks.
         remedy: the change to make.
     """
 
@@ -36,21 +36,21 @@ class Finding:
     remedy: str
 
     def text(self) -> str:
-        """The finding as it is printed, three lines."""
+        """Format the finding in three lines."""
         head = f"{self.path}:{self.line}: {self.severity}: {self.what} [{self.code}]"
         return f"{head}\n    why: {self.reason}\n    do:  {self.remedy}"
 
 
 @dataclasses.dataclass(frozen=True)
 class FindingKind:
-    """A row of the table of findings; the three texts may name words in braces.
+    """A kind of finding, with format strings for its three texts.
 
     Attributes:
         code: its name.
-        severity: ERROR, WARNING or NOTE.
-        what: one line.
-        reason: what it does on several ranks.
-        remedy: the change to make, as a line of code where one will do.
+        severity: ERROR, WARNING or INFO.
+        what: the fault, in one line.
+        reason: its effect on several ranks.
+        remedy: the change to make, if possible as a line of code.
     """
 
     code: str
@@ -60,10 +60,10 @@ class FindingKind:
     remedy: str
 
     def at(self, path: str, line: int, **words: object) -> Finding:
-        """A finding of this kind.
+        """Make a finding of this kind.
 
         Example:
-            >>> kind = FindingKind("late", NOTE, "{who} is late", "{who} waits", "start {who}")
+            >>> kind = FindingKind("late", INFO, "{who} is late", "{who} waits", "start {who}")
             >>> kind.at("train.py", 3, who="x").what
             'x is late'
         """
@@ -72,7 +72,7 @@ class FindingKind:
 
 
 def in_order(findings: Iterable[Finding], main: str) -> list[Finding]:
-    """By line, the script's own first; of what was found twice on a line the first.
+    """Sort findings by line, the script's own file first, and drop duplicates of a line.
 
     Args:
         findings: in any order.

@@ -1,4 +1,4 @@
-"""Lines that Horovod needed and keras_candle does itself, and other ways to divide the work."""
+"""Findings about lines for Horovod, for pinned GPUs and for distribution strategies."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ IMPORT = FindingKind(
     "horovod-import",
     WARNING,
     "horovod is imported{more}",
-    "keras_candle starts its engine itself; with the mpi engine, Horovod would believe that each "
-    "rank is alone",
+    "keras_candle starts its engine itself; with the mpi engine, Horovod sees one rank only",
     "import keras_candle as candle",
 )
 INIT = FindingKind(
@@ -22,13 +21,13 @@ INIT = FindingKind(
     WARNING,
     "{call}() starts Horovod",
     "keras_candle's engine starts it where it is needed",
-    "take the line out",
+    "remove the line",
 )
 RANKS = FindingKind(
     "horovod-rank",
     WARNING,
     "{call}() asks Horovod{more}",
-    "only the engine at hand knows the ranks; Horovod says 0 of 1 under the mpi engine",
+    "only the current engine knows the ranks; Horovod returns 0 of 1 under the mpi engine",
     "candle.{name}()",
 )
 OPTIMIZER = FindingKind(
@@ -36,27 +35,27 @@ OPTIMIZER = FindingKind(
     ERROR,
     "{call} wraps the optimizer",
     "gradients would be averaged twice, the second time after the clipping",
-    "take the line out, and put @candle.scalable on the function that builds the model",
+    "remove the line, and put @candle.scalable on the function that builds the model",
 )
 TAPE = FindingKind(
     "horovod-tape",
     ERROR,
     "{call} wraps a GradientTape",
-    "Horovod averages what keras_candle averages again, or does not know of at all",
+    "Horovod averages gradients that keras_candle averages again, or does not average at all",
     "with the model's own optimizer inside train_step, a plain tf.GradientTape is enough",
 )
 CALLBACK = FindingKind(
     "horovod-callback",
     ERROR,
-    "{call} does for Horovod what keras_candle does",
-    "it works on Horovod's ranks, and does not know Keras 3's variables",
+    "{call} is Horovod's version of a feature of keras_candle",
+    "it works on Horovod's ranks, and does not support Keras 3's variables",
     "{remedy}",
 )
 COLLECTIVE = FindingKind(
     "horovod-collective",
     WARNING,
     "{call}() is a collective of Horovod{more}",
-    "under the mpi engine Horovod believes that each rank is alone",
+    "under the mpi engine Horovod sees one rank only",
     "candle.engine.current() has allreduce, allgather, broadcast and barrier for NumPy arrays; "
     "start weights and metrics need none of them",
 )
@@ -64,21 +63,21 @@ PINNING = FindingKind(
     "gpu-pinned-by-hand",
     WARNING,
     "{call} chooses this rank's GPU",
-    "keras_candle gives each rank of a node one GPU; chosen a second time, it may not be there",
-    "take the line out",
+    "keras_candle gives each rank of a node one GPU; a second choice may find no such GPU",
+    "remove the line",
 )
 STRATEGY = FindingKind(
     "distribution-strategy",
     ERROR,
     "{call} divides the work",
     "keras_candle divides it too, and refuses a model that was built in a strategy",
-    "build the model outside of the strategy's scope, and take the strategy out",
+    "build the model outside of the strategy's scope, and remove the strategy",
 )
 KINDS = (IMPORT, INIT, RANKS, OPTIMIZER, TAPE, CALLBACK, COLLECTIVE, PINNING, STRATEGY)
 
 _CALLBACKS = {
-    "BroadcastGlobalVariablesCallback": "take it out: every rank starts from the root's weights",
-    "MetricAverageCallback": "take it out: metrics are those of the whole data",
+    "BroadcastGlobalVariablesCallback": "remove it: every rank starts from the root's weights",
+    "MetricAverageCallback": "remove it: metrics are those of the whole data",
     "LearningRateWarmupCallback": "@candle.scalable(warmup_epochs=...)",
     "LearningRateScheduleCallback": "keras.callbacks.LearningRateScheduler(...)",
     "BestModelCheckpoint": "keras.callbacks.ModelCheckpoint(..., save_best_only=True)",
@@ -90,14 +89,14 @@ _COLLECTIVES = ("allreduce", "allgather", "broadcast", "grouped_allreduce", "all
 
 
 def find(script: Script) -> Iterator[Finding]:
-    """Findings of these kinds."""
+    """Yield the findings of `KINDS` in a script."""
     for module in script.modules:
         yield from _imports(module)
     for calls in _same_calls(script).values():
-        (module, call, dotted), *others = calls
+        (module, call, dotted), *repeated = calls
         name = dotted.rpartition(".")[2]
         kind = _kind(name)
-        more = _more(sorted({other.lineno for _, other, _ in others} - {call.lineno}))
+        more = _more(sorted({each.lineno for _, each, _ in repeated} - {call.lineno}))
         words = {"call": ast.unparse(call.func), "name": name, "more": more}
         if kind is not None:
             remedy = _CALLBACKS.get(name, "")
@@ -113,7 +112,7 @@ def find(script: Script) -> Iterator[Finding]:
 
 
 def _same_calls(script: Script) -> dict[tuple[str, str], list[tuple[Module, ast.Call, str]]]:
-    """Horovod's calls of one name in one file, by line."""
+    """Group Horovod's calls by file and name, sorted by line."""
     same: dict[tuple[str, str], list[tuple[Module, ast.Call, str]]] = {}
     for module, call, dotted in script.calls():
         if dotted.startswith("horovod.") and "()" not in dotted:

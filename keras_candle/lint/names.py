@@ -1,4 +1,4 @@
-"""One module of a script: what its names stand for."""
+"""Parse one module of a script and resolve its names."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 Scope = ast.Module | Function | ast.Lambda | ast.ClassDef
 _SCOPES = (ast.Module, ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
-# The same thing by another road.
-_ROADS = (
+# Aliases of the same modules.
+_ALIASES = (
     ("tensorflow.compat.v2.", "tensorflow."),
     ("tensorflow.python.keras.", "keras."),
     ("tensorflow.keras.", "keras."),
@@ -26,7 +26,7 @@ _ROADS = (
 
 @dataclasses.dataclass(frozen=True)
 class _Binding:
-    """A name's assignment; `always` when no test or loop stands around it."""
+    """A name's assignment; `always` when it is not inside a test or loop."""
 
     value: ast.expr
     statement: ast.AST
@@ -45,7 +45,7 @@ class Module:
         source: its text.
 
     Raises:
-        SyntaxError: the source is no Python.
+        SyntaxError: the source is not valid Python.
     """
 
     def __init__(self, path: str, source: str) -> None:
@@ -72,7 +72,7 @@ class Module:
                     self._bound.setdefault((scope, name.id), []).append(binding)
 
     def imports(self, package: str) -> bool:
-        """Whether a package, or something of it, is imported; others may have its name."""
+        """Return whether a package, or a member of it, is imported."""
         return package in self._roots
 
     def _imports(self) -> Iterator[tuple[str, str]]:
@@ -98,11 +98,11 @@ class Module:
                 yield node.optional_vars, node.context_expr
 
     def imported_modules(self) -> set[str]:
-        """What is imported, by full name."""
+        """Return the full names of all imports."""
         return set(self._imported.values())
 
     def import_lines(self) -> Iterator[tuple[int, str]]:
-        """The line and the module's full name of each import."""
+        """Yield the line and the module's full name of each import."""
         for node in self.nodes:
             if isinstance(node, ast.Import):
                 yield from ((node.lineno, alias.name) for alias in node.names)
@@ -110,7 +110,7 @@ class Module:
                 yield node.lineno, node.module
 
     def scope(self, node: ast.AST) -> Scope:
-        """The function, class or module that a node stands in."""
+        """Return the function, class or module that contains a node."""
         while node in self.parents:
             node = self.parents[node]
             if isinstance(node, _SCOPES):
@@ -118,22 +118,23 @@ class Module:
         return self.tree
 
     def ancestors(self, node: ast.AST) -> Iterator[ast.AST]:
-        """What a node stands in, from within."""
+        """Yield the nodes that contain a node, the innermost first."""
         while node in self.parents:
             node = self.parents[node]
             yield node
 
     def function(self, node: ast.AST) -> Function | None:
-        """The innermost function around a node."""
+        """Return the innermost function that contains a node, else None."""
         for each in self.ancestors(node):
             if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef):
                 return each
         return None
 
     def bound(self, name: ast.Name) -> list[ast.expr]:
-        """What a simple name may stand for where it is read.
+        """Return the values that a simple name may have where it is read.
 
-        In the innermost scope that assigns it: what was assigned last, and in branches since then.
+        These are, in the innermost scope that assigns it, the last unconditional assignment and all
+        conditional ones since.
         """
         scope = here = self.scope(name)
         while (scope, name.id) not in self._bound:
@@ -149,13 +150,13 @@ class Module:
         return [binding.value for binding in bindings]
 
     def _statement(self, node: ast.AST) -> ast.AST:
-        """The innermost simple statement around a node; in a loop's or test's head, that one."""
+        """Return the innermost statement that contains a node."""
         while not isinstance(node, ast.stmt) and node in self.parents:
             node = self.parents[node]
         return node
 
     def dotted(self, node: ast.AST) -> str:
-        r"""The full name of what an expression names, with "()" for each call on the way.
+        r"""Return the full name of an expression, with "()" for each call in it.
 
         Example:
             >>> module = Module("m.py", "import tensorflow.keras as K\nK.layers.Dense(1).build")
@@ -165,9 +166,9 @@ class Module:
         if node in self._names:
             return self._names[node]
         name = self._dotted(node, depth=4)
-        for road, proper in _ROADS:
-            if (name + ".").startswith(road):
-                name = proper + name[len(road) :] if name + "." != road else proper[:-1]
+        for prefix, proper in _ALIASES:
+            if (name + ".").startswith(prefix):
+                name = proper + name[len(prefix) :] if name + "." != prefix else proper[:-1]
         self._names[node] = name
         return name
 
@@ -190,7 +191,7 @@ class Module:
     def find(
         self, node: ast.AST, test: Callable[[ast.AST], bool], depth: int = 3
     ) -> ast.AST | None:
-        """What fits a test in an expression, or in what its names were assigned."""
+        """Find a node that passes a test, in an expression or in the values of its names."""
         for each in ast.walk(node):
             if test(each):
                 return each
@@ -203,7 +204,7 @@ class Module:
 
 
 def _pairs(target: ast.expr, value: ast.expr) -> Iterator[tuple[ast.expr, ast.expr]]:
-    """Name by name where both sides list them: a, b = 1, 2."""
+    """Yield target and value of an assignment, one by one where both are lists: a, b = 1, 2."""
     both = (target, value)
     if all(isinstance(side, ast.Tuple | ast.List) for side in both):
         left, right = (side.elts for side in both)  # type: ignore[attr-defined]
@@ -215,7 +216,7 @@ def _pairs(target: ast.expr, value: ast.expr) -> Iterator[tuple[ast.expr, ast.ex
 
 
 def argument(call: ast.Call, name: str, position: int | None = None) -> ast.expr | None:
-    """A call's argument by name, or by position."""
+    """Return a call's argument by name or by position, else None."""
     for keyword in call.keywords:
         if keyword.arg == name:
             return keyword.value
@@ -225,16 +226,16 @@ def argument(call: ast.Call, name: str, position: int | None = None) -> ast.expr
 
 
 def constant(node: ast.AST | None) -> object:
-    """A literal's value, None for anything else."""
+    """Return a literal's value, None for a node that is no literal."""
     return node.value if isinstance(node, ast.Constant) else None
 
 
 def parse(path: Path, shown: str) -> Module:
-    """Read a file.
+    """Read and parse a file.
 
     Raises:
-        SyntaxError: it is no Python.
+        SyntaxError: it is not valid Python.
         OSError, UnicodeDecodeError: it cannot be read.
     """
-    with tokenize.open(path) as file:  # in the encoding that the file says it has
+    with tokenize.open(path) as file:  # in the encoding that the file declares
         return Module(shown, file.read())

@@ -1,4 +1,4 @@
-"""Draws that come out differently on each rank."""
+"""Findings about random draws that differ on each rank."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from keras_candle.lint.candle_options import candle_options
 from keras_candle.lint.data_flow import Flow, data_of
-from keras_candle.lint.finding import ERROR, NOTE, WARNING, Finding, FindingKind
+from keras_candle.lint.finding import ERROR, INFO, WARNING, Finding, FindingKind
 from keras_candle.lint.names import Function, Module, argument, constant
 from keras_candle.lint.script import TRAINING, Script
 
@@ -16,23 +16,23 @@ DATA = FindingKind(
     "unseeded-data",
     ERROR,
     "{call} draws without a seed, and what it draws goes into {method} on line {there}",
-    "each rank draws its own: the ranks hold different data, and keras_candle refuses to divide "
+    "each rank draws its own: the ranks hold different data, and keras_candle refuses to shard "
     "them",
     "{remedy}",
 )
 ELSEWHERE = FindingKind(
     "unseeded-split",
-    NOTE,
+    INFO,
     "{call} draws without a seed",
-    "each rank draws its own; it was not seen to reach a training",
+    "each rank draws its own; no path of the draw into a training was found",
     "{remedy}",
 )
 BY_RANK = FindingKind(
     "seed-differs-by-rank",
     WARNING,
     "{call} sets a seed that differs by rank",
-    "what the script draws for its data then differs too; keras_candle gives each rank dropout "
-    "masks of its own without that",
+    "then random data differ by rank too; keras_candle gives each rank its own dropout masks "
+    "without that",
     "keras.utils.set_random_seed(0) with one number on all ranks",
 )
 KINDS = (DATA, ELSEWHERE, BY_RANK)
@@ -72,14 +72,14 @@ class Draw:
 
 
 def find(script: Script) -> Iterator[Finding]:
-    """Findings of these kinds."""
+    """Yield the findings of `KINDS` in a script."""
     seeds = [(module, call, name) for module, call, name in script.calls() if name in _SEEDS]
     for module, call, name in seeds:
         if any(script.ranks.depends_on_rank(module, each) for each in call.args):
             yield BY_RANK.at(module.path, call.lineno, call=name)
     reached: set[int] = set()
     flow = Flow(script)
-    # Without shard, each rank may well have data of its own.
+    # With shard=False, each rank may have its own data.
     divided = not candle_options(script).has("shard", False)
     for module, call, _ in script.method_calls(*TRAINING) if divided else ():
         method = call.func.attr  # type: ignore[attr-defined]
@@ -92,8 +92,8 @@ def find(script: Script) -> Iterator[Finding]:
                     yield DATA.at(owner.path, source.lineno, call=_shown(source), **words)
     for module, call, _ in script.calls():
         draw = _draw(module, call)
-        told = draw is None or not draw.splits or id(call) in reached
-        if draw and not told and not _seeded(draw, module, call, seeds):
+        reported = draw is None or not draw.splits or id(call) in reached
+        if draw and not reported and not _seeded(draw, module, call, seeds):
             shown = _shown(call)
             yield ELSEWHERE.at(module.path, call.lineno, call=shown, remedy=draw.remedy)
 
@@ -176,7 +176,7 @@ def _is_none(node: ast.expr) -> bool:
 def _seeded(
     draw: Draw, module: Module, call: ast.Call, seeds: list[tuple[Module, ast.Call, str]]
 ) -> bool:
-    """Whether a seed is set before, as far as the order of lines shows."""
+    """Return whether a seed is set before the draw, judged by the order of lines."""
     function: Function | None = module.function(call)
     for owner, seed, name in seeds:
         if draw.generator not in _SEEDS[name]:

@@ -1,4 +1,4 @@
-"""Which lines only some ranks run: the tests for a rank and what they stand around."""
+"""Find lines that only some ranks run, by the tests for a rank around them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LEAVES = (ast.Return, ast.Continue, ast.Break, ast.Raise)
 
 
 class Ranks:
-    """Knows which nodes of a script run on some ranks only.
+    """Find the nodes of a script that run on some ranks only.
 
     Args:
         modules: the script's.
@@ -31,20 +31,20 @@ class Ranks:
                 self._callers.setdefault(name, []).append((module, call))
 
     def depends_on_rank(self, module: Module, node: ast.AST) -> bool:
-        """Whether an expression's value differs by rank."""
+        """Return whether an expression's value differs by rank."""
         return module.find(node, lambda each: _is_rank(module, each), depth=2) is not None
 
     def depends_on_size(self, module: Module, node: ast.AST) -> bool:
-        """Whether an expression's value changes with the number of ranks."""
+        """Return whether an expression's value changes with the number of ranks."""
         return module.find(node, lambda each: _is_size(module, each), depth=2) is not None
 
     def guard(self, module: Module, node: ast.AST, depth: int = 3) -> ast.AST | None:
-        """The test for a rank that decides whether a node runs; None where all ranks run it.
+        """Return the test for a rank that decides whether a node runs; None where all ranks run it.
 
         Args:
-            module: where the node stands.
-            node: any.
-            depth: how many calls to follow upwards, from a function to where it is called.
+            module: the module of the node.
+            node: any node.
+            depth: number of calls to follow upwards, from a function to its callers.
         """
         child = node
         for parent in module.ancestors(node):
@@ -72,7 +72,7 @@ class Ranks:
         return None
 
     def _leaves_by_rank(self, module: Module, statement: ast.stmt) -> bool:
-        """`if rank != 0: return`."""
+        """Return whether a statement has the form `if rank != 0: return`."""
         if not isinstance(statement, ast.If) or statement.orelse:
             return False
         last = statement.body[-1]
@@ -84,7 +84,7 @@ class Ranks:
         return leaves and self.depends_on_rank(module, statement.test)
 
     def _guard_of_calls(self, function: Function, depth: int) -> ast.AST | None:
-        """The test around a function's calls, if every one of them has one."""
+        """Return the test around a function's calls, if every call has one."""
         calls = self._callers.get(function.name, []) if depth else []
         guards = [self.guard(module, call, depth - 1) for module, call in calls]
         return guards[0] if guards and all(guards) else None
@@ -117,7 +117,7 @@ def _is_call(module: Module, node: ast.AST, names: tuple[str, ...]) -> bool:
 
 
 def _is_attribute(module: Module, node: ast.AST, name: str) -> bool:
-    """comm.rank, engine.size: of something that a package of ranks made."""
+    """Return whether a node is comm.rank, engine.size or the like, of a package with ranks."""
     if not isinstance(node, ast.Attribute) or node.attr != name:
         return False
     if isinstance(module.parents.get(node), ast.Call):

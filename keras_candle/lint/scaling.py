@@ -1,4 +1,4 @@
-"""Learning rates, batches and numbers of steps that already know of the number of ranks."""
+"""Findings about learning rates, batches and steps that are already scaled by the ranks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import ast
 from collections.abc import Callable, Iterator
 
 from keras_candle.lint.candle_options import candle_options
-from keras_candle.lint.finding import ERROR, NOTE, WARNING, Finding, FindingKind
+from keras_candle.lint.finding import ERROR, INFO, WARNING, Finding, FindingKind
 from keras_candle.lint.names import Module, argument
 from keras_candle.lint.script import EVALUATION, TRAINING, Script
 
@@ -15,7 +15,7 @@ RATE = FindingKind(
     ERROR,
     "the learning rate is multiplied by the number of ranks: {text}",
     "keras_candle multiplies it too, where the optimizer uses it",
-    "give the learning rate of one rank; or say @candle.scalable(learning_rate_scaling=None)",
+    "give the learning rate of one rank; or use @candle.scalable(learning_rate_scaling=None)",
 )
 BATCH_DIVIDED = FindingKind(
     "batch-divided-by-ranks",
@@ -37,7 +37,7 @@ STEPS = FindingKind(
     ERROR,
     "{name} is divided by the number of ranks: {text}",
     "keras_candle divides the steps itself: each epoch would see only a part of the data",
-    "{name}=<the steps that one rank would take>, or leave it out",
+    "{name}=<the steps that one rank would take>, or remove it",
 )
 EPOCHS = FindingKind(
     "epochs-divided-by-ranks",
@@ -48,7 +48,7 @@ EPOCHS = FindingKind(
 )
 NOT_SCALED = FindingKind(
     "learning-rate-not-scaled",
-    NOTE,
+    INFO,
     "learning_rate_scaling=None with batch='replica'",
     "the global batch grows with the ranks and the learning rate stays",
     "@candle.scalable(batch='global') keeps both as on one rank",
@@ -62,7 +62,7 @@ _QUOTIENT = (ast.Div, ast.FloorDiv)
 
 
 def find(script: Script) -> Iterator[Finding]:
-    """Findings of these kinds."""
+    """Yield the findings of `KINDS` in a script."""
     options = candle_options(script)
     if not options.has("learning_rate_scaling", None):
         yield from _rates(script)
@@ -88,7 +88,7 @@ def _rates(script: Script) -> Iterator[Finding]:
 
 
 def _rate_values(module: Module, node: ast.AST) -> Iterator[ast.expr]:
-    """Expressions that become a learning rate."""
+    """Yield the expressions that become a learning rate."""
     if isinstance(node, ast.Assign):
         for target in node.targets:
             if isinstance(target, ast.Attribute) and target.attr in _RATES:
@@ -128,7 +128,7 @@ def _batches(script: Script, *, global_batch: bool) -> Iterator[Finding]:
 def _by_size(
     script: Script, module: Module, value: ast.expr | None, operators: tuple[type, ...]
 ) -> Iterator[ast.BinOp]:
-    """The operation with the number of ranks that a value comes from, if there is one."""
+    """Yield the operation with the number of ranks that a value comes from, if any."""
     if value is None:
         return
 

@@ -1,4 +1,4 @@
-"""A script and the modules beside it that it imports, and what in them is a Keras model."""
+"""A script with the modules that it imports from its folder, and the Keras models in them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ EVALUATION = ("evaluate", "evaluate_generator", "test_on_batch")
 
 
 class Script:
-    """What a script consists of.
+    """The modules of a script, with its models, callbacks and builders.
 
     Args:
         modules: the script's own file first.
@@ -43,19 +43,19 @@ class Script:
             pass
 
     def calls(self) -> Iterator[tuple[Module, ast.Call, str]]:
-        """Every call with its module and the full name of what is called."""
+        """Yield every call with its module and the full name of its function."""
         for module in self.modules:
             for call in module.calls:
                 yield module, call, module.dotted(call.func)
 
     def functions(self) -> Iterator[tuple[Module, Function]]:
-        """Every function and method."""
+        """Yield every function and method with its module."""
         for module in self.modules:
             for function in module.functions:
                 yield module, function
 
     def method_calls(self, *names: str) -> Iterator[tuple[Module, ast.Call, ast.expr]]:
-        """Calls of these methods on models, with the expression that is the model."""
+        """Yield the calls of these methods on models, with the model's expression."""
         for module in self.modules:
             for call in module.calls:
                 function = call.func
@@ -64,12 +64,12 @@ class Script:
                     yield module, call, function.value  # type: ignore[attr-defined]
 
     def line(self, path: str, number: int) -> str:
-        """A line's text, without what leads into a block."""
+        """Return a line's text, without indentation and a final colon."""
         lines = next((each.lines for each in self.modules if each.path == path), [])
         return lines[number - 1].strip().rstrip(":") if 0 < number <= len(lines) else "the line"
 
     def is_model(self, module: Module, node: ast.expr) -> bool:
-        """Whether an expression is a Keras model, as far as reading shows."""
+        """Return whether an expression is a Keras model, judged from the source."""
         if isinstance(node, ast.Call):
             return self._makes_model(module, node)
         text = ast.unparse(node)
@@ -80,15 +80,15 @@ class Script:
         return text in self._model_names
 
     def model_classes(self) -> Iterator[tuple[Module, ast.ClassDef]]:
-        """The script's own subclasses of keras.Model."""
+        """Yield the script's own subclasses of keras.Model."""
         return self._classes(self._model_classes)
 
     def callback_classes(self) -> Iterator[tuple[Module, ast.ClassDef]]:
-        """The script's own callbacks."""
+        """Yield the script's own callback classes."""
         return self._classes(self._callback_classes)
 
     def is_builder(self, name: str) -> bool:
-        """Whether a function of that name returns a model."""
+        """Return whether a function of that name returns a model."""
         return name in self._builders
 
     def _classes(self, wanted: set[ast.ClassDef]) -> Iterator[tuple[Module, ast.ClassDef]]:
@@ -109,7 +109,7 @@ class Script:
         return found
 
     def _find_models(self) -> bool:
-        """One more round, since models are made by functions that make models."""
+        """Search once more, as builders may call builders; return whether more models were found."""
         before = (len(self._model_names), len(self._builders))
         for module in self.modules:
             for node in module.nodes:
@@ -124,7 +124,7 @@ class Script:
         return before != (len(self._model_names), len(self._builders))
 
     def _models_of(self, module: Module, target: ast.expr, value: ast.expr) -> Iterator[str]:
-        """The models among what is assigned: model, or the first of model, history."""
+        """Yield the assignment targets that are models: model, or the first of model, history."""
         if self._makes_model(module, value):
             yield ast.unparse(target)
         elif isinstance(target, ast.Tuple) and isinstance(value, ast.Call):
@@ -134,7 +134,7 @@ class Script:
                     yield ast.unparse(each)
 
     def _built(self, module: Module, node: ast.Return) -> Iterator[str]:
-        """The function's name where it returns a model, name[place] where that is in a tuple."""
+        """Yield the function's name if it returns a model, name[i] if the tuple's item i is one."""
         function = module.function(node)
         if function is None or node.value is None:
             return
@@ -178,7 +178,7 @@ def load(path: str) -> Script:
         path: the script's.
 
     Raises:
-        SyntaxError: the script, or such a module, is no Python.
+        SyntaxError: the script, or such a module, is not valid Python.
         OSError: it cannot be read.
     """
     main = Path(os.path.realpath(path))
@@ -194,14 +194,14 @@ def load(path: str) -> Script:
 
 
 def shown(path: str | Path) -> str:
-    """A path as it is told to the user: below the working directory, or as a whole."""
+    """Return a path for display: relative to the working directory if below it, else absolute."""
     real = os.path.realpath(path)
     relative = os.path.relpath(real)
     return real if relative.startswith(os.pardir) else relative
 
 
 def _files(folder: Path, name: str) -> Iterator[Path]:
-    """The files that importing a name would read: packages' and the module's own."""
+    """Yield the files that importing a name reads: the packages' and the module's own."""
     place = folder
     for part in name.split("."):
         place = place / part

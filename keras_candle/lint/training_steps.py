@@ -1,4 +1,4 @@
-"""Training steps of the script's own: whether its gradients and losses are averaged."""
+"""Findings about custom training steps whose gradients or losses are not averaged."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ MODEL_LOOP = FindingKind(
     "loop-by-hand",
     WARNING,
     "{call} applies gradients outside of fit",
-    "they are averaged, but the data of such a loop are not divided and the ranks start from "
+    "they are averaged, but the data of such a loop are not sharded and the ranks start from "
     "different weights",
     "put the loop's body into train_step and call fit; or loop over candle.shard(data), after "
     "keras.utils.set_random_seed(0)",
 )
-OTHER_BACKEND = FindingKind(
+UNSUPPORTED_BACKEND = FindingKind(
     "other-backend",
     ERROR,
     "{text} chooses a backend",
@@ -53,10 +53,10 @@ NOT_REDUCED = FindingKind(
     "loss-not-reduced",
     ERROR,
     "{call} stays a vector, one loss for each row",
-    "what its gradient means depends on how the ranks divide a batch, so keras_candle refuses it",
+    "its gradient depends on how the ranks shard a batch, so keras_candle refuses it",
     "reduction='sum_over_batch_size', or 'sum'",
 )
-KINDS = (RAW_LOOP, MODEL_LOOP, OTHER_BACKEND, ASSIGNED, SUMMED, NOT_REDUCED)
+KINDS = (RAW_LOOP, MODEL_LOOP, UNSUPPORTED_BACKEND, ASSIGNED, SUMMED, NOT_REDUCED)
 
 _APPLY = ("apply_gradients", "apply", "stateless_apply")
 _SUMS = (
@@ -65,13 +65,13 @@ _SUMS = (
     "keras.backend.sum",
     "tensorflow.math.reduce_sum",
 )
-# Horovod's wrappers have findings of their own.
+# Horovod's wrappers have their own findings.
 _AVERAGING = ("allreduce", "DistributedGradientTape", "DistributedOptimizer")
 _STEPS = ("train_step", "_train_step")
 
 
 def find(script: Script) -> Iterator[Finding]:
-    """Findings of these kinds."""
+    """Yield the findings of `KINDS` in a script."""
     yield from _backends(script)
     compiled = _compiled_optimizers(script)
     own_methods = {id(node) for _, owner in script.model_classes() for node in ast.walk(owner)}
@@ -94,11 +94,11 @@ def _backends(script: Script) -> Iterator[Finding]:
             target = node.targets[0]
             named = isinstance(target, ast.Subscript) and constant(target.slice) == "KERAS_BACKEND"
             if named and constant(node.value) not in (None, "tensorflow"):
-                yield OTHER_BACKEND.at(module.path, node.lineno, text=ast.unparse(node))
+                yield UNSUPPORTED_BACKEND.at(module.path, node.lineno, text=ast.unparse(node))
 
 
 def _applies(module: Module, call: ast.Call) -> bool:
-    """Whether a call gives gradients to a Keras optimizer."""
+    """Return whether a call gives gradients to a Keras optimizer."""
     function = call.func
     if not isinstance(function, ast.Attribute) or function.attr not in _APPLY:
         return False
@@ -116,7 +116,7 @@ def _is_optimizer(module: Module, node: ast.expr) -> bool:
 
 
 def _compiled_optimizers(script: Script) -> set[str]:
-    """The texts of optimizers that a model is compiled with."""
+    """Return the source texts of all optimizers that a model is compiled with."""
     given = [argument(call, "optimizer", 0) for _, call, _ in script.method_calls("compile")]
     return {ast.unparse(each) for each in given if each is not None}
 
@@ -135,7 +135,7 @@ def _loop(script: Script, module: Module, call: ast.Call, compiled: set[str]) ->
 
 
 def _is_averaged(module: Module, gradients: ast.expr) -> bool:
-    """Whether the script averages gradients by itself, on whichever ranks."""
+    """Return whether the script averages gradients by itself, on any ranks."""
 
     def averages(node: ast.AST) -> bool:
         named = isinstance(node, ast.Attribute)
@@ -154,7 +154,7 @@ def _assignments(module: Module, function: Function) -> Iterator[Finding]:
 
 
 def _names_of_gradients(function: Function) -> set[str]:
-    """Names that hold what tape.gradient returned, or a part of it."""
+    """Return the names that hold the result of tape.gradient, or a part of it."""
     names: set[str] = set()
     for _ in range(2):
         for node in ast.walk(function):
@@ -175,7 +175,7 @@ def _names_of_gradients(function: Function) -> set[str]:
 
 
 def _same_places(target: ast.expr, value: ast.expr, names: set[str]) -> Iterator[str]:
-    """Of `for g, v in zip(gradients, variables)`: g."""
+    """Yield the loop variables of gradients: g in `for g, v in zip(gradients, variables)`."""
     if isinstance(target, ast.Name):
         yield target.id
     elif isinstance(target, ast.Tuple) and isinstance(value, ast.Call):
@@ -185,7 +185,7 @@ def _same_places(target: ast.expr, value: ast.expr, names: set[str]) -> Iterator
 
 
 def _sums(module: Module, function: Function) -> Iterator[Finding]:
-    """Losses that go into tape.gradient and whose last step is a sum over everything."""
+    """Yield findings for losses of tape.gradient whose last operation sums over everything."""
     for call in _calls_in(function):
         if not isinstance(call.func, ast.Attribute) or call.func.attr != "gradient":
             continue
@@ -201,7 +201,7 @@ def _sums(module: Module, function: Function) -> Iterator[Finding]:
 
 
 def _reductions(script: Script) -> Iterator[Finding]:
-    """A summed loss that a model is compiled with."""
+    """Yield findings for compiled losses without a reduction."""
     for module, compiled, _ in script.method_calls("compile"):
         loss = argument(compiled, "loss", 1)
         if loss is None:

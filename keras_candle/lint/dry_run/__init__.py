@@ -1,8 +1,8 @@
-"""Recorded in a dry run of a script: facts that reading it does not show.
+"""Record facts in a dry run of a script that reading it does not show.
 
-`candle check` runs the script with this module's `prepare` called first. What is recorded are
-facts, one JSON object a line, written as they happen: a script that is stopped leaves what came
-before. What follows from them is said in `keras_candle.lint.dry_run_findings`.
+`candle check` runs the script with this module's `prepare` called first. Facts are JSON objects,
+one a line, written as they happen: a stopped script leaves all facts before the stop.
+`keras_candle.lint.dry_run_findings` judges them.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from keras_candle.when_imported import when_imported
 FACTS = "KERAS_CANDLE_DRY_RUN_FACTS"
 """Environment variable: the file that the facts are written to."""
 SCRATCH = "KERAS_CANDLE_DRY_RUN_SCRATCH"
-"""Environment variable: the folder that alone may be written to."""
+"""Environment variable: the only folder that may be written to."""
 SOURCES = "KERAS_CANDLE_DRY_RUN_SOURCES"
 """Environment variable: folders of the script's own files, by os.pathsep."""
 
 
 def prepare() -> None:
-    """Record what the program in this process does, and keep it from files that are the user's."""
+    """Record what the program in this process does, and protect the user's files from it."""
     journal = guard_files()
     when_imported("keras", lambda keras: watch_training(keras, journal))
 
 
 def guard_files() -> FactLog:
-    """Keep the program in this process from files that are the user's.
+    """Protect the user's files from the program in this process.
 
     Returns:
-        Where facts go.
+        The log of facts.
     """
     sources = tuple(os.environ[SOURCES].split(os.pathsep))
     journal = FactLog(os.environ[FACTS], sources)

@@ -1,4 +1,4 @@
-"""Keeps a dry run from the user's files, and records what it writes in its copy of them."""
+"""Protect the user's files from a dry run, and record its writes in the copy of them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _CHANGES = {
     "os.symlink": (1,),
     "shutil.rmtree": (0,),
 }
-# Whether the path has to be there for the change to work; where it fails anyway, let it fail.
+# Whether the path must exist for the change to work; where the call fails anyway, let it fail.
 _NEEDS = {
     "os.mkdir": False,
     **dict.fromkeys(("os.remove", "os.rmdir", "os.truncate", "os.chmod", "shutil.rmtree"), True),
@@ -33,20 +33,20 @@ _SAFE_WRITERS = ("keras", "keras_candle")
 
 
 def watch_files(journal: FactLog, scratch: str) -> None:
-    """Refuse to change files outside of a folder, and record what the script opens to write.
+    """Refuse changes of files outside of a folder, and record what the script opens to write.
 
-    Python tells of every file that it opens; what native code opens by itself (HDF5, TensorFlow's
-    checkpoints) it does not. Those are safe in the copy of the script's folder alone.
+    Python's audit hook covers every file that Python opens, not those that native code opens
+    (HDF5, TensorFlow's checkpoints). Those are safe only in the copy of the script's folder.
 
     Args:
         journal: gets the facts.
         scratch: the folder, with the copy in it.
     """
-    watch = _Watch(journal, os.path.realpath(scratch))
-    sys.addaudithook(watch.hear)
+    guard = _FileGuard(journal, os.path.realpath(scratch))
+    sys.addaudithook(guard.handle)
 
 
-class _Watch:
+class _FileGuard:
     def __init__(self, journal: FactLog, scratch: str) -> None:
         self._journal, self._scratch = journal, os.path.join(scratch, "")
         self._temporary = os.path.join(os.path.realpath(os.environ["TMPDIR"]), "")
@@ -57,8 +57,8 @@ class _Watch:
         self._original = os.path.join("/", os.path.relpath(os.getcwd(), scratch), "")
         self._busy = False
 
-    def hear(self, event: str, arguments: tuple[Any, ...]) -> None:
-        """Python's audit hook: called for every event of the process."""
+    def handle(self, event: str, arguments: tuple[Any, ...]) -> None:
+        """Handle an event of Python's audit hook."""
         if self._busy or (event != "open" and event not in _CHANGES):
             return
         self._busy = True
@@ -87,7 +87,7 @@ class _Watch:
 
 
 def _resolved(event: str, path: str) -> str:
-    """The path without links; a link that is removed or renamed is itself what changes."""
+    """Resolve links in a path; of a link that is removed or renamed, only in its folder."""
     if event in ("open", "os.truncate", "os.chmod"):
         return os.path.realpath(path)
     folder, name = os.path.split(os.path.abspath(path))
@@ -95,7 +95,7 @@ def _resolved(event: str, path: str) -> str:
 
 
 def _changed(event: str, arguments: tuple[Any, ...]) -> list[str]:
-    """The paths that an event is about to change."""
+    """Return the paths that an event is about to change."""
     if event == "open":
         path, _, flags = arguments
         if not isinstance(flags, int) or not flags & _WRITING:

@@ -1,4 +1,4 @@
-"""Where facts are written, and the lines of the script that they come from."""
+"""Write facts with the lines of the script that they come from."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _RECORDERS = "keras_candle.lint.dry_run"
 
 
 class FactLog:
-    """Appends facts to a file.
+    """Append facts to a file.
 
     Args:
         path: the file.
@@ -22,17 +22,17 @@ class FactLog:
     def __init__(self, path: str, sources: tuple[str, ...]) -> None:
         self._sources = tuple(os.path.join(source, "") for source in sources)
         self._written: set[str] = set()
-        # Open from here on: nothing that the audit hook sees happens when a fact is written.
+        # Kept open: writing a fact then causes no event for the audit hook.
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
     def write(self, kind: str, lines: list[tuple[str, int]], **words: Any) -> None:
-        """Write a fact, unless the same one stands there already.
+        """Write a fact, unless the same one is written already; "fit" is written each time.
 
         Args:
-            kind: what it is.
-            lines: where it comes from, the innermost line first; without any it is not the
-                script's doing and is left out.
-            **words: what else belongs to it; "fit" is written each time.
+            kind: the kind of fact.
+            lines: the script's lines that it comes from, the innermost first; without any, the
+                script did not cause it, and it is left out.
+            **words: further fields.
         """
         fact = json.dumps({"kind": kind, "lines": lines, **words})
         if lines and (kind == "fit" or fact not in self._written):
@@ -40,11 +40,11 @@ class FactLog:
             os.write(self._file, f"{fact}\n".encode())
 
     def lines(self) -> list[tuple[str, int]]:
-        """The script's own lines that led here, the innermost first."""
+        """Return the script's own lines on the call stack, the innermost first."""
         return [(frame.f_code.co_filename, frame.f_lineno) for frame in self._own_frames()]
 
     def called_by_script(self, packages: tuple[str, ...]) -> bool:
-        """Whether the script's innermost line calls into one of these packages."""
+        """Return whether the script's innermost line calls into one of these packages."""
         callee = ""
         frame: FrameType | None = sys._getframe(1)
         while frame is not None and not self.is_own(frame.f_code.co_filename):
@@ -54,7 +54,7 @@ class FactLog:
         return callee.partition(".")[0] in packages
 
     def is_own(self, file: str) -> bool:
-        """Whether a file is the script's, or one beside it."""
+        """Return whether a file is the script's, or one beside it."""
         return file.startswith(self._sources) and "site-packages" not in file
 
     def _own_frames(self) -> list[FrameType]:

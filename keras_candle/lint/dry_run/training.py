@@ -1,4 +1,4 @@
-"""Cuts training short, and records what is trained, on which data, by whom."""
+"""Cut training short, and record its models, data, callbacks and optimizers."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ _OURS = ("keras", "keras_candle", "keras_tuner")
 
 
 def watch_training(keras: ModuleType, journal: FactLog) -> None:
-    """Hook Keras's classes, in a process that exists for one dry run.
+    """Patch Keras's classes, in a process that exists for one dry run.
 
     Args:
         keras: the module, imported by the script.
         journal: gets the facts.
     """
-    watch = _Watch(keras, journal)
+    hooks = _TrainingHooks(keras, journal)
     for name in ("fit", "evaluate", "train_on_batch", "compile"):
-        replace_method(keras.Model, name, getattr(watch, name))
-    replace_method(keras.optimizers.Optimizer, "apply", watch.apply)
+        replace_method(keras.Model, name, getattr(hooks, name))
+    replace_method(keras.optimizers.Optimizer, "apply", hooks.apply)
 
 
 def replace_method(owner: type, name: str, around: Callable[..., Any]) -> None:
-    """Let every class that inherits a method call `around(plain, self, ...)` for it."""
+    """Replace a method by `around(plain, self, ...)` in the class that defines it."""
     definer = next(each for each in owner.__mro__ if name in vars(each))
     plain = vars(definer)[name]
 
@@ -43,7 +43,7 @@ def replace_method(owner: type, name: str, around: Callable[..., Any]) -> None:
     setattr(definer, name, method)
 
 
-class _Watch:
+class _TrainingHooks:
     def __init__(self, keras: ModuleType, journal: FactLog) -> None:
         self._keras, self._journal = keras, journal
         self._training = False
@@ -117,7 +117,7 @@ class _Watch:
                 self._journal.write("callback", where, name=owner.__name__, hooks=hooks)
 
     def _describe(self, given: dict[str, Any]) -> dict[str, Any]:
-        """What kind of data fit got, what they contain, and whether their order is drawn anew."""
+        """Describe the data of fit: their kind, a fingerprint, and if the order is unseeded."""
         held_out = given["validation_data"]
         parts = [given["x"], given["y"], given["sample_weight"]]
         parts += held_out if isinstance(held_out, tuple | list) else [held_out]
@@ -143,7 +143,7 @@ def _kind(data: Any) -> str:
 
 
 def _fingerprint(data: Any) -> list[str]:
-    """Checksums of arrays, also of those that a tf.data.Dataset was made from."""
+    """Return checksums of arrays, also of those that a tf.data.Dataset was made from."""
     import tensorflow as tf
 
     from keras_candle.data.fingerprint import fingerprint
@@ -156,12 +156,12 @@ def _fingerprint(data: Any) -> list[str]:
         return [line for each in arrays if each is not None for line in _fingerprint(each)]
     try:
         return fingerprint(data)
-    except Exception:  # a PyDataset, a data loader, or what else: the script itself goes on
+    except Exception:  # a PyDataset, a data loader or the like: the script itself continues
         return []
 
 
 def _with_inputs(dataset: Any) -> list[Any]:
-    """A tf.data.Dataset and all that it is made from."""
+    """Return a tf.data.Dataset and all datasets that it is made from."""
     from keras_candle.keras_private.data import dataset_inputs
 
     further = [each for source in dataset_inputs(dataset) for each in _with_inputs(source)]
@@ -169,7 +169,7 @@ def _with_inputs(dataset: Any) -> list[Any]:
 
 
 def _is_unseeded(data: Any) -> bool:
-    """Whether data are a tf.data.Dataset whose order differs by rank."""
+    """Return whether data are a tf.data.Dataset whose order differs by rank."""
     import tensorflow as tf
 
     from keras_candle.data.tf_dataset import describe_dataset, is_sharded_by_user
