@@ -6,7 +6,7 @@ class CandleError(Exception):
 
 
 class EngineError(CandleError):
-    """The ranks cannot connect, or they call different collectives."""
+    """The ranks cannot connect, or they do not take part in the same collectives."""
 
 
 class DataError(CandleError):

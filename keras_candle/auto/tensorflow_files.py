@@ -12,7 +12,7 @@ from keras_candle.auto.keras_files import run_on_root
 
 
 def write_checkpoints_on_root(tensorflow: ModuleType, *, is_root: bool) -> None:
-    """Patch TensorFlow to write checkpoints on the root while all ranks wait, and summaries."""
+    """Patch checkpoints to be written on the root while all ranks wait, and summaries there too."""
     train, summary = tensorflow.train, tensorflow.summary
     for kind in (train.Checkpoint, train.CheckpointManager):
         for name in filter(functools.partial(hasattr, kind), ("save", "write")):

@@ -158,7 +158,7 @@ HEAD = (
 
 
 def row(dataset: str, engine: str, one: DemoTraining | None, two: DemoTraining | None) -> str:
-    """One line of the comparison.
+    """Format one line of the comparison.
 
     Args:
         dataset: its name.

@@ -158,7 +158,7 @@ def build(facts: BuildFacts, folder: Path, log: Path, report: Report) -> Path:
 
 
 def is_installed(wheel: Path) -> bool:
-    """Whether the running environment has exactly this wheel's files."""
+    """Return whether the running environment has exactly this wheel's files."""
     try:
         installed = distribution("horovod")
     except PackageNotFoundError:

@@ -35,7 +35,10 @@ class Ending:
 
     @property
     def asks_to_run_again(self) -> bool:
-        """Whether the program saved its state and asks to be requeued, as all ranks will."""
+        """Whether the program saved its state and asks to be requeued.
+
+        Other ranks may still be saving theirs.
+        """
         return self.by_exit and self.code == EXIT_RUN_AGAIN
 
 

@@ -109,7 +109,7 @@ class Script:
         return found
 
     def _find_models(self) -> bool:
-        """Search once more, as builders may call builders; return whether more models were found."""
+        """Search once more, as builders may call builders; return whether any were found."""
         before = (len(self._model_names), len(self._builders))
         for module in self.modules:
             for node in module.nodes:

@@ -20,7 +20,7 @@ _END_WITHIN_S = 2.0
 
 
 class RankWatch:
-    """Start the watcher of this rank, and stop it with `stop`.
+    """The watcher process of this rank, started by the constructor and ended by `stop`.
 
     Args:
         rank: its number.

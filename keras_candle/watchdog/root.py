@@ -85,7 +85,7 @@ class RootWatcher(Watcher):
         self._quiets.setdefault(snapshot.rank, QuietTime()).update(snapshot.beats)
 
     def poll(self) -> None:
-        """Look at the root, and report when a rank has been quiet for too long."""
+        """Check all ranks, and report a stall when one has made no progress for too long."""
         self._record(self._watched.snapshot())
         quiet_s = max(self._quiets[rank].passed_s() for rank in self._snapshots)
         if quiet_s > self._watched.timeout_s:
