@@ -20,7 +20,7 @@ from keras_candle.launcher_messages import END, MESSAGE, SAVED, STALL, START, co
 _FRAME = re.compile(rb"(?:\[\d+\] )?\x1ecandle ([A-Za-z0-9+/=]*)\x1e\n")
 _UNFINISHED = re.compile(rb"\x1ecandle [A-Za-z0-9+/= ]*\x1e?\Z")
 _LABEL = re.compile(rb"\[\d+\] \Z")
-# A frame that was cut (its rank died while writing) must not delay what follows for ever.
+# A frame that was cut (its rank died while writing) must not delay what follows forever.
 _LONGEST_FRAME_BYTES = 60_000
 _LONGEST_TEXT_BYTES = 16_000
 

@@ -143,7 +143,7 @@ class _Terminal(io.TextIOWrapper):
 def emulate_terminal(name: str) -> None:
     """Make sys.stdout or sys.stderr answer isatty() as the launcher's own stream does.
 
-    Keras's progress bar, among others, asks that before it draws a live bar.
+    Keras's progress bar checks that before it draws a live bar.
 
     Args:
         name: "stdout" or "stderr".

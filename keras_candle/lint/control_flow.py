@@ -14,7 +14,7 @@ LOOP_BY_CLOCK = FindingKind(
     "loop-ends-by-clock",
     ERROR,
     "a clock decides when the loop with {method} on line {there} ends",
-    "the ranks' clocks differ: one leaves the loop and the others wait for it in {method}",
+    "the ranks' clocks differ: one leaves the loop and the rest wait for it in {method}",
     "stop = bool(candle.engine.current().allreduce({test}, 'max')), and test that",
 )
 CALLBACK_BY_CLOCK = FindingKind(

@@ -7,7 +7,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent.parent
 SENTENCES = (
     "is scaled to 2 ranks",
-    "a loop written by hand applies gradients",
+    "a custom training loop applies gradients",
     "runs without XLA",
     "MirroredStrategy is replaced by the default strategy",
 )

@@ -70,7 +70,7 @@ def killed(**facts):
 def test_what_a_kill_may_cost_and_what_not():
     assert killed().problems() == []
     assert killed().lost == 1
-    assert "step 4 or a later one had to be there" in killed(newest=3, went_on=3).problems()[0]
+    assert "step 4 or a later one was expected" in killed(newest=3, went_on=3).problems()[0]
     assert "and not from the checkpoint of step 8" in killed(went_on=4).problems()[0]
     assert "step-8: torn" in killed(damage=["step-8: torn"]).problems()[0]
     assert killed(went_on=None).lost == 1

@@ -53,7 +53,7 @@ class _FileGuard:
         self._home = os.path.join(
             os.path.realpath(os.path.expanduser("~")), "."
         )  # ~/.keras, ~/.cache
-        # Where the copy's original lies.
+        # The folder that is copied.
         self._original = os.path.join("/", os.path.relpath(os.getcwd(), scratch), "")
         self._busy = False
 
