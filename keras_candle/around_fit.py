@@ -1,7 +1,8 @@
-"""Lets a CandleCallback be around `fit`, whose other callbacks and data it could not see.
+"""Wrap `keras.Model.fit`, so that a CandleCallback can run around it.
 
-`model.fit(x, y, callbacks=[candle.CandleCallback(...)])` looks `fit` up before it looks at
-CandleCallback: the method has to be ours as soon as there is a Keras.
+A callback alone sees neither the remaining callbacks nor the data.
+`model.fit(x, y, callbacks=[candle.CandleCallback(...)])` looks `fit` up before it creates the
+CandleCallback, so `fit` is wrapped as soon as Keras is imported.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from keras_candle.when_imported import when_imported
 
 
 def prepare() -> None:
-    """Put ourselves around `keras.Model.fit`, once there is one."""
+    """Wrap `keras.Model.fit` when Keras is imported."""
     when_imported("keras", _put_around_fit)
 
 

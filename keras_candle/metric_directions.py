@@ -1,4 +1,4 @@
-"""Which way a metric gets better, by its name."""
+"""Infer from a metric's name whether smaller or larger is better."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ def direction_of(name: str) -> str | None:
     """Infer whether a metric is to be minimised or maximised.
 
     Args:
-        name: as it stands in an epoch's logs: with `val_`, an output's name before it, or the
-            number that Keras puts behind a second metric of a name.
+        name: the name in an epoch's logs: possibly with `val_`, an output's name in front, or the
+            number that Keras appends to a second metric of a name.
 
     Returns:
-        `"min"`, `"max"`, or None for a name that says neither.
+        `"min"`, `"max"`, or None for an unknown name.
 
     Example:
         >>> direction_of("val_head_precision_1"), direction_of("rmse"), direction_of("spread")
         ('max', 'min', None)
     """
     words = plain_name(name).lower().split("_")
-    # The longest ending that is known: "false_positives" is no output's "positives".
+    # The longest known ending: "false_positives" is not "positives" of an output "false".
     endings = ("_".join(words[start:]) for start in range(len(words)))
     return next((_DIRECTIONS[each] for each in endings if each in _DIRECTIONS), None)
 
 
 def plain_name(name: str) -> str:
-    """A metric's name without `val_` and without the number behind a second one of a name.
+    """Return a metric's name without `val_` and without a trailing number.
 
     Example:
         >>> plain_name("val_auc_2")

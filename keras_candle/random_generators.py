@@ -1,4 +1,4 @@
-"""Generators of random numbers in the attributes of an object: find them, get and set their states.
+"""Find the random number generators of an object, and get and set their states.
 
 A PyDataset or a callback may draw from generators of its own, which no global seed reaches.
 """
@@ -22,7 +22,7 @@ _LEAVES = frozenset(
     {type(None), bool, int, float, complex, str, bytes, bytearray, range, slice, PosixPath}
     | {np.ndarray, np.bool_, np.str_, np.int32, np.int64, np.float32, np.float64}
 )
-# Their objects are large, and hold no generator of the user's but those that are found by name.
+# Objects of these packages are large and hold no generator of the user, except by a known name.
 # fmt: off
 _LIBRARIES = frozenset((
     "_thread", "asyncio", "builtins", "collections", "concurrent", "cv2", "h5py", "io", "jax",
@@ -46,8 +46,8 @@ def find_generators(root: object, outside: Collection[int] = ()) -> dict[str, An
     Returns:
         The generators by path, e.g. `"rng"` or `"augmenters[0].rng"`: of NumPy (`Generator`,
         `RandomState`, `BitGenerator`), `random.Random`, `keras.random.SeedGenerator`,
-        `tf.random.Generator` and `torch.Generator`. Each one once, under its shortest path. Those
-        of a model that trains on several ranks are not among them: they differ by rank on purpose.
+        `tf.random.Generator` and `torch.Generator`. Each one once, under its shortest path.
+        Without those of a model that trains on several ranks, which differ by rank on purpose.
 
     Example:
         >>> class Data:
@@ -73,17 +73,17 @@ def find_generators(root: object, outside: Collection[int] = ()) -> dict[str, An
 
 
 def is_generator(value: object) -> bool:
-    """Whether a value is a generator whose state can be taken and set."""
+    """Whether a value is a generator whose state can be read and set."""
     return isinstance(value, tuple(each for each, *_ in _kinds())) and not isinstance(
         value, random.SystemRandom
     )
 
 
 def get_state(generator: Any) -> dict[str, Any]:
-    """The state of a generator as plain values: numbers, text, arrays, dicts and tuples.
+    """Return the state of a generator as plain values: numbers, text, arrays, dicts and tuples.
 
     Args:
-        generator: one that `find_generators` found.
+        generator: a generator of `find_generators`.
 
     Returns:
         A dict with the generator's kind, for `set_state`.
@@ -101,14 +101,14 @@ def get_state(generator: Any) -> dict[str, Any]:
 
 
 def set_state(generator: Any, state: dict[str, Any]) -> None:
-    """Continue from a state that `get_state` returned, maybe in another process.
+    """Set a generator to a state of `get_state`, possibly from another process.
 
     Args:
-        generator: one of the same kind.
-        state: what `get_state` returned.
+        generator: a generator of the same kind.
+        state: a state of `get_state`.
 
     Raises:
-        ValueError: when the state is that of another kind of generator.
+        ValueError: when the state is of another kind of generator.
     """
     kind = _kind_name(generator)
     if state["kind"] != kind:
@@ -118,16 +118,16 @@ def set_state(generator: Any, state: dict[str, Any]) -> None:
 
 
 def fold_in(generator: Any, number: int) -> None:
-    """Continue with other draws for each number, from a seed made of the number and the state.
+    """Reseed a generator from its state and a number, such as a rank.
 
     Args:
-        generator: one that `find_generators` found.
-        number: at least 0, such as a rank.
+        generator: a generator of `find_generators`.
+        number: at least 0.
 
     Example:
-        >>> one, other = np.random.default_rng(1), np.random.default_rng(1)
-        >>> fold_in(other, 1)
-        >>> one.random() == other.random()
+        >>> first, second = np.random.default_rng(1), np.random.default_rng(1)
+        >>> fold_in(second, 1)
+        >>> first.random() == second.random()
         False
     """
     with np.printoptions(threshold=sys.maxsize):
@@ -152,7 +152,7 @@ _Access = tuple[Callable[[Any], Any], Callable[[Any, Any], None]]
 
 
 def _kinds() -> Iterator[tuple[type, Callable[[Any], Any], Callable[[Any, Any], None]]]:
-    """The kinds of generators whose libraries are imported."""
+    """Yield (class, get, set) for the generators of imported libraries."""
     yield random.Random, _python_state, _set_python_state
     yield np.random.RandomState, _legacy_state, lambda each, state: each.set_state(state)
     yield np.random.Generator, _numpy_state, _set_numpy_state
@@ -164,7 +164,7 @@ def _kinds() -> Iterator[tuple[type, Callable[[Any], Any], Callable[[Any, Any], 
     ):
         kind: Any = sys.modules.get(module)
         for name in path.split("."):
-            kind = getattr(kind, name, None)  # a library may be half imported
+            kind = getattr(kind, name, None)  # a library may be partly imported
         if kind is not None:
             yield kind, get, set_
 
@@ -214,11 +214,11 @@ def _set_bits_state(bits: Any, state: dict[str, Any]) -> None:
     if missing > 0:
         seeds.spawn(missing)
     elif missing < 0:
-        # What has been spawned can't be taken back, except as a pickle of NumPy 2 does it.
+        # Spawning cannot be undone, except as NumPy 2 unpickles.
         if np.lib.NumpyVersion(np.__version__) < "2.0.0":
             raise ValueError(
-                f"A generator has spawned {-missing} more than in the state to continue from, and "
-                f"NumPy {np.__version__} can't take that back. Install numpy>=2."
+                f"A generator has spawned {-missing} more than in the state to restore, and "
+                f"NumPy {np.__version__} cannot undo that. Install numpy>=2."
             )
         again = type(seeds)(**{**seeds.state, "n_children_spawned": state["spawned"]})
         bits.__setstate__((state["drawn"], again))
@@ -241,7 +241,7 @@ def _set_torch_state(generator: Any, state: np.ndarray[Any, Any]) -> None:
 
 
 def _children(value: Any, *, is_root: bool) -> Iterator[tuple[str, Any]]:
-    """What a value refers to, with the step of the path that leads there."""
+    """Yield (step of the path, object) for each object that a value refers to."""
     if isinstance(value, dict):
         pairs = list(value.items())
         yield from ((f"[{key!r}]", each) for key, each in pairs if type(each) not in _LEAVES)

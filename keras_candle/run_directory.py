@@ -1,8 +1,8 @@
-"""A run's place on disk: its names, its lock, its journal.
+"""A run directory: its file names, its lock and its journal.
 
-config.json       what the run was asked to do
-journal.jsonl     what happened, one line each, only ever appended to
-performance.json  what the training reached, and where its time went
+config.json       the run's arguments
+journal.jsonl     append-only log of events, one line each
+performance.json  throughput, and where the time went
 checkpoints/      one folder for each checkpoint, see keras_candle.checkpoints
 """
 
@@ -22,17 +22,17 @@ from typing import Any
 from keras_candle.errors import CheckpointError
 
 CHECKPOINTS, JOURNAL, PERFORMANCE = "checkpoints", "journal.jsonl", "performance.json"
-# Where a run directory lies that a program names. `candle verify-resume` leads it into a copy of
+# Returns the absolute path of a run directory. `candle verify-resume` redirects it into a copy of
 # the user's folder.
 resolve: Callable[[Path], Path] = Path.absolute
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
 class RunDirectory:
-    """The directory of one run, of which one process at a time is the owner.
+    """The directory of one run, which one process at a time may lock.
 
     Args:
-        path: the directory. Nothing is made or opened before `own`.
+        path: the directory. It is not created or opened before `acquire`.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -43,15 +43,15 @@ class RunDirectory:
         self.checkpoints = self.path / CHECKPOINTS
         self._lock: int | None = None
 
-    def own(self, tell: Callable[[str], Any], patience_s: float = 0.0) -> None:
-        """Make the directory, and be the only process that writes there.
+    def acquire(self, warn: Callable[[str], Any], patience_s: float = 0.0) -> None:
+        """Create the directory and lock it, so that no second process writes there.
 
         Args:
-            tell: gets a sentence where the file system knows no locks.
-            patience_s: so long to wait for another process that owns it.
+            warn: called with a message where the file system has no locks.
+            patience_s: how long to wait for another process to release it.
 
         Raises:
-            CheckpointError: when it cannot be written, or another process owns it.
+            CheckpointError: when it cannot be written, or another process has locked it.
         """
         lock = self.path / ".lock"
         try:
@@ -60,27 +60,27 @@ class RunDirectory:
             descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as cause:
             raise CheckpointError(
-                f"The run directory {self.path} cannot be written ({cause}). Name one that can."
+                f"The run directory {self.path} cannot be written ({cause}). Use a writable one."
             ) from cause
         try:
             _lock(descriptor, patience_s)
         except OSError as cause:
             if cause.errno in _NO_LOCKS:
-                tell(f"{self.path} lies on a file system without locks: let one job write there.")
+                warn(f"{self.path} is on a file system without locks: let one job write there.")
             else:
                 owner = os.pread(descriptor, 1000, 0).decode(errors="replace").strip()
                 os.close(descriptor)
                 raise CheckpointError(
                     f"The run directory {self.path} belongs to a run that has not ended "
-                    f"({owner or 'its process is unknown'}). Wait for it, end it, or name another "
+                    f"({owner or 'its process is unknown'}). Wait for it, end it, or use another "
                     "directory."
                 ) from cause
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"host {socket.gethostname()}, pid {os.getpid()}".encode(), 0)
         self._lock = descriptor
 
-    def give_up(self) -> None:
-        """Let another process own it."""
+    def release(self) -> None:
+        """Release the lock."""
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -89,14 +89,14 @@ class RunDirectory:
         """Append a line to the journal.
 
         Args:
-            event: what happened, in one word.
+            event: name of the event, one word.
             **facts: JSON values.
 
         Raises:
             OSError: when it cannot be written.
         """
         line = json.dumps({"time_s": round(time.time(), 3), "event": event, **facts}) + "\n"
-        # One write: a line is there as a whole, or its end is missing and the next reader sees it.
+        # One write: a line is complete, or its missing end shows to the next reader.
         descriptor = os.open(self.journal, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
         try:
             size = os.fstat(descriptor).st_size
@@ -106,7 +106,7 @@ class RunDirectory:
             os.close(descriptor)
 
     def events(self) -> list[dict[str, Any]]:
-        """The journal's lines; one that was cut by a crash, or is no event, is left out."""
+        """Return the journal's events, without lines that are truncated or not events."""
         try:
             lines = self.journal.read_text(errors="replace").splitlines()
         except FileNotFoundError:
@@ -119,10 +119,10 @@ class RunDirectory:
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Put a file in its place as a whole; it may come to the disk later.
+    """Write or replace a file atomically, without waiting for the disk.
 
     Raises:
-        OSError: when it cannot be written; what was there before stays.
+        OSError: when it cannot be written; the earlier file stays.
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:

@@ -234,7 +234,7 @@ MUTANTS = (
     Mutant(
         "metrics of an epoch that was interrupted begin anew",
         "callback/fit_session.py",
-        "self._resumption.put_back_metrics()",
+        "self._resumption.restore_metrics()",
         "pass",
         (f"{INTERRUPTED}[arrays-rich]",),
     ),
@@ -246,7 +246,7 @@ MUTANTS = (
         ("callback/test_candle_callback.py::test_what_was_best_before_is_the_best_after",),
     ),
     Mutant(
-        "a training that goes on begins with epoch 0",
+        "a resumed training begins with epoch 0",
         "resume/restore.py",
         'given["epochs"] if over else state["epoch"]',
         'given["epochs"] if over else 0',
@@ -292,8 +292,8 @@ MUTANTS = (
     Mutant(
         "a checkpoint that could not be written is root's own affair",
         "callback/fit_session.py",
-        "self._run.on_root(self._saving.check)",
-        "self._saving.check()",
+        "self._run.on_root(self._schedule.check)",
+        "self._schedule.check()",
         ("resume/test_other_ranks.py::test_a_checkpoint_that_cannot_be_written_ends_all_ranks",),
     ),
     Mutant(

@@ -8,8 +8,8 @@ ranks in their callbacks, data and checkpoints. It ends well when the ranks' sta
 journal has each epoch once, memory has not grown and an epoch takes no longer than it did. `make
 soak` runs it with both engines.
 
-tests/test_soak.py lets one collective of keras_candle.callback after the other depend on each
-rank's own clock, as one once did: no such training may end well.
+tests/test_soak.py lets one collective of keras_candle.callback and keras_candle.resume after the
+other depend on each rank's own clock, as one once did: no such training may end well.
 """
 
 from __future__ import annotations

@@ -17,28 +17,29 @@ from tests.rank_pool import RankError
 COLLECTIVES = ("allreduce", "gather_objects", "gather_results", "broadcast", "on_root", "agree")
 # Those that a long training comes to again and again.
 SITES = (
-    "measuring.Measuring.epoch",
+    "capture.CheckpointCapture.take",
+    "fit_session.FitSession.on_epoch_over",
+    "performance_recorder.PerformanceRecorder.epoch",
     "rank_state._unlike_root",
-    "session.Session.on_epoch_over",
-    "taking.Taking.take",
-    "wishes.Wishes.ask",
+    "stop_requests.StopRequests.ask",
 )
+PACKAGES = ("callback", "resume")
 SMALL = {"batches": 4, "every_steps": 4}
 
 
 def site_of_caller():
-    """The function of keras_candle.callback that calls a collective; "" for other callers."""
+    """The function of these packages that calls a collective; "" for callers elsewhere."""
     frame = sys._getframe(2)
     # Past what only passes a call on.
     while frame.f_code.co_name == "on_root":
         frame = frame.f_back
     path = Path(frame.f_code.co_filename)
-    return f"{path.stem}.{frame.f_code.co_qualname}" if path.parent.name == "callback" else ""
+    return f"{path.stem}.{frame.f_code.co_qualname}" if path.parent.name in PACKAGES else ""
 
 
 @contextmanager
 def collectives(around):
-    """Lets around(site, call) call the collectives of keras_candle.callback."""
+    """Lets around(site, call) call the collectives of these packages."""
     engine = engines.start()
 
     def wrapped(name):

@@ -1,4 +1,4 @@
-"""The second front door: CandleCallback, which makes a training durable."""
+"""CandleCallback: checkpoints and exact resume for `fit`."""
 
 from keras_candle.callback.candle_callback import CandleCallback
 from keras_candle.resume.checkpoint_options import Checkpoint

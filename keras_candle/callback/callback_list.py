@@ -1,4 +1,4 @@
-"""The list that runs a training's callbacks, and around them what makes the training durable."""
+"""The callback list of a resumable fit: runs the callbacks and notifies the fit session."""
 
 from __future__ import annotations
 
@@ -12,45 +12,45 @@ from keras_candle.performance.meter import Meter
 from keras_candle.performance.phases import CALLBACKS, CHECKPOINT, INPUT, TRAINING
 from keras_candle.watchdog import heartbeat
 
-# These must be told of an epoch that had begun before; a LearningRateScheduler must not.
+# These need on_epoch_begin of an epoch that is resumed; a LearningRateScheduler must not get it.
 _SHOW_EPOCHS = (keras.callbacks.ProgbarLogger, keras.callbacks.TensorBoard)
 
 
 class Events(Protocol):
-    """Who is told of a training's events, outside of the callbacks' own."""
+    """The receiver of a training's events, around those of the callbacks."""
 
     def on_begin(self, callbacks: Sequence[Any]) -> None:
-        """Before the callbacks' on_train_begin."""
+        """Called before the callbacks' on_train_begin."""
 
     def on_began(self) -> int:
-        """After it. Returns how many steps the first epoch is to leave out."""
+        """Called after on_train_begin. Returns how many steps of the first epoch to skip."""
 
     def on_epoch(self, epoch: int) -> None:
-        """After the callbacks' on_epoch_begin."""
+        """Called after the callbacks' on_epoch_begin."""
 
     def beat(self, place: int) -> None:
-        """The training has come to a place, see `keras_candle.watchdog.heartbeat`."""
+        """Called at each place of the training, see `keras_candle.watchdog.heartbeat`."""
 
     def on_steps(self, done: int) -> None:
-        """After a call of the train function: so many steps of the epoch are done."""
+        """Called after a call of the train function with the completed steps of the epoch."""
 
     def on_epoch_over(self, epoch: int, logs: dict[str, Any]) -> None:
-        """After the callbacks' on_epoch_end."""
+        """Called after the callbacks' on_epoch_end."""
 
     def on_end(self) -> None:
-        """After the callbacks' on_train_end."""
+        """Called after the callbacks' on_train_end."""
 
 
 class DurableCallbackList(keras.callbacks.CallbackList):  # type: ignore[misc]
-    """A CallbackList that can leave out the steps that were taken before.
+    """A CallbackList that skips the steps that an earlier attempt took.
 
-    The callbacks are told nothing of them, and the model takes none.
+    The callbacks get no call for these steps, and the model does not take them.
 
     Args:
-        events: is told what happens.
-        meter: is told where the time goes.
-        display: shows how far the training is.
-        callbacks: the training's.
+        events: receiver of the training's events.
+        meter: measures the time of each phase.
+        display: shows the progress.
+        callbacks: the callbacks of the fit.
         steps_per_execution: steps of a call of the train function.
         **params: see `keras.callbacks.CallbackList`.
     """
@@ -70,7 +70,7 @@ class DurableCallbackList(keras.callbacks.CallbackList):  # type: ignore[misc]
         self._left_out = 0
 
     def on_train_begin(self, logs: Any = None) -> None:
-        """Begin, and go on from a checkpoint when all callbacks have begun."""
+        """Begin, and resume from a checkpoint after the callbacks' on_train_begin."""
         self._events.on_begin(self.callbacks)
         super().on_train_begin(logs)
         self._left_out = self._events.on_began()
@@ -87,7 +87,7 @@ class DurableCallbackList(keras.callbacks.CallbackList):  # type: ignore[misc]
             if calls:
                 return {}
             self.model.train_function = train
-            # Where the checkpoint was made at an epoch's last step, these are the epoch's logs.
+            # Where the checkpoint is of an epoch's last step, these are the epoch's logs.
             results: dict[str, Any] = self.model.get_metrics_result()
             return results
 
@@ -95,7 +95,7 @@ class DurableCallbackList(keras.callbacks.CallbackList):  # type: ignore[misc]
             self.model.train_function = leave_out
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Tell the callbacks, unless the epoch had begun before."""
+        """Notify the callbacks, unless the epoch is resumed."""
         self._meter.phases.enter(CALLBACKS)
         self._display.begin_epoch(epoch)
         if not self._left_out:
@@ -108,7 +108,7 @@ class DurableCallbackList(keras.callbacks.CallbackList):  # type: ignore[misc]
         self._meter.phases.enter(INPUT)
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-        """Tell the callbacks, unless the step is left out."""
+        """Notify the callbacks, unless the step is skipped."""
         if batch >= self._left_out:
             self._events.beat(heartbeat.IN_STEP)
             self._meter.begin_step()
@@ -116,8 +116,8 @@ class DurableCallbackList(keras.callbacks.CallbackList):  # type: ignore[misc]
             self._meter.phases.enter(TRAINING)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Tell the callbacks, unless the step is left out."""
-        # Keras up to 3.7 says the first step of a call here, later ones the last.
+        """Notify the callbacks, unless the step is skipped."""
+        # Keras up to 3.7 passes the first step of a call, later versions the last.
         done = (batch // self._steps_at_once + 1) * self._steps_at_once
         if done > self._left_out:
             self._events.beat(heartbeat.IN_CALLBACKS)
@@ -129,22 +129,22 @@ class DurableCallbackList(keras.callbacks.CallbackList):  # type: ignore[misc]
             self._meter.phases.enter(TRAINING)
 
     def on_test_begin(self, logs: Any = None) -> None:
-        """Tell the callbacks."""
+        """Notify the callbacks."""
         self._meter.begin_evaluation()
         super().on_test_begin(logs)
 
     def on_test_end(self, logs: Any = None) -> None:
-        """Tell the callbacks."""
+        """Notify the callbacks."""
         super().on_test_end(logs)
         self._meter.end_evaluation()
 
     def on_test_batch_begin(self, batch: int, logs: Any = None) -> None:
-        """Tell the callbacks."""
+        """Notify the callbacks."""
         self._events.beat(heartbeat.IN_EVALUATION)
         super().on_test_batch_begin(batch, logs)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Tell the callbacks, and then make a checkpoint."""
+        """Notify the callbacks, then take a checkpoint."""
         self._left_out = 0
         self._events.beat(heartbeat.AT_EPOCH_END)
         self._meter.end_steps()
@@ -156,13 +156,13 @@ class DurableCallbackList(keras.callbacks.CallbackList):  # type: ignore[misc]
         self._meter.phases.enter("")
 
     def on_train_end(self, logs: Any = None) -> None:
-        """End."""
+        """Notify the callbacks, then end the session."""
         super().on_train_end(logs)
         self._events.on_end()
 
 
 def listed(callbacks: Any) -> list[Any]:
-    """What `fit` takes as callbacks, as a list."""
+    """Return the callbacks argument of `fit` as a list."""
     if isinstance(callbacks, keras.callbacks.CallbackList):
         return list(callbacks.callbacks)
     return list(keras.tree.flatten(callbacks))

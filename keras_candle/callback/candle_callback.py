@@ -1,4 +1,4 @@
-"""The second front door: CandleCallback makes a training durable."""
+"""CandleCallback: checkpoints and exact resume for `fit`."""
 
 from __future__ import annotations
 
@@ -33,45 +33,46 @@ _RESUME = ("auto", "required", "never")
 
 
 class CandleCallback(keras.callbacks.Callback):  # type: ignore[misc]
-    """Makes a training durable: it can be killed anywhere, started again, and ends as if not.
+    """Takes checkpoints of `fit` and resumes it exactly after a kill, a stop or a failure.
 
-    Nothing is opened before `fit`. It stands anywhere in the list of callbacks, can be copied, and
-    one run directory serves all fits of a script, one after the other. In a search of Keras Tuner
-    each trial has a run directory of its own in there, `trial_ID`.
+    A resumed training ends as one without interruption. Nothing is opened before `fit`. The
+    position in the list of callbacks does not matter, the object can be copied, and one run
+    directory serves all fits of a script, one after the other. In a search of Keras Tuner each
+    trial has its own run directory in this one, `trial_ID`.
 
     Args:
-        run_directory: where the run keeps its checkpoints and its journal.
-        checkpoint: when checkpoints are made and which stay, see `Checkpoint`.
-        resume: "auto": go on from the newest whole checkpoint, begin where there is none.
-            "required": an error where there is none. "never": begin; checkpoints that are there
-            are set aside.
-        trackers: where the numbers of each epoch go: "csv" (`log.csv` in the run directory),
-            "tensorboard", "wandb", "mlflow", or `candle.Tracker` objects of your own. One that
-            fails or hangs is told of once, and stops nothing.
-        walltime: when the job ends: seconds from its start, or "auto" to ask Slurm, PBS or LSF.
-            The training saves and ends with exit code 75 in time, by the measured times of its
-            steps, evaluations and checkpoints. None: there is no limit.
-        stall_timeout: when no step, evaluation batch or epoch ends on a rank for so many seconds,
-            a report names the rank with its last step, its last collective and the stacks of all
-            its threads, and the job ends with exit code 124. "auto": 600 on several ranks, None
-            on one. None: no rank is watched.
+        run_directory: the directory of the run's checkpoints and journal.
+        checkpoint: when checkpoints are taken and which are kept, see `Checkpoint`.
+        resume: "auto": resume from the newest whole checkpoint, begin where there is none.
+            "required": an error where there is none. "never": begin, and set existing
+            checkpoints aside.
+        trackers: where each epoch's metrics go: "csv" (`log.csv` in the run directory),
+            "tensorboard", "wandb", "mlflow", or `candle.Tracker` objects of your own. A tracker
+            that fails or hangs is reported once, and stops nothing.
+        walltime: time limit of the job: seconds from its start, or "auto" to ask Slurm, PBS or
+            LSF. The training saves and ends with exit code 75 in time, by the measured times of
+            its steps, evaluations and checkpoints. None: no limit.
+        stall_timeout: when no step, evaluation batch or epoch ends on a rank for this many
+            seconds, a report names the rank with its last step, its last collective and the
+            stacks of all its threads, and the job ends with exit code 124. "auto": 600 on several
+            ranks, None on one. None: no watchdog.
         guard: how often a scaled model's ranks compare their state, to name the first variable
-            that differs: True for as often as `@candle.scalable(guard=)` says (on by default),
-            False for never, a number for every so many steps too.
-        inexact_resume: what to do where a resumed training would not be as one without a stop:
-            data whose place cannot be found again for sure (a generator or a loader, a
+            that differs: True for the setting of `@candle.scalable(guard=)` (on by default), False
+            for never, a number for every that many steps too.
+        inexact_resume: what to do where a resumed training may differ from one without a stop:
+            data whose position cannot be restored with certainty (a generator or a loader, a
             `tf.data.Dataset` that draws without a seed or runs Python code, a pass that has to
-            begin anew), or a state of callbacks or of a PyDataset that cannot be kept, such as an
-            open file. "skip": continue, and say once what it is. "refuse": an error before the
-            first step.
+            begin anew), or a state of callbacks or of a PyDataset that cannot be saved, such as an
+            open file. "skip": continue, with one warning. "refuse": an error before the first
+            step.
         inexact_data: the former name of `inexact_resume`.
 
     Raises:
         CandleError: for an unknown value; from `fit`, for a tracker whose package is missing.
         CheckpointError: from `fit`, before its first step: the directory cannot be written or
             belongs to a run that has not ended, a checkpoint is of another model, optimizer or
-            other data, or cannot be resumed as `inexact_resume` asks; later: a
-            checkpoint cannot be written.
+            other data, or cannot be resumed as `inexact_resume` requires; later: a checkpoint
+            cannot be written.
 
     Example:
         >>> import tempfile
@@ -87,7 +88,7 @@ class CandleCallback(keras.callbacks.Callback):  # type: ignore[misc]
         ['last', 'step-00000001', 'step-00000002']
     """
 
-    # What happens by the clock; not an argument, since nobody has had to change it but tests.
+    # Not an argument: only tests change it.
     intervals = Intervals()
 
     def __init__(  # noqa: PLR0913 - the options are independent of each other
@@ -121,12 +122,11 @@ class CandleCallback(keras.callbacks.Callback):  # type: ignore[misc]
     def run_fit(
         self, model: Any, given: dict[str, Any], fit: Callable[[dict[str, Any], Durable], Any]
     ) -> Any:
-        """See `keras_candle.training.fit_hooks.AroundFit`."""
+        """Run `fit` with checkpoints, see `keras_candle.training.fit_hooks.AroundFit`."""
         trainer = getattr(model, "_candle_trainer", None)
         engine = SingleEngine() if trainer is None else trainer.replica.engine
         engine.agree("the arguments of CandleCallback", self._of_all_ranks(), CandleError)
-        # From root: a name may hold the time, and whether the other ranks have a TunerCallback is
-        # their tuner's affair.
+        # From root: a name may hold the time, and the remaining ranks may have no TunerCallback.
         directory, trial = engine.on_root(
             lambda: (self.run_directory, trial_of(given["callbacks"])), CandleError
         )
@@ -159,7 +159,7 @@ class CandleCallback(keras.callbacks.Callback):  # type: ignore[misc]
             run.close()
 
     def _of_all_ranks(self) -> dict[str, Any]:
-        """The arguments that decide which collectives come, and when."""
+        """Return the arguments that decide which collectives are called, and when."""
         return {
             "checkpoint": self.checkpoint,
             "resume": self.resume,
@@ -182,16 +182,16 @@ class CandleCallback(keras.callbacks.Callback):  # type: ignore[misc]
         return config_of(arguments, options, engine, given)
 
     def on_train_begin(self, logs: Any = None) -> None:  # noqa: ARG002 - Keras's signature
-        """Keras's hook."""
+        """Raise an error where `fit` was called without the fit session."""
         if not getattr(self.model, "_candle_is_durable", False):
             raise CandleError(
-                "fit was called past CandleCallback, so nothing would be saved. Call model.fit "
-                "of a keras.Model, and give it the callback in a list."
+                "CandleCallback was bypassed by this fit, so nothing would be saved. Call fit "
+                "of a keras.Model with the callback in the list callbacks=[...]."
             )
 
 
 def _warn_of_old_name() -> None:
-    # Once, by Python's own rule for DeprecationWarnings: where the user's code is.
+    # Python shows a DeprecationWarning once per line of the user's code.
     warnings.warn(
         "CandleCallback(inexact_data=...) is now named inexact_resume=..., since it concerns "
         "callbacks too. Rename the argument; the old name will be removed.",
@@ -202,7 +202,7 @@ def _warn_of_old_name() -> None:
 
 @contextlib.contextmanager
 def _guarded(trainer: Any, guard: bool | int) -> Iterator[None]:
-    """Let a scaled model's ranks compare their state as often as asked here, for one fit."""
+    """Set how often a scaled model's ranks compare their state, for one fit."""
     replica = None if trainer is None else trainer.replica
     if replica is None or (guard is True and replica.options.guard):
         yield
@@ -216,13 +216,13 @@ def _guarded(trainer: Any, guard: bool | int) -> Iterator[None]:
 
 
 def fit(plain: Callable[..., Any], model: Any, *args: Any, **kwargs: Any) -> Any:
-    """Train, inside of the CandleCallback that is among the callbacks, if one is.
+    """Call `keras.Model.fit` within the CandleCallback among its callbacks, where there is one.
 
     Args:
         plain: `keras.Model.fit`.
-        model: whose.
-        *args: its arguments.
-        **kwargs: its arguments.
+        model: the model.
+        *args: arguments of `fit`.
+        **kwargs: arguments of `fit`.
     """
     bound = inspect.signature(plain).bind(model, *args, **kwargs)
     around = around_fit(bound.arguments.get("callbacks"))

@@ -1,4 +1,4 @@
-"""What root shows of a training that is under way: a bar on a terminal, lines elsewhere."""
+"""Root's progress display of a training: a bar on a terminal, lines elsewhere."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ ONE_LINE_AN_EPOCH = 2  # Keras's verbose=2
 
 
 class Display:
-    """Shows how far a fit is, how fast it goes, and how old its last checkpoint is.
+    """Shows the progress and speed of a fit, and the age of its newest checkpoint.
 
     Args:
-        epochs: of the fit.
-        steps: of an epoch; None where the data don't know.
-        verbose: as `fit` has it: 0, "auto", 1 or 2.
-        samples: rows that all ranks have taken until now.
-        checkpoint_age_s: seconds since the last checkpoint; None where there is none.
+        epochs: number of epochs of the fit.
+        steps: steps of an epoch; None where the data do not know.
+        verbose: argument of `fit`: 0, "auto", 1 or 2.
+        samples: returns the rows that all ranks have taken so far.
+        checkpoint_age_s: returns the seconds since the newest checkpoint; None before the first.
         line_s: seconds between two lines where there is no terminal.
-        stream: where it is shown.
-        clock: seconds, from any moment.
+        stream: the output, `sys.stdout` by default.
+        clock: returns seconds since any fixed moment.
     """
 
     def __init__(  # noqa: PLR0913 - independent of each other
@@ -49,19 +49,19 @@ class Display:
         self._epoch_samples = 0.0
 
     def begin_epoch(self, epoch: int) -> None:
-        """An epoch begins, counted from 0."""
+        """Begin an epoch, counted from 0."""
         self._epoch, self._done = epoch, 0
         self._epoch_s, self._epoch_samples = self._clock(), self._samples()
 
     def step(self, done: int, logs: Mapping[str, Any] | None) -> None:
-        """So many steps of the epoch are done.
+        """Show progress within an epoch.
 
         Args:
-            done: steps.
+            done: completed steps of the epoch.
             logs: root's metrics so far, still on the device.
         """
         new, self._done = max(0, done - self._done), done
-        if not self._steps_taken:  # what follows is faster than the first step, which compiles
+        if not self._steps_taken:  # later steps are faster than the first, which compiles
             self._began_s = self._clock()
         self._steps_taken += new
         if self._verbose in (0, ONE_LINE_AN_EPOCH):
@@ -74,7 +74,7 @@ class Display:
         self._show(parts, over=False)
 
     def end_epoch(self, logs: Mapping[str, Any]) -> None:
-        """An epoch is over, with the metrics of all ranks."""
+        """Show a completed epoch with the metrics of all ranks."""
         if self._steps is None:
             self._steps = self._done
         if self._verbose == 0:
@@ -85,7 +85,7 @@ class Display:
         self._shown_s = self._clock()
 
     def close(self) -> None:
-        """Leave the terminal as it was."""
+        """Remove the bar from the terminal."""
         if self._bar:
             self._bar.close()
 
@@ -95,7 +95,7 @@ class Display:
             share = self._done / self._steps if self._steps else None
             self._bar.show(text, share, over=over)
             return
-        with suppress(OSError, ValueError):  # nobody reads any more
+        with suppress(OSError, ValueError):  # the output is closed
             print(text, file=self._stream, flush=True)
 
     def _place(self) -> str:
@@ -120,7 +120,7 @@ class Display:
 
 
 class _Bar:
-    """One line on a terminal that is drawn anew."""
+    """A line on a terminal that is redrawn."""
 
     def __init__(self, stream: TextIO) -> None:
         from rich.console import Console
@@ -156,7 +156,7 @@ def _is_tty(stream: TextIO) -> bool:
 
 
 def metrics_text(logs: Mapping[str, Any]) -> str:
-    """The numbers among a training's logs.
+    """Format the numbers of a training's logs.
 
     Example:
         >>> metrics_text({"loss": 0.25, "val_loss": 0.00001234, "grid": [1, 2]})
@@ -172,7 +172,7 @@ def metrics_text(logs: Mapping[str, Any]) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time as people read it.
+    """Format a duration.
 
     Example:
         >>> duration(8.4), duration(75), duration(7384)

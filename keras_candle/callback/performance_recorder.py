@@ -1,4 +1,4 @@
-"""A fit's performance record: measured on each rank, put together and written by root."""
+"""A fit's performance record: measured on each rank, combined and written by root."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _OF_EPOCH = ("samples_per_s", "step_ms", "split")
 
 
 class PerformanceRecorder:
-    """Measures one fit.
+    """Measures one fit and writes performance.json.
 
     Args:
-        run: its run directory.
-        model: that is trained.
-        batch_size: of this rank, where the data know it.
-        every_s: how often the file is written before the end, by root's clock.
+        run: session of the run directory.
+        model: the trained model.
+        batch_size: this rank's batch size; None where the data do not know it.
+        every_s: interval of writing the file, by root's clock.
     """
 
     def __init__(self, run: RunSession, model: Any, batch_size: int | None, every_s: float) -> None:
@@ -42,11 +42,11 @@ class PerformanceRecorder:
         self._earlier_rank_s = 0.0
 
     def begin(self, step: int) -> None:
-        """Before the first step. Every rank must call it."""
+        """Begin to measure, before the first step; every rank must call it."""
         engine = self._engine
         hosts = list(dict.fromkeys(engine.gather_objects(socket.gethostname())))
         if engine.is_root:
-            with contextlib.suppress(OSError):  # the cost of earlier starts is not worth an error
+            with contextlib.suppress(OSError):  # the record may lack the cost of earlier attempts
                 self._earlier_rank_s = earlier_rank_s(self._run.directory.events())
             if self._gpus:
                 self._gpu_watch.start()
@@ -54,14 +54,14 @@ class PerformanceRecorder:
         self.meter.watch_first_step()
 
     def epoch(self) -> dict[str, Any]:
-        """What the ranks reached since the epoch before; every rank must call it.
+        """Return the performance since the last epoch; every rank must call it.
 
         Returns:
             "samples_per_s", "step_ms" and "split", on root.
         """
         own, whole = self.meter.take(), self.meter.whole(with_steps=False)
         sent = self._engine.gather_objects((replace(own, step_s=()), whole))
-        # Root alone writes, so that its clock decides nothing for the others.
+        # Only root writes, so that no collective depends on its clock.
         if self._engine.is_root and time.monotonic() - self._written_s >= self._every_s:
             self._write([self.meter.whole(), *(each for _, each in sent[1:])])
         found = summary([own, *(each for each, _ in sent[1:])])
@@ -71,11 +71,11 @@ class PerformanceRecorder:
         """Write performance.json; every rank must call it.
 
         Returns:
-            What stands there, on root.
+            The record, on root; elsewhere an empty dict.
         """
         own = self.meter.whole(with_steps=False)
-        others = self._engine.gather_objects(own)[1:]
-        return self._write([self.meter.whole(), *others]) if self._engine.is_root else {}
+        of_ranks = self._engine.gather_objects(own)
+        return self._write([self.meter.whole(), *of_ranks[1:]]) if self._engine.is_root else {}
 
     def _write(self, ranks: Sequence[Spent]) -> dict[str, Any]:
         self._written_s = time.monotonic()
@@ -117,14 +117,14 @@ class PerformanceRecorder:
         )
         return found
 
-    def end(self, *, tell: bool) -> None:
+    def end(self, *, print_summary: bool) -> None:
         """Write the record; every rank must call it.
 
         Args:
-            tell: whether to say in a line what it comes to.
+            print_summary: whether to print a line with the throughput and the verdict.
         """
         record = self.write()
-        if not tell:
+        if not print_summary:
             return
         rate = record.get("samples_per_s")
         if rate is not None and "verdict" in record:
@@ -132,6 +132,6 @@ class PerformanceRecorder:
             self._engine.print_on_root(f"{rate:,.0f} samples/s on {ranks}; {record['verdict']}")
 
     def stop(self) -> None:
-        """Measure no more, however the fit ended."""
+        """Stop measuring, however the fit ended."""
         self.meter.stop()
         self._gpu_watch.stop()

@@ -1,4 +1,4 @@
-"""A trial of Keras Tuner's: what keeps its checkpoints apart from the other trials'."""
+"""The Keras Tuner trial of a fit, which gives it a run directory of its own."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from keras_candle.callback.callback_list import listed
 
 @dataclass(frozen=True)
 class TunerTrial:
-    """What a fit is a part of.
+    """The trial of Keras Tuner that a fit belongs to.
 
     Attributes:
         name: the trial's id.
-        hyperparameters: its values, as JSON text. Another search in the same run directory may
+        hyperparameters: their values, as JSON text. Another search in the same run directory may
             have a trial of this name.
     """
 
@@ -26,23 +26,23 @@ class TunerTrial:
 
     @property
     def identity(self) -> dict[str, str]:
-        """What must be the same for one of its checkpoints to be gone on from."""
+        """The facts that must be equal to resume one of the trial's checkpoints."""
         return {"hyperparameters": self.hyperparameters}
 
     def directory(self, run_directory: Path) -> Path:
-        """Where its fits have their checkpoints: the n-th start of a search has other n-th fits."""
+        """Return the run directory of the trial's fits."""
         return run_directory / f"trial_{quote(self.name, safe='')}"
 
 
 def trial_of(callbacks: Any) -> TunerTrial | None:
-    """The trial whose TunerCallback is among the callbacks of a `fit`; None where there is none.
+    """Return the trial whose TunerCallback is among the callbacks of a `fit`; None for none.
 
     Example:
         >>> trial_of([]) is None
         True
     """
     for each in listed(callbacks or []):
-        # Not by isinstance: a training without Keras Tuner need not import it.
+        # By name, so that a training without Keras Tuner does not import it.
         if any(kind.__name__ == "TunerCallback" for kind in type(each).__mro__):
             values = each.trial.hyperparameters.values
             return TunerTrial(
@@ -52,6 +52,6 @@ def trial_of(callbacks: Any) -> TunerTrial | None:
 
 
 def directory_of(run_directory: Path, callbacks: Any) -> Path:
-    """The directory in which a fit with these callbacks has its checkpoints."""
+    """Return the run directory of a fit with these callbacks."""
     trial = trial_of(callbacks)
     return trial.directory(run_directory) if trial else run_directory

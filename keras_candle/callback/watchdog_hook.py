@@ -1,4 +1,4 @@
-"""The watchdog as a training uses it."""
+"""Connect the watchdog to one fit."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from keras_candle.engine.base import Engine
 from keras_candle.launcher_messages import CollectiveObserver
 from keras_candle.watchdog.rank_watch import RankWatch
 
-# Longer than what a first step takes to compile, or an evaluation's longest batch.
+# Longer than the compilation of a first step, or an evaluation's longest batch.
 _ON_SEVERAL_RANKS_S = 600.0
 
 
 class WatchdogHook:
-    """Lets this rank be watched during one fit.
+    """Starts and stops the watchdog of this rank for one fit.
 
     Args:
         engine: connects the ranks.
-        timeout: see `CandleCallback`.
-        run_directory: gets the report.
+        timeout: `stall_timeout` of `CandleCallback`.
+        run_directory: directory of the report.
     """
 
     def __init__(self, engine: Engine, timeout: float | str | None, run_directory: Path) -> None:
@@ -31,7 +31,7 @@ class WatchdogHook:
         self._watch: RankWatch | None = None
 
     def start(self) -> None:
-        """Begin. Every rank must call it."""
+        """Start the watchdog; every rank must call it."""
         if self._timeout_s is None:
             return
         engine = self._engine
@@ -45,7 +45,7 @@ class WatchdogHook:
                 on_one_node=engine.local_size == engine.size,
             )
             address = watch.address() if engine.is_root else {}
-            problem = "" if address or not engine.is_root else "its watcher has ended at once"
+            problem = "" if address or not engine.is_root else "its watcher process ended at once"
         except Exception as cause:
             problem = f"{type(cause).__name__}: {cause}"
         started = engine.gather_objects((address, problem))
@@ -62,22 +62,22 @@ class WatchdogHook:
         watch.connect(started[0][0])
         self._watch = watch
         engine.observers = (*engine.observers, watch.board)
-        self._before = engine.on_graph_collective  # of a fit in whose callback this one is
+        self._before = engine.on_graph_collective  # that of an outer fit
         engine.on_graph_collective = watch.board.add_to_graph
 
     def beat(self, epoch: int, step: int, place: int) -> None:
-        """Show progress.
+        """Report progress to the watchdog.
 
         Args:
-            epoch: under way.
-            step: steps of the run that are done.
+            epoch: the current epoch.
+            step: completed steps of the run.
             place: see `keras_candle.watchdog.heartbeat`.
         """
         if self._watch is not None:
             self._watch.board.beat(epoch, step, place)
 
     def stop(self) -> None:
-        """End."""
+        """Stop the watchdog."""
         if self._watch is not None:
             board: CollectiveObserver = self._watch.board
             observers = self._engine.observers

@@ -1,1 +1,1 @@
-"""Checkpoints on disk: folders that are whole or not there, and that say which byte changed."""
+"""Checkpoints on disk: atomic folders with a checksum of every tensor and file."""

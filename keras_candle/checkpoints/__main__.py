@@ -1,4 +1,4 @@
-"""`python -m keras_candle.checkpoints`: what `candle checkpoints` runs."""
+"""`python -m keras_candle.checkpoints`, which `candle checkpoints` runs."""
 
 from __future__ import annotations
 
@@ -13,24 +13,25 @@ from keras_candle.run_directory import RunDirectory
 
 
 def main(action: str, run_directory: str, *step: str) -> int:
-    """Lists, verifies or goes back.
+    """List or verify the checkpoints of a run, or roll back to one.
 
     Args:
         action: "ls", "verify" or "rollback".
-        run_directory: the path that CandleCallback was given.
-        *step: of the checkpoint to go back to.
+        run_directory: the run directory of CandleCallback.
+        *step: step of the checkpoint to roll back to.
 
     Returns:
-        0, or 1 when a checkpoint is damaged or cannot be gone back to.
+        0, or 1 when a checkpoint is damaged or the rollback fails.
     """
     directory = RunDirectory(run_directory)
     folder = CheckpointFolder(directory.checkpoints, find_damage)
     try:
         if action == "rollback":
-            directory.own(_print)
+            directory.acquire(_print)
             newer = folder.roll_back(int(step[0]))
             _print(
-                f"{directory.path} goes on from step {step[0]}; {len(newer)} newer were set aside"
+                f"{directory.path} resumes from step {step[0]}; set {len(newer)} newer "
+                "checkpoints aside"
             )
             return 0
         return _verify(folder) if action == "verify" else _list(folder)
@@ -38,7 +39,7 @@ def main(action: str, run_directory: str, *step: str) -> int:
         print(f"candle: {error}", file=sys.stderr)
         return 1
     finally:
-        directory.give_up()
+        directory.release()
 
 
 def _list(folder: CheckpointFolder) -> int:

@@ -1,12 +1,12 @@
-"""What a checkpoint's folder holds, written and read.
+"""Write and read the files of a checkpoint's folder.
 
 config.json, metadata.json   the model's architecture, as Keras writes it into a folder
-assets                       what its layers keep in files, such as a vocabulary, as Keras does
+assets                       files of its layers, such as a vocabulary, as Keras writes them
 model.weights.h5             weights and optimizer variables, as Keras writes them
 variables.bin                variables that Keras does not save as they are, such as LoRA's
-state.json                   everything else that all ranks share
-rank-00000.npz               what is one rank's own: its random numbers, its metrics' state
-MANIFEST.json                a hash of all of it
+state.json                   the remaining state that all ranks share
+rank-00000.npz               state of one rank: its random generators, its metrics
+MANIFEST.json                a hash of every tensor and file
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ class Contents:
     """A training's state at one step.
 
     Attributes:
-        step: steps that the run had taken.
-        weights: the weights file.
+        step: step of the run.
+        weights: snapshot of the weights file.
         state: plain values that all ranks share.
         of_ranks: plain values of each rank, by rank.
-        variables: those that it does not hold as they are; None where it holds all.
-        architecture: config.json's text; empty for a model that Keras cannot describe.
-        assets: the layers' own files, by their paths in a folder.
-        facts: what the manifest says, JSON values.
+        variables: snapshot of the variables that the weights file lacks; None for none.
+        architecture: text of config.json; empty for a model that Keras cannot serialise.
+        assets: files of the layers, by relative path.
+        facts: JSON values for the manifest.
     """
 
     step: int
@@ -61,10 +61,10 @@ class Contents:
         """Write all files, the manifest last.
 
         Args:
-            folder: a new one.
+            folder: a new folder.
 
         Raises:
-            OSError: when it cannot be written.
+            OSError: when a file cannot be written.
         """
         tensors = self.weights.write(folder / WEIGHTS)
         if self.variables is not None:
@@ -84,15 +84,15 @@ class Contents:
 
 
 def architecture_of(model: Any) -> str:
-    """config.json's text for a model, empty where Keras cannot describe it."""
+    """Return the text of config.json for a model; empty where Keras cannot serialise it."""
     try:
         return json.dumps(keras.saving.serialize_keras_object(model))
-    except Exception:  # whatever a user's get_config raises: the weights are saved all the same
+    except Exception:  # whatever a user's get_config raises: the weights are saved anyway
         return ""
 
 
 def read_tensor(folder: Path, tensor: manifest.Tensor) -> NDArray[Any]:
-    """A tensor of a checkpoint that is whole.
+    """Read a tensor of a whole checkpoint.
 
     Raises:
         OSError: when it cannot be read.
@@ -104,7 +104,7 @@ def read_tensor(folder: Path, tensor: manifest.Tensor) -> NDArray[Any]:
 
 
 def first_difference(tensors: Iterable[manifest.Tensor], places: Iterable[TensorLocation]) -> str:
-    """In what the tensors of a checkpoint differ from a model's; empty where they do not."""
+    """Return the first difference between a checkpoint's and a model's tensors; empty for none."""
     found = {each.name: (tuple(each.shape), each.dtype) for each in tensors}
     expected = {place.name: (place.shape, place.dtype.name) for place in places}
     for name in [*expected, *found]:

@@ -1,7 +1,7 @@
-"""Large files, written from memory without a copy in the system's cache.
+"""Write large files from memory, bypassing the page cache (O_DIRECT).
 
-Beside a training the cache costs more than the disk: each of its pages is allocated, filled, and
-given back when an older checkpoint goes, by a core that the training wants.
+During a training the cache costs more than the disk: a core that the training needs allocates and
+fills each page, and frees it when an older checkpoint is removed.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ _PIECE_BYTES = 1 << 24
 
 
 def aligned(size_bytes: int) -> NDArray[np.uint8]:
-    """Zeros in memory as `write` wants it: whole blocks, the first one at a block's boundary.
+    """Allocate zeroed memory for `write`: whole blocks that begin at a block boundary.
 
     Args:
-        size_bytes: at least so many.
+        size_bytes: minimum size.
 
     Returns:
-        Bytes, one axis.
+        uint8 [bytes].
     """
     blocks = -(-size_bytes // BLOCK_BYTES)
     memory = np.zeros((blocks + 1) * BLOCK_BYTES, np.uint8)
@@ -34,17 +34,17 @@ def aligned(size_bytes: int) -> NDArray[np.uint8]:
 
 
 def write(path: Path, content: NDArray[np.uint8], size_bytes: int) -> None:
-    """Write a new file, on the disk when this returns.
+    """Write a new file and wait until it is on the disk.
 
-    The room is taken at once, so that a full disk is told before a byte is written.
+    The space is allocated first, so that a full disk raises before a byte is written.
 
     Args:
-        path: a file that is not there yet.
-        content: what `aligned` returned for the size.
-        size_bytes: how long the file is to be.
+        path: a file that does not exist yet.
+        content: memory of `aligned` for this size.
+        size_bytes: size of the file.
 
     Raises:
-        OSError: when the disk has no room, or cannot be written.
+        OSError: when the disk is full or cannot be written.
     """
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
@@ -65,11 +65,11 @@ def write(path: Path, content: NDArray[np.uint8], size_bytes: int) -> None:
 
 
 def _set_direct(descriptor: int, flag: int) -> bool:
-    """Whether the file is now written past the cache; not every file system can."""
+    """Set or clear O_DIRECT; return whether it is set. Not every file system has it."""
     flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
-    others = flags & ~getattr(os, "O_DIRECT", 0)
+    without_direct = flags & ~getattr(os, "O_DIRECT", 0)
     try:
-        fcntl.fcntl(descriptor, fcntl.F_SETFL, others | flag)
+        fcntl.fcntl(descriptor, fcntl.F_SETFL, without_direct | flag)
     except OSError:
         return False
     return bool(flag)

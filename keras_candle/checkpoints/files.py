@@ -1,4 +1,4 @@
-"""Files that are on the disk when a function returns, and never half there."""
+"""Write files atomically and wait until they are on the disk."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ def sync(path: Path) -> None:
     """Wait until a file, or the names in a folder, are on the disk.
 
     Raises:
-        OSError: when they cannot be written there.
+        OSError: when they cannot be written.
     """
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -20,10 +20,10 @@ def sync(path: Path) -> None:
 
 
 def replace(path: Path, content: bytes) -> None:
-    """Put a file in its place as a whole: who reads it sees the one before or this one.
+    """Write or replace a file atomically: a reader sees the earlier or the new content.
 
     Raises:
-        OSError: with the path, when it cannot be written; what was there before stays.
+        OSError: with the path, when it cannot be written; the earlier file stays.
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -38,9 +38,9 @@ def replace(path: Path, content: bytes) -> None:
 
 
 def point(link: Path, target: str) -> None:
-    """Make a relative symbolic link, in the place of one that is there already.
+    """Create a symbolic link, or replace an existing one atomically.
 
-    Relative, so that it still points there when the folder has moved.
+    The link is relative, so that it stays valid when the folder is moved.
     """
     partial = link.with_name(f".{link.name}.{os.getpid()}")
     partial.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""The checkpoints of a run: each in a folder of its own, there as a whole or not at all."""
+"""The checkpoints of a run, each in a folder that is committed atomically."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _UNFINISHED, _REPLACED, _SET_ASIDE = ".writing-", ".replaced-", "set-aside"
 
 @dataclass(frozen=True)
 class Keep:
-    """Which checkpoints stay when a new one is there.
+    """Which checkpoints to keep when a new one is committed.
 
     Attributes:
-        last: so many of the newest, at least 1.
-        every: also those whose step it divides; None for no others.
+        last: number of newest checkpoints to keep, at least 1.
+        every: also keep the checkpoints whose step it divides; None for no more.
     """
 
     last: int = 3
@@ -39,7 +39,7 @@ class Keep:
             )
 
     def chosen(self, steps: Iterable[int]) -> set[int]:
-        """Those of some steps that stay.
+        """Return the steps whose checkpoints are kept.
 
         Example:
             >>> sorted(Keep(last=2, every=100).chosen([100, 150, 200, 250, 260]))
@@ -51,11 +51,11 @@ class Keep:
 
 
 class CheckpointFolder:
-    """A folder with checkpoints, which one process at a time writes.
+    """A folder of checkpoints, which one process at a time writes.
 
     Args:
-        path: the folder. Nothing is made or opened before something is written.
-        find_damage: returns what of a checkpoint's folder makes it useless, a line each;
+        path: the folder. It is not created or opened before a checkpoint is written.
+        find_damage: returns the damage of a checkpoint's folder, one line each;
             `reading.find_damage` also reads its state.
     """
 
@@ -67,7 +67,7 @@ class CheckpointFolder:
         self.path, self._find_damage = Path(path), find_damage
 
     def steps(self) -> list[int]:
-        """The steps of all committed checkpoints, in their order.
+        """Return the steps of all committed checkpoints in ascending order.
 
         Raises:
             CheckpointError: when the folder cannot be read.
@@ -81,21 +81,21 @@ class CheckpointFolder:
         return sorted(int(found[1]) for found in map(_COMMITTED.fullmatch, names) if found)
 
     def path_of(self, step: int) -> Path:
-        """Where the checkpoint of a step is, or would be."""
+        """Return the path of a step's checkpoint, which need not exist."""
         return self.path / f"step-{step:08d}"
 
     @contextmanager
     def new(self, step: int) -> Iterator[Path]:
-        """A folder for a checkpoint's files, which takes its place when they are all written.
+        """Yield a temporary folder for a checkpoint's files, which is committed at the end.
 
-        Who writes into it also writes the manifest, last. After an error nothing of it is left,
-        and the checkpoints before are untouched.
+        The caller writes the files, the manifest last. After an error the folder is removed; the
+        earlier checkpoints are unchanged.
 
         Args:
-            step: steps that the optimizer has taken.
+            step: step of the run.
 
         Raises:
-            CheckpointError: when it cannot be written, with the path and the bytes that are free.
+            CheckpointError: when it cannot be written, with the path and the free bytes.
         """
         partial = self.path / f"{_UNFINISHED}{step:08d}"
         try:
@@ -105,7 +105,7 @@ class CheckpointFolder:
             self._commit(partial, step)
         except OSError as cause:
             shutil.rmtree(partial, ignore_errors=True)
-            raise CheckpointError(self._sentence(partial, cause)) from cause
+            raise CheckpointError(self._write_error(partial, cause)) from cause
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise
@@ -125,41 +125,41 @@ class CheckpointFolder:
         files.point(self.path / LAST, place.name)  # also waits for the names
         shutil.rmtree(before, ignore_errors=True)
 
-    def _sentence(self, partial: Path, cause: OSError) -> str:
+    def _write_error(self, partial: Path, cause: OSError) -> str:
         free = shutil.disk_usage(existing(self.path)).free
         hint = ": make room there" if cause.errno in (errno.ENOSPC, errno.EDQUOT) else ""
         return (
             f"The checkpoint {partial} cannot be written ({cause}); {free} bytes are free{hint}. "
-            "The checkpoints before it are untouched."
+            "The checkpoints before it are unchanged."
         )
 
     def point_to_best(self, step: int) -> None:
-        """Let the link `best` point to the checkpoint of a step."""
+        """Point the link `best` to a step's checkpoint."""
         files.point(self.path / BEST, self.path_of(step).name)
 
     def best(self) -> int | None:
-        """The step that the link `best` points to, None without one."""
+        """Return the step that the link `best` points to; None without one."""
         try:
             found = _COMMITTED.fullmatch(os.readlink(self.path / BEST))
         except OSError:
             return None
         return int(found[1]) if found else None
 
-    def newest_whole(self, tell: Callable[[str], Any]) -> int | None:
-        """The newest checkpoint that is as it was written.
+    def newest_whole(self, warn: Callable[[str], Any]) -> int | None:
+        """Return the step of the newest undamaged checkpoint; None where there is none.
 
         Args:
-            tell: gets a sentence for each newer one that is not.
+            warn: called with a message for each newer, damaged checkpoint.
         """
         for step in reversed(self.steps()):
             damage = self.find_damage(step)
             if not damage:
                 return step
-            tell(f"{self.path_of(step)} is left out: {'; '.join(damage)}.")
+            warn(f"{self.path_of(step)} is skipped: {'; '.join(damage)}.")
         return None
 
     def recover(self) -> None:
-        """Put right what a process left that was killed while it wrote."""
+        """Complete or remove what a process left that was killed while it wrote."""
         for place in self.path.glob(f"{_REPLACED}*"):
             number = place.name.removeprefix(_REPLACED)
             if not number.isdecimal() or self.path_of(int(number)).exists():
@@ -168,34 +168,34 @@ class CheckpointFolder:
                 os.rename(place, self.path_of(int(number)))
         for place in self.path.glob(f"{_UNFINISHED}*"):
             _remove(place)
-        for place in self.path.glob(".*.*"):  # a link that was about to be moved
+        for place in self.path.glob(".*.*"):  # a link that was not yet in place
             if place.is_symlink():
                 place.unlink()
 
     def prune(self, keep: Keep, always: Iterable[int] = ()) -> list[int]:
-        """Remove the checkpoints that need not stay.
+        """Remove the checkpoints that are not kept.
 
         Args:
-            keep: which stay.
-            always: further steps that stay.
+            keep: which to keep.
+            always: further steps to keep.
 
         Returns:
-            The steps of those that were removed.
+            The steps of the removed checkpoints.
         """
         steps = self.steps()
         gone = sorted(set(steps) - keep.chosen(steps) - set(always))
         for step in gone:
-            # By another name first: one that is only half removed would be called damaged.
+            # Rename it first: a partly removed checkpoint would be reported as damaged.
             partial = self.path / f"{_UNFINISHED}{step:08d}"
             os.rename(self.path_of(step), partial)
             shutil.rmtree(partial)
         return gone
 
     def roll_back(self, step: int) -> list[int]:
-        """Go back to the checkpoint of a step: newer ones are set aside, none is removed.
+        """Roll back to a step's checkpoint: set newer ones aside, remove none.
 
         Returns:
-            The steps of those that were set aside.
+            The steps of the checkpoints that were set aside.
 
         Raises:
             CheckpointError: when there is no such checkpoint, or it is damaged.
@@ -210,10 +210,10 @@ class CheckpointFolder:
         return newer
 
     def set_aside(self, steps: Iterable[int]) -> None:
-        """Take checkpoints out of the way without removing them.
+        """Move checkpoints to a folder `set-aside` without removing them.
 
         Args:
-            steps: theirs.
+            steps: steps of the checkpoints.
         """
         aside = _free(self.path / _SET_ASIDE)
         gone = set(steps)
@@ -229,12 +229,12 @@ class CheckpointFolder:
             (self.path / BEST).unlink()
 
     def find_damage(self, step: int) -> list[str]:
-        """What makes the checkpoint of a step useless, a line each; empty for a whole one."""
+        """Return the damage of a step's checkpoint, one line each; empty for a whole one."""
         return self._find_damage(self.path_of(step))
 
 
 def existing(path: Path) -> Path:
-    """The path, or the nearest folder above it that exists."""
+    """Return the path, or the nearest existing folder above it."""
     return path if path.exists() else existing(path.absolute().parent)
 
 
@@ -246,7 +246,7 @@ def _remove(path: Path) -> None:
 
 
 def _free(path: Path) -> Path:
-    """The path, with a number behind it where there is something already."""
+    """Return the path, with a number appended where it exists already."""
     number = 1
     free = path
     while free.exists():

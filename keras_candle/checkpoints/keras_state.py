@@ -1,4 +1,4 @@
-"""What Keras saves of a model and loads into it, object by object, without a file."""
+"""Collect and load the state that Keras saves of a model, object by object, without a file."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from keras_candle.keras_private.saving import DiskIOStore, H5IOStore, load_state
 
 @dataclass(frozen=True)
 class StateEntry:
-    """The variables of a layer, an optimizer, a metric or another object that Keras saves.
+    """The saved values of one object that Keras saves, such as a layer or an optimizer.
 
     Attributes:
-        path: where Keras puts it in a file, such as "layers/dense"; "" for the model itself.
-        metadata: the attributes that it gets there.
+        path: its path in Keras's file, such as "layers/dense"; "" for the model itself.
+        metadata: its attributes in that file.
         owner_id: `id` of the object.
-        values: its variables, copies of them or whatever it saves, by the key that it gives them.
+        values: its variables, copies of them or anything else that it saves, by its keys.
     """
 
     path: str
@@ -33,11 +33,11 @@ class StateEntry:
 
 
 def entries_of(model: Any, skip: Iterable[Any] = ()) -> list[StateEntry]:
-    """Every object of a model that Keras saves, in its order.
+    """Return an entry for every object of a model that Keras saves, in Keras's order.
 
     Args:
         model: the model.
-        skip: objects that are left out with all that belongs to them.
+        skip: objects to leave out together with their parts.
     """
     visited = _Visited(id(each) for each in skip)
     recorder = _Recorder(visited)
@@ -62,9 +62,9 @@ def load_entries(
 
 
 def read_assets(model: Any) -> dict[str, bytes] | None:
-    """What layers keep in files of their own, such as a vocabulary: content by relative path.
+    """Return the layers' assets, such as a vocabulary: file content by relative path.
 
-    None where no layer has any.
+    None where no layer has assets.
     """
     with tempfile.TemporaryDirectory() as work:
         store = _Assets(Path(work))
@@ -75,10 +75,10 @@ def read_assets(model: Any) -> dict[str, bytes] | None:
 
 
 def load_assets(model: Any, files: Mapping[str, bytes]) -> None:
-    """Let layers read what `read_assets` returned.
+    """Let layers load the assets of `read_assets`.
 
     Raises:
-        CheckpointError: naming the layer that cannot.
+        CheckpointError: naming the layer that cannot load them.
     """
     with tempfile.TemporaryDirectory() as work:
         write_files(Path(work), files)
@@ -86,7 +86,7 @@ def load_assets(model: Any, files: Mapping[str, bytes]) -> None:
 
 
 def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write files by their paths in a folder, which is made when there is one."""
+    """Write files by relative path; the folder is created with the first one."""
     for name, content in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
@@ -99,7 +99,7 @@ def _load(model: Any, weights: Any, assets: Any, visited: set[int]) -> None:
 
 
 class _Visited(set[int]):
-    """The objects that Keras has saved. It asks here right before it saves one."""
+    """The ids of saved objects; Keras looks each one up right before it saves it."""
 
     latest = 0
 
@@ -109,7 +109,7 @@ class _Visited(set[int]):
 
 
 class _Assets(DiskIOStore):  # type: ignore[misc]
-    """Stands where Keras expects its store of assets."""
+    """A store of assets for Keras that uses a folder."""
 
     def __init__(self, folder: Path) -> None:
         self._folder, self.asked = folder, False
@@ -127,7 +127,7 @@ class _Assets(DiskIOStore):  # type: ignore[misc]
 
 
 class _Recorder(H5IOStore):  # type: ignore[misc]
-    """Stands where Keras expects a file to write."""
+    """A store for Keras that records entries instead of writing a file."""
 
     def __init__(self, visited: _Visited) -> None:
         self.entries: list[StateEntry] = []
@@ -143,14 +143,14 @@ class _Recorder(H5IOStore):  # type: ignore[misc]
 
 
 class _Saved(dict[str, Any]):
-    """What an object saves: variables, tensors, and arrays of everything else."""
+    """The saved values of an object: variables and tensors as they are, the rest as arrays."""
 
     def __setitem__(self, key: str, value: Any) -> None:
         super().__setitem__(key, value if hasattr(value, "dtype") else np.asarray(value))
 
 
 class _Values(H5IOStore):  # type: ignore[misc]
-    """Stands where Keras expects a file to read."""
+    """A store for Keras that reads values instead of a file."""
 
     def __init__(self, values: Mapping[str, Mapping[str, Any]]) -> None:
         self._values = values
@@ -166,7 +166,7 @@ class _Values(H5IOStore):  # type: ignore[misc]
 
 
 class _Arrays(Mapping[str, Any]):
-    """Values as arrays, made when they are asked for."""
+    """Values that are converted to arrays on access."""
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         self._values = values
@@ -183,13 +183,13 @@ class _Arrays(Mapping[str, Any]):
 
 @dataclass(frozen=True)
 class Sources:
-    """Where the values of a model's entries come from.
+    """The origins of a model's saved values.
 
     Attributes:
-        entries: all that Keras saves, by path.
-        variables: (path, key): the variable itself, where a value is one or a copy of one.
-        compute: returns the others as they are now, by (path, key).
-        skip: optimizers that have nothing else.
+        entries: all entries that Keras saves, by path.
+        variables: by (path, key), the variable of a value that is one or a copy of one.
+        compute: returns the current remaining values, by (path, key).
+        skip: optimizers that save only variables.
     """
 
     entries: Mapping[str, StateEntry]
@@ -202,11 +202,11 @@ NO_SOURCES = Sources({}, {}, dict, ())
 
 
 def sources_of(model: Any, optimizers: Iterable[Any] = ()) -> Sources:
-    """Where the values come from that Keras would save of a model.
+    """Find the origins of the values that Keras would save of a model.
 
     Args:
         model: the model.
-        optimizers: those whose variables are saved as copies, numbered.
+        optimizers: the optimizers whose variables Keras saves as numbered copies.
     """
     owners = {id(each): each for each in optimizers}
     entries = {entry.path: entry for entry in entries_of(model)}

@@ -1,8 +1,8 @@
-"""Where each tensor of a model lies in the .weights.h5 that Keras would write.
+"""The position of each tensor of a model in the .weights.h5 that Keras would write.
 
-The layout is made once, in memory and without the tensors. A checkpoint then is the layout's
-few kilobytes and the tensors put at their places, with no HDF5 at work: it neither copies the
-tensors once more nor, on a full disk, takes the interpreter down with it.
+The layout is made once, in memory and without the tensors. A checkpoint is then the layout's few
+kilobytes with the tensors copied to their offsets, without HDF5, which would copy the tensors once
+more and, on a full disk, crash the interpreter.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ _TENSOR.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
 
 @dataclass(frozen=True)
 class TensorLocation:
-    """A tensor and its place in the file.
+    """A tensor and its position in the file.
 
     Attributes:
         name: the tensor's name in the file, such as "layers/dense/vars/0".
         shape: its shape.
         dtype: its dtype.
-        offset_bytes: where it begins.
-        size_bytes: how long it is.
-        variable: whose value it is; None for what its owner computes when it is saved.
+        offset_bytes: its offset in the file.
+        size_bytes: its size.
+        variable: the variable with its value; None for a value that its owner computes on saving.
         source: (path, key) in `Layout.sources`.
     """
 
@@ -52,13 +52,13 @@ class TensorLocation:
 
 @dataclass(frozen=True)
 class Layout:
-    """A file but for its tensors.
+    """The layout of a file: its bytes outside of the tensors, and the tensors' positions.
 
     Attributes:
-        size_bytes: how long the file is.
-        pieces: what lies outside of the tensors, by its offset in bytes.
+        size_bytes: size of the file.
+        pieces: the bytes outside of the tensors, by offset.
         places: the tensors, in the order of the file.
-        sources: of the model; empty for a file of nothing but variables.
+        sources: the origins of a model's values; empty for a file of only variables.
     """
 
     size_bytes: int
@@ -67,7 +67,7 @@ class Layout:
     sources: Sources = NO_SOURCES
 
     def values(self) -> list[Any]:
-        """The tensors as they are now, in the order of the places: variables, tensors or arrays."""
+        """Return the current values in the order of `places`: variables, tensors or arrays."""
         is_computed = any(place.variable is None for place in self.places)
         computed = self.sources.compute() if is_computed else {}
         return [
@@ -76,17 +76,17 @@ class Layout:
         ]
 
     def fits(self) -> bool:
-        """Whether what is computed still has the shapes and dtypes that it had."""
+        """Whether computed values still have the shapes and dtypes of the layout."""
         return all(
             place.variable is not None
             or (value is not None and _kind_of(value) == (place.shape, place.dtype))
             for place, value in zip(self.places, self.values(), strict=True)
         )
 
-    def same_tensors(self, other: Layout) -> bool:
-        """Whether another layout has the same tensors at the same places."""
+    def same_tensors(self, layout: Layout) -> bool:
+        """Whether another layout has the same tensors at the same positions."""
         return [_identity(each) for each in self.places] == [
-            _identity(each) for each in other.places
+            _identity(each) for each in layout.places
         ]
 
 
@@ -95,11 +95,11 @@ def _identity(place: TensorLocation) -> tuple[Any, ...]:
 
 
 def layout_of(model: Any, optimizers: Iterable[Any] = ()) -> Layout:
-    """The layout of a model's weights and optimizer variables.
+    """Return the layout of a model's weights and optimizer variables.
 
     Args:
-        model: a built keras model.
-        optimizers: those whose variables Keras saves as numbered copies.
+        model: a built Keras model.
+        optimizers: the optimizers whose variables Keras saves as numbered copies.
     """
     memory = _Memory()
     sources = sources_of(model, optimizers)
@@ -127,7 +127,7 @@ def layout_of(model: Any, optimizers: Iterable[Any] = ()) -> Layout:
 
 
 def layout_of_variables(variables: Iterable[Any]) -> Layout:
-    """The layout of a file with nothing but variables, one behind the other."""
+    """Return the layout of a file of only variables, in sequence."""
     places, offset = [], 0
     for number, variable in enumerate(variables):
         shape, dtype = _kind_of(variable)
@@ -140,7 +140,7 @@ def layout_of_variables(variables: Iterable[Any]) -> Layout:
 
 
 def name_of(path: str, key: str) -> str:
-    """The name of a tensor in a file that Keras writes.
+    """Return a tensor's name in a file that Keras writes.
 
     Example:
         >>> name_of("layers/dense", "0")
@@ -162,7 +162,7 @@ def _groups(file: h5py.File, entries: list[StateEntry]) -> Iterator[tuple[StateE
 
 
 def _create(group: h5py.Group, key: str, value: Any) -> tuple[h5py.Dataset, np.dtype[Any]]:
-    """An empty dataset for a tensor, as Keras would write it."""
+    """Create an empty dataset for a tensor, as Keras would write it."""
     shape, dtype = _kind_of(value)
     kind = h5py.h5t.py_create(dtype, logical=True)
     space = h5py.h5s.create_simple(shape) if shape else h5py.h5s.create(h5py.h5s.SCALAR)
@@ -173,13 +173,13 @@ def _create(group: h5py.Group, key: str, value: Any) -> tuple[h5py.Dataset, np.d
 
 
 def _outside(written: dict[int, bytes], places: list[TensorLocation]) -> dict[int, bytes]:
-    """What was written, without what lies where a tensor will."""
+    """Return the written pieces that no tensor will cover."""
     covered = {place.offset_bytes: place for place in places if place.size_bytes}
     return {offset: content for offset, content in sorted(written.items()) if offset not in covered}
 
 
 class _Memory:
-    """A file in memory that holds only what was written."""
+    """A sparse file in memory, which holds only the written pieces."""
 
     def __init__(self) -> None:
         self.size, self._at = 0, 0

@@ -1,7 +1,7 @@
-"""What a checkpoint's files held when they were written: a hash of every tensor and file.
+"""The manifest of a checkpoint: a hash of every tensor and file as written.
 
-HDF5 notices no flipped bit, and half a file only by luck. The manifest is written last, so a
-checkpoint that has none is not whole.
+HDF5 detects no flipped bit, and a truncated file only by luck. The manifest is written last, so a
+checkpoint without one is not whole.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ _CHUNK_BYTES = 1 << 22
 
 @dataclass(frozen=True)
 class Tensor:
-    """A tensor that lies in a file in one piece.
+    """A tensor that is contiguous in a file.
 
     Attributes:
-        name: what Keras calls it, such as "layers/dense/vars/0".
+        name: Keras's name of it, such as "layers/dense/vars/0".
         file: the file's name in the checkpoint.
-        offset_bytes: where it begins in the file.
-        size_bytes: how long it is.
+        offset_bytes: its offset in the file.
+        size_bytes: its size.
         shape: its shape.
         dtype: its dtype's name.
         digest: XXH3 of its bytes, 64 bits as 16 hexadecimal digits.
@@ -55,8 +55,8 @@ class File:
 
     Attributes:
         name: its path in the checkpoint, with forward slashes.
-        size_bytes: how long it is.
-        digest: XXH3 of what no tensor covers.
+        size_bytes: its size.
+        digest: XXH3 of the bytes that no tensor covers.
     """
 
     name: str
@@ -66,11 +66,11 @@ class File:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A checkpoint's files and tensors, and whatever its writer says of it.
+    """A checkpoint's files and tensors with their hashes, and further facts.
 
     Attributes:
-        files: all of them but the manifest.
-        tensors: those that were hashed one by one.
+        files: all files except the manifest.
+        tensors: the tensors that are hashed one by one.
         facts: JSON values, such as the step.
     """
 
@@ -80,7 +80,7 @@ class Manifest:
 
 
 def digest(content: Any) -> str:
-    """XXH3 (64 bits) of an object with the buffer protocol.
+    """Return the XXH3 hash (64 bits) of an object with the buffer protocol.
 
     Source: Collet, xxHash, https://github.com/Cyan4973/xxHash.
 
@@ -92,11 +92,11 @@ def digest(content: Any) -> str:
 
 
 def describe(folder: Path, tensors: Iterable[Tensor], facts: Mapping[str, Any]) -> Manifest:
-    """The manifest of files that have just been written.
+    """Return the manifest of files that have just been written.
 
     Args:
         folder: the checkpoint.
-        tensors: hashed from memory, so that a byte which got lost on its way shows.
+        tensors: tensors hashed in memory, so that an error of writing is detected.
         facts: see `Manifest`.
     """
     tensors = tuple(tensors)
@@ -116,16 +116,16 @@ def _describe(path: Path, name: str, tensors: Iterable[Tensor]) -> File:
 
 
 def to_json(manifest: Manifest) -> bytes:
-    """The file's content, with a hash of itself."""
+    """Return the content of MANIFEST.json, with a hash of itself."""
     content = {"format": _FORMAT, **asdict(manifest)}
     return json.dumps({"digest": _digest_of_json(content), **content}, indent=1).encode()
 
 
 def read(folder: Path) -> Manifest:
-    """The manifest of a checkpoint.
+    """Read the manifest of a checkpoint.
 
     Raises:
-        CheckpointError: there is none, it is damaged, or it is of a later version.
+        CheckpointError: when it is missing, damaged, or of a later version.
     """
     if not os.path.lexists(folder / NAME):
         raise CheckpointError(f"{folder} has no {NAME}: it was never finished")
@@ -154,15 +154,15 @@ def read(folder: Path) -> Manifest:
 
 
 def inside(folder: Path, name: str) -> Path:
-    """The path of a regular file in a folder. Nothing is opened.
+    """Return the path of a regular file in a folder, without opening it.
 
     Args:
         folder: a checkpoint.
-        name: relative to it, with forward slashes.
+        name: its relative path, with forward slashes.
 
     Raises:
-        CheckpointError: there is no such file, or its path or a symbolic link leads out of the
-            folder.
+        CheckpointError: when there is no such file, or its path or a symbolic link leads out of
+            the folder.
     """
     path = folder / name
     try:
@@ -172,14 +172,14 @@ def inside(folder: Path, name: str) -> Path:
         if not os.path.lexists(path):
             raise CheckpointError(f"{path} is missing")
         if not stat.S_ISREG(path.stat().st_mode):
-            raise CheckpointError(f"{path} is no regular file")
+            raise CheckpointError(f"{path} is not a regular file")
     except (OSError, RuntimeError, ValueError) as cause:  # RuntimeError: a link to itself
         raise CheckpointError(f"{path} cannot be read ({cause})") from cause
     return path
 
 
 def _contradiction(manifest: Manifest) -> str:
-    """What a manifest says that no checkpoint can be like; empty where there is nothing."""
+    """Return the first contradiction within a manifest; empty for none."""
     if not isinstance(manifest.facts, dict):
         return f"its facts are {manifest.facts!r:.80}, expected a dict"
     entries: list[File | Tensor] = [*manifest.files, *manifest.tensors]
@@ -188,7 +188,7 @@ def _contradiction(manifest: Manifest) -> str:
             if not (_are_counts(key, value) if key in _COUNTS else type(value) is str):
                 return f"{key} of {entry.name!r:.80} is {value!r:.80}"
     if len({(type(entry), entry.name) for entry in entries}) < len(entries):
-        return "it names something twice"
+        return "a file or tensor is listed twice"
     return _misplaced(manifest)
 
 
@@ -201,13 +201,13 @@ def _are_counts(key: str, value: Any) -> bool:
 
 
 def _misplaced(manifest: Manifest) -> str:
-    """A tensor that is no part of its file, or lies on another one; empty where none is."""
+    """Return the first tensor that is outside of its file or overlaps; empty for none."""
     sizes = {file.name: file.size_bytes for file in manifest.files}
     ends = dict.fromkeys(sizes, 0)
     for tensor in sorted(manifest.tensors, key=lambda each: each.offset_bytes):
         end = tensor.offset_bytes + tensor.size_bytes
         if end > sizes.get(tensor.file, -1):
-            return f"tensor {tensor} does not lie in {tensor.file!r:.80}"
+            return f"tensor {tensor} is outside of {tensor.file!r:.80}"
         if tensor.size_bytes and tensor.offset_bytes < ends[tensor.file]:
             return f"tensor {tensor} overlaps another one"
         ends[tensor.file] = max(ends[tensor.file], end)
@@ -215,7 +215,7 @@ def _misplaced(manifest: Manifest) -> str:
 
 
 def find_damage(folder: Path) -> list[str]:
-    """What of a checkpoint is not as it was written.
+    """Find the tensors and files of a checkpoint that differ from what was written.
 
     Args:
         folder: the checkpoint.
@@ -252,7 +252,7 @@ def _damage(folder: Path, expected: File, tensors: Sequence[Tensor]) -> Iterator
 
 
 def _gaps(name: str, size_bytes: int, tensors: Iterable[Tensor]) -> Iterator[tuple[int, int]]:
-    """(offset, size) in bytes of what no tensor of a file covers."""
+    """Yield (offset, size) of the bytes of a file that no tensor covers."""
     at = 0
     for tensor in sorted(
         (each for each in tensors if each.file == name), key=lambda each: each.offset_bytes

@@ -1,4 +1,4 @@
-"""Plain values as JSON and arrays, and back: nothing that could run code when it is read."""
+"""Encode plain values as JSON and arrays, and decode them without running code."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from keras_candle.checkpoints.manifest import digest
 
 _KIND = "__kind__"
-# What a default of a defaultdict may be made by: a name in a file must not choose more.
+# The allowed factories of a defaultdict: a name in a file must not choose any callable.
 _FACTORIES = {each.__name__: each for each in (bool, dict, float, int, list, set, str, tuple)}
-# Values that text describes: how to write it, and how to read it.
+# Types that are encoded as text: (write, read).
 _BY_TEXT: dict[type, tuple[Callable[[Any], str], Callable[[str], Any]]] = {
     bytes: (bytes.hex, bytes.fromhex),
     bytearray: (bytearray.hex, bytearray.fromhex),
@@ -45,10 +45,10 @@ _ITEMS = {each.__name__: each for each in (tuple, set, frozenset, deque)}
 
 
 def is_plain(value: Any) -> bool:  # noqa: PLR0911 - one for each kind
-    """Whether a value can be written here.
+    """Whether a value can be encoded.
 
-    These are numbers, text, bytes, None, arrays, times, paths, and lists, tuples, dicts, sets,
-    deques, Counters, OrderedDicts and defaultdicts of them.
+    Plain values are numbers, text, bytes, None, arrays, times, paths, and lists, tuples, dicts,
+    sets, deques, Counters, OrderedDicts and defaultdicts of them.
 
     Example:
         >>> is_plain({"best": 0.5, "waits": [1, 2]}), is_plain({"model": object()})
@@ -78,7 +78,7 @@ def _is_known(factory: Any) -> bool:
 
 
 def mark(value: Any) -> str:
-    """A text that is another one when a plain value has changed."""
+    """Return a digest that changes with a plain value."""
     arrays: dict[str, NDArray[Any]] = {}
     text = json.dumps(encode(value, arrays))
     bits = (np.ascontiguousarray(each).reshape(-1).view(np.uint8) for each in arrays.values())
@@ -87,11 +87,11 @@ def mark(value: Any) -> str:
 
 
 def encode(value: Any, arrays: dict[str, NDArray[Any]]) -> Any:  # noqa: PLR0911 - one for each kind
-    """A value as JSON values.
+    """Convert a value to JSON values.
 
     Args:
         value: a plain value.
-        arrays: gets its arrays, not copied, under names that the JSON values refer to.
+        arrays: receives its arrays, not copied, under names that the JSON values refer to.
 
     Raises:
         TypeError: when the value is not plain.
@@ -124,7 +124,7 @@ def encode(value: Any, arrays: dict[str, NDArray[Any]]) -> Any:  # noqa: PLR0911
 
 
 def decode(value: Any, arrays: Mapping[str, NDArray[Any]]) -> Any:  # noqa: PLR0911 - as there
-    """The value that `encode` was given.
+    """Convert JSON values of `encode` back to the value.
 
     Example:
         >>> arrays = {}
@@ -140,7 +140,7 @@ def decode(value: Any, arrays: Mapping[str, NDArray[Any]]) -> Any:  # noqa: PLR0
         return np.array(arrays[value["name"]])
     if kind == "scalar":
         return arrays[value["name"]][()]
-    if kind == "bytes" and "hex" in value:  # as it was written once
+    if kind == "bytes" and "hex" in value:  # of an earlier version
         return bytes.fromhex(value["hex"])
     if kind in _TEXTS:
         return _BY_TEXT[_TEXTS[kind]][1](value["text"])

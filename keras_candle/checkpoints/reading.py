@@ -1,4 +1,4 @@
-"""Read and verify a checkpoint without a model: its state, and what is each rank's own."""
+"""Read and verify a checkpoint's shared and per-rank state, without a model."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ STATE = "state.json"
 
 
 def rank_file(rank: int) -> str:
-    """The name of the file with what is one rank's own.
+    """Return the name of the file with one rank's state.
 
     Example:
         >>> rank_file(3)
@@ -34,10 +34,10 @@ def rank_file(rank: int) -> str:
 
 
 def read_state(folder: Path) -> dict[str, Any]:
-    """What all ranks share, from a checkpoint that is whole.
+    """Read the state that all ranks share from a whole checkpoint.
 
     Raises:
-        CheckpointError: when it cannot be read, or is none.
+        CheckpointError: when it cannot be read or has a wrong form.
     """
 
     def read() -> Any:
@@ -51,10 +51,10 @@ def read_state(folder: Path) -> dict[str, Any]:
 
 
 def read_rank(folder: Path, rank: int) -> dict[str, Any]:
-    """What is one rank's own, from a checkpoint that is whole.
+    """Read one rank's state from a whole checkpoint.
 
     Raises:
-        CheckpointError: when it cannot be read, or is none.
+        CheckpointError: when it cannot be read or has a wrong form.
     """
 
     def read() -> Any:
@@ -66,14 +66,14 @@ def read_rank(folder: Path, rank: int) -> dict[str, Any]:
 
 
 def find_damage(folder: Path) -> list[str]:
-    """What of a checkpoint a training cannot go on from.
+    """Find the damage that prevents resuming from a checkpoint.
 
     Args:
         folder: the checkpoint.
 
     Returns:
-        A line for each tensor and file that is missing, changed, or not what it should be; empty
-        for a whole checkpoint.
+        A line for each tensor and file that is missing, changed or malformed; empty for a whole
+        checkpoint.
     """
     damage = manifest.find_damage(folder)
     if damage:
@@ -102,7 +102,7 @@ def _size_bytes(tensor: manifest.Tensor) -> int:
 
 
 def _checked(path: Path, read: Callable[[], Any], find_error: Callable[[Any], str]) -> Any:
-    """What was read, when it has the form that it should have."""
+    """Read a value and check its form."""
     try:
         found = read()
         problem = find_error(found)
@@ -110,7 +110,7 @@ def _checked(path: Path, read: Callable[[], Any], find_error: Callable[[Any], st
         raise
     except OSError as cause:
         raise CheckpointError(f"{path} cannot be read ({cause})") from cause
-    except Exception as cause:  # whatever JSON, NumPy and zip files raise where they are forged
+    except Exception as cause:  # whatever JSON, NumPy and zip raise for malformed files
         raise CheckpointError(f"{path} is damaged: {type(cause).__name__}: {cause}") from cause
     if problem:
         raise CheckpointError(f"{path} is damaged: {problem}")
@@ -118,7 +118,7 @@ def _checked(path: Path, read: Callable[[], Any], find_error: Callable[[Any], st
 
 
 def arrays_of(name: str) -> str:
-    """The name of the file with the arrays of a JSON file."""
+    """Return the name of the file with the arrays of a JSON file."""
     return f"{name}.npz"
 
 

@@ -1,4 +1,4 @@
-"""The form of a checkpoint's state, which is checked before anything of it is used."""
+"""The form of a checkpoint's state, which is checked before any of it is used."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 FORMAT = 2
-"""Of the state that is written. A state without a format is of the first one."""
+"""Format of the written state. A state without a format is of format 1."""
 
 _COUNT, _INTEGER, _FLAG, _ANY = "a count", "a whole number", "True or False", "anything"
 _POSITION = {"passes": _COUNT, "taken": _COUNT, "begun": _COUNT, "order": _ANY}
@@ -50,7 +50,7 @@ _OF_RANK: dict[str, Any] = {
 
 
 def find_error_in_state(state: Any) -> str:
-    """What is wrong with the form of what all ranks share; empty where nothing is.
+    """Return the first error in the form of the shared state; empty for none.
 
     Example:
         >>> find_error_in_state({"format": 3})
@@ -78,12 +78,12 @@ def _contradiction(state: Mapping[str, Any]) -> str:
 
 
 def find_error_in_rank(own: Any) -> str:
-    """The same for what is one rank's own."""
+    """Return the first error in the form of one rank's state; empty for none."""
     return _mismatch(own, _OF_RANK, "")
 
 
 def _mismatch(value: Any, expected: Any, where: str) -> str:
-    """The first difference between a value and its expected form; empty where there is none."""
+    """Return the first difference between a value and its expected form; empty for none."""
     if isinstance(expected, dict):
         return _mismatch_of_dict(value, expected, where)
     if isinstance(expected, list):

@@ -1,4 +1,4 @@
-"""A model's tensors in host memory, and from there in a file that Keras loads."""
+"""Copy a model's tensors to host memory and write them as a file that Keras loads."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from keras_candle.checkpoints.manifest import Tensor, digest
 
 
 class HostSnapshot:
-    """The file of a layout in memory, with the tensors as they were at one moment.
+    """A snapshot of tensors in host memory, laid out as a file.
 
     Args:
-        layout: of the file.
+        layout: layout of the file.
 
     Attributes:
-        layout: of the file.
-        arrays: a tensor for each of its places, as it will be written.
+        layout: layout of the file.
+        arrays: an array for each of its places, as it will be written.
     """
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
-        # Used for every snapshot: fresh memory costs more than the copy.
+        # Reused for every snapshot: new memory costs more than the copy.
         self._image = direct.aligned(layout.size_bytes)
         for offset, piece in layout.pieces.items():
             self._image[offset : offset + len(piece)] = np.frombuffer(piece, np.uint8)
@@ -38,15 +38,15 @@ class HostSnapshot:
         self._left: list[tuple[NDArray[Any], Any]] = []
 
     def touch(self) -> None:
-        """Get the memory from the system, which gives it when it is first written to."""
+        """Touch each page, so that the system allocates the memory now."""
         self._image[:: direct.BLOCK_BYTES] |= 0
 
     def take(self) -> None:
-        """Note the tensors as they are now, in the place of those that were taken before.
+        """Take a snapshot of the current tensors, which replaces the earlier one.
 
-        Where a variable's value never changes and is cheap to keep, as TensorFlow's is in host
-        memory, only a reference is taken: TensorFlow updates a copy as long as there is one.
-        Anything else is copied before this returns. `finish` copies the others.
+        A value of TensorFlow in host memory is only referred to: TensorFlow updates a copy as long
+        as the reference exists, and `finish` copies the value. Any other value is copied before
+        this returns.
         """
         self._left.clear()
         for value, array in zip(self.layout.values(), self.arrays, strict=True):
@@ -57,22 +57,22 @@ class HostSnapshot:
                 self._left.append((array, kept))
 
     def finish(self) -> None:
-        """Copy what was only referred to; may run in another thread."""
+        """Copy the values that are only referred to; may run in another thread."""
         for array, kept in self._left:
             np.copyto(array, np.asarray(kept))
         self._left.clear()
 
     def write(self, path: Path) -> tuple[Tensor, ...]:
-        """Write the .weights.h5.
+        """Write the file.
 
         Args:
-            path: a file that is not there yet.
+            path: a file that does not exist yet.
 
         Returns:
-            What the manifest says of the tensors, hashed from memory.
+            The tensors for the manifest, hashed in memory.
 
         Raises:
-            OSError: when the disk has no room, or cannot be written.
+            OSError: when the disk is full or cannot be written.
         """
         self.finish()
         tensors = tuple(
@@ -92,7 +92,7 @@ class HostSnapshot:
 
 
 def _reference(value: Any) -> memoryview | None:
-    """A variable's value that stays as it is when the variable changes, in host memory."""
+    """Return a variable's value in host memory that later updates do not change, else None."""
     variable = getattr(value, "value", value)
     if not hasattr(variable, "read_value"):
         return None

@@ -1,4 +1,4 @@
-"""Checkpoints written behind the training's back, one at a time."""
+"""Write checkpoints asynchronously, one at a time."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from typing import Any
 
 
 class Writer:
-    """A thread that runs one job after the other. A second one waits for the first."""
+    """Runs jobs in a thread, one at a time; a second job waits for the first."""
 
     def __init__(self) -> None:
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
 
     def start(self, job: Callable[[], Any]) -> None:
-        """Run a job behind, after the one before it.
+        """Run a job asynchronously, after the previous one.
 
         Raises:
-            BaseException: what the job before raised.
+            BaseException: the error of the previous job.
         """
         self.wait()
-        # No daemon: a process that ends waits for its last checkpoint.
+        # Not a daemon: a process waits at its end for its last checkpoint.
         self._thread = threading.Thread(target=self._run, args=(job,), name="candle-checkpoint")
         self._thread.start()
 
     def wait(self) -> None:
-        """Wait until nothing is written any more.
+        """Wait for the job under way.
 
         Raises:
-            BaseException: what the job raised, once.
+            BaseException: the job's error, once.
         """
         if self._thread is not None:
             self._thread.join()
@@ -37,7 +37,7 @@ class Writer:
         self.check()
 
     def check(self) -> None:
-        """Raise what the job raised, once, without waiting for it."""
+        """Raise the job's error, once, without waiting for the job."""
         error, self._error = self._error, None
         if error is not None:
             raise error
@@ -49,7 +49,7 @@ class Writer:
 
     @property
     def failed(self) -> bool:
-        """Whether there is something to raise."""
+        """Whether a job's error has not been raised yet."""
         return self._error is not None
 
     def _run(self, job: Callable[[], Any]) -> None:

@@ -1,4 +1,4 @@
-"""The state of all other callbacks of a training, taken and put back."""
+"""Save and restore the state of the user's and Keras's callbacks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from keras_candle.resume.own_state import OwnState
 
 
 def shared_states(callbacks: Sequence[Any]) -> list[dict[str, Any]]:
-    """The states that Keras's own classes keep in callbacks: they are the same on all ranks."""
+    """Return the states of Keras's own callback classes, which are the same on all ranks."""
     found = []
     for name, callback in _of_keras(callbacks):
         state = keras_callbacks.state_of(callback)
@@ -28,18 +28,18 @@ def shared_states(callbacks: Sequence[Any]) -> list[dict[str, Any]]:
 
 
 def set_shared_states(callbacks: Sequence[Any], states: Iterable[dict[str, Any]]) -> None:
-    """Put back what `shared_states` returned, the first of a kind into the first of that kind."""
+    """Restore the states of `shared_states`, matching callbacks of one class by their order."""
     left = list(states)
     for name, callback in _of_keras(callbacks):
-        mine = _next_of(left, name)
-        if mine is not None and name != "CSVLogger":
-            vars(callback).update(mine["state"])
+        state = _next_of(left, name)
+        if state is not None and name != "CSVLogger":
+            vars(callback).update(state["state"])
 
 
-def continue_files(callbacks: Sequence[Any], states: Iterable[dict[str, Any]]) -> None:
-    """Let CSVLoggers append, after the line that was the last one at the checkpoint.
+def resume_csv_loggers(callbacks: Sequence[Any], states: Iterable[dict[str, Any]]) -> None:
+    """Make each CSVLogger append after the line that was its last one at the checkpoint.
 
-    To be called before their `on_train_begin`, which would empty the file.
+    Call it before their `on_train_begin`, which would empty the file.
     """
     sizes = [each["state"]["size_bytes"] for each in states if each["kind"] == "CSVLogger"]
     loggers = [each for name, each in _of_keras(callbacks) if name == "CSVLogger"]
@@ -51,11 +51,11 @@ def continue_files(callbacks: Sequence[Any], states: Iterable[dict[str, Any]]) -
 
 
 def values_of(history: Any, logs: dict[str, Any]) -> dict[str, float]:
-    """An epoch's numbers, with those that a callback has put into its logs.
+    """Return an epoch's scalar metrics, including those that callbacks added to its logs.
 
     Args:
-        history: Keras's, which has recorded the epoch.
-        logs: of the epoch.
+        history: the `History` of Keras, which has recorded the epoch.
+        logs: the epoch's logs.
     """
     recorded = history.history.items() if history.epoch else ()
     last = {name: each[-1] for name, each in recorded if len(each) == len(history.epoch)}
@@ -63,68 +63,70 @@ def values_of(history: Any, logs: dict[str, Any]) -> dict[str, float]:
 
 
 class CallbackState:
-    """The state of the user's callbacks in one fit: each rank has its own, see `OwnState`.
+    """The state of the user's callbacks in one fit; each rank has its own, see `OwnState`.
 
-    What a class of Keras keeps in a callback is not among it, see `shared_states`.
+    The state of Keras's own classes is not part of it, see `shared_states`.
 
     Args:
-        callbacks: all of the training.
-        model: that is trained: its own state is kept elsewhere.
-        others: more objects whose state is kept elsewhere.
+        callbacks: all callbacks of the fit.
+        model: the trained model, whose state is saved elsewhere.
+        excluded: further objects whose state is saved elsewhere.
     """
 
-    def __init__(self, callbacks: Sequence[Any], model: Any, others: Sequence[Any] = ()) -> None:
-        self._model, self._others = model, (*callbacks, *others)
+    def __init__(self, callbacks: Sequence[Any], model: Any, excluded: Sequence[Any] = ()) -> None:
+        self._model, self._excluded = model, (*callbacks, *excluded)
         self._states = [
             OwnState(each, self._outside(), _attributes)
             for each in callbacks
             if not type(each).__module__.startswith("keras_candle.")
         ]
 
-    def unkept(self) -> dict[str, str]:
-        """What has a state that cannot be kept: by path, its type."""
+    def unsavable(self) -> dict[str, str]:
+        """Return the path and type of each object whose state cannot be saved."""
         outside = self._outside()
-        return {path: kind for each in self._states for path, kind in each.unkept(outside).items()}
+        return {
+            path: kind for each in self._states for path, kind in each.unsavable(outside).items()
+        }
 
     def take(self) -> list[dict[str, Any]]:
-        """The states, as plain values.
+        """Return the states as plain values.
 
         Raises:
-            CandleError: when a `get_state()` returns what is no plain value.
+            CandleError: when a `get_state()` returns something that is not a plain value.
         """
         outside = self._outside()
         return [each.take(outside) for each in self._states]
 
-    def put_back(self, taken: Iterable[dict[str, Any]]) -> dict[str, str]:
-        """Put back what `take` returned, the first of a kind into the first of that kind.
+    def restore(self, taken: Iterable[dict[str, Any]]) -> dict[str, str]:
+        """Restore the states of `take`, matching callbacks of one class by their order.
 
         Returns:
-            What could not be put back: by path, why.
+            By path, why a state could not be restored.
         """
         left, lost, outside = list(taken), {}, self._outside()
         for each in self._states:
-            mine = _next_of(left, each.kind)
-            if mine is not None:
-                lost.update(each.put_back(mine, outside))
+            state = _next_of(left, each.kind)
+            if state is not None:
+                lost.update(each.restore(state, outside))
         return lost
 
     def _outside(self) -> set[int]:
-        return outside_of(self._model, self._others)
+        return outside_of(self._model, self._excluded)
 
 
 def without_differences(of_ranks: Sequence[Sequence[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """The states of rank 0, but for attributes in which the ranks differed, such as a rank."""
+    """Return rank 0's states without the attributes that differ across ranks, such as a rank."""
     left = [list(each) for each in of_ranks[1:]]
     common = []
     for own in of_ranks[0]:
-        others = [_next_of(each, own["kind"]) for each in left]
-        states = [each["state"] for each in others if each is not None and own["changes"]]
+        same_kind = [_next_of(each, own["kind"]) for each in left]
+        states = [each["state"] for each in same_kind if each is not None and own["changes"]]
         common.append({**own, "state": _alike(own["state"], states)})
     return common
 
 
 def _alike(own: Any, states: Sequence[dict[str, Any]]) -> Any:
-    if not states:  # of get_state(), or of a callback that runs on root alone
+    if not states:  # from get_state(), or a callback that runs only on root
         return own
     return {
         name: value
@@ -137,9 +139,9 @@ def _attributes(callback: Any) -> list[tuple[str, Any]]:
     known = keras_callbacks.STATE.get(keras_callbacks.kind_of(callback), ())
     found = [(name, each) for name, each in attributes_of(callback) if name not in known]
     if is_keras_class(type(callback)):
-        # Only what the user gave to it may have a state: a function, a schedule.
+        # Only what the user passed to it may have a state: a function, a schedule.
         return [(name, each) for name, each in found if callable(each)]
-    if is_installed(type(callback)):  # which may refer to all of its package's objects
+    if is_installed(type(callback)):  # may refer to all objects of its package
         return [(name, each) for name, each in found if is_plain(each)]
     return found
 
@@ -152,7 +154,7 @@ def _of_keras(callbacks: Sequence[Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _next_of(states: list[dict[str, Any]], kind: str) -> dict[str, Any] | None:
-    """The first state of a kind, which is then no longer among them."""
+    """Remove and return the first state of a class; None where there is none."""
     found = next((each for each in states if each["kind"] == kind), None)
     if found is not None:
         states.remove(found)
@@ -160,7 +162,7 @@ def _next_of(states: list[dict[str, Any]], kind: str) -> dict[str, Any] | None:
 
 
 def _copied(state: dict[str, Any]) -> dict[str, Any]:
-    """A copy: it is written while the training continues. EarlyStopping's weights never change."""
+    """Copy what the training may change while it is written; EarlyStopping's weights never do."""
     return {
         name: value if name == "best_weights" else copy.deepcopy(value)
         for name, value in state.items()

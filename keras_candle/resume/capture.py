@@ -1,4 +1,4 @@
-"""A checkpoint is taken: what is each rank's own is gathered, what all share is written by root."""
+"""Capture a checkpoint: gather per-rank state, write shared state on root."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ class CheckpointCapture:
     """Takes the checkpoints of one fit.
 
     Args:
-        run: where they go.
-        model: whose they are.
-        options: which value makes one of them the best.
-        saving: writes them.
-        resumption: of the checkpoint from which the fit goes on; None where it begins.
+        run: the run directory's session.
+        model: the trained model.
+        options: the checkpoint options, with the monitored metric.
+        schedule: writes the checkpoints.
+        resumption: the checkpoint that the fit resumes; None for a fit from the beginning.
 
     Attributes:
-        callbacks: the training's.
-        identity: what must be the same for one of its checkpoints to be gone on from.
-        compiled: notices when the model is compiled again.
-        callback_state: theirs.
-        step: of the newest one, or at which the fit began.
-        when_s: when that was, by the monotonic clock.
+        callbacks: the callbacks of the fit.
+        identity: facts that must be equal to resume one of its checkpoints.
+        compiled: records whether the model is compiled again.
+        callback_state: the state of `callbacks`.
+        step: step of the newest checkpoint, or at which the fit began.
+        when_s: time of that step on the monotonic clock.
     """
 
     def __init__(
@@ -45,10 +45,10 @@ class CheckpointCapture:
         run: RunSession,
         model: Any,
         options: Checkpoint,
-        saving: CheckpointSchedule,
+        schedule: CheckpointSchedule,
         resumption: Resumption | None,
     ) -> None:
-        self._run, self._model, self._options, self._saving = run, model, options, saving
+        self._run, self._model, self._options, self._schedule = run, model, options, schedule
         self._engine = run.engine
         self.callbacks: Sequence[Any] = ()
         self.callback_state = CallbackState((), model)
@@ -57,7 +57,7 @@ class CheckpointCapture:
         self._took_one = False
         self.step, self.when_s = -1, time.monotonic()
         for value, step in resumption.state["best"] if resumption else ():
-            saving.record_best(value, step)
+            schedule.record_best(value, step)
         self._chain = list(resumption.state["chain"]) if resumption else []
 
     def begin(
@@ -68,14 +68,14 @@ class CheckpointCapture:
         settings: dict[str, Any],
         epochs: int,
     ) -> None:
-        """The fit begins.
+        """Begin a fit.
 
         Args:
-            progress: where.
-            data: where the training data are.
-            identity: what must be the same for one of its checkpoints to be gone on from.
-            settings: what may change then.
-            epochs: that it is to have.
+            progress: the fit's position.
+            data: state of the training data.
+            identity: facts that must be equal to resume one of its checkpoints.
+            settings: facts that may change on a resume.
+            epochs: number of epochs of the fit.
         """
         self._data, self._settings, self._epochs = data, settings, epochs
         self.identity = identity
@@ -83,18 +83,18 @@ class CheckpointCapture:
         self._chain.append({"step": progress.step, "ranks": self._engine.size})
 
     def age_s(self) -> float | None:
-        """Seconds since the newest one that this fit has taken; None where it has none."""
+        """Return the seconds since this fit's newest checkpoint; None before the first one."""
         return time.monotonic() - self.when_s if self._took_one else None
 
     def take(
         self, progress: FitProgress, *, finished: bool = False, logs: dict[str, Any] | None = None
     ) -> None:
-        """Take one; every rank must call it.
+        """Take a checkpoint; every rank must call it.
 
         Args:
-            progress: where the training is.
-            finished: whether that is its end.
-            logs: of the epoch that has just ended.
+            progress: the fit's position.
+            finished: whether the fit is complete.
+            logs: the logs of the epoch that has just ended.
         """
         of_model = rank_state(self._model, self._engine)
         # A callback's get_state() may raise, on one rank.
@@ -121,7 +121,7 @@ class CheckpointCapture:
     ) -> None:
         monitor = self._options.monitor
         if monitor in logs:
-            self._saving.record_best(float(logs[monitor]), progress.step)
+            self._schedule.record_best(float(logs[monitor]), progress.step)
         state = {
             "format": FORMAT,
             "fit": self._run.fit,
@@ -132,7 +132,7 @@ class CheckpointCapture:
             "finished": finished,
             "ends": [*self._run.ends, progress.step],
             "position": position,
-            "can_go_on": progress.can_go_on,
+            "can_go_on": progress.can_resume_within_pass,
             "before_epoch": progress.before_epoch,
             "schedule_position": schedule_position(self._model),
             "schedule_iterations": iterations_of(self._model),
@@ -142,10 +142,10 @@ class CheckpointCapture:
             "chain": self._chain,
             "identity": self.identity,
             "settings": self._settings,
-            "best": self._saving.best,
+            "best": self._schedule.best,
             "monitor": {name: value for name, value in logs.items() if name == monitor},
             "callbacks": shared_states(self.callbacks),
             "trackers": self._run.trackers,
             "privacy": None,
         }
-        self._saving.save(progress.step, state, of_ranks, self._run.ends)
+        self._schedule.save(progress.step, state, of_ranks, self._run.ends)

@@ -1,4 +1,4 @@
-"""What a user may ask of checkpoints, checked."""
+"""The checkpoint options of CandleCallback, validated."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ ON_ERROR = ("raise", "warn")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """When checkpoints are made, and which of them stay.
+    """When checkpoints are taken and which are kept.
 
     Args:
-        every_epochs: after so many epochs; None for not by epochs. The end of a training has one
-            in any case.
-        every_steps: after so many steps.
-        every_seconds: after so many seconds, at the step that is then over.
-        keep_last: so many of the newest stay.
-        keep_best: so many of those with the best `monitor` stay as well.
+        every_epochs: take one after this many epochs; None for not by epochs. The end of a
+            training always has one.
+        every_steps: take one after this many steps.
+        every_seconds: take one after this many seconds, at the end of the step under way.
+        keep_last: number of newest checkpoints to keep.
+        keep_best: number of checkpoints with the best `monitor` to keep as well.
         monitor: a name in the logs of an epoch, the same value on all ranks.
-        mode: "min", "max", or "auto": as the model's metric of that name, else by the name. A name
-            that says neither is taken for "min", which is said once.
-        keep_every: those whose step it divides stay as well.
-        on_error: "raise" stops the training when a checkpoint cannot be written, "warn" says so
-            and goes on.
+        mode: "min", "max", or "auto": from the model's metric of that name, else from the name.
+            Where neither decides, "min", with one warning.
+        keep_every: keep the checkpoints whose step it divides as well.
+        on_error: "raise" stops the training when a checkpoint cannot be written, "warn" prints
+            the error and continues.
 
     Raises:
-        CandleError: for a value that makes no sense.
+        CandleError: for an invalid value.
 
     Example:
         >>> Checkpoint(every_seconds=600, keep_last=2).every_epochs
@@ -69,20 +69,20 @@ class Checkpoint:
         return every is not None and now // every > before // every
 
     def due_by_epochs(self, epochs: int) -> bool:
-        """Whether one is due after so many epochs."""
+        """Whether a checkpoint is due after this number of epochs."""
         return self.every_epochs is not None and epochs % self.every_epochs == 0
 
 
 @dataclass(frozen=True)
 class Intervals:
-    """How often a training does what it does by the clock, in seconds.
+    """Intervals of a training's periodic actions, in seconds.
 
-    Only the root's clock counts, and what it decides reaches all ranks.
+    Only the root's clock counts; its decisions are sent to all ranks.
 
     Attributes:
         consensus_s: about how often the ranks exchange stop and checkpoint requests.
         record_s: how often `performance.json` is written before the end.
-        line_s: how often a line of progress is printed where the output is no terminal.
+        line_s: how often a line of progress is printed where the output is not a terminal.
     """
 
     consensus_s: float = 0.2
@@ -92,10 +92,10 @@ class Intervals:
 
 @dataclass(frozen=True)
 class SaveLimits:
-    """How long a training may take, see `CandleCallback`.
+    """Time limits of a training, see `CandleCallback`.
 
     Raises:
-        CandleError: for a value that makes no sense.
+        CandleError: for an invalid value.
     """
 
     walltime: float | str | None
@@ -116,10 +116,10 @@ def _check(name: str, value: object, right: bool, least: int) -> None:
 
 
 def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
-    """Refuse what is none of the choices.
+    """Raise an error unless a value is one of the choices.
 
     Raises:
-        CandleError: with the choices.
+        CandleError: with the value and the choices.
     """
     if value not in choices:
         raise CandleError(f"{name}={value!r}, expected one of {', '.join(map(repr, choices))}.")

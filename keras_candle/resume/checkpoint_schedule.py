@@ -1,4 +1,4 @@
-"""Checkpoints of one fit: taken together by all ranks, written behind by root."""
+"""Checkpoints of one fit: taken by all ranks together, written asynchronously by root."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from keras_candle.training.shared_state import shared_variables
 
 
 class CheckpointSchedule:
-    """What root keeps between two checkpoints.
+    """Writes a fit's checkpoints and removes those that are not kept. On root.
 
     Args:
-        run: where they go.
-        options: which of them stay.
-        model: whose they are.
+        run: the run directory's session.
+        options: which checkpoints to keep.
+        model: the trained model.
 
     Attributes:
-        best: (value, step) of the best ones that stay, the best first.
+        best: (value, step) of the best checkpoints that are kept, the best first.
         longest_s: the longest time that a checkpoint took until it was on the disk.
     """
 
@@ -45,43 +45,42 @@ class CheckpointSchedule:
         self._architecture, self._has_assets = "", False
         self.best: list[tuple[float, int]] = []
         self.longest_s = 0.0
-        self._told = self._told_of_mode = False
+        self._warned_of_monitor = self._warned_of_mode = False
 
     def improves(self, logs: Mapping[str, Any]) -> bool:
-        """Whether an epoch's logs are among the best."""
+        """Whether an epoch's value of `monitor` is among the best."""
         options = self._options
         value = logs.get(options.monitor)
         if value is None or not options.keep_best:
             asked = (options.monitor, options.keep_best) != (Checkpoint.monitor, 1)
-            if value is None and options.keep_best and asked and not self._told:
-                self._told = True
+            if value is None and options.keep_best and asked and not self._warned_of_monitor:
+                self._warned_of_monitor = True
                 self._run.engine.print_on_root(
-                    f"Checkpoint(monitor={options.monitor!r}) is not in the epoch's logs, so that "
-                    f"no best checkpoint is kept. They have {', '.join(sorted(logs))}."
+                    f"Checkpoint(monitor={options.monitor!r}) is not in the epoch's logs, so no "
+                    f"best checkpoint is kept. Use one of {', '.join(sorted(logs))}."
                 )
             return False
         full = len(self.best) >= self._options.keep_best
         return not full or self._better(float(value), self.best[-1][0])
 
-    def _better(self, one: float, other: float) -> bool:
-        return one < other if self._smaller_is_better else one > other
+    def _better(self, value: float, reference: float) -> bool:
+        return value < reference if self._smaller_is_better else value > reference
 
     @property
     def _smaller_is_better(self) -> bool:
-        """Which way `monitor` gets better."""
         monitor, mode = self._options.monitor, self._options.mode
         if mode == "auto":
             mode = direction_in_model(self._model, monitor) or direction_of(monitor) or ""
-        if not mode and not self._told_of_mode:
-            self._told_of_mode = True
+        if not mode and not self._warned_of_mode:
+            self._warned_of_mode = True
             self._run.engine.print_on_root(
                 f"cannot infer whether to minimise or maximise monitor={monitor!r}: its smallest "
-                "value is taken for the best. Give Checkpoint mode='min' or mode='max'."
+                "value is taken for the best. Set Checkpoint(mode='min') or mode='max'."
             )
         return mode != "max"
 
     def record_best(self, value: float, step: int) -> None:
-        """Take note of a checkpoint's value."""
+        """Record a checkpoint's value of `monitor`."""
         self.best = [each for each in self.best if each[1] != step]
         self.best.append((value, step))
         self.best.sort(key=lambda each: each[0], reverse=not self._smaller_is_better)
@@ -94,17 +93,17 @@ class CheckpointSchedule:
         of_ranks: list[dict[str, Any]],
         always: list[int],
     ) -> None:
-        """Copy the model's state, and write it behind.
+        """Copy the model's state and write it asynchronously.
 
         Args:
-            step: steps of the run.
-            state: what all ranks share.
-            of_ranks: what is each rank's own.
-            always: steps whose checkpoints stay.
+            step: step of the run.
+            state: state that all ranks share.
+            of_ranks: per-rank state.
+            always: steps whose checkpoints are always kept.
 
         Raises:
-            CheckpointError: when the one before could not be written, unless the user wants the
-                training to go on then.
+            CheckpointError: when the previous one could not be written, with
+                `on_error="raise"`.
         """
         self.wait()
         began_s = time.monotonic()
@@ -134,7 +133,7 @@ class CheckpointSchedule:
         self._writer.start(lambda: self._write(contents, best, always, began_s))
 
     def prepare(self) -> None:
-        """Get the memory for the first checkpoint, while the first steps are taken."""
+        """Allocate the memory for the first checkpoint during the first steps."""
         if self._model.built:
             self._writer.start(self._touch)
 
@@ -170,7 +169,7 @@ class CheckpointSchedule:
             removed = folder.prune(keep, [*best, *always])
         except OSError as cause:
             raise CheckpointError(
-                f"The checkpoints in {folder.path} cannot be put in order ({cause})."
+                f"Cannot remove old checkpoints or set links in {folder.path} ({cause})."
             ) from cause
         self.longest_s = max(self.longest_s, time.monotonic() - began_s)
         self._run.log_event(
@@ -184,31 +183,31 @@ class CheckpointSchedule:
 
     @property
     def busy(self) -> bool:
-        """Whether one is being written."""
+        """Whether a checkpoint is being written."""
         return self._writer.busy
 
     def size_bytes(self) -> int:
-        """About how large a checkpoint is."""
+        """Return the approximate size of a checkpoint."""
         variables = shared_variables(self._model, outermost_optimizers(self._model))
         return sum(4 * math.prod(each.shape) for each in variables)
 
     @property
     def failed(self) -> bool:
-        """Whether something went wrong behind."""
+        """Whether an asynchronous write failed."""
         return self._writer.failed
 
     def abandon(self) -> None:
-        """Wait for what is being written, and let an error be: there is another one already."""
+        """Wait for the write under way and ignore its error, since the fit has ended already."""
         with contextlib.suppress(CheckpointError):
             self._writer.wait()
 
     def check(self) -> None:
-        """Raise, or tell, what went wrong behind."""
+        """Raise or print the error of an asynchronous write."""
         with self._as_asked():
             self._writer.check()
 
     def wait(self) -> None:
-        """Wait until all is written; raise, or tell, what went wrong."""
+        """Wait until all is written; raise or print the error."""
         with self._as_asked():
             self._writer.wait()
 
@@ -219,4 +218,4 @@ class CheckpointSchedule:
         except CheckpointError as error:
             if self._options.on_error == "raise":
                 raise
-            self._run.engine.print_on_root(f"{error} The training goes on without it.")
+            self._run.engine.print_on_root(f"{error} The training continues without it.")

@@ -1,4 +1,4 @@
-"""What the training data change in themselves, and what they draw from, taken out and put back."""
+"""Save and restore the state of the training data: changed attributes and random generators."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from keras_candle.resume.random_state import random_state, set_random_state
 
 
 class DataState:
-    """The state of data that are Python code: a PyDataset, or what reads a stream.
+    """The state of data that run Python code: a PyDataset, or a reader of a stream.
 
-    Batches are read ahead of the steps, so in the middle of a pass the state is that of its
-    beginning: the batches that were taken are read again, or left out.
+    Batches are read ahead of the steps, so within a pass the state is that of its beginning; the
+    batches that were taken are read again or skipped.
 
     Args:
-        adapter: the training data, as `fit` got them.
-        model: that is trained.
+        adapter: the adapter of the training data of `fit`.
+        model: the trained model.
     """
 
     def __init__(self, adapter: Any, model: Any) -> None:
@@ -36,24 +36,24 @@ class DataState:
 
     @property
     def sources(self) -> list[Any]:
-        """The data, where they are Python code with a state."""
+        """The data as a list of one; empty where they have no state in Python."""
         return [self._source.owner] if self._source else []
 
     def begin_epoch(self, *, within_pass: bool) -> None:
-        """Take note of what an epoch's order will be drawn from.
+        """Capture the state from which an epoch's order is drawn.
 
         Args:
-            within_pass: whether batches of the pass of the data were taken before.
+            within_pass: whether batches of the current pass were taken before.
         """
         if not (within_pass and self._of_pass):
             self._of_pass = self._now()
             self._mark_of_pass = self._mark()
         elif self._is_infinite:
-            # Their pass never ends; what they draw from at the end of an epoch does go on.
+            # Their pass never ends; the generators drawn from at an epoch's end do advance.
             self._of_pass["shared"] = self._shared()
 
     def take(self, *, within_pass: bool) -> dict[str, Any]:
-        """The attributes that changed since the fit began, and what the order is drawn from.
+        """Return the attributes that changed since the fit began, and the generators' states.
 
         Args:
             within_pass: see `begin_epoch`.
@@ -64,22 +64,22 @@ class DataState:
             return {**self._of_pass, "object": self._object()}
         return {**self._of_pass, "changed": self._mark() != self._mark_of_pass}
 
-    def put_back(
+    def restore(
         self, state: dict[str, Any], *, within_pass: bool, same_ranks: bool
     ) -> dict[str, str]:
-        """Go on from what `take` returned.
+        """Restore a state of `take`.
 
         Args:
-            state: what it returned on this rank, or on the root of other ranks.
+            state: this rank's state; root's where the number of ranks has changed.
             within_pass: see `begin_epoch`.
-            same_ranks: whether it was taken on as many ranks.
+            same_ranks: whether it was taken on the same number of ranks.
 
         Returns:
-            What could not be put back: by path, why.
+            By path, why a state could not be restored.
         """
         lost: dict[str, str] = {}
         if self._source and state["object"]:
-            lost = self._source.put_back(state["object"], self._outside())
+            lost = self._source.restore(state["object"], self._outside())
         if state.get("shared") is not None:
             self._adapter.randomness.go_on(state["shared"])
         if state.get("own") is not None:
@@ -90,9 +90,9 @@ class DataState:
                 self._adapter.reads_again = True
         return lost
 
-    def unkept(self) -> dict[str, str]:
-        """What has a state that cannot be kept: by path, its type."""
-        return self._source.unkept(self._outside()) if self._source else {}
+    def unsavable(self) -> dict[str, str]:
+        """Return the path and type of each object whose state cannot be saved."""
+        return self._source.unsavable(self._outside()) if self._source else {}
 
     def _now(self) -> dict[str, Any]:
         own = random_state() if self._source else None

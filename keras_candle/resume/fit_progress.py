@@ -1,4 +1,4 @@
-"""How far a fit has come: epoch, steps, and where in its data."""
+"""The position of a fit: epoch, steps, and data cursor."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from keras_candle.data.data_cursor import DataCursor
 
 @dataclass
 class FitProgress:
-    """Counts a fit's steps.
+    """Counts a fit's epochs, steps and passes over its data.
 
     Attributes:
-        adapter: the training data, which know what a step takes of them.
-        steps_per_epoch: as `fit` got it; None where an epoch is a pass of the data.
-        step: steps that the run has taken, over all its fits.
-        epoch: the epoch that is under way.
-        in_epoch: steps of that epoch that are done.
-        left_out: steps of the first epoch that were taken before.
-        passes: how often the data have been gone through as a whole.
-        in_pass: steps since, but for those that were taken before this process began.
+        adapter: the adapter of the training data, which knows the samples of a step.
+        steps_per_epoch: argument of `fit`; None where an epoch is a pass of the data.
+        step: steps of the run so far, over all its fits.
+        epoch: the current epoch.
+        in_epoch: completed steps of that epoch.
+        left_out: steps of the first epoch that an earlier attempt took.
+        passes: number of complete passes over the data.
+        in_pass: steps of the current pass that this process took.
         before_epoch: steps of the current pass that earlier epochs took.
     """
 
@@ -35,7 +35,7 @@ class FitProgress:
     before_epoch: int = 0
 
     def advance(self, done: int) -> int:
-        """Note that so many steps of the epoch are done; returns how many are new."""
+        """Record the completed steps of the epoch and return how many are new."""
         new = done - self.in_epoch
         self.in_epoch = done
         self.step += new
@@ -43,29 +43,29 @@ class FitProgress:
         return new
 
     def end_epoch(self) -> None:
-        """Note that the epoch is over."""
+        """Record the end of the epoch."""
         self.before_epoch += self.in_epoch
         self.epoch, self.in_epoch = self.epoch + 1, 0
         if self.steps_per_epoch is None or self.adapter.steps_left(self.position().taken) == 0:
             self.passes, self.in_pass, self.before_epoch = self.passes + 1, 0, 0
 
     @property
-    def can_go_on(self) -> bool:
-        """Whether Keras can go on from here in the middle of a pass.
+    def can_resume_within_pass(self) -> bool:
+        """Whether Keras can resume at this position within a pass.
 
-        It counts the steps of a pass itself, from 0, where the data are finite and an epoch is not
-        a pass of them.
+        Where the data are finite and an epoch is not one pass, Keras counts the steps of a pass
+        itself, from 0.
         """
         finite = self.steps_per_epoch is not None and self.adapter.num_batches is not None
         return not (finite and self.before_epoch)
 
     @property
     def within_pass(self) -> bool:
-        """Whether batches of the pass have been taken."""
+        """Whether batches of the current pass have been taken."""
         return self.position().taken > 0
 
     def position(self) -> DataCursor:
-        """Where the data are to be gone on with."""
+        """Return the data cursor from which to resume."""
         begun = self.adapter.get_tf_dataset().begun
         position: DataCursor = self.adapter.position_after(self.passes, self.in_pass, begun)
         return position

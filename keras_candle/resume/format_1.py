@@ -1,4 +1,4 @@
-"""Read what each rank kept in checkpoints of the first format."""
+"""Convert the per-rank state of checkpoints of format 1."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from keras_candle.training.shared_state import is_float
 
 
 def rank_of_format_1(own: Mapping[str, Any], model: Any) -> dict[str, Any]:
-    """One rank's own state in the form of today.
+    """Convert one rank's state from format 1 to the current format.
 
     Args:
-        own: what was read, of the first format.
-        model: that it is of, with its weights and optimizers as they were.
+        own: one rank's state in format 1.
+        model: the model, with the checkpoint's weights and optimizers.
     """
     data = dict(own["data"])
     attributes = data.pop("attributes", {})
@@ -33,7 +33,7 @@ def rank_of_format_1(own: Mapping[str, Any], model: Any) -> dict[str, Any]:
 
 
 def _local(values: Mapping[int, Any], model: Any) -> dict[int, Any]:
-    """Whole numbers that no optimizer updates were not among the places."""
+    """Renumber the places: format 1 skipped integer weights that no optimizer updates."""
     weights = model.non_trainable_weights
     places = [place for place, each in enumerate(weights) if is_float(each)]
     return {
@@ -43,7 +43,7 @@ def _local(values: Mapping[int, Any], model: Any) -> dict[int, Any]:
 
 
 def _callback(taken: Mapping[str, Any]) -> dict[str, Any]:
-    """Whether it came from `get_state()` is not written there: the callback at hand says it."""
+    """Keep both readings: format 1 does not record whether `get_state()` returned the state."""
     state = taken["state"]
     changes = isinstance(state, dict) and all(isinstance(name, str) for name in state)
     found = {"kind": taken["kind"], "changes": changes, "given": state}

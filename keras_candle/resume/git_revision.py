@@ -8,14 +8,14 @@ from pathlib import Path
 
 
 def revision_of(folder: Path) -> str | None:
-    """The revision that is checked out in a folder or above it, None where none is.
+    """Return the git revision of a folder's work tree; None outside of one.
 
-    Git's own files are read: starting a program in the middle of an MPI job can end it.
+    It reads git's files: starting a program within an MPI job can end the job.
     """
     for each in (folder, *folder.parents):
         git = each / ".git"
         with contextlib.suppress(OSError, ValueError):
-            if git.is_file():  # a work tree beside its repository
+            if git.is_file():  # a linked work tree
                 git = (each / git.read_text().removeprefix("gitdir:").strip()).resolve()
             if git.is_dir():
                 return _revision(git)
@@ -37,6 +37,6 @@ def _revision(git: Path) -> str | None:
 
 
 def script_revision() -> str | None:
-    """The revision of the program's main file."""
+    """Return the git revision of the program's main file; None outside of a work tree."""
     main = getattr(sys.modules.get("__main__"), "__file__", None)
     return revision_of(Path(main).absolute().parent) if main else None

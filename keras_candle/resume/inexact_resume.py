@@ -1,4 +1,4 @@
-"""What keeps a resume from being exact: said once, or refused."""
+"""Warn of what makes a resume inexact, or refuse it."""
 
 from __future__ import annotations
 
@@ -10,32 +10,34 @@ from keras_candle.errors import CheckpointError
 
 INEXACT_RESUME = ("skip", "refuse")
 PART_OF_A_PASS = InexactOrder(
-    "steps_per_epoch divides passes of finite data, and Keras cannot go on in the middle of a pass",
-    "this one begins anew, so some rows are seen twice",
-    "repeat the data without an end, dataset.repeat()",
+    "steps_per_epoch divides passes of finite data, and Keras cannot resume within a pass",
+    "this pass begins anew, so some rows are seen twice",
+    "repeat the data infinitely, dataset.repeat()",
 )
 _LISTED = 6
 
 
-def weigh(doubts: Sequence[InexactOrder], choice: str, folder: str, engine: Engine) -> None:
-    """Say why a training may not go on exactly, or refuse that it goes on.
+def check_data_order(
+    doubts: Sequence[InexactOrder], choice: str, folder: str, engine: Engine
+) -> None:
+    """Warn that data may not be read in the same order again, or refuse to resume.
 
     Args:
-        doubts: this rank's; the others may have other data.
+        doubts: reasons of this rank; ranks may have different data.
         choice: "skip" or "refuse".
         folder: the checkpoint.
         engine: connects the ranks.
 
     Raises:
-        CheckpointError: on every rank, where one has a doubt and the choice is to refuse.
+        CheckpointError: on every rank, where a rank has a doubt and the choice is "refuse".
     """
     of_all = {each: None for rank in engine.gather_objects(list(doubts)) for each in rank}
     for each in of_all:
         if choice == "refuse":
             raise CheckpointError(
-                f"{folder} cannot be gone on with exactly, as inexact_resume='refuse' asks: "
-                f"{each.what}. Say inexact_resume='skip' ({each.then}), or begin again with data "
-                f"that can be gone on with ({each.remedy}). The checkpoint is untouched."
+                f"Cannot resume {folder} exactly, as inexact_resume='refuse' requires: "
+                f"{each.what}. Set inexact_resume='skip' ({each.then}), or start a new run with "
+                f"data that can be resumed ({each.remedy}). The checkpoint is unchanged."
             )
         engine.print_on_root(
             f"{each.what}: {each.then} (for an exact resume: {each.remedy}; "
@@ -43,32 +45,32 @@ def weigh(doubts: Sequence[InexactOrder], choice: str, folder: str, engine: Engi
         )
 
 
-def weigh_unkept(
-    of_ranks: Sequence[Mapping[str, str]], choice: str, engine: Engine, said: set[str]
+def check_unsavable_state(
+    of_ranks: Sequence[Mapping[str, str]], choice: str, engine: Engine, reported: set[str]
 ) -> None:
-    """Name the state that checkpoints cannot keep, or refuse to train with it.
+    """Warn of state that checkpoints cannot save, or refuse to train with it.
 
     Args:
-        of_ranks: each rank's: by path, its type.
+        of_ranks: for each rank, the types of such state by path.
         choice: "skip" or "refuse".
         engine: of this rank.
-        said: paths that this process has named already; those named now are added.
+        reported: paths that this process has reported already; new ones are added.
 
     Raises:
-        CheckpointError: on every rank, where one has such state and the choice is to refuse.
+        CheckpointError: on every rank, where a rank has such state and the choice is "refuse".
     """
     of_all = {path: kind for each in of_ranks for path, kind in each.items()}
     refused = choice == "refuse"
-    new = {path: kind for path, kind in of_all.items() if refused or path not in said}
+    new = {path: kind for path, kind in of_all.items() if refused or path not in reported}
     if not new:
         return
-    said.update(new)
+    reported.update(new)
     names = _listed(f"{path} ({kind})" for path, kind in new.items())
     remedy = "Give the callback or PyDataset get_state() and set_state(state)"
     if refused:
         raise CheckpointError(
-            f"Checkpoints cannot keep the state of {names}, as inexact_resume='refuse' asks. "
-            f"{remedy}, or say inexact_resume='skip': a resumed training then has them as the "
+            f"Checkpoints cannot keep the state of {names}, as inexact_resume='refuse' requires. "
+            f"{remedy}, or set inexact_resume='skip': a resumed training then has them as the "
             "program makes them."
         )
     engine.print_on_root(
@@ -77,19 +79,19 @@ def weigh_unkept(
     )
 
 
-def weigh_lost(
+def check_unrestored_state(
     of_ranks: Sequence[Mapping[str, str]], choice: str, folder: str, engine: Engine
 ) -> None:
-    """Name the state of a checkpoint that could not be put back, or refuse to continue without it.
+    """Warn of checkpoint state that could not be restored, or refuse to continue without it.
 
     Args:
-        of_ranks: each rank's: by path, why.
+        of_ranks: for each rank, the reasons by path.
         choice: "skip" or "refuse".
         folder: the checkpoint.
         engine: of this rank.
 
     Raises:
-        CheckpointError: on every rank, where one has such state and the choice is to refuse.
+        CheckpointError: on every rank, where a rank has such state and the choice is "refuse".
     """
     of_all = {path: why for each in of_ranks for path, why in each.items()}
     if not of_all:
@@ -97,13 +99,13 @@ def weigh_lost(
     names = _listed(f"{path} ({why})" for path, why in of_all.items())
     if choice == "refuse":
         raise CheckpointError(
-            f"{folder} cannot be resumed exactly, as inexact_resume='refuse' asks: its state of "
-            f"{names} cannot be put back. Make these as they were before fit, or say "
-            "inexact_resume='skip'. The checkpoint is untouched."
+            f"Cannot resume {folder} exactly, as inexact_resume='refuse' requires: its state of "
+            f"{names} cannot be restored. Create these as they were before fit, or set "
+            "inexact_resume='skip'. The checkpoint is unchanged."
         )
     engine.print_on_root(
-        f"{folder}: the state of {names} cannot be put back; the training continues with what the "
-        "program makes there. Make these as they were before fit for an exact resume; "
+        f"{folder}: the state of {names} cannot be restored; the training continues with what the "
+        "program makes there. Create these as they were before fit for an exact resume; "
         "inexact_resume='refuse' makes this an error."
     )
 

@@ -1,4 +1,4 @@
-"""What Keras's own callbacks change in themselves while they run."""
+"""The attributes that Keras's own callbacks change while they run."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import keras
 from keras_candle.errors import CandleError
 from keras_candle.keras_private.models import is_keras_class
 
-# What of it decides how a training continues. Not all that they change: EarlyStopping turns the
-# sign of its min_delta when it is first used, and would turn it back.
+# Only attributes that decide how a training continues: EarlyStopping also turns the sign of its
+# min_delta when it is first used, and would turn it back.
 STATE: dict[str, tuple[str, ...]] = {
     "EarlyStopping": ("wait", "best", "best_epoch", "best_weights", "stopped_epoch"),
     "History": ("epoch", "history"),
@@ -40,7 +40,7 @@ STATE: dict[str, tuple[str, ...]] = {
 
 
 def kind_of(callback: Any) -> str:
-    """The name of Keras's own class that a callback is of, or derives from; "" for none."""
+    """Return the name of the Keras class of a callback or its nearest base; "" for none."""
     for each in type(callback).__mro__:
         if _is_of_keras(each) and each is not keras.callbacks.Callback:
             return each.__name__
@@ -48,16 +48,16 @@ def kind_of(callback: Any) -> str:
 
 
 def state_of(callback: Any) -> dict[str, Any]:
-    """The state that Keras's class of a callback keeps in it."""
+    """Return the state that Keras's own class keeps in a callback."""
     known = STATE.get(kind_of(callback), ())
     return {name: getattr(callback, name) for name in known if hasattr(callback, name)}
 
 
 def check_names() -> None:
-    """Refuse a Keras whose callbacks keep their state under other names.
+    """Check that Keras's callbacks have the attributes that `STATE` names.
 
     Raises:
-        CandleError: with the first name that is missing.
+        CandleError: with the first attribute that is missing.
     """
     for kind, known in STATE.items():
         # OrbaxCheckpoint is not in every Keras.
@@ -73,17 +73,17 @@ def check_names() -> None:
 
 @functools.cache
 def left_out(kind: type) -> frozenset[str]:
-    """Attributes of a class of callbacks that are not its user's state.
+    """Return the attributes of a callback class that are not the user's state.
 
-    Those that methods of Keras assign, and that `STATE` does not name. What only Keras's `__init__`
-    assigns is a setting: when it has changed, it was the user's code.
+    Methods of Keras assign them, and `STATE` does not name them. An attribute that only Keras's
+    `__init__` assigns is a setting: where it changes, the user's code changes it.
     """
     known = {name for each in kind.__mro__ for name in STATE.get(each.__name__, ())}
     return frozenset(_assigned_in(kind, but_init=True) | {"validation_data"}) - known
 
 
 def _assigned_in(kind: type, *, but_init: bool = False) -> set[str]:
-    """Names of the attributes that Keras's methods of a class assign."""
+    """Return the names of the attributes that Keras's methods of a class assign."""
     return {
         step.argval
         for each in kind.__mro__

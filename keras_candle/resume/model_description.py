@@ -12,22 +12,22 @@ import keras
 
 from keras_candle.keras_private.models import layers_of
 
-# No part of how a training goes on: the checkpoint has the weights and the random states.
+# Without effect on a resume: the checkpoint has the weights and the random states.
 _LEFT_OUT = ("build_config", "build_input_shape", "module", "registered_name", "seed")
 _IN_COMPILE = ("loss", "loss_weights", "metrics", "weighted_metrics", "optimizer")
 
 
 def describe_layers(model: Any) -> str:
-    """All layers of a model with their settings and connections, as JSON.
+    """Describe all layers of a model with their settings and connections, as JSON.
 
-    Without names, seeds and initializers. A layer that cannot describe itself has its class only.
+    Without names, seeds and initializers. A layer whose `get_config` fails has its class only.
     """
     layers = [[type(layer).__name__, _config_of(layer)] for layer in layers_of(model)]
     return json.dumps(layers)
 
 
 def describe_compile(model: Any) -> dict[str, str]:
-    """What a model was compiled with, as JSON by argument; what cannot be described is left out."""
+    """Describe the arguments of `compile`, as JSON by name, without those that have no config."""
     try:
         config = _serialized(model.get_compile_config) or {}
     except Exception:  # whatever a user's get_config raises
@@ -36,44 +36,44 @@ def describe_compile(model: Any) -> dict[str, str]:
 
 
 def difference_of_layers(there: str, here: str, *, same_version: bool) -> str:
-    """The first difference between two descriptions of layers; empty where there is none.
+    """Return the first difference between two descriptions of layers; empty for none.
 
     Args:
-        there: the checkpoint's.
-        here: the script's.
+        there: the checkpoint's description.
+        here: the script's description.
         same_version: False compares only settings that both have: another version of Keras may
             have more or fewer.
     """
-    one, other = json.loads(there), json.loads(here)
-    kinds = [[each[0] for each in layers] for layers in (one, other)]
-    for number, (mine, others) in enumerate(zip(one, other, strict=False)):
-        if mine[0] != others[0]:
-            return f"layer {number} is {mine[0]} there, {others[0]} here"
-        for where, value, given in differences(mine[1], others[1], same_version=same_version):
-            return f"{where} of layer {number} ({mine[0]}) is {value} there, {given} here"
-    if len(one) != len(other):
-        return f"{len(kinds[0])} layers there, {len(kinds[1])} here"
+    saved, current = json.loads(there), json.loads(here)
+    for number, (before, now) in enumerate(zip(saved, current, strict=False)):
+        if before[0] != now[0]:
+            return f"layer {number} is {before[0]} there, {now[0]} here"
+        for where, value, given in differences(before[1], now[1], same_version=same_version):
+            return f"{where} of layer {number} ({before[0]}) is {value} there, {given} here"
+    if len(saved) != len(current):
+        return f"{len(saved)} layers there, {len(current)} here"
     return ""
 
 
 def differences(
-    one: Any, other: Any, where: str = "", *, same_version: bool = True
+    first: Any, second: Any, where: str = "", *, same_version: bool = True
 ) -> Iterator[tuple[str, str, str]]:
-    """(path, value, other value) wherever two JSON values differ."""
-    if isinstance(one, dict) and isinstance(other, dict):
+    """Yield (path, first value, second value) wherever two JSON values differ."""
+    if isinstance(first, dict) and isinstance(second, dict):
         names = [
-            name for name in {**one, **other} if same_version or (name in one and name in other)
+            name
+            for name in {**first, **second}
+            if same_version or (name in first and name in second)
         ]
         for name in names:
             path = where if name == "config" else f"{where}.{name}".lstrip(".")
-            mine, others = one.get(name), other.get(name)
-            yield from differences(mine, others, path, same_version=same_version)
-    elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
-        for number, (mine, others) in enumerate(zip(one, other, strict=True)):
-            path = f"{where}[{number}]"
-            yield from differences(mine, others, path, same_version=same_version)
-    elif one != other and repr(one) != repr(other):  # not NaN
-        yield where, f"{one!r:.60}", f"{other!r:.60}"
+            pair = first.get(name), second.get(name)
+            yield from differences(*pair, path, same_version=same_version)
+    elif isinstance(first, list) and isinstance(second, list) and len(first) == len(second):
+        for number, pair in enumerate(zip(first, second, strict=True)):
+            yield from differences(*pair, f"{where}[{number}]", same_version=same_version)
+    elif first != second and repr(first) != repr(second):  # not NaN
+        yield where, f"{first!r:.60}", f"{second!r:.60}"
 
 
 def _config_of(layer: Any) -> Any:
@@ -83,7 +83,7 @@ def _config_of(layer: Any) -> Any:
         return {}
     config.pop("name", None)
     if isinstance(config.get("layers"), list):
-        # The layers follow by themselves.
+        # The layers have descriptions of their own.
         names = {each.get("name"): number for number, each in enumerate(config["layers"])}
         config["layers"] = [each.get("inbound_nodes") for each in config["layers"]]
         return _plain(_numbered(config, names))
@@ -97,7 +97,7 @@ def _serialized(serialize: Any) -> Any:
 
 
 def _numbered(value: Any, names: dict[str | None, int]) -> Any:
-    """A container's config with numbers for the names of its layers."""
+    """Replace the names of a container's layers by their numbers in its config."""
     if isinstance(value, dict):
         return {key: _numbered(each, names) for key, each in value.items()}
     if isinstance(value, list | tuple):
@@ -109,7 +109,7 @@ def _numbered(value: Any, names: dict[str | None, int]) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """A config as JSON values, without what differs between two starts of one script."""
+    """Convert a config to JSON values, without what differs between two starts of one script."""
     if isinstance(value, dict):
         return _plain_dict(value)
     if isinstance(value, list | tuple):
@@ -118,7 +118,7 @@ def _plain(value: Any) -> Any:
         return sorted(map(repr, value))
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    # An object's address is another one in each process.
+    # An object's address differs between processes.
     return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
 
 

@@ -1,4 +1,4 @@
-"""A model's variables, optimizers and layers' own files: laid out, and restored on every rank."""
+"""Lay out a model's variables, optimizers and assets, and restore them on every rank."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from keras_candle.training.shared_state import shared_variables
 
 
 def layouts_of(model: Any) -> tuple[Layout, Layout | None]:
-    """The files of a model's variables: Keras's own, and one of those that it does not hold.
+    """Return the layouts of Keras's weights file and of the variables that it lacks.
 
-    Keras saves LoRA's merged kernel, from which neither the kernel nor the adapters can be found
-    again. Variables of a layer that saves none of them are such, too.
+    Keras saves LoRA's merged kernel, from which neither the kernel nor the adapters can be
+    recovered. It also lacks the variables of a layer that saves none of them.
     """
     optimizers = outermost_optimizers(model)
     weights = layout_of(model, [each for one in optimizers for each in _with_wrapped(one)])
@@ -35,9 +35,10 @@ def layouts_of(model: Any) -> tuple[Layout, Layout | None]:
 
 
 def built_optimizers(model: Any) -> list[dict[str, Any]]:
-    """For each optimizer of a model: for which of the model's weights it was built, and whether.
+    """Describe each optimizer of a model: its class and the weights for which it was built.
 
-    -1 is a variable that is not the model's.
+    Weights are positions in `model.weights`, -1 for a variable that is not the model's; None for
+    an optimizer that is not built.
     """
     places = {id(variable): place for place, variable in enumerate(model.weights)}
     return [
@@ -52,21 +53,24 @@ def built_optimizers(model: Any) -> list[dict[str, Any]]:
 
 
 def build_optimizers(model: Any, recorded: Sequence[Mapping[str, Any]], folder: str) -> None:
-    """Build a model's optimizers as they were built at a checkpoint, and no others.
+    """Build those of a model's optimizers that were built at a checkpoint, for the same weights.
 
     Args:
         model: the model, built.
-        recorded: what `built_optimizers` returned there.
+        recorded: value of `built_optimizers` at the checkpoint.
         folder: the checkpoint, for messages.
 
     Raises:
-        CheckpointError: when the model's optimizers are others, or were built for other variables.
+        CheckpointError: when the optimizers or the variables that they are built for differ.
     """
     optimizers = outermost_optimizers(model)
     kinds = [type(each).__name__ for each in optimizers]
     expected = [each["kind"] for each in recorded]
     if kinds != expected:
-        raise CheckpointError(f"{folder} has the optimizers {expected}, the model has {kinds}.")
+        raise CheckpointError(
+            f"Cannot resume {folder}: it has the optimizers {expected}, the model has {kinds}. "
+            "Compile the model with the checkpoint's optimizers or start a new run directory."
+        )
     weights = model.weights
     for number, (optimizer, record) in enumerate(zip(optimizers, recorded, strict=True)):
         places = record["built"]
@@ -84,10 +88,10 @@ def build_optimizers(model: Any, recorded: Sequence[Mapping[str, Any]], folder: 
 
 
 def load_model_state(model: Any, run: RunSession, step: int) -> None:
-    """Give every rank the weights, optimizer variables and layers' files of a checkpoint.
+    """Restore a checkpoint's weights, optimizer variables and assets on every rank.
 
     Raises:
-        CheckpointError: when the model is another one, with the first difference.
+        CheckpointError: when the model differs from the checkpoint's, with the first difference.
     """
     folder = run.folder.path_of(step)
     weights, rest = layouts_of(model)
@@ -115,7 +119,7 @@ _REST = "variables/"
 
 
 def _tensors_for(folder: Path, weights: Layout, rest: Layout | None) -> list[Tensor]:
-    """The tensors of a checkpoint in the order of a model that takes them all.
+    """Return a checkpoint's tensors, when the model takes all of them.
 
     Raises:
         CheckpointError: with the first difference.
@@ -133,14 +137,14 @@ def _tensors_for(folder: Path, weights: Layout, rest: Layout | None) -> list[Ten
     difference = first_difference([each for each in found if each not in free], fixed)
     if difference:
         raise CheckpointError(
-            f"{folder} is a checkpoint of another model: {difference}. Go on with the model "
-            "that it was made with, or say resume='never' or name another run directory."
+            f"{folder} is a checkpoint of another model: {difference}. Resume with the model "
+            "that it was made with, or set resume='never' or another run directory."
         )
     return list(found)
 
 
 def _paths_by_hand(weights: Layout) -> list[str]:
-    """The paths of those objects that save other values than variables, or none yet."""
+    """Return the paths of objects that save values besides variables, or none yet."""
     variables = weights.sources.variables
     return [
         path
@@ -150,7 +154,7 @@ def _paths_by_hand(weights: Layout) -> list[str]:
 
 
 def _broadcast(tensors: Sequence[Tensor], folder: Path, run: RunSession) -> Iterator[Any]:
-    """The tensors, one after the other on every rank; what root cannot read, all raise."""
+    """Yield each tensor on every rank; where root cannot read one, all ranks raise."""
     for tensor in tensors:
         value: Any = None
         if run.engine.is_root:
@@ -165,7 +169,7 @@ def _broadcast(tensors: Sequence[Tensor], folder: Path, run: RunSession) -> Iter
 
 
 def _load_by_keras(model: Any, weights: Layout, by_hand: Mapping[str, Mapping[str, Any]]) -> None:
-    """Let each object load its values: some keep more than variables, or derive from them."""
+    """Let each object load its values itself: some hold more than variables or derived values."""
     sources = weights.sources
     values = {
         path: {
@@ -182,7 +186,7 @@ def _load_by_keras(model: Any, weights: Layout, by_hand: Mapping[str, Mapping[st
 
 
 def _load_assets(model: Any, folder: Path, run: RunSession) -> None:
-    """Let layers read their own files, where they differ from what the layers have already."""
+    """Let layers load their assets, where these differ from the current ones."""
     files: dict[str, bytes] | None = run.on_root(lambda: _remaining_assets(model, folder))
     if files is not None:
         keras_state.load_assets(model, files)

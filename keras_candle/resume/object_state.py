@@ -1,7 +1,7 @@
-"""The state of objects as plain values, and back into objects: nothing is pickled.
+"""Convert the state of objects to plain values and restore it, without pickle.
 
-A state is a list that begins with its kind. Where an object has an identity, a number comes second,
-so that another reference to it becomes `["seen", number]`.
+A state is a list that begins with its kind. For an object with an identity a number comes second;
+further references to it become `["seen", number]`.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ _OUTSIDE, _LOST = ["outside"], ["lost"]
 _MISSING = object()
 _BASES: tuple[type, ...] = (Counter, OrderedDict, defaultdict, deque, dict, list)
 _MUTABLE = (*_BASES, set, bytearray, np.ndarray)
-# Objects of these packages control a process, describe code, or belong to this package's or Keras
-# Tuner's own bookkeeping: nothing of a training's course is in them.
+# Objects of these packages control a process, describe code, or belong to the bookkeeping of this
+# package or Keras Tuner: they hold no training state.
 _NO_STATE = (
     *("_thread", "functools", "inspect", "keras_candle", "keras_tuner", "logging"),
     *("pathlib", "re", "threading", "types", "warnings", "weakref", "zoneinfo"),
 )
-# Of these, what holds variables is known; the rest describes how to compute.
+# Objects of these packages that hold variables are known; all others describe computations.
 _LIBRARIES = ("keras", "numpy", "tensorflow")
-# Their objects are bound to this process, whatever attributes they have.
+# Objects of these packages are bound to this process, whatever attributes they have.
 _OF_PROCESS = (
     *("asyncio", "concurrent", "http", "io", "multiprocessing", "queue", "select", "socket"),
     *("sqlite3", "ssl", "subprocess", "tempfile", "urllib"),
@@ -49,14 +49,14 @@ _NUMPY_BITS = ("MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64")
 
 
 class Capture:
-    """Takes the states of objects that may refer to each other.
+    """Captures the states of objects, including shared references between them.
 
     Args:
-        outside: ids of objects whose state is kept elsewhere.
-        copies: False where the states are only compared, and arrays need not be copied.
+        outside: ids of objects whose state is saved elsewhere.
+        copies: False where the states are only compared, so that arrays need no copies.
 
     Attributes:
-        lost: what has a state that cannot be taken: its path, and its type.
+        lost: path and type of each object whose state cannot be captured.
     """
 
     def __init__(self, outside: Collection[int] = (), *, copies: bool = True) -> None:
@@ -65,11 +65,11 @@ class Capture:
         self.lost: dict[str, str] = {}
 
     def take(self, value: Any, path: str) -> list[Any]:
-        """The state of a value.
+        """Return the state of a value.
 
         Args:
-            value: anything.
-            path: names it in `lost`.
+            value: any object.
+            path: its name in `lost`.
         """
         if id(value) in self._outside:
             return _OUTSIDE
@@ -82,7 +82,7 @@ class Capture:
         if id(value) in self._seen:
             return ["seen", self._seen[id(value)][0]]
         number = len(self._seen)
-        self._seen[id(value)] = (number, value)  # a reference: its id stays its own
+        self._seen[id(value)] = (number, value)  # a reference, so that its id is not reused
         return self._of_object(value, path, number)
 
     def _of_object(self, value: Any, path: str, number: int) -> list[Any]:  # noqa: PLR0911
@@ -138,7 +138,7 @@ class Capture:
         before = dict(self.lost)
         attributes = self._attributes(value, path)
         if len(self.lost) > len(before) and is_installed(type(value)):
-            # Half of the state of another package's object would be worse than none.
+            # A partial state of another package's object would be worse than none.
             self.lost = before
             return self._lose(value, path)
         return ["object", number, name_of(type(value)), attributes]
@@ -148,16 +148,16 @@ class Capture:
 
 
 class Restoration:
-    """Puts states back into the objects from which they came, or into others of their kind.
+    """Restores states in the objects they came from, or in new ones of the same class.
 
-    An object that is not there is made anew where that runs no code: a container, a variable, a
-    generator; of other classes, those of the same module or package as `home`.
+    A missing object is created where that runs no code: a container, a variable, a generator, or
+    an object of a class from the same top-level package as `home`.
 
     Args:
-        home: a class, next to which such classes are looked for.
+        home: a class whose package may provide the classes of new objects.
 
     Attributes:
-        lost: what could not be put back: its path, and why.
+        lost: by path, why a state could not be restored.
     """
 
     def __init__(self, home: type) -> None:
@@ -166,12 +166,12 @@ class Restoration:
         self.lost: dict[str, str] = {}
 
     def put(self, state: list[Any], current: Any, path: str) -> Any:
-        """The value with a state: `current`, changed, or a new one.
+        """Restore a state and return the value: `current`, changed, or a new one.
 
         Args:
-            state: what `Capture.take` returned.
-            current: the value that is there now.
-            path: names it in `lost`.
+            state: a state of `Capture.take`.
+            current: the current value.
+            path: its name in `lost`.
         """
         kind = state[0]
         if kind in ("outside", "lost"):
@@ -188,12 +188,12 @@ class Restoration:
         return put(current, path, *state[1:])
 
     def set_attributes(self, owner: Any, states: list[list[Any]], path: str) -> None:
-        """Put states back into an object's attributes.
+        """Restore the states of an object's attributes.
 
         Args:
             owner: the object.
-            states: (name, state) of each.
-            path: names the object.
+            states: (name, state) of each attribute.
+            path: the object's name in `lost`.
         """
         for name, state in states:
             current = dict(attributes_of(owner)).get(name, _MISSING)
@@ -269,7 +269,7 @@ class Restoration:
         else:
             found = kind() if kind else self._new(facts["class"])
         if found is None:
-            return self._lose(current, path, f"no {facts['class']} is there")
+            return self._lose(current, path, f"there is no {facts['class']}")
         self._made[number] = found
         if isinstance(found, dict):
             _fill(found, {key: self._item(s, found, key, path) for key, s in content})
@@ -281,14 +281,14 @@ class Restoration:
 
     def _item(self, state: list[Any], before: dict[Any, Any], key: Any, path: str) -> Any:
         found = self.put(state, before.get(key, _MISSING), f"{path}[{key!r}]")
-        return self._lose(None, f"{path}[{key!r}]", "is not there") if found is _MISSING else found
+        return self._lose(None, f"{path}[{key!r}]", "it is missing") if found is _MISSING else found
 
     def _object(
         self, current: Any, path: str, number: int, kind: str, attributes: list[list[Any]]
     ) -> Any:
         found = current if name_of(type(current)) == kind else self._new(kind)
         if found is None:
-            return self._lose(current, path, f"no {kind.replace(':', '.')} is there")
+            return self._lose(current, path, f"there is no {kind.replace(':', '.')}")
         self._made[number] = found
         self.set_attributes(found, attributes, path)
         return found
@@ -308,7 +308,7 @@ class Restoration:
             return tuple(items)
         found = type(current) if name_of(type(current)) == kind else self._class_at_home(kind)
         if found is None or not issubclass(found, tuple):
-            return self._lose(current, path, f"no {kind.replace(':', '.')} is there")
+            return self._lose(current, path, f"there is no {kind.replace(':', '.')}")
         return tuple.__new__(found, items)
 
     def _class_at_home(self, name: str) -> type | None:
@@ -317,7 +317,7 @@ class Restoration:
         return found if at_home and not hasattr(found, "__del__") else None
 
     def _new(self, name: str) -> Any:
-        """An object of a class, without running code of the class; None where that cannot be."""
+        """Create an object without running code of its class; None where that is impossible."""
         found = self._class_at_home(name)
         if found is None:
             return None
@@ -326,9 +326,9 @@ class Restoration:
         return base.__new__(kind) if kind.__new__ is base.__new__ else None
 
 
-def outside_of(model: Any, others: Iterable[Any] = ()) -> set[int]:
-    """Ids of a trained model's parts, whose state a checkpoint has elsewhere, and of others."""
-    found = [model, *model.variables, *model.metrics_variables, *seed_generators(model), *others]
+def outside_of(model: Any, excluded: Iterable[Any] = ()) -> set[int]:
+    """Return the ids of objects whose state is saved elsewhere: a model's parts and `excluded`."""
+    found = [model, *model.variables, *model.metrics_variables, *seed_generators(model), *excluded]
     optimizer = getattr(model, "optimizer", None)
     if optimizer is not None:
         found += [optimizer, *optimizer.variables]
@@ -336,7 +336,7 @@ def outside_of(model: Any, others: Iterable[Any] = ()) -> set[int]:
 
 
 def take_safely(capture: Capture, value: Any, path: str) -> list[Any]:
-    """`capture.take`, where a value may be nested too deeply."""
+    """Call `capture.take` for a value that may be nested too deeply."""
     try:
         return capture.take(value, path)
     except RecursionError:
@@ -345,12 +345,12 @@ def take_safely(capture: Capture, value: Any, path: str) -> list[Any]:
 
 
 def name_of(kind: type) -> str:
-    """A class by its module and its qualified name, `module:Outer.Inner`."""
+    """Return a class's name in states: `module:Outer.Inner`."""
     return f"{kind.__module__}:{kind.__qualname__}"
 
 
 def _loaded(name: str) -> type | None:
-    """A class by its name, of the modules that are imported already."""
+    """Return the class with a name of `name_of`, where its module is imported already."""
     module, _, path = name.partition(":")
     found: Any = sys.modules.get(module)
     for part in path.split("."):
@@ -363,7 +363,7 @@ def _base_named(name: str) -> Any:
 
 
 def _in_place(current: Any, value: Any) -> Any:
-    """A plain value, in the container that others may refer to, where there is one of its kind."""
+    """Return a plain value, filled into the current container where that has its type."""
     if type(current) is not type(value) or current is value:
         return value
     if isinstance(value, np.ndarray):
@@ -379,7 +379,7 @@ def _in_place(current: Any, value: Any) -> Any:
 
 
 def _fill(container: Any, content: Any) -> None:
-    """Give a container another content, past the methods of a subclass."""
+    """Replace a container's content without calling methods of a subclass."""
     if isinstance(container, dict):
         base: Any = OrderedDict if isinstance(container, OrderedDict) else dict
         base.clear(container)
@@ -397,7 +397,7 @@ def _fill(container: Any, content: Any) -> None:
 
 
 def attributes_of(value: Any) -> list[tuple[str, Any]]:
-    """An object's attributes by name, with its classes' containers, which its methods may fill."""
+    """Return an object's attributes by name, with containers that its class holds."""
     found = dict(getattr(value, "__dict__", {}))
     for name in _slots_of(type(value)):
         with contextlib.suppress(AttributeError):  # not assigned yet
@@ -437,7 +437,7 @@ def _has_slot(value: Any, name: str) -> bool:
 
 
 def _has_attributes(value: Any) -> bool:
-    """Whether an object's attributes are its whole state: no part of it is kept by C code."""
+    """Whether an object's attributes are its whole state, with none in C code."""
     kind = type(value)
     slots = len(list(_slots_of(kind)))
     of_python = all(each.__flags__ & _HEAP_TYPE for each in kind.__mro__[:-1])
@@ -471,7 +471,7 @@ def _package(kind: type) -> str:
 
 
 def is_installed(kind: type) -> bool:
-    """Whether a class is of the standard library or of an installed package, not of the user's."""
+    """Whether a class is of the standard library or of an installed package."""
     return _is_module_installed(kind.__module__)
 
 
@@ -486,7 +486,7 @@ def _is_module_installed(name: str) -> bool:
 
 
 def _tensorflow(name: str) -> Any:
-    """A class of TensorFlow, where it is imported."""
+    """Return a class of TensorFlow; an empty tuple where TensorFlow is not imported."""
     return getattr(sys.modules.get("tensorflow"), name, ())
 
 
@@ -506,7 +506,7 @@ def _variables_of(value: Any) -> list[Any]:
 
 
 def _array_of(value: Any) -> NDArray[Any] | None:
-    """The value of a variable or tensor; None where it is symbolic, or text."""
+    """Return the value of a variable or tensor; None for a symbolic one or text."""
     try:
         found = np.array(keras.ops.convert_to_numpy(value))
     except (AttributeError, NotImplementedError, TypeError, ValueError):
@@ -526,7 +526,7 @@ def _facts_of(variable: Any) -> dict[str, Any]:
 
 
 def _new_generator(state: dict[str, Any]) -> Any:
-    """A generator of the kind whose state this is; None for a kind that cannot be made."""
+    """Create a generator of a state's kind; None for an unknown kind."""
     kind, _, bits = str(state.get("kind")).partition(" ")
     if kind == "Generator" and bits in _NUMPY_BITS:
         return np.random.Generator(getattr(np.random, bits)())

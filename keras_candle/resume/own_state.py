@@ -1,4 +1,4 @@
-"""The state of one object of the user's, a callback or a PyDataset, as plain values."""
+"""The state of one user object, a callback or a PyDataset, as plain values."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _DRAWN = "generator "
 
 
 class OwnState:
-    """What an object changes in itself.
+    """The state of one object: of its `get_state()`, else its changed attributes and generators.
 
-    It is what `get_state()` returns where an object has that and `set_state(state)`; else those
-    attributes that have changed since this was made, and the generators of random numbers from
-    which the object draws.
+    An object with `get_state()` and `set_state(state)` defines its own state. For any other, the
+    state is the attributes that have changed since construction of this class, and the random
+    number generators from which the object draws.
 
     Args:
         owner: the object.
@@ -42,7 +42,7 @@ class OwnState:
         attributes: Callable[[Any], list[tuple[str, Any]]] = attributes_of,
     ) -> None:
         self.owner, self._attributes = owner, attributes
-        # What the user gave to it stays hers to change between two starts.
+        # Attributes that `fit` does not change may differ between two starts.
         self._before: dict[str, str] = {}
         self._before = {name: mark(each) for name, each in self._all(outside, copies=False)}
 
@@ -52,10 +52,10 @@ class OwnState:
         return f"{type(self.owner).__module__}.{type(self.owner).__qualname__}"
 
     def take(self, outside: Outside) -> dict[str, Any]:
-        """The state.
+        """Return the state.
 
         Raises:
-            CandleError: when `get_state()` returns what is no plain value.
+            CandleError: when `get_state()` returns something that is not a plain value.
         """
         if _has_protocol(self.owner):
             return {"kind": self.kind, "changes": False, "state": self._given()}
@@ -64,21 +64,21 @@ class OwnState:
         return {"kind": self.kind, "changes": True, "state": {**changed, **self._drawn(outside)}}
 
     def mark(self, outside: Outside) -> str:
-        """A text that is another one when the state has changed."""
+        """Return a digest that changes with the state."""
         return mark(dict(self._all(outside, copies=False)))
 
-    def put_back(self, taken: dict[str, Any], outside: Outside) -> dict[str, str]:
-        """Put back what `take` returned.
+    def restore(self, taken: dict[str, Any], outside: Outside) -> dict[str, str]:
+        """Restore a state of `take`.
 
         Returns:
-            What could not be put back: by path, why.
+            By path, why a state could not be restored.
         """
         if _has_protocol(self.owner) or not taken["changes"]:
-            # "given": of the first format, which does not say whether it has come from get_state().
+            # "given": of format 1, which does not record whether it came from get_state().
             if _has_protocol(self.owner) and ("given" in taken or not taken["changes"]):
                 self.owner.set_state(taken.get("given", taken["state"]))
                 return {}
-            return {self.kind: "it was saved with get_state() or without, and now is not"}
+            return {self.kind: "it has get_state() in one of checkpoint and script, not in both"}
         restoration, path = Restoration(type(self.owner)), type(self.owner).__name__
         state: dict[str, Any] = taken["state"]
         attributes = [[name, each] for name, each in state.items() if not name.startswith(_DRAWN)]
@@ -90,11 +90,11 @@ class OwnState:
             if place in there:
                 restoration.put(each, there[place], f"{path}.{place}")
             else:
-                restoration.lost[f"{path}.{place}"] = "no generator is there"
+                restoration.lost[f"{path}.{place}"] = "the object has no generator there"
         return restoration.lost
 
-    def unkept(self, outside: Outside) -> dict[str, str]:
-        """What has a state that cannot be kept: by path, its type."""
+    def unsavable(self, outside: Outside) -> dict[str, str]:
+        """Return the path and type of each object whose state cannot be saved."""
         if _has_protocol(self.owner) or is_installed(type(self.owner)):
             return {}
         capture = Capture(outside, copies=False)
@@ -136,7 +136,7 @@ class OwnState:
         }
 
     def _generators(self, outside: Outside) -> list[tuple[str, list[Any]]]:
-        """The states of the generators from which it draws, also of those in no attribute."""
+        """Return the states of the owner's generators, including those in no attribute."""
         if is_installed(type(self.owner)):
             return []
         found = random_generators.find_generators(self.owner, outside)

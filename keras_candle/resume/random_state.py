@@ -1,4 +1,4 @@
-"""The generators of random numbers that a process has beside those of its layers."""
+"""Save and restore the global random number generators of a process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from keras_candle.keras_private.models import global_seed_generator
 
 
 def random_state() -> dict[str, Any]:
-    """The state of Python's, NumPy's, Keras's and torch's global generators, as plain values."""
+    """Return the states of Python's, NumPy's, Keras's and torch's global generators."""
     version, numbers, gauss = random.getstate()
     torch = sys.modules.get("torch")
     generator = global_seed_generator()
@@ -26,7 +26,7 @@ def random_state() -> dict[str, Any]:
 
 
 def set_random_state(state: dict[str, Any]) -> None:
-    """Go on from a state that `random_state` returned, maybe in another process."""
+    """Restore the states of `random_state`, possibly in another process."""
     if state["keras"] is not None:
         global_seed_generator(make=True).state.assign(state["keras"])
     torch = sys.modules.get("torch")

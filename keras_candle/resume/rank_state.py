@@ -1,4 +1,4 @@
-"""What of a training's state is one rank's own: seeds, metrics, moving statistics."""
+"""Save and restore a rank's part of a model's state: seeds, metrics, moving statistics."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ from keras_candle.training.state_reductions import (
 
 
 def rank_state(model: Any, engine: Engine) -> dict[str, Any]:
-    """This rank's own state, as plain values.
+    """Return the model state that only this rank has, as plain values.
 
     Args:
-        model: the model, all its variables made.
+        model: the model, with all its variables created.
         engine: connects the ranks; every rank must call this.
     """
     reductions = reductions_of(model.metrics)
     return {
         "seeds": [_value(each.state) for each in seed_generators(model)],
         "metrics": [_value(each) for each in metric_variables(model)],
-        # Some are found out when a metric is first used.
+        # Some are known only after a metric's first use.
         "reductions": [reductions[id(each)] for each in metric_variables(model)],
         "local": _unlike_root(model, engine),
         "bases": sum_bases(model),
@@ -46,15 +46,15 @@ def rank_state(model: Any, engine: Engine) -> dict[str, Any]:
 
 
 def set_rank_state(model: Any, of_ranks: Sequence[dict[str, Any]], engine: Engine) -> None:
-    """Go on from the ranks' states, but for their metrics. To be called once.
+    """Restore per-rank state, except for metrics. Call it once.
 
-    On another number of ranks weights that no optimizer updates are combined as they are at the end
-    of an epoch, and each rank draws from a seed of its own.
+    Where the number of ranks has changed, weights that no optimizer updates are combined as at the
+    end of an epoch, and each rank draws from a seed of its own.
 
     Args:
-        model: the model, which holds the state of their root.
-        of_ranks: what `rank_state` returned on each of them.
-        engine: connects the ranks of now.
+        model: the model, which holds the state of the checkpoint's root.
+        of_ranks: the checkpoint's `rank_state` of each rank.
+        engine: connects the current ranks.
     """
     same = len(of_ranks) == engine.size
     own = of_ranks[engine.rank if same else 0]
@@ -78,12 +78,12 @@ def set_rank_state(model: Any, of_ranks: Sequence[dict[str, Any]], engine: Engin
 
 
 def set_metrics(model: Any, of_ranks: Sequence[dict[str, Any]], engine: Engine) -> None:
-    """Go on counting; other ranks count what all of those have seen.
+    """Restore the metrics; where the number of ranks has changed, combine those of all ranks.
 
     Args:
         model: the model.
-        of_ranks: what `rank_state` returned on each of them.
-        engine: connects the ranks of now.
+        of_ranks: the checkpoint's `rank_state` of each rank.
+        engine: connects the current ranks.
     """
     variables = metric_variables(model)
     if len(of_ranks) == engine.size:
@@ -98,13 +98,13 @@ def set_metrics(model: Any, of_ranks: Sequence[dict[str, Any]], engine: Engine) 
         )
     ]
     for variable, reduction, value in zip(variables, reductions, whole, strict=True):
-        # The others begin at nothing, as after a reset: all ranks together have it once.
+        # On the remaining ranks sums start at 0, as after a reset, so that they count once.
         if engine.is_root or reduction != "sum":
             variable.assign(value)
 
 
 def _unlike_root(model: Any, engine: Engine) -> dict[int, NDArray[Any]]:
-    """What each rank gathers from its own rows within an epoch, where it is not the root's."""
+    """Return the variables of this rank that differ from root's within an epoch, by place."""
     if engine.size == 1:
         return {}
     values = [_value(each) for each in _local_variables(model)]

@@ -1,4 +1,4 @@
-"""A model that a callback compiles again during a fit: recorded, and repeated on a resume."""
+"""Record that a callback compiles a model during a fit, and repeat it on a resume."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _COMPILED = (
 
 
 class CompileRecorder:
-    """Notices when a model is compiled during a fit, and which of its layers are trained.
+    """Records whether a model is compiled during a fit, and which of its layers are trainable.
 
     Args:
-        model: that is trained.
+        model: the trained model.
     """
 
     def __init__(self, model: Any) -> None:
@@ -34,7 +34,7 @@ class CompileRecorder:
         self._of_instance: Any = None
 
     def start(self, *, compiled: bool) -> None:
-        """Begin to notice; `compiled`: whether it had been compiled again before a checkpoint."""
+        """Begin to record; `compiled` is the value of the checkpoint that is resumed."""
         model, plain = self._model, self._model.compile
         self._compiled, self._of_instance = compiled, vars(model).get("compile")
 
@@ -47,14 +47,14 @@ class CompileRecorder:
         object.__setattr__(model, "compile", compile_again)
 
     def stop(self) -> None:
-        """End that."""
+        """End recording and restore `model.compile`."""
         if self._of_instance is not None:
             object.__setattr__(self._model, "compile", self._of_instance)
         else:
             vars(self._model).pop("compile", None)
 
     def state(self) -> dict[str, Any]:
-        """What is to be repeated on a resume, as plain values."""
+        """Return the compile arguments and trainable layers to repeat on a resume."""
         trained = [bool(layer.trainable) for layer in layers_of(self._model)]
         if not self._compiled:
             return {"trained": trained, "arguments": None, "obstacle": ""}
@@ -65,26 +65,26 @@ class CompileRecorder:
             try:
                 arguments = json.dumps(_described(self._model))
             except Exception as cause:  # whatever a user's get_config raises
-                obstacle = f"what it was compiled with cannot be saved ({cause})"
+                obstacle = f"its compile arguments cannot be saved ({cause})"
         return {"trained": trained, "arguments": arguments, "obstacle": obstacle}
 
 
 def repeat_compile(model: Any, recorded: Mapping[str, Any], folder: str) -> bool:
-    """Let a model train those layers, compiled with those arguments, that a checkpoint's had.
+    """Compile a model with a checkpoint's arguments and restore which layers are trainable.
 
     Args:
-        model: as the script compiled it.
-        recorded: what `CompileRecorder.state` returned.
+        model: the model, as the script compiled it.
+        recorded: value of `CompileRecorder.state` at the checkpoint.
         folder: the checkpoint, for messages.
 
     Returns:
         Whether the model was compiled.
 
     Raises:
-        CheckpointError: when it cannot be compiled so.
+        CheckpointError: when the arguments cannot be restored.
     """
     for layer, trained in zip(layers_of(model), recorded["trained"], strict=True):
-        if layer.trainable != trained:  # a layer's own come after it
+        if layer.trainable != trained:  # sublayers come after their layer
             layer.trainable = trained
     if recorded["arguments"] is None:
         return False
@@ -96,7 +96,7 @@ def repeat_compile(model: Any, recorded: Mapping[str, Any], folder: str) -> bool
         raise CheckpointError(
             f"Cannot resume {folder}: a callback had compiled the model again, which cannot be "
             f"repeated: {cause}. Register its classes and functions with "
-            "keras.saving.register_keras_serializable, or compile the model so before fit."
+            "keras.saving.register_keras_serializable, or compile the model like that before fit."
         ) from cause
     model.train_function = None
     return True
@@ -110,7 +110,7 @@ def _described(model: Any) -> dict[str, Any]:
 
 
 def _arguments(model: Any, config: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of compile: the script's own where they are the same, else new ones."""
+    """Return compile arguments: the script's objects where equal, else new ones."""
     own, described = compile_arguments(model), json.loads(json.dumps(_described(model)))
     classes = dict(_classes_in(config))
     return {
@@ -122,7 +122,7 @@ def _arguments(model: Any, config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _classes_in(config: Any) -> Iterator[tuple[str, type]]:
-    """The script's own classes of a configuration, of modules that are imported already."""
+    """Yield the user's classes in a configuration that are imported already."""
     if isinstance(config, list):
         for each in config:
             yield from _classes_in(each)

@@ -1,4 +1,4 @@
-"""A model, its callbacks and its random numbers as a checkpoint has them."""
+"""Restore a fit from a checkpoint: model, callbacks, data position and random numbers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,11 @@ from keras_candle.resume.callback_state import (
 from keras_candle.resume.data_state import DataState
 from keras_candle.resume.fit_progress import FitProgress
 from keras_candle.resume.format_1 import rank_of_format_1
-from keras_candle.resume.inexact_resume import PART_OF_A_PASS, weigh, weigh_lost
+from keras_candle.resume.inexact_resume import (
+    PART_OF_A_PASS,
+    check_data_order,
+    check_unrestored_state,
+)
 from keras_candle.resume.model_description import describe_layers
 from keras_candle.resume.model_state import build_optimizers, load_model_state
 from keras_candle.resume.random_state import set_random_state
@@ -40,12 +44,12 @@ from keras_candle.training.model_building import build_model
 
 
 class Resumption:
-    """A fit that goes on from a checkpoint.
+    """Resumes a fit from a checkpoint.
 
     Args:
-        run: where the checkpoint is.
-        model: what is trained.
-        state: what all ranks share of the checkpoint.
+        run: session of the run directory with the checkpoint.
+        model: the trained model.
+        state: state of the checkpoint that all ranks share.
         inexact_resume: see `CandleCallback`.
 
     Attributes:
@@ -69,18 +73,17 @@ class Resumption:
         identity: dict[str, Any],
         settings: dict[str, Any],
     ) -> None:
-        """Check that it is the same training, and let it begin where it was.
+        """Check that it is the same training, and set `fit` to begin at the checkpoint.
 
         Args:
-            given: the arguments of `fit`.
-            progress: is set to the checkpoint's.
-            identity: what `identity_of` returned for the model and data at hand; gets the
-                architecture.
-            settings: what `settings_of` returned.
+            given: the arguments of `fit`; `initial_epoch` is set.
+            progress: set to the checkpoint's position.
+            identity: value of `identity_of` for the current model and data; gets the architecture.
+            settings: value of `settings_of`.
 
         Raises:
-            CheckpointError: when it is another one, with the first difference; when its data
-            cannot be gone on with exactly, and the user does not want that.
+            CheckpointError: when it is another training, with the first difference; when its
+                data cannot be resumed exactly and `inexact_resume` is "refuse".
         """
         state, model = self.state, self._model
         folder = str(self._run.folder.path_of(state["step"]))
@@ -88,7 +91,7 @@ class Resumption:
         over = state["finished"] and state["epochs"] == given["epochs"]
         if not over:
             doubts = [*(() if state["can_go_on"] else (PART_OF_A_PASS,)), *progress.adapter.doubts]
-            weigh(doubts, self._inexact_resume, folder, self._engine)
+            check_data_order(doubts, self._inexact_resume, folder, self._engine)
         if self._of_format_2:
             self.compiles_again = repeat_compile(model, state["compiled"], folder)
             if self.compiles_again:
@@ -96,7 +99,7 @@ class Resumption:
             build_optimizers(model, state["optimizers"], folder)
         else:
             build_compiled_optimizer(model)
-        let_schedule_go_on(model, state["schedule_position"], state["schedule_iterations"])
+        resume_schedule(model, state["schedule_position"], state["schedule_iterations"])
         progress.step, progress.epoch = state["step"], state["epoch"]
         progress.passes = state["position"]["passes"]
         if state["can_go_on"]:
@@ -108,13 +111,13 @@ class Resumption:
         left = progress.adapter.steps_left(state["position"]["taken"]) if state["in_epoch"] else 0
         batches = progress.adapter.num_batches
         if state["in_epoch"] and not given["steps_per_epoch"] and None not in (left, batches):
-            # Steps of another number of ranks are others; these end when the data do.
+            # Another number of ranks has other steps; the epoch ends with the data.
             progress.left_out = max(batches - left, 0)
 
     def _check(
         self, folder: str, adapter: Any, identity: dict[str, Any], settings: dict[str, Any]
     ) -> None:
-        """Compare with what the run was; root's differences are all ranks'."""
+        """Compare with the checkpoint's training; root's result counts on all ranks."""
         state, engine = self.state, self._engine
         build(self._model, adapter)
         identity["architecture"] = describe_layers(self._model)
@@ -137,14 +140,14 @@ class Resumption:
 
         changed = self._run.on_root(compare)
         if changed:
-            engine.print_on_root(f"{folder}: the run goes on although {'; '.join(changed)}.")
+            engine.print_on_root(f"{folder}: the run resumes although {'; '.join(changed)}.")
         if self._of_format_2:
             self._rate = engine.broadcast(new_learning_rate(state["settings"], settings))
 
-    def put_back(
+    def restore(
         self, callbacks: Sequence[Any], callback_state: CallbackState, data: DataState
     ) -> None:
-        """Take the checkpoint's state, when all callbacks have begun."""
+        """Restore the checkpoint's state; call it when all callbacks have begun."""
         state, engine = self.state, self._engine
         load_model_state(self._model, self._run, state["step"])
         if self._rate is not None:
@@ -154,7 +157,7 @@ class Resumption:
             self._of_ranks = [rank_of_format_1(each, self._model) for each in self._of_ranks]
         set_shared_states(callbacks, state["callbacks"])
         set_rank_state(self._model, [each["model"] for each in self._of_ranks], engine)
-        self.put_back_metrics()
+        self.restore_metrics()
         own = self._of_ranks[engine.rank if self._same_ranks else 0]
         states = own["callbacks"]
         if not self._same_ranks:
@@ -163,23 +166,23 @@ class Resumption:
         # A callback's set_state() may raise, on one rank.
         lost = engine.gather_results(
             lambda: {
-                **callback_state.put_back(states),
-                **data.put_back(
+                **callback_state.restore(states),
+                **data.restore(
                     own["data"], within_pass=self.start.taken > 0, same_ranks=self._same_ranks
                 ),
             },
             CheckpointError,
         )
-        weigh_lost(lost, self._inexact_resume, folder, engine)
+        check_unrestored_state(lost, self._inexact_resume, folder, engine)
         set_random_state(own["random"])
         ranks = "" if self._same_ranks else f", made on {len(self._of_ranks)} ranks"
         engine.print_on_root(
-            f"goes on from {self._run.folder.path_of(state['step'])} (epoch {state['epoch'] + 1}, "
+            f"resumes from {self._run.folder.path_of(state['step'])} (epoch {state['epoch'] + 1}, "
             f"{state['in_epoch']} steps of it done{ranks})"
         )
 
-    def put_back_metrics(self) -> None:
-        """Take the metrics, when Keras has reset them; other ones begin with the next step."""
+    def restore_metrics(self) -> None:
+        """Restore the metrics after Keras has reset them, where they have the same shapes."""
         of_ranks = [each["model"] for each in self._of_ranks]
         saved = [np.shape(each) for each in of_ranks[0]["metrics"]]
         if saved == [tuple(each.shape) for each in metric_variables(self._model)]:
@@ -187,7 +190,7 @@ class Resumption:
 
     @property
     def start(self) -> DataCursor:
-        """Where the data are gone on with."""
+        """The data cursor at which the fit resumes."""
         start = DataCursor(**self.state["position"])
         return start if self.state["can_go_on"] else replace(start, taken=0)
 
@@ -197,7 +200,7 @@ class Resumption:
 
 
 def build(model: Any, adapter: Any) -> None:
-    """Make the weights of a model that has not been trained yet."""
+    """Create the weights of a model that has not been built yet."""
     spec = adapter.get_tf_dataset().element_spec
     trainer = getattr(model, "_candle_trainer", None)
     make = functools.partial(build_model, model) if trainer is None else trainer.replica.build
@@ -205,14 +208,14 @@ def build(model: Any, adapter: Any) -> None:
 
 
 def build_compiled_optimizer(model: Any) -> None:
-    """Make the variables of compile's optimizer, which a state of the first format has."""
+    """Create the variables of the compiled optimizer, which a state of format 1 has."""
     optimizer = getattr(model, "optimizer", None)
     if optimizer is not None and not optimizer.built:
         optimizer.build(model.trainable_variables)
 
 
 def read_ranks(run: RunSession, step: int, size: int) -> list[dict[str, Any]]:
-    """What is each rank's own in a checkpoint, on every rank."""
+    """Read the per-rank state of a checkpoint and return it on every rank."""
     folder = run.folder.path_of(step)
     found: list[dict[str, Any]] = run.on_root(
         lambda: [read_rank(folder, rank) for rank in range(size)]
@@ -221,20 +224,20 @@ def read_ranks(run: RunSession, step: int, size: int) -> list[dict[str, Any]]:
 
 
 def schedule_position(model: Any) -> int:
-    """Where the learning-rate schedule is, in steps of one rank."""
+    """Return the position of the learning-rate schedule, in steps of one rank."""
     scale = _scale_of(model)
     return int(scale.position(iterations_of(model)))
 
 
-def let_schedule_go_on(model: Any, position: int, iterations: int) -> None:
-    """Let the schedule go on where it was, although steps now count for more or less.
+def resume_schedule(model: Any, position: int, iterations: int) -> None:
+    """Resume the learning-rate schedule at its position, whatever the number of ranks is now.
 
-    To be called before the train function is made.
+    Call it before the train function is made.
 
     Args:
         model: the model.
-        position: what `schedule_position` returned.
-        iterations: steps that the optimizer had taken then.
+        position: value of `schedule_position` at the checkpoint.
+        iterations: steps that the optimizer had taken at the checkpoint.
     """
     scale = _scale_of(model)
     scale.offset = position - iterations * scale.advance
@@ -254,6 +257,6 @@ def _scale_of(model: Any) -> LearningRateScale:
 
 
 def iterations_of(model: Any) -> int:
-    """Steps that the optimizer has taken."""
+    """Return the steps that the model's first optimizer has taken."""
     optimizers = outermost_optimizers(model)
     return int(optimizers[0].iterations.numpy()) if optimizers else 0

@@ -1,4 +1,4 @@
-"""config.json of a run directory: what the run was asked to do, with all defaults."""
+"""config.json of a run directory: the run's arguments, with all defaults."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _OF_FIT = (
 def config_of(
     callback: dict[str, Any], options: ScalingOptions | None, engine: Engine, given: dict[str, Any]
 ) -> str:
-    """The file's text.
+    """Return the text of config.json.
 
     Args:
         callback: the arguments of CandleCallback.
@@ -40,7 +40,7 @@ def config_of(
         given: the arguments of `fit`.
 
     Returns:
-        JSON. No value of the environment, of the command line or of the data stands in it.
+        JSON, without values from the environment, the command line or the data.
     """
     fit = {name: given[name] for name in _OF_FIT if name in given}
     config = {

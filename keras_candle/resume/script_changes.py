@@ -1,4 +1,4 @@
-"""Compare a script with the one that made a checkpoint: what must be equal, what may change."""
+"""Compare a script with the one that wrote a checkpoint, and refuse another training."""
 
 from __future__ import annotations
 
@@ -20,18 +20,16 @@ from keras_candle.resume.model_description import (
 )
 from keras_candle.training.gradients import outermost_optimizers
 
-_HINT = "Go on with what it was made with, or say resume='never' or name another run directory."
-# Their change in the middle of an epoch would change which rows the rest of it has.
+_HINT = "Restore what it was made with, or set resume='never' or another run directory."
+# A change of these within an epoch would change which rows the rest of it has.
 _OF_EPOCH = ("batch size", "batches", "steps_per_epoch", "shuffle", "steps_per_execution")
 
 
 def identity_of(model: Any, adapter: Any, engine: Engine) -> dict[str, Any]:
-    """What must be the same for a training to go on: optimizers, and what is known of the data.
+    """Return the facts that must be equal to resume a training: optimizers and data.
 
-    The values of the data are root's: ranks that share data have compared them.
-
-    Where each rank has data of its own, a dimension that differs by rank, such as the length that
-    rows are padded to, is None.
+    The values of the data are root's: ranks that share data have compared them. Where each rank
+    has data of its own, a dimension that differs by rank, such as a padded length, is None.
     """
     spec = adapter.get_tf_dataset().element_spec
     data = getattr(spec, "data", spec)
@@ -47,11 +45,11 @@ def identity_of(model: Any, adapter: Any, engine: Engine) -> dict[str, Any]:
 
 
 def _checksums(adapter: Any) -> list[str] | None:
-    """Of arrays, and of the tensors that a `tf.data.Dataset` is made from."""
+    """Return checksums of arrays, or of the tensors that a `tf.data.Dataset` is made from."""
     source = getattr(adapter, "source", None)
     if hasattr(source, "element_spec"):
         tensors = keras.tree.flatten([dataset_arrays(each) for each in ancestors(source)])
-        # Others refer to what Python code keeps.
+        # The remaining tensors refer to objects of Python.
         values = [each for each in tensors if each is not None and each.dtype.is_numpy_compatible]
         return fingerprint(values)
     found: list[str] | None = getattr(adapter, "fingerprint", None)
@@ -68,12 +66,12 @@ def _common_shapes(own: Sequence[tuple[tuple[int | None, ...], str]], engine: En
 
 
 def settings_of(model: Any, adapter: Any, config: str) -> dict[str, Any]:
-    """What may change between two starts of a run, and is said then.
+    """Return the settings that may change between two starts of a run, with a message.
 
     Args:
         model: the model, compiled.
-        adapter: its data.
-        config: the run directory's config.json.
+        adapter: the adapter of its data.
+        config: the text of the run directory's config.json.
     """
     asked = json.loads(config)
     return {
@@ -91,7 +89,7 @@ def settings_of(model: Any, adapter: Any, config: str) -> dict[str, Any]:
 
 
 def check_identity(folder: str, found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
-    """Refuse to go on with something else.
+    """Refuse to resume a training whose identity differs.
 
     Raises:
         CheckpointError: with the first difference.
@@ -104,7 +102,7 @@ def check_identity(folder: str, found: Mapping[str, Any], expected: Mapping[str,
 
 
 def check_layers(folder: str, there: str, here: str, *, same_version: bool) -> None:
-    """Refuse to go on with other layers.
+    """Refuse to resume a training whose layers differ.
 
     Raises:
         CheckpointError: with the first difference.
@@ -117,22 +115,22 @@ def check_layers(folder: str, there: str, here: str, *, same_version: bool) -> N
 def check_settings(
     folder: str, state: Mapping[str, Any], here: Mapping[str, Any], *, ranks: int, by_rows: bool
 ) -> list[str]:
-    """What has changed of a run's settings, as sentences.
+    """Describe the changed settings of a run, one sentence each.
 
     Args:
         folder: the checkpoint.
         state: its state.
-        here: what `settings_of` returned.
-        ranks: of this start.
-        by_rows: whether a place in the data is a number of rows, whatever a batch is.
+        here: value of `settings_of` for the current script.
+        ranks: number of ranks of this attempt.
+        by_rows: whether the data cursor counts rows rather than batches.
 
     Raises:
         CheckpointError: when a change would make it another training.
     """
     there = state["settings"]
     for name in ("loss", "loss_weights"):
-        one, other = (json.loads(each["compile"].get(name, "null")) for each in (there, here))
-        for where, value, given in differences(one, other):
+        pair = (json.loads(each["compile"].get(name, "null")) for each in (there, here))
+        for where, value, given in differences(*pair):
             raise CheckpointError(
                 f"{folder} was made with another {name.replace('_', ' ')}: "
                 f"{where or 'it'} is {value} there, {given} here. {_HINT}"
@@ -147,7 +145,7 @@ def check_settings(
                 raise CheckpointError(
                     f"{folder} is in the middle of an epoch with {name} {value}; {given} would "
                     f"change which rows are left of it. Use {value} until an epoch has ended, or "
-                    "say resume='never' or name another run directory."
+                    "set resume='never' or another run directory."
                 )
             changed.append(f"{name} was {value}, is {given}")
     return changed
@@ -155,8 +153,8 @@ def check_settings(
 
 def _changes(there: Mapping[str, Any], here: Mapping[str, Any]) -> Iterator[str]:
     for name in ("optimizer", "metrics", "weighted_metrics"):
-        one, other = (json.loads(each["compile"].get(name, "null")) for each in (there, here))
-        for where, value, given in differences(one, other):
+        pair = (json.loads(each["compile"].get(name, "null")) for each in (there, here))
+        for where, value, given in differences(*pair):
             yield f"{where or name} of the {name} was {value}, is {given}"
     for name in ("options", "versions"):
         for where, value, given in differences(there[name], here[name]):
@@ -164,7 +162,7 @@ def _changes(there: Mapping[str, Any], here: Mapping[str, Any]) -> Iterator[str]
 
 
 def new_learning_rate(there: Mapping[str, Any], here: Mapping[str, Any]) -> float | None:
-    """The learning rate that the script asks for now, where it asked for another one before."""
+    """Return the script's learning rate where it differs from the earlier script's, else None."""
     rates = []
     for each in (there, here):
         config = _config_in(json.loads(each["compile"].get("optimizer", "null")))

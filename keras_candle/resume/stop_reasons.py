@@ -1,4 +1,4 @@
-"""Why a training stops before its end, and saves."""
+"""The reasons to save and stop before the end of a training: signals and the walltime."""
 
 from __future__ import annotations
 
@@ -11,59 +11,63 @@ from keras_candle.resume.stop_requests import StopRequest, StopRequests
 from keras_candle.resume.stop_signals import StopSignals
 from keras_candle.resume.walltime import Walltime
 
-# A reason as the ranks tell each other: a signal's number, or this.
+# A reason is encoded as a signal's number, or as this.
 _WALLTIME = 1000
 
 
 class StopReasons:
-    """Signals and the job's limit, on which the ranks agree.
+    """Agrees across ranks on stopping for a signal or the job's time limit.
 
     Args:
         engine: connects the ranks.
-        limit: see `CandleCallback`.
-        saving: the fit's checkpoints.
+        limit: `walltime` of `CandleCallback`.
+        schedule: writes the fit's checkpoints.
         every_s: see `StopRequests`.
     """
 
     def __init__(
-        self, engine: Engine, limit: float | str | None, saving: CheckpointSchedule, every_s: float
+        self,
+        engine: Engine,
+        limit: float | str | None,
+        schedule: CheckpointSchedule,
+        every_s: float,
     ) -> None:
         self._engine, self._signals = engine, StopSignals()
-        self._wishes = StopRequests(engine, every_s)
+        self._requests = StopRequests(engine, every_s)
         self._walltime = Walltime(limit if engine.is_root else None, engine)
-        self._saving = saving
+        self._schedule = schedule
 
     def listen(self) -> None:
-        """Begin to take note of signals."""
+        """Install the signal handlers."""
         self._signals.listen()
 
     def stop_listening(self) -> None:
-        """End that."""
+        """Restore the earlier signal handlers."""
         self._signals.stop_listening()
 
     def due(self, step: int) -> bool:
-        """Whether the ranks ask each other at this step."""
-        return self._wishes.due(step)
+        """Whether the ranks exchange requests at this step."""
+        return self._requests.due(step)
 
     def ask(self, progress: FitProgress, *, end: bool, save: bool) -> StopRequest:
-        """What some rank wants; every rank must call it.
+        """Exchange this rank's request and return the combined one; every rank must call it.
 
         Args:
-            progress: where the training is.
-            end: whether something on this rank has set `model.stop_training`.
+            progress: the fit's position.
+            end: whether `model.stop_training` has been set on this rank.
             save: whether a checkpoint is due.
         """
         stop = self._signals.received
-        if self._walltime.must_stop(progress, self._wishes.between, self._saving):
+        if self._walltime.must_stop(progress, self._requests.between, self._schedule):
             stop = _WALLTIME
-        failed = self._saving.failed
-        return self._wishes.ask(progress.step, stop=stop, end=end, save=save, failed=failed)
+        failed = self._schedule.failed
+        return self._requests.ask(progress.step, stop=stop, end=end, save=save, failed=failed)
 
     def at_end(self) -> int:
-        """The signal that some rank got, 0 for none; every rank must call it at the fit's end."""
+        """Return a signal that any rank received, 0 for none; all ranks call it at fit's end."""
         return int(self._engine.allreduce(self._signals.received, "max"))
 
 
 def name_of(stop: int) -> str:
-    """What the user calls a reason to stop."""
+    """Return the name of a reason to stop, such as "SIGTERM" or "walltime"."""
     return "walltime" if stop == _WALLTIME else signal.Signals(stop).name

@@ -1,4 +1,4 @@
-"""What one rank wants, all ranks do at the same step."""
+"""Agree across ranks on when to stop or checkpoint."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ from keras_candle.engine.base import Engine
 
 @dataclass(frozen=True)
 class StopRequest:
-    """What some rank wants.
+    """A request of any rank.
 
     Attributes:
-        stop: why it wants to save and end the program, 0 for not at all. The largest of all
-            ranks' counts.
-        end: whether it wants the training to end here: `model.stop_training`.
-        save: whether root wants a checkpoint.
-        failed: whether something went wrong behind on root.
+        stop: the reason to save and end the program, 0 for none; the largest of all ranks'.
+        end: whether to end the training at this step: `model.stop_training`.
+        save: whether root's checkpoint is due.
+        failed: whether an asynchronous write failed on root.
     """
 
     stop: int
@@ -29,14 +28,14 @@ class StopRequest:
 
 
 class StopRequests:
-    """Asked by all ranks at the same steps: how many lie between is agreed too.
+    """Combines the ranks' requests at common steps; root chooses the steps between.
 
     Args:
         engine: connects the ranks.
-        every_s: how often, about, by root's clock. An allreduce costs more than a small step.
+        every_s: approximate interval by root's clock. An allreduce costs more than a small step.
 
     Attributes:
-        between: after so many steps the ranks ask each other again.
+        between: number of steps until the next exchange.
     """
 
     def __init__(self, engine: Engine, every_s: float) -> None:
@@ -46,11 +45,11 @@ class StopRequests:
         self.between = 1
 
     def due(self, step: int) -> bool:
-        """Whether the ranks ask each other at this step."""
+        """Whether the ranks exchange requests at this step."""
         return step >= self._next_step
 
     def ask(self, step: int, *, stop: int, end: bool, save: bool, failed: bool) -> StopRequest:
-        """Tell what this rank wants and learn what some rank wants; every rank must call it."""
+        """Exchange this rank's request and return the combined one; every rank must call it."""
         engine = self._engine
         if engine.size == 1:
             return StopRequest(stop, end, save, failed)
@@ -65,5 +64,5 @@ class StopRequests:
         steps, now_s = step - self._asked_step, time.monotonic()
         rate = steps / max(now_s - self._asked_s, 1e-6)
         self._asked_step, self._asked_s = step, now_s
-        # Slowly up: the first steps tell little.
+        # Increase slowly: the first steps are not typical.
         return max(1, min(int(rate * self._every_s), 2 * steps))

@@ -12,12 +12,12 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
 
 class StopSignals:
-    """Takes note of SIGTERM and SIGUSR1 while a training runs; a second SIGTERM ends at once.
+    """Records SIGTERM and SIGUSR1 while a training runs; a second SIGTERM ends the process.
 
-    Of a training inside of another's callback the outer one takes note: all ranks are in that one.
+    Of nested trainings the outer one records them: all ranks take part in it.
 
     Attributes:
-        received: the signal's number, 0 before there was one.
+        received: number of the first signal, 0 before one arrives.
     """
 
     def __init__(self) -> None:
@@ -25,7 +25,7 @@ class StopSignals:
         self._before: dict[int, Any] = {}
 
     def listen(self) -> None:
-        """Begin. Outside of the main thread, Python has no signals."""
+        """Install the handlers. Outside of the main thread it does nothing: Python forbids it."""
         taken = any(
             isinstance(getattr(signal.getsignal(each), "__self__", None), StopSignals)
             for each in STOP_SIGNALS
@@ -40,7 +40,7 @@ class StopSignals:
         self.received = self.received or number
 
     def stop_listening(self) -> None:
-        """Let the handlers from before take over again."""
+        """Restore the earlier handlers."""
         for number, handler in self._before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
         self._before = {}

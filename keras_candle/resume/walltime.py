@@ -1,4 +1,4 @@
-"""When to stop, so that the last checkpoint is on the disk before the job's limit."""
+"""Decide when to stop so that the last checkpoint is on the disk before the job's limit."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from keras_candle.errors import CandleError
 from keras_candle.launcher_messages import STARTED_S
 from keras_candle.resume.fit_progress import FitProgress
 
-# For the ranks to end, and for what was measured to be a little longer the next time.
+# For the ranks to end, and for variation of the measured times.
 _RESERVE_S = 5.0
 # Before the first checkpoint, nothing is known of the disk.
 _SLOW_DISK_BYTES_PER_S = 100e6
@@ -21,26 +21,26 @@ _IMPORTED_S = time.time()
 
 
 class Checkpoints(Protocol):
-    """Who knows how long a checkpoint takes."""
+    """The measured times and sizes of checkpoints."""
 
     @property
     def busy(self) -> bool:
-        """Whether one is being written."""
+        """Whether a checkpoint is being written."""
 
     @property
     def longest_s(self) -> float:
-        """The longest so far, until it was on the disk; 0 before there was one."""
+        """The longest time that a checkpoint took until it was on the disk; 0 before the first."""
 
     def size_bytes(self) -> int:
-        """About how large one is."""
+        """Return the approximate size of a checkpoint."""
 
 
 class Walltime:
-    """Measures steps, the ends of epochs and checkpoints, and tells when to stop. Root's.
+    """Measures steps, ends of epochs and checkpoints, and decides when to stop. On root.
 
     Args:
-        limit: seconds from the job's start, "auto" for the scheduler's, None for no limit.
-        engine: to tell the user what a scheduler does not say.
+        limit: seconds from the job's start, "auto" for the scheduler's limit, None for no limit.
+        engine: prints an error of the scheduler's query.
 
     Attributes:
         deadline_s: on the clock of `time.monotonic`; None without a limit.
@@ -56,12 +56,12 @@ class Walltime:
     def must_stop(
         self, progress: FitProgress, steps_between: int, checkpoints: Checkpoints
     ) -> bool:
-        """Whether this is the last time from which a checkpoint still comes in time.
+        """Whether to stop now, as a checkpoint after the next check would come too late.
 
         Args:
-            progress: where the training is; at the end of an epoch, in the next one.
-            steps_between: after so many steps it is asked again.
-            checkpoints: the fit's.
+            progress: the fit's position; at the end of an epoch, in the next one.
+            steps_between: number of steps until the next check.
+            checkpoints: measured times of the fit's checkpoints.
         """
         now_s = time.monotonic()
         self._measure(now_s, ends_epoch=progress.in_epoch == 0)
@@ -80,7 +80,7 @@ class Walltime:
             self._between_s = max(self._between_s, passed_s)
 
     def _next_s(self, progress: FitProgress, steps_between: int) -> float:
-        """The longest time until it is asked again."""
+        """Return the longest measured time until the next check."""
         steps = progress.steps_per_epoch or progress.adapter.num_batches
         in_epoch = steps is not None and progress.in_epoch + steps_between < steps
         return self._between_s + (0.0 if in_epoch else max(self._epoch_ends_s, default=0.0))
@@ -100,15 +100,15 @@ def _deadline(limit: float | str, engine: Engine) -> float | None:
 
 
 def _started_s() -> float:
-    """When the job began, or this process: seconds since the epoch."""
-    told = os.environ.get(STARTED_S)
-    if told:
-        return float(told)
+    """Return when the job, or else this process, started: seconds since 1970."""
+    job_started_s = os.environ.get(STARTED_S)
+    if job_started_s:
+        return float(job_started_s)
     try:
         with open("/proc/self/stat") as own, open("/proc/uptime") as uptime:
             # The name before it may hold spaces and brackets.
             ticks = int(own.read().rpartition(")")[2].split()[19])
             age_s = float(uptime.read().split()[0]) - ticks / os.sysconf("SC_CLK_TCK")
-    except (OSError, ValueError):  # no Linux
+    except (OSError, ValueError):  # not on Linux
         return _IMPORTED_S
     return time.time() - age_s

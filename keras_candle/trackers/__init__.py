@@ -1,9 +1,9 @@
-"""Where a run's numbers go: a CSV file, TensorBoard, Weights & Biases, MLflow, a user's own place.
+"""Trackers of a run's metrics: a CSV file, TensorBoard, Weights & Biases, MLflow, your own.
 
-The journal of the run directory is what they are fed from. A tracker says up to which step it holds
-the run, and gets what stands in the journal behind it: nothing is left out and nothing comes twice,
-however often the run was killed. None of them runs in the training's own thread; packages of
-others run in a process beside it.
+They are fed from the journal of the run directory. A tracker reports the last step that it holds
+and gets the journal's rows after that step: no row is missing and none is duplicated, however often
+the run was killed. No tracker runs in the training's thread; third-party packages run in a separate
+process.
 """
 
 from keras_candle.trackers.base import TrackedRun, Tracker

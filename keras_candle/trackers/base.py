@@ -1,4 +1,4 @@
-"""What a tracker is: a place where the numbers of a run go."""
+"""The interface of trackers, which receive the metrics of a run."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ def _print_nothing(_: str) -> None: ...
 
 @dataclass(frozen=True)
 class TrackedRun:
-    """The run whose numbers go somewhere.
+    """A run whose metrics are tracked.
 
     Attributes:
-        id: the same for all starts of the run.
-        name: of its directory.
-        directory: the run's.
-        home: the run's directory; that of the search for a trial.
-        group: the id of the search that a trial belongs to; empty where there is none.
-        config: what `config.json` says, and a trial's hyperparameters; secrets are masked.
-        from_bytes: where the run begins in the journal.
-        tell: tells the user a sentence.
+        id: the same for all attempts of the run.
+        name: name of the run directory.
+        directory: the run directory.
+        home: the run directory; for a trial the directory of its search.
+        group: the id of the search that a trial belongs to; empty outside of a search.
+        config: content of `config.json` and a trial's hyperparameters; secrets are masked.
+        from_bytes: offset of the run's first line in the journal.
+        tell: prints a message for the user.
     """
 
     id: str
@@ -39,22 +39,22 @@ class TrackedRun:
     tell: Callable[[str], None] = _print_nothing
 
     def to_json(self) -> dict[str, Any]:
-        """All but `tell`, for another process."""
+        """Return all attributes except `tell`, for another process."""
         facts = {name: value for name, value in vars(self).items() if name != "tell"}
         return {**facts, "directory": str(self.directory), "home": str(self.home)}
 
     @classmethod
     def from_json(cls, facts: Mapping[str, Any], tell: Callable[[str], None]) -> TrackedRun:
-        """What `to_json` returned, as a run again."""
+        """Return the run of a value of `to_json`."""
         paths = {name: Path(facts[name]) for name in ("directory", "home")}
         return cls(**{**facts, **paths}, tell=tell)
 
 
 class Tracker(ABC):
-    """A place where the numbers of a run go, on root.
+    """Receives the metrics of a run, on root.
 
-    All methods are called from one thread, which is not the training's. What they raise is told
-    once, and stops nothing: `start` is called again some time later. Nothing is to be opened in
+    All methods are called from one thread, which is not the training's. An error in them is
+    reported once, and stops nothing: `start` is called again some time later. Open nothing in
     `__init__`, since Keras Tuner copies callbacks.
 
     Example:
@@ -65,36 +65,37 @@ class Tracker(ABC):
         12 {'epoch': 1, 'loss': 0.5}
     """
 
-    def start(self, run: TrackedRun) -> int | None:  # noqa: ARG002 - for those that need it
-        """Begin, or begin again.
+    def start(self, run: TrackedRun) -> int | None:  # noqa: ARG002 - for subclasses
+        """Begin, or begin again after a failure or a new attempt.
 
         Args:
-            run: whose numbers will come.
+            run: the run to track.
 
         Returns:
-            The last step of the run that is held already, -1 for none: what the journal has behind
-            it comes next. None where that is not known: then comes what this object was not given.
+            The last step of the run that the tracker's storage holds, -1 for none: the journal's
+            rows after it follow. None where that is unknown: the rows that this object has not
+            received follow.
         """
         return None
 
     @abstractmethod
     def log(self, values: Mapping[str, float], step: int) -> None:
-        """Take the numbers of an epoch.
+        """Log the metrics of an epoch.
 
         Args:
             values: by name; `epoch` counts from 1.
-            step: steps of the run, more than the last time.
+            step: step of the run, larger than in the last call.
         """
 
     def log_config(self, config: Mapping[str, Any]) -> None:  # noqa: B027 - not all keep it
-        """Take what the run was asked to do, after each `start`."""
+        """Log the run's configuration; called after each `start`."""
 
     def log_file(self, path: Path) -> None:  # noqa: B027 - not all keep files
-        """Take a file of the run, at its end."""
+        """Log a file of the run; called at its end."""
 
     def close(self, status: str) -> None:  # noqa: B027 - not all hold something open
-        """End.
+        """Close the run.
 
         Args:
-            status: "finished", "interrupted" (the same command goes on) or "failed".
+            status: "finished", "interrupted" (the same command resumes it) or "failed".
         """

@@ -1,4 +1,4 @@
-"""A CSV file in the run directory: one line for each epoch, numbers to the last digit."""
+"""A CSV file in the run directory: one line an epoch, numbers with all digits."""
 
 from __future__ import annotations
 
@@ -15,23 +15,26 @@ _STEP = "step"
 
 
 class CsvFile(Tracker):
-    """`log.csv`. A new name adds a column to all lines."""
+    """Writes `log.csv`; a new metric adds a column to all lines."""
 
     def __init__(self) -> None:
         self._columns: list[str] = []
         self._size = 0
 
     def start(self, run: TrackedRun) -> int:
-        """Read what is there. A line that a crash has cut is cut off."""
+        """Read the existing file; a truncated last line will be overwritten."""
         self._path = run.directory / FILE
         rows = self._read()
         self._columns = rows[0] if rows else [_STEP]
         if self._columns[0] != _STEP:
-            raise ValueError(f"{self._path} is another file: it does not begin with 'step'")
+            raise ValueError(
+                f"{self._path} is not a log of keras_candle: its first column is not 'step'. "
+                "Rename the file."
+            )
         return max((int(each[0]) for each in rows[1:]), default=-1)
 
     def log(self, values: Mapping[str, float], step: int) -> None:
-        """Append a line."""
+        """Append the line of an epoch."""
         new = [name for name in values if name not in self._columns]
         if new:
             self._widen([*self._columns, *new])
@@ -39,7 +42,7 @@ class CsvFile(Tracker):
         line = _text([row])
         with open(self._path, "r+b") as file:
             file.seek(self._size)
-            file.truncate()  # what an attempt before has left, on a full disk
+            file.truncate()  # the rest of an earlier write, on a full disk
             file.write(line)
         self._size += len(line)
 

@@ -1,4 +1,4 @@
-"""What tells one run from another, over all its starts: `trackers.json` in the run directory."""
+"""The identity of a run across its attempts: `trackers.json` in the run directory."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from keras_candle.trackers import csv_file, tensorboard
 from keras_candle.trackers.journal_feed import lines
 
 FILE = "trackers.json"
-# What is not kept by the run's id.
+# Outputs that are not stored by the run's id.
 _OF_ONE_RUN = (csv_file.FILE, tensorboard.FOLDER)
 
 
 def identify(
     directory: RunDirectory, of_checkpoint: Mapping[str, Any] | None, *, begin: bool
 ) -> dict[str, Any]:
-    """The run's id, and where it begins in the journal.
+    """Return the run's id and its first byte in the journal.
 
-    A training that begins, where one that had come to a checkpoint was before, is another run.
+    A training that begins where an earlier one had taken a checkpoint is another run.
 
     Args:
-        directory: the run's, owned.
-        of_checkpoint: what the checkpoint that is gone on from says; None where the training
-            begins.
-        begin: whether the user wants it to begin.
+        directory: the run directory, locked.
+        of_checkpoint: the identity in the checkpoint that is resumed; None for a training from the
+            beginning.
+        begin: whether `resume="never"` asks for a new run.
 
     Returns:
-        {"id": ..., "from_bytes": ...}, to be kept in checkpoints too.
+        {"id": ..., "from_bytes": ...}, which checkpoints save too.
     """
     path = directory.path / FILE
     before = _read(path)
@@ -52,7 +52,7 @@ def identify(
 
 
 def id_of_search(home: Path) -> str:
-    """The id of a search, whose trials may all be the first to ask for it.
+    """Return the id of a search; safe where several trials create it at the same time.
 
     Args:
         home: the search's directory.

@@ -1,4 +1,4 @@
-"""Reads from a run's journal what the trackers get, while it grows."""
+"""Read the metrics for trackers from a run's growing journal."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from keras_candle.trackers.redaction import flat
 
 @dataclass(frozen=True)
 class EpochRow:
-    """The numbers of an epoch.
+    """The metrics of an epoch.
 
     Attributes:
-        step: steps of the run; each row has more than the one before.
+        step: step of the run, larger than that of the row before.
         values: by name.
     """
 
@@ -27,14 +27,15 @@ class EpochRow:
 
 
 class JournalFeed:
-    """The rows of a journal.
+    """Reads the rows of a journal.
 
-    An epoch that a restart trains again counts once, as it was first: that may be sent already.
+    An epoch that a restart trains again counts once, with its first values, which may have been
+    sent already.
 
     Args:
         journal: the file.
-        from_bytes: where the run begins in it.
-        after: rows up to this step are left out.
+        from_bytes: offset of the run's first line.
+        after: rows up to this step are skipped.
     """
 
     def __init__(self, journal: Path, from_bytes: int = 0, after: int = -1) -> None:
@@ -43,21 +44,21 @@ class JournalFeed:
         self._last = -1
 
     def rows(self) -> Iterator[EpochRow]:
-        """Those that have come since the last call."""
+        """Yield the rows that were added since the last call."""
         for line, end in lines(self._journal, self._at):
             self._at = end
             epoch = (_whole(line.get("fit")), _whole(line.get("epoch")))
             if line.get("event") != "epoch" or epoch in self._seen:
                 continue
             self._seen.add(epoch)
-            # On other numbers of ranks the same epoch ends at other steps.
+            # With another number of ranks the same epoch ends at another step.
             self._last = max(_whole(line.get("step")), self._last + 1)
             if self._last > self._after:
                 yield EpochRow(self._last, values_of(line))
 
 
 def lines(journal: Path, at: int = 0) -> Iterator[tuple[dict[str, Any], int]]:
-    """The journal's whole lines from a byte on, each with the byte behind it."""
+    """Yield the journal's complete lines from an offset on, each with its end offset."""
     try:
         with open(journal, "rb") as file:
             file.seek(at)
@@ -73,7 +74,7 @@ def lines(journal: Path, at: int = 0) -> Iterator[tuple[dict[str, Any], int]]:
 
 
 def values_of(line: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers of an epoch's line.
+    """Return the metrics of an epoch's line.
 
     Example:
         >>> values_of({"epoch": 2, "logs": {"loss": 0.5}, "performance": {"time": {"step_s": 0.1}}})

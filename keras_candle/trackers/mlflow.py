@@ -19,7 +19,7 @@ from keras_candle.trackers.redaction import flat
 DATABASE, FILES = "mlflow.db", "mlflow-files"
 _FOR = "trackers='mlflow'"
 _ID, _PARENT = "keras_candle.run", "mlflow.parentRunId"
-# Where a server that has gone away is asked again and again for minutes, and MLflow's own messages.
+# MLflow retries an unreachable server for minutes; and its telemetry.
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
@@ -28,15 +28,15 @@ _ENVIRONMENT = {
 _STATUS = {FINISHED: "FINISHED", FAILED: "FAILED", INTERRUPTED: "KILLED"}
 _LONGEST_VALUE = 500
 _MOST_METRICS, _MOST_PARAMS = 1000, 100
-# The last of an epoch's numbers that is logged: where it is, all of them are.
+# The last metric of an epoch that is logged: where it exists, the epoch is complete.
 _MARK = "epoch"
 
 
 class Mlflow(Tracker):
-    """One run, found again by its tag; the trials of a search are nested in the search's run."""
+    """Logs to one MLflow run, found by its tag; trials are nested in the run of their search."""
 
     def start(self, run: TrackedRun) -> int:
-        """Find the run, or make it."""
+        """Find or create the run."""
         for name, value in _ENVIRONMENT.items():
             os.environ.setdefault(name, value)
         uri = os.environ.get("MLFLOW_TRACKING_URI", "")
@@ -44,7 +44,7 @@ class Mlflow(Tracker):
             reach(uri)
         self._mlflow = load("mlflow", _FOR)
         self._run = run
-        # Two roots that make the same file at once would stand in each other's way.
+        # Two roots must not create the same file at the same time.
         with contextlib.nullcontext() if uri else _locked(run.home / f".{DATABASE}.lock"):
             self._client = self._mlflow.MlflowClient(uri or f"sqlite:///{run.home / DATABASE}")
             self._experiment = self._find_experiment(None if uri else run.home / FILES)
@@ -56,19 +56,19 @@ class Mlflow(Tracker):
         return max((each.step for each in history), default=-1)
 
     def log_config(self, config: Mapping[str, Any]) -> None:
-        """Log what is not there yet: MLflow lets no parameter change."""
-        there = self._client.get_run(self._id).data.params
+        """Log new parameters: MLflow forbids changing a logged one."""
+        logged = self._client.get_run(self._id).data.params
         names = {_legal(name): value for name, value in flat(config).items()}
         params = [
             self._mlflow.entities.Param(name, str(value)[:_LONGEST_VALUE])
             for name, value in names.items()
-            if name not in there
+            if name not in logged
         ]
         for first in range(0, len(params), _MOST_PARAMS):
             self._client.log_batch(self._id, params=params[first : first + _MOST_PARAMS])
 
     def log(self, values: Mapping[str, float], step: int) -> None:
-        """Log an epoch."""
+        """Log the metrics of an epoch."""
         now_ms = round(1000 * time.time())
         names = sorted(values, key=lambda name: name == _MARK)
         metrics = [
@@ -78,7 +78,7 @@ class Mlflow(Tracker):
             self._client.log_batch(self._id, metrics=metrics[first : first + _MOST_METRICS])
 
     def log_file(self, path: Path) -> None:
-        """Keep it among the run's files."""
+        """Log a file as an artifact of the run."""
         self._client.log_artifact(self._id, str(path))
 
     def close(self, status: str) -> None:
@@ -92,7 +92,7 @@ class Mlflow(Tracker):
         found = self._client.get_experiment_by_name(name)
         if found is None:
             place = None if files is None else files.as_uri()
-            with contextlib.suppress(self._mlflow.MlflowException):  # another root was faster
+            with contextlib.suppress(self._mlflow.MlflowException):  # another root created it first
                 self._client.create_experiment(name, artifact_location=place)
             found = self._client.get_experiment_by_name(name)
         return str(found.experiment_id)
@@ -108,7 +108,7 @@ class Mlflow(Tracker):
 
 
 def _legal(name: str) -> str:
-    """A name that MLflow takes."""
+    """Replace the characters that MLflow does not allow in a name."""
     return re.sub(r"[^\w\-. /]", "_", name)
 
 

@@ -1,4 +1,4 @@
-"""The trackers that have names, and what they need."""
+"""The named trackers and the packages that they need."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _KNOWN: dict[str, tuple[str, tuple[str, ...]]] = {
     "wandb": ("wandb.Wandb", ("wandb",)),
     "mlflow": ("mlflow.Mlflow", ("mlflow", "sqlalchemy", "alembic")),
 }
-# These run in a process of their own: their packages block, and some crash.
-OF_OTHERS = frozenset({"tensorboard", "wandb", "mlflow"})
+# These run in a separate process: their packages block, and some crash.
+IN_TRACKER_PROCESS = frozenset({"tensorboard", "wandb", "mlflow"})
 
 
 def check(trackers: object) -> tuple[str | Tracker, ...]:
-    """What a user asked for.
+    """Validate the argument `trackers` of CandleCallback.
 
     Args:
         trackers: a name, a Tracker, or several of them.
@@ -30,7 +30,7 @@ def check(trackers: object) -> tuple[str | Tracker, ...]:
         The names and Trackers; each name once.
 
     Raises:
-        CandleError: for something else.
+        CandleError: for any other value.
 
     Example:
         >>> check("csv")
@@ -44,17 +44,17 @@ def check(trackers: object) -> tuple[str | Tracker, ...]:
     for each in given:
         if not isinstance(each, Tracker) and each not in _KNOWN:
             raise CandleError(
-                f"trackers={trackers!r}: {each!r} is none of {', '.join(map(repr, _KNOWN))}, and "
-                "no object of a class that is made from candle.Tracker."
+                f"trackers={trackers!r}: got {each!r}, expected one of "
+                f"{', '.join(map(repr, _KNOWN))} or an instance of a subclass of candle.Tracker."
             )
     return tuple(dict.fromkeys(given)) if all(isinstance(e, str) for e in given) else tuple(given)
 
 
 def check_packages(trackers: Sequence[str | Tracker]) -> None:
-    """Look for the packages of the named ones, without importing them.
+    """Check that the packages of named trackers are installed, without importing them.
 
     Raises:
-        CandleError: with the way to get one that is missing.
+        CandleError: with the command that installs a missing one.
     """
     for each in trackers:
         if isinstance(each, str):
@@ -63,7 +63,7 @@ def check_packages(trackers: Sequence[str | Tracker]) -> None:
 
 
 def make(name: str) -> Tracker:
-    """The tracker that has a name."""
+    """Create the tracker of a name."""
     module, _, kind = _KNOWN[name][0].partition(".")
     tracker: Tracker = getattr(importlib.import_module(f"keras_candle.trackers.{module}"), kind)()
     return tracker

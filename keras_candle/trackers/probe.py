@@ -1,4 +1,4 @@
-"""Whether a server answers at all: known in seconds, where packages try for minutes."""
+"""Check in seconds whether a server is reachable, where packages try for minutes."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ _WITHIN_S = 2.0
 
 
 class UnreachableError(OSError):
-    """A server cannot be reached: trying again at once is of no use."""
+    """A server cannot be reached; an immediate retry is useless."""
 
 
 def reach(url: str, within_s: float = _WITHIN_S) -> None:
     """Open a connection to a server, or to the proxy in front of it, and close it again.
 
     Args:
-        url: the server's.
-        within_s: how long to wait.
+        url: URL of the server.
+        within_s: timeout of the connection.
 
     Raises:
-        UnreachableError: when there is no connection.
+        UnreachableError: when the connection fails.
     """
     parts = urlsplit(url)
     host = parts.hostname or ""

@@ -1,4 +1,4 @@
-"""Keeps one tracker like the journal, whatever it does: waits, raises, or hangs."""
+"""Bring one tracker up to date with the journal, even if it blocks, raises or hangs."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from keras_candle.trackers.journal_feed import JournalFeed
 from keras_candle.trackers.probe import UnreachableError
 from keras_candle.trackers.redaction import redacted
 
-# After so many failures in a row a tracker is left alone for a while.
+# After this many failures in a row a tracker is paused.
 _TRIES = 3
 _SOON_S, _LATER_S = 0.2, 60.0
-# At the end, one in which nothing moves is waited for so long, and one in which something does.
+# How long to wait at the end for a tracker without progress, and for one with progress.
 SILENT_S, CLOSE_S = 5.0, 30.0
 _FILES = ("performance.json", "report.html")
 
 
 class Reconciler:
-    """A thread that gives a tracker what it does not hold yet.
+    """Gives a tracker, in a thread, the rows of the journal that it does not hold yet.
 
     The journal is the queue: nothing waits in memory, and nothing is lost where a tracker is slow.
 
     Args:
-        tracker: who gets the rows.
-        name: what the user calls it.
-        run: whose rows.
-        journal: their file.
-        every_s: how often to look; None for only when woken.
-        ready: called before the tracker begins; waits until it may.
-        progress: called when something went forward.
+        tracker: receives the rows.
+        name: the user's name for it.
+        run: the tracked run.
+        journal: the journal of the run.
+        every_s: interval of reading the journal; None for only when woken.
+        ready: called before the tracker starts; may block until the start is allowed.
+        progress: called on progress.
 
     Attributes:
-        moved_s: when that was last, on the monotonic clock.
+        moved_s: time of the last progress on the monotonic clock.
     """
 
     def __init__(
@@ -53,23 +53,23 @@ class Reconciler:
         self._every_s, self._ready, self._progress = every_s, ready, progress
         self.moved_s = time.monotonic()
         self._feed: JournalFeed | None = None
-        self._failures, self._told = 0, False
+        self._failures, self._has_reported = 0, False
         self._status = ""
         self._wake = threading.Event()
         self._thread = threading.Thread(target=self._live, name=f"candle-{name}", daemon=True)
         self._thread.start()
 
     def wake(self) -> None:
-        """There is something new in the journal."""
+        """Read the journal now, since it has a new line."""
         self._wake.set()
 
     def end(self, status: str) -> None:
-        """The run is over: give the tracker the rest, and close it."""
+        """Give the tracker the remaining rows, then close it."""
         self._status = status
         self._wake.set()
 
     def has_ended(self, within_s: float) -> bool:
-        """Whether the thread has come to its end; waits for it."""
+        """Wait for the thread; return whether it has ended."""
         self._thread.join(within_s)
         return not self._thread.is_alive()
 
@@ -87,7 +87,7 @@ class Reconciler:
 
     def _pause_s(self) -> float | None:
         if self._failures >= _TRIES:
-            # Between its tries it is not to be woken for each epoch.
+            # While paused, an epoch does not wake it.
             deadline_s = time.monotonic() + _LATER_S
             while not self._status and (left_s := deadline_s - time.monotonic()) > 0:
                 self._wake.wait(left_s)
@@ -98,11 +98,11 @@ class Reconciler:
     def _try(self, action: Callable[[], None]) -> bool:
         try:
             action()
-        except BaseException as error:  # also what would end the program
-            self._feed = None  # what the tracker holds is for itself to say
+        except BaseException as error:  # SystemExit too
+            self._feed = None  # the tracker reports again which step it holds
             self._failures += _TRIES if isinstance(error, UnreachableError) else 1
-            if self._failures >= _TRIES and not self._told:
-                self._told = True
+            if self._failures >= _TRIES and not self._has_reported:
+                self._has_reported = True
                 self._report(error)
         else:
             self._failures = 0
@@ -131,16 +131,16 @@ class Reconciler:
 
     def _report(self, error: BaseException) -> None:
         text = str(error).strip().partition("\n")[0]
-        what = text if isinstance(error, UnreachableError) else f"{type(error).__name__}: {text}"
+        problem = text if isinstance(error, UnreachableError) else f"{type(error).__name__}: {text}"
         self._run.tell(
             redacted(
-                f"{self.name} does not take the run's numbers ({what}). The training goes on; "
-                f"{self._journal.name} keeps them, and {self.name} gets them when it can."
+                f"{self.name} does not take the run's metrics ({problem}). The training continues; "
+                f"{self._journal.name} keeps them, and {self.name} gets them when it works again."
             )
         )
 
 
 def _given(tracker: Tracker, run: TrackedRun) -> int:
-    """The last step that this object was given of a run."""
+    """Return the last step of a run that this tracker object received."""
     run_id, step = getattr(tracker, "_candle_given", ("", -1))
     return step if run_id == run.id else -1

@@ -1,4 +1,4 @@
-"""Keeps secrets out of what leaves the run directory."""
+"""Mask secrets in values that leave the run directory."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _IN_URL = re.compile(r"(\w://)[^/\s@]+@")
 
 
 def redacted(value: Any, key: str = "") -> Any:
-    """JSON with the values of keys that name a secret, and passwords in URLs, masked.
+    """Mask the values of keys that name a secret, and passwords in URLs.
 
     Args:
-        value: JSON.
-        key: under which it stands.
+        value: a JSON value.
+        key: its key.
 
     Example:
         >>> redacted({"rate": 0.1, "API_KEY": "x", "num_tokens": 512, "to": "s3://me:pw@host/a"})
@@ -35,12 +35,12 @@ def redacted(value: Any, key: str = "") -> Any:
 
 
 def _is_count(key: str, value: Any) -> bool:
-    """Whether it is a number of tokens, which language models have many of."""
+    """Whether a value is a number of tokens, as of a language model."""
     return isinstance(value, int | float) and not _SECRET.search(_COUNT.sub("", key))
 
 
 def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested tables as one, with names like paths.
+    """Flatten nested dicts to one with names like paths.
 
     Example:
         >>> flat({"fit": {"epochs": 3}, "ranks": 2})

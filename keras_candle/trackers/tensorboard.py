@@ -1,4 +1,4 @@
-"""TensorBoard's event files, written without TensorFlow."""
+"""Write TensorBoard's event files without TensorFlow."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _FOR = "trackers='tensorboard'"
 
 
 class TensorBoard(Tracker):
-    """A new file in `tensorboard/` for each start. Its numbers have 32 bits, as TensorBoard's do.
+    """Writes one event file in `tensorboard/` for each attempt, in TensorBoard's 32-bit numbers.
 
-    An epoch is one record: it is there as a whole or not at all.
+    An epoch is one record, which is complete or absent.
     """
 
     def start(self, run: TrackedRun) -> int:
-        """Read what the files of earlier starts hold."""
+        """Read the last step from the files of earlier attempts."""
         self._folder = run.directory / FOLDER
         self._writer: Any = None
         self._config: Mapping[str, Any] = {}
@@ -33,11 +33,11 @@ class TensorBoard(Tracker):
         return self._held
 
     def log_config(self, config: Mapping[str, Any]) -> None:
-        """Keep it for the first record."""
+        """Keep the configuration for the first record."""
         self._config = config
 
     def log(self, values: Mapping[str, float], step: int) -> None:
-        """Write a record."""
+        """Write the record of an epoch."""
         if self._writer is None:
             self._open()
         event = self._proto.Event(wall_time=time.time(), step=step)
@@ -48,7 +48,7 @@ class TensorBoard(Tracker):
         self._write(event)
         self._held = step
 
-    def close(self, status: str) -> None:  # noqa: ARG002 - it has no place there
+    def close(self, status: str) -> None:  # noqa: ARG002 - event files have no status
         """Close the file."""
         if self._writer is not None:
             self._writer.close()
@@ -71,7 +71,7 @@ class TensorBoard(Tracker):
         value.tensor.string_val.append(f"```\n{json.dumps(self._config, indent=1)}\n```".encode())
 
     def _events(self) -> Iterator[Any]:
-        """The records of all files that have numbers; those that are damaged end their file."""
+        """Yield the records with metrics of all files; a damaged record ends its file."""
         for path in sorted(self._folder.glob("events.out.tfevents.*")):
             for record in _records(path):
                 event = self._proto.Event.FromString(record)

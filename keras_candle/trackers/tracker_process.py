@@ -1,4 +1,4 @@
-"""Root's side of the process in which the packages of others run."""
+"""Root's side of the process that runs third-party tracker packages."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from keras_candle.trackers.reconciler import SILENT_S
 
 _LEAVE_S = 1.0
 # One for all fits of this process: importing the packages takes seconds.
-_courier: TrackerProcess | None = None
+_shared: TrackerProcess | None = None
 
 
 class TrackerProcess:
-    """A process that brings the numbers of one run after the other to packages of others."""
+    """A child process that sends the metrics of runs to third-party packages, one run at a time."""
 
     def __init__(self) -> None:
         package = str(Path(__file__).parents[2])
         before = os.environ.get("PYTHONPATH")
         self._process = subprocess.Popen(
-            # -P: a module in the folder that it starts in may have the name of one of Python's.
+            # -P: a module in the working folder may shadow one of Python's.
             [sys.executable, "-P", "-m", "keras_candle.trackers"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -40,37 +40,41 @@ class TrackerProcess:
         self._to, self._from = (
             cast("IO[bytes]", each) for each in (self._process.stdin, self._process.stdout)
         )
-        self._tell: Callable[[str, str], None] = lambda *_: None
+        self._report: Callable[[str, str], None] = lambda *_: None
         self._heard = threading.Condition()
         self._heard_s, self._open, self.gone = time.monotonic(), list[str](), False
-        self._listener = threading.Thread(target=self._listen, name="candle-courier", daemon=True)
+        self._listener = threading.Thread(target=self._listen, name="candle-trackers", daemon=True)
         self._listener.start()
         atexit.register(self.dismiss, within_s=_LEAVE_S)
 
     def open(
-        self, run: TrackedRun, names: Sequence[str], journal: Path, tell: Callable[[str, str], None]
+        self,
+        run: TrackedRun,
+        names: Sequence[str],
+        journal: Path,
+        report: Callable[[str, str], None],
     ) -> None:
         """Begin a run.
 
         Args:
-            run: whose numbers are brought.
-            names: of the trackers.
-            journal: where the numbers are.
-            tell: gets a tracker's name, and what the user is to know of it.
+            run: the run to track.
+            names: names of the trackers.
+            journal: the journal of the run.
+            report: called with a tracker's name and a message for the user.
         """
-        self._tell, self._open = tell, list(names)
-        # The script may have set what the packages look at since the process began.
+        self._report, self._open = report, list(names)
+        # The script may have set variables of the packages since the process started.
         environment = dict(os.environ)
         self._send(
             open=run.to_json(), names=self._open, journal=str(journal), environment=environment
         )
 
     def close(self, status: str, within_s: float) -> None:
-        """End the run. Waits as long as something moves, and then leaves the rest behind.
+        """End the run; wait while there is progress, then leave the rest to the child process.
 
         Args:
             status: see `Tracker.close`.
-            within_s: for longer it does not wait in any case.
+            within_s: maximum time to wait.
         """
         self._send(close=status)
         end_s = time.monotonic() + within_s
@@ -83,16 +87,16 @@ class TrackerProcess:
                 self._heard.wait(left_s)
             late, self._open = self._open, []
         for name in late:
-            self._tell(
+            self._report(
                 name,
-                f"{name} has not taken all of the run's numbers in time. The journal keeps them; "
-                f"{name} gets what it has not got when the run is started again.",
+                f"{name} did not take all of the run's metrics in time. The journal keeps them; "
+                f"{name} gets the rest when the run is started again.",
             )
         if late:
             self.dismiss()
 
     def dismiss(self, within_s: float = 0.0) -> None:
-        """Let it end by itself; wait so long for it."""
+        """Let the child process end by itself, and wait for it for a limited time."""
         self.gone = True
         with contextlib.suppress(OSError):
             self._to.close()
@@ -115,11 +119,10 @@ class TrackerProcess:
             lost, self._open, self.gone = self._open, [], True
             self._heard.notify_all()
         for name in lost:
-            self._tell(
+            self._report(
                 name,
-                f"{name}: the process that brings the run's numbers there has ended with code "
-                f"{code}. The training goes on; {name} gets what it has not got when the run is "
-                "started again.",
+                f"{name}: the tracker process ended with exit code {code}. The training "
+                f"continues; {name} gets the remaining metrics when the run is started again.",
             )
 
     def _take(self, message: dict[str, Any]) -> None:
@@ -129,12 +132,12 @@ class TrackerProcess:
                 self._open.remove(message["closed"])
             self._heard.notify_all()
         if "tell" in message:
-            self._tell(message["name"], message["tell"])
+            self._report(message["name"], message["tell"])
 
 
-def courier() -> TrackerProcess:
-    """The one of this process; a new one where it is gone."""
-    global _courier  # noqa: PLW0603 - one for each process
-    if _courier is None or _courier.gone:
-        _courier = TrackerProcess()
-    return _courier
+def shared_process() -> TrackerProcess:
+    """Return the tracker process of this program; start a new one where it has ended."""
+    global _shared  # noqa: PLW0603 - one for each program
+    if _shared is None or _shared.gone:
+        _shared = TrackerProcess()
+    return _shared

@@ -1,4 +1,4 @@
-"""Weights & Biases: on its server where one is reached, else in files that it sends later."""
+"""Weights & Biases: on its server where reachable, else in files for a later `wandb sync`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from keras_candle.trackers.wandb_file import last_step
 
 _SERVER = "https://api.wandb.ai"
 _KEYS = ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE")
-# No command line, environment, output, code or machine goes along.
+# Without command line, environment, output, code and machine data.
 _SETTINGS = {
     "console": "off",
     "disable_code": True,
@@ -37,13 +37,13 @@ _SETTINGS = {
 
 
 class Wandb(Tracker):
-    """One run on the server, or offline directories of one run that `wandb sync` puts together."""
+    """Logs to one run on the server, or to offline directories that `wandb sync` merges."""
 
     def __init__(self) -> None:
         self._live: Any = None
 
     def start(self, run: TrackedRun) -> int:
-        """Ask the server, or the files of earlier starts, what is there."""
+        """Find the last step on the server or in the files of earlier attempts."""
         self.close(INTERRUPTED)  # after a failure
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
         self._package = load("wandb", "trackers='wandb'")
@@ -53,7 +53,7 @@ class Wandb(Tracker):
         self._mode = os.environ.get("WANDB_MODE", "online")
         if self._mode == "online":
             try:
-                _be_ready()
+                _check_server()
                 held = int(self._open().starting_step) - 1
                 self._set_aside(held)
                 return held
@@ -62,22 +62,22 @@ class Wandb(Tracker):
         return last_step(self._folder, run.id)
 
     def log_config(self, config: Mapping[str, Any]) -> None:
-        """Keep it for the run, or give it to the one that is open."""
+        """Keep the configuration, and update that of an open run."""
         self._config = config
         if self._live is not None:
             self._live.config.update(dict(config), allow_val_change=True)
 
     def log(self, values: Mapping[str, float], step: int) -> None:
-        """Log an epoch."""
+        """Log the metrics of an epoch."""
         self._open().log(dict(values), step=step, commit=True)
 
     def log_file(self, path: Path) -> None:
-        """Keep it among the run's files."""
+        """Save a file with the run, where it is open."""
         if self._live is not None:
             self._live.save(str(path), base_path=str(path.parent), policy="now")
 
     def close(self, status: str) -> None:
-        """Finish. A run that goes on is marked as interrupted."""
+        """Finish the run; mark one that will be resumed as interrupted."""
         if self._live is not None:
             live, self._live = self._live, None
             if status == INTERRUPTED:
@@ -86,7 +86,7 @@ class Wandb(Tracker):
             self._package.teardown()  # the next run may have another environment
 
     def _open(self) -> Any:
-        """The run. Offline it is opened for its first numbers: each time is a directory."""
+        """Open the run; offline with its first metrics, since each start makes a directory."""
         if self._live is None:
             run, known = self._run, self._package.Settings.model_fields
             settings = {name: value for name, value in _SETTINGS.items() if name in known}
@@ -105,7 +105,7 @@ class Wandb(Tracker):
         return self._live
 
     def _set_aside(self, held: int) -> None:
-        """Rename what was kept offline and never sent: it is sent now, and must not be twice."""
+        """Rename offline files that were never synced: their rows go to the server now."""
         if held < last_step(self._folder, self._run.id):
             for path in self._folder.glob(f"offline-run-*-{self._run.id}*"):
                 path.rename(path.with_name(f"sent-{path.name}"))
@@ -115,7 +115,7 @@ class Wandb(Tracker):
         with contextlib.suppress(Exception):
             self._package.teardown(exit_code=1)
         run = self._run
-        # In a search this is told once, by the first trial.
+        # In a search only the first trial reports this.
         kept = (
             f"{run.home}/*/wandb/offline-run-*"
             if run.group
@@ -124,8 +124,8 @@ class Wandb(Tracker):
         run.tell(f"wandb: the run is kept offline: {cause}. To send it: wandb sync {kept}")
 
 
-def _be_ready() -> None:
-    """Raise where there is no key, or no server."""
+def _check_server() -> None:
+    """Raise an error where there is no key or no server."""
     server = os.environ.get("WANDB_BASE_URL", _SERVER)
     host = urlsplit(server).hostname or ""
     found = None

@@ -1,4 +1,4 @@
-"""Which steps the files of Weights & Biases hold: those that a run has left on this disk."""
+"""Read the last step from the files that Weights & Biases keeps of a run on this disk."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _WHOLE, _LAST = 1, 4
 
 
 def last_step(folder: Path, run_id: str) -> int:
-    """The last step in the files of all starts of a run; -1 where there is none.
+    """Return the last step in the files of all attempts of a run; -1 for none.
 
     Args:
         folder: `wandb` in a run directory.
-        run_id: the run's.
+        run_id: id of the run.
     """
     records = load("wandb.proto.wandb_internal_pb2", "trackers='wandb'")
     held = -1
@@ -31,7 +31,7 @@ def last_step(folder: Path, run_id: str) -> int:
 
 
 def _records(data: bytes) -> Iterator[bytes]:
-    """The records up to the first that is damaged or cut."""
+    """Yield the records up to the first that is damaged or truncated."""
     at, parts = _FILE_HEADER_BYTES, b""
     while at + _HEADER_BYTES <= len(data):
         left = _BLOCK_BYTES - at % _BLOCK_BYTES

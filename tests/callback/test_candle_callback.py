@@ -134,7 +134,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(tmp_path, cap
     seen = Epochs()
     cases.small_fit(tmp_path, epochs=3, callbacks=[seen])
     said = capsys.readouterr().err
-    assert "step-00000006 is left out" in said
+    assert "step-00000006 is skipped" in said
     assert "tensor" in said
     assert seen.seen == [2]
     assert (tmp_path / "checkpoints" / "set-aside" / "step-00000006").is_dir()
@@ -226,7 +226,7 @@ def test_a_full_disk(tmp_path, capsys, monkeypatch, on_error):
         seen = Epochs()
         cases.small_fit(tmp_path, epochs=4, checkpoint=asked, callbacks=[seen])
         assert seen.seen == [0, 1, 2, 3]
-        assert "The training goes on without it" in capsys.readouterr().err
+        assert "The training continues without it" in capsys.readouterr().err
     assert steps(tmp_path) == [2]
     assert CheckpointFolder(tmp_path / "checkpoints").newest_whole(print) == 2
 

@@ -111,8 +111,8 @@ DAMAGE = {
         lambda folder: (folder / manifest.NAME).write_text(DEEP),
         "RecursionError",
     ),
-    "a directory for a manifest": (make_directory, "no regular file"),
-    "a pipe for a manifest": (make_pipe, "no regular file"),
+    "a directory for a manifest": (make_directory, "not a regular file"),
+    "a pipe for a manifest": (make_pipe, "not a regular file"),
     "a link to itself": (link_to_itself, "MANIFEST.json cannot be read"),
     "a list for a manifest": (
         lambda folder: (folder / manifest.NAME).write_text("[]"),
@@ -122,11 +122,11 @@ DAMAGE = {
     "a path upwards": (with_file("../../../outside"), "leads out of the checkpoint"),
     "a link out of the folder": (link_out, "leads out of the checkpoint"),
     "a negative offset": (with_tensor(offset_bytes=-8), "offset_bytes of .* is -8"),
-    "a huge offset": (with_tensor(offset_bytes=1 << 62), "does not lie in 'model.weights.h5'"),
+    "a huge offset": (with_tensor(offset_bytes=1 << 62), "is outside of 'model.weights.h5'"),
     "a huge shape": (with_tensor(shape=(1 << 40,)), "has 4 bytes"),
     "a size of text": (with_tensor(size_bytes="4"), "size_bytes of .* is '4'"),
     "an unknown dtype": (with_tensor(dtype="float31"), "float31.* has 4 bytes"),
-    "a file twice": (with_file("state.json"), "names something twice"),
+    "a file twice": (with_file("state.json"), "is listed twice"),
     "no state": (
         lambda folder: ((folder / reading.STATE).write_text("[]"), sign(folder)),
         "it is list, expected a dict",
@@ -184,7 +184,7 @@ def test_a_training_resumes_from_the_one_before(run, kind, capsys):
     seen = []
     cases.small_fit(run, epochs=2, callbacks=[cases.note_epochs(seen)])
     assert seen == [1]
-    assert "step-00000004 is left out" in capsys.readouterr().err
+    assert "step-00000004 is skipped" in capsys.readouterr().err
     assert (run / "checkpoints" / "set-aside" / newest(run).name).is_dir()
 
 

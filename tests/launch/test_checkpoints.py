@@ -29,7 +29,7 @@ def test_ls_verify_and_rollback(run, capfd):
     assert [line.endswith("whole") for line in out] == [True, True, False]
     assert "state.json: it differs" in out[2]
     assert cli.main(["checkpoints", "rollback", str(run), "2"]) == 0
-    assert "goes on from step 2; 2 newer were set aside" in capfd.readouterr().out
+    assert "resumes from step 2; set 2 newer checkpoints aside" in capfd.readouterr().out
     assert cli.main(["checkpoints", "rollback", str(run), "4"]) == 1
     assert "no checkpoint of step 4, only of [2]" in capfd.readouterr().err
 

@@ -39,7 +39,7 @@ def test_epochs_that_are_parts_of_a_pass_lose_no_step_and_say_what_they_repeat(t
     cases.interrupt(tmp_path / "parts", 5, **how)
     parts = train(tmp_path / "parts", **how)
     assert parts["batches"] == whole["batches"] == 12
-    assert "this one begins anew" in capsys.readouterr().err
+    assert "this pass begins anew" in capsys.readouterr().err
     # In a pass's first epoch nothing has to be repeated.
     cases.interrupt(tmp_path / "first", 2, **how)
     assert train(tmp_path / "first", **how) == whole

@@ -69,7 +69,9 @@ def test_one_that_always_raises_is_told_once(tmp_path):
     own.end("finished")
     assert own.has_ended(10)
     (text,) = said
-    assert "own does not take the run's numbers (ValueError: no room). The training goes on" in text
+    assert (
+        "own does not take the run's metrics (ValueError: no room). The training continues" in text
+    )
 
 
 def test_one_that_comes_back_gets_what_it_has_missed(tmp_path, monkeypatch):

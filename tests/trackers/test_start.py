@@ -42,10 +42,10 @@ def train(folder, name):
     return len(history.epoch)
 
 
-@pytest.mark.parametrize("name", ["identify", "Mirror", "redacted", "_end"])
+@pytest.mark.parametrize("name", ["identify", "Reconciler", "redacted", "_end"])
 def test_the_training_goes_on(ranks, tmp_path, name):
     assert ranks(2).run(train, folder=str(tmp_path), name=name, timeout_s=60) == [3, 3]
-    assert "UnsendableError: this and that). The training goes on." in ranks(2).log()
+    assert "UnsendableError: this and that). The training continues." in ranks(2).log()
 
 
 def test_a_check_that_fails_on_root_is_every_ranks_error(ranks, tmp_path):

@@ -179,12 +179,12 @@ def test_a_tracker_that_hangs_or_raises_stops_nothing(tmp_path, capfd, own):
 def test_a_courier_that_is_killed_is_told_and_stops_nothing(tmp_path, capfd):
     class Killing(cases.Recorder):
         def log(self, values, step):
-            from keras_candle.trackers.tracker_process import courier
+            from keras_candle.trackers.tracker_process import shared_process
 
-            courier()._process.kill()
+            shared_process()._process.kill()
 
     fit(tmp_path, ["tensorboard", Killing()])
-    assert "tensorboard: the process that brings the run's numbers" in capfd.readouterr().err
+    assert "tensorboard: the tracker process ended with exit code" in capfd.readouterr().err
     fits.forget_fits()
     fit(tmp_path, ["tensorboard", "csv"], epochs=6)
     assert len(read("tensorboard", tmp_path)) == len(read("csv", tmp_path)) == 6
