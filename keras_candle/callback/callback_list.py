@@ -67,21 +67,21 @@ class DurableCallbackList(keras.callbacks.CallbackList):  # type: ignore[misc]
         super().__init__(list(callbacks), **params)
         self._events, self._meter, self._display = events, meter, display
         self._steps_at_once = steps_per_execution
-        self._left_out = 0
+        self._steps_to_skip = 0
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Begin, and resume from a checkpoint after the callbacks' on_train_begin."""
         self._events.on_begin(self.callbacks)
         super().on_train_begin(logs)
-        self._left_out = self._events.on_began()
-        if self._left_out:
-            self._leave_out_steps()
+        self._steps_to_skip = self._events.on_began()
+        if self._steps_to_skip:
+            self._skip_steps()
 
-    def _leave_out_steps(self) -> None:
+    def _skip_steps(self) -> None:
         train = self.model.train_function
-        calls = self._left_out // self._steps_at_once
+        calls = self._steps_to_skip // self._steps_at_once
 
-        def leave_out(_: Any) -> dict[str, Any]:
+        def skip(_: Any) -> dict[str, Any]:
             nonlocal calls
             calls -= 1
             if calls:
@@ -92,13 +92,13 @@ class DurableCallbackList(keras.callbacks.CallbackList):  # type: ignore[misc]
             return results
 
         if calls:
-            self.model.train_function = leave_out
+            self.model.train_function = skip
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Notify the callbacks, unless the epoch is resumed."""
         self._meter.phases.enter(CALLBACKS)
         self._display.begin_epoch(epoch)
-        if not self._left_out:
+        if not self._steps_to_skip:
             super().on_epoch_begin(epoch, logs)
         else:
             for callback in self.callbacks:
@@ -109,7 +109,7 @@ class DurableCallbackList(keras.callbacks.CallbackList):  # type: ignore[misc]
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         """Notify the callbacks, unless the step is skipped."""
-        if batch >= self._left_out:
+        if batch >= self._steps_to_skip:
             self._events.beat(heartbeat.IN_STEP)
             self._meter.begin_step()
             super().on_train_batch_begin(batch, logs)
@@ -119,7 +119,7 @@ class DurableCallbackList(keras.callbacks.CallbackList):  # type: ignore[misc]
         """Notify the callbacks, unless the step is skipped."""
         # Keras up to 3.7 passes the first step of a call, later versions the last.
         done = (batch // self._steps_at_once + 1) * self._steps_at_once
-        if done > self._left_out:
+        if done > self._steps_to_skip:
             self._events.beat(heartbeat.IN_CALLBACKS)
             self._meter.end_step()
             super().on_train_batch_end(batch, logs)
@@ -145,7 +145,7 @@ class DurableCallbackList(keras.callbacks.CallbackList):  # type: ignore[misc]
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Notify the callbacks, then take a checkpoint."""
-        self._left_out = 0
+        self._steps_to_skip = 0
         self._events.beat(heartbeat.AT_EPOCH_END)
         self._meter.end_steps()
         self._meter.phases.enter(CALLBACKS)

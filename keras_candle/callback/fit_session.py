@@ -138,15 +138,15 @@ class FitSession:
             return 0
         self._resumption.restore(self._capture.callbacks, self._capture.callback_state, self._data)
         self._run.log_event("resume", step=self._progress.step, ranks=self._engine.size)
-        return self._progress.left_out
+        return self._progress.steps_to_skip
 
     def on_epoch(self, epoch: int) -> None:
         """Begin an epoch; Keras has just reset the metrics."""
         self._progress.epoch = epoch
-        self._progress.in_epoch = self._progress.left_out
-        if self._progress.left_out and self._resumption:
+        self._progress.in_epoch = self._progress.steps_to_skip
+        if self._progress.steps_to_skip and self._resumption:
             self._resumption.restore_metrics()
-            self._progress.left_out = 0
+            self._progress.steps_to_skip = 0
         self._check_unsavable_state()
         self._data.begin_epoch(within_pass=self._progress.within_pass)
         self.beat(heartbeat.BETWEEN_STEPS)

@@ -18,7 +18,7 @@ class FitProgress:
         step: steps of the run so far, over all its fits.
         epoch: the current epoch.
         in_epoch: completed steps of that epoch.
-        left_out: steps of the first epoch that an earlier attempt took.
+        steps_to_skip: steps of the first epoch that an earlier attempt took.
         passes: number of complete passes over the data.
         in_pass: steps of the current pass that this process took.
         before_epoch: steps of the current pass that earlier epochs took.
@@ -29,7 +29,7 @@ class FitProgress:
     step: int = 0
     epoch: int = 0
     in_epoch: int = 0
-    left_out: int = 0
+    steps_to_skip: int = 0
     passes: int = 0
     in_pass: int = 0
     before_epoch: int = 0

@@ -72,7 +72,7 @@ def check_names() -> None:
 
 
 @functools.cache
-def left_out(kind: type) -> frozenset[str]:
+def ignored_attributes(kind: type) -> frozenset[str]:
     """Return the attributes of a callback class that are not the user's state.
 
     Methods of Keras assign them, and `STATE` does not name them. An attribute that only Keras's

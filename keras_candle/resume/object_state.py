@@ -410,8 +410,8 @@ def attributes_of(value: Any) -> list[tuple[str, Any]]:
                 found.setdefault(name, each)
     if isinstance(value, keras.callbacks.Callback):
         kind_of_callback: Any = type(value)
-        left_out = keras_callbacks.left_out(kind_of_callback)
-        return [(name, each) for name, each in found.items() if name not in left_out]
+        ignored = keras_callbacks.ignored_attributes(kind_of_callback)
+        return [(name, each) for name, each in found.items() if name not in ignored]
     return list(found.items())
 
 

@@ -107,12 +107,12 @@ class Resumption:
         given["initial_epoch"] = given["epochs"] if over else state["epoch"]
         if over:
             progress.adapter.get_tf_dataset().leave_out()
-        progress.left_out = state["in_epoch"]
+        progress.steps_to_skip = state["in_epoch"]
         left = progress.adapter.steps_left(state["position"]["taken"]) if state["in_epoch"] else 0
         batches = progress.adapter.num_batches
         if state["in_epoch"] and not given["steps_per_epoch"] and None not in (left, batches):
             # Another number of ranks has other steps; the epoch ends with the data.
-            progress.left_out = max(batches - left, 0)
+            progress.steps_to_skip = max(batches - left, 0)
 
     def _check(
         self, folder: str, adapter: Any, identity: dict[str, Any], settings: dict[str, Any]
