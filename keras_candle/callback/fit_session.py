@@ -133,7 +133,7 @@ class FitSession:
         self._stop_reasons.listen()
         self._watchdog.start()
         self._run.on_root(self._schedule.prepare)
-        self._measuring.begin(self._progress.step)
+        self._performance.begin(self._progress.step)
         if self._resumption is None:
             return 0
         self._resumption.restore(self._capture.callbacks, self._capture.callback_state, self._data)
@@ -215,7 +215,7 @@ class FitSession:
         stop = self._stop_consensus.agreed if self._stop_consensus else self._model.stop_training
         finished = epoch + 1 == self._epochs or bool(stop)
         values = values_of(self._model.history, logs)
-        reached = self._measuring.epoch()
+        reached = self._performance.epoch()
         self._run.log_event(
             "epoch", epoch=epoch + 1, step=self._progress.step, logs=values, performance=reached
         )
@@ -257,7 +257,7 @@ class FitSession:
             self._capture.take(self._progress)
         self._watchdog.stop()
         self._run.on_root(self._schedule.wait)
-        self._measuring.write()
+        self._performance.write()
         self._exit(reason)
 
     def _exit(self, reason: int) -> None:
