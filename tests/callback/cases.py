@@ -75,18 +75,18 @@ def with_clocks_of_their_own(run, fast):
 
 def fit_with_a_watcher_that_fails(run, rank):
     """A training whose watcher cannot be started on one rank; its epochs."""
-    plain = watchdog_hook.Watch
+    plain = watchdog_hook.RankWatch
 
     def watch(*args, **kwargs):
         if candle.rank() == rank:
             raise OSError("no process is left")
         return plain(*args, **kwargs)
 
-    watchdog_hook.Watch = watch
+    watchdog_hook.RankWatch = watch
     try:
         return small_fit(run, stall_timeout=60).epoch
     finally:
-        watchdog_hook.Watch = plain
+        watchdog_hook.RankWatch = plain
 
 
 def forget_fits():
