@@ -1,1 +1,1 @@
-"""Who gets which rows: each rank's shard of arrays, tf.data, PyDatasets and iterators."""
+"""Data sharding: each rank's shard of arrays, tf.data, PyDatasets and iterators."""

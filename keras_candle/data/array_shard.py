@@ -1,4 +1,4 @@
-"""Each rank's part of arrays: every row once an epoch, in equal numbers of steps."""
+"""Each rank's shard of arrays: every row once an epoch, in equal numbers of steps."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class ArrayShard(DataAdapter):  # type: ignore[misc]
         shuffle: True, False or "batch", as in `fit`.
         engine: connects the ranks.
         limit: use only the first rows; None for all.
-        start: where a training goes on; None for one that begins.
-        divided: True: the ranks take a batch together, this one its rows r, r + N, r + 2N, ... .
-            False: they take whole batches in turn.
+        start: the data cursor to resume from; None for a new training.
+        divided: True: the ranks divide each batch, this rank takes its rows r, r + N, r + 2N, ... .
+            False: the ranks take whole batches in turn.
     """
 
     def __init__(
@@ -53,28 +53,30 @@ class ArrayShard(DataAdapter):  # type: ignore[misc]
 
     @functools.cached_property
     def fingerprint(self) -> list[str]:
-        """What the arrays are, briefly."""
+        """A line for each array: shape, dtype and checksum."""
         return fingerprint(self._inputs)
 
     def position_after(self, passes: int, steps: int, begun: int) -> DataCursor:
-        """The position after so many whole passes and so many steps of the next one.
+        """Return the data cursor after whole passes and some steps of the next one.
 
-        Passes count from the data's beginning, steps from this adapter's own where it began in
-        the middle of that pass.
+        Args:
+            passes: whole passes, counted from the beginning of the data.
+            steps: steps of the next pass; counted from `start` where it lies in that pass.
+            begun: how often the dataset was iterated.
         """
         before = self._start.taken if passes == self._start.passes else 0
         taken = min(before + steps * self._whole_batch_size, self.rows)
         return DataCursor(passes, taken, begun, self.order.state)
 
     def steps_left(self, taken: int) -> int:
-        """Steps of a pass of which so many rows are taken."""
+        """The remaining steps of a pass after `taken` rows."""
         return math.ceil((self.rows - taken) / self._whole_batch_size)
 
     def get_tf_dataset(self) -> EpochIterator:
-        """The rank's part of each batch, made once: it holds a copy of the arrays.
+        """Return the rank's shard of each batch, made once: the dataset holds a copy of the arrays.
 
-        A part is a `Shard`, or plain data where the number of their rows says all that a `Shard`
-        would: two tensors more cost 4 % of a small batch's time.
+        It yields `Shard`s, or plain data where the row counts of a `Shard` follow from the shapes:
+        two tensors more cost 4 % of a small batch's time.
         """
         return self._passes
 
@@ -85,13 +87,13 @@ class ArrayShard(DataAdapter):  # type: ignore[misc]
         return EpochIterator(self._dataset(), rest)
 
     def _dataset(self, taken: int = 0) -> Any:
-        """Dataset of the rows of a pass but for those that are taken."""
+        """Dataset of one pass without its first `taken` rows."""
         import tensorflow as tf
 
         arrays = self._tensors
 
-        def take(*share: Any) -> Any:
-            *counts, indices = share
+        def take(*row_numbers: Any) -> Any:
+            *counts, indices = row_numbers
             data = keras.tree.map_structure(lambda x: _gather(x, indices), arrays)
             if not counts:
                 return data
@@ -99,15 +101,15 @@ class ArrayShard(DataAdapter):  # type: ignore[misc]
             return Shard(rows, total, data)
 
         options = tf.data.Options()
-        # As Keras does: they take longer than what they save.
+        # As Keras does: these optimizations take longer than they save.
         options.experimental_optimization.apply_default_optimizations = False
-        own_part = self._own_rows if self.knows_total else self._own_batches
+        select = self._own_rows if self.knows_total else self._own_batches
         own = self.order.dataset().flat_map(
-            lambda order: own_part(tf.ensure_shape(order, [self.rows])[taken:])
+            lambda order: select(tf.ensure_shape(order, [self.rows])[taken:])
         )
-        # Not tuned, that is as many as there are threads, up to 16.
-        shares = own.map(take, num_parallel_calls=tf.data.AUTOTUNE)
-        return untuned(shares.prefetch(2).with_options(options))
+        # Without autotuning this means one call for each thread, up to 16.
+        shards = own.map(take, num_parallel_calls=tf.data.AUTOTUNE)
+        return untuned(shards.prefetch(2).with_options(options))
 
     @functools.cached_property
     def _tensors(self) -> Any:
@@ -116,9 +118,9 @@ class ArrayShard(DataAdapter):  # type: ignore[misc]
         return keras.tree.map_structure(_dense, keras.tree.lists_to_tuples(sliceable))
 
     def _own_rows(self, order: Any) -> Any:
-        """Dataset of the parts of an epoch's batches, as row numbers; with counts where needed.
+        """Dataset of the rank's row numbers in each batch of an epoch; with counts where needed.
 
-        Cut out for the whole epoch at once: a step then costs what one of Keras's costs.
+        Computed for the whole epoch at once: a step then costs as much as one of Keras's.
         """
         import tensorflow as tf
 
@@ -141,12 +143,12 @@ class ArrayShard(DataAdapter):  # type: ignore[misc]
         if self._needs_no_counts:
             return own
         rows = own.shape[1]
-        # A rank without rows stays in step with a row of another one, which does not count.
+        # A rank without rows repeats a row of another rank, with weight 0, to stay in step.
         own = own if rows else batches[:, :1]
         return tf.fill([steps], rows), tf.fill([steps], total), own
 
     def _own_batches(self, order: Any) -> Any:
-        """The same for whole batches, as many on every rank."""
+        """Dataset of the rank's whole batches, as row numbers; equally many on every rank."""
         import tensorflow as tf
 
         nothing = tf.constant(0)
@@ -159,7 +161,7 @@ class ArrayShard(DataAdapter):  # type: ignore[misc]
 
     @property
     def _needs_no_counts(self) -> bool:
-        """Whether the rows of every part tell how many rows its global batch has."""
+        """Whether the rows of each global batch follow from the rows of the rank's shard."""
         if self.may_be_empty:
             return False
         if not self.knows_total:
@@ -168,13 +170,13 @@ class ArrayShard(DataAdapter):  # type: ignore[misc]
 
     @property
     def _rests(self) -> set[int]:
-        """Rows of the last batch of a pass, where it is not a full one."""
+        """Rows of the last batch of a pass, where it is not full."""
         left = {self.rows, self.rows - self._start.taken}
         return {rows % self._whole_batch_size for rows in left} - {0}
 
     @property
     def totals(self) -> dict[int, int]:
-        """The rows of a global batch by those of this rank's part, where these tell; or empty."""
+        """Rows of a global batch by rows of the rank's shard; empty where these are ambiguous."""
         if not (self.knows_total and self._needs_no_counts):
             return {}
         totals = {self._whole_batch_size} if self.rows >= self._whole_batch_size else set()
@@ -201,12 +203,12 @@ class ArrayShard(DataAdapter):  # type: ignore[misc]
 
     @property
     def has_partial_batch(self) -> bool:
-        """Whether the last step has fewer rows than the others."""
+        """Whether the last step has fewer rows than a full one."""
         return self.rows % self._whole_batch_size > 0
 
     @property
     def partial_batch_size(self) -> int | None:
-        """Not known: it differs by rank."""
+        """None: unknown, it differs by rank."""
         return None
 
 
@@ -219,7 +221,7 @@ def _dense(array: Any) -> Any:
         return tf.convert_to_tensor(array)
     except (TypeError, ValueError) as cause:
         raise DataError(
-            f"{type(array).__name__} cannot be divided among the ranks. Use dense arrays, or "
+            f"Cannot divide a {type(array).__name__} among the ranks. Use dense arrays, or "
             "batch='replica' and a tf.data.Dataset of its batches."
         ) from cause
 

@@ -1,4 +1,4 @@
-"""Which batch of a stream is whose: pure arithmetic, the same on all ranks."""
+"""Assignment of a stream's batches to ranks: pure arithmetic, the same on all ranks."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class BatchAssignment:
-    """Batches dealt to the ranks in rounds: one each, so that all ranks take equal steps.
+    """Assigns batches to ranks in rounds of one batch each, so that all ranks take equal steps.
 
-    An epoch ends with a whole round: where the batches of an epoch run out within one, the ranks
-    that come off badly repeat another's batch, which does not count.
+    An epoch ends with a whole round: where an epoch's batches run out within a round, the ranks
+    without a batch repeat another rank's, with weight 0.
 
     Attributes:
-        rank: whose part.
+        rank: the rank that takes the batches.
         size: the number of ranks.
-        batches: how many batches the whole data have; None when unknown or infinite.
-        steps: after how many batches of the whole data an epoch ends; None for all of them.
+        batches: the number of batches of all ranks' data; None when unknown or infinite.
+        steps: the number of batches of an epoch, over all ranks; None for all of them.
 
     Example:
         >>> assignment = BatchAssignment(rank=1, size=2, batches=5)
@@ -32,13 +32,13 @@ class BatchAssignment:
 
     @property
     def rounds_of_epoch(self) -> int | None:
-        """Steps that each rank takes in an epoch; None when unknown."""
+        """Steps of each rank in an epoch; None when unknown."""
         if self.steps is None:
             return self.rounds()
         return math.ceil(self.steps / self.size)
 
     def rounds(self) -> int | None:
-        """Steps that each rank takes until the data are used up; None when unknown."""
+        """Return the steps of each rank until the data end; None when unknown."""
         if self.batches is None:
             return None
         if self.steps is None:
@@ -47,7 +47,7 @@ class BatchAssignment:
         return epochs * math.ceil(self.steps / self.size) + math.ceil(rest / self.size)
 
     def taken_in(self, rounds: int) -> int:
-        """The batches of the whole data that so many rounds take.
+        """Return the number of batches that all ranks together take in some rounds.
 
         Example:
             >>> BatchAssignment(rank=0, size=2, batches=5).taken_in(3)
@@ -63,23 +63,23 @@ class BatchAssignment:
         return taken if self.batches is None else min(taken, self.batches)
 
     def whole_epochs(self, taken: int) -> int:
-        """So many batches, or fewer: those from which the rounds can go on.
+        """Round `taken` batches down to a point from which the rounds can continue.
 
-        Where an epoch ends within a round, they can only do so at an epoch's beginning.
+        Where an epoch ends within a round, that is the beginning of the epoch.
         """
         if self.steps is None or self.steps % self.size == 0:
             return taken
         return taken - taken % self.steps
 
     def at(self, number: int) -> tuple[int, bool]:
-        """The batch that the rank takes in a round, and whether it is its own.
+        """Return the batch that the rank takes in a round, and whether it counts.
 
         Args:
-            number: counts the rounds from 0.
+            number: of the round, from 0.
 
         Returns:
-            Its index among the whole data's batches; False when it stands in for one that does
-            not exist.
+            The index of the batch in the data of all ranks; False when it only fills the round,
+            since the rank's own batch does not exist.
         """
         if self.steps is None:
             start, ends = 0, self.batches

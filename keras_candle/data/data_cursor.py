@@ -1,4 +1,4 @@
-"""How far a training has come in its data, so that another process can go on from there."""
+"""The data cursor: how far a training is in its data, so that another process can resume there."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 
 @dataclass(frozen=True)
 class DataCursor:
-    """A place in the training data, the same for any number of ranks.
+    """A position in the training data, the same for any number of ranks.
 
     Attributes:
-        passes: how often the data have been gone through as a whole.
-        taken: rows of arrays, else batches of the whole data, that were taken since.
-        begun: how often their reading was begun: a `tf.data` shuffle draws anew each time.
+        passes: completed passes over the data.
+        taken: rows of arrays, else batches of all ranks, taken in the current pass.
+        begun: how often the dataset was iterated: a `tf.data` shuffle draws anew each time.
         order: how the rows are ordered, see `RowOrder.state`; empty for data that order themselves.
     """
 
@@ -25,22 +25,22 @@ class DataCursor:
     order: Mapping[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """The position as JSON values."""
+        """Return the cursor as JSON values."""
         return asdict(self)
 
 
 class EpochIterator:
-    """Stands where Keras expects a `tf.data.Dataset`, and is gone through once for each pass.
+    """Replaces the `tf.data.Dataset` that Keras iterates once for each pass.
 
     Args:
-        dataset: what a pass reads.
-        rest: what the first one reads where a training goes on; None for the whole.
-        begun: how often the dataset was begun before.
-        read: batches of the first one that are to be read and left out.
+        dataset: the data of a pass.
+        rest: the data of the first pass of a resumed training; None for all of `dataset`.
+        begun: how often the dataset was iterated before.
+        read: batches of the first pass to read and skip.
 
     Attributes:
-        begun: how often the dataset was begun.
-        while_reading: entered while those batches are read.
+        begun: how often the dataset was iterated.
+        while_reading: context manager, entered while the skipped batches are read.
     """
 
     def __init__(self, dataset: Any, rest: Any = None, begun: int = 0, read: int = 0) -> None:
@@ -50,14 +50,14 @@ class EpochIterator:
         self.element_spec = dataset.element_spec
 
     def cardinality(self) -> Any:
-        """Of a whole pass."""
+        """Return the cardinality of a whole pass."""
         return self._dataset.cardinality()
 
     def __iter__(self) -> Iterator[Any]:
         rest, self._rest = self._rest, None
         read, self._read = self._read, 0
-        goes_on = rest is not None or read > 0
-        self._begin_until(self._before - goes_on)
+        resumes = rest is not None or read > 0
+        self._begin_until(self._before - resumes)
         self.begun += 1
         iterator: Iterator[Any] = iter(self._dataset if rest is None else rest)
         if read:
@@ -66,10 +66,10 @@ class EpochIterator:
                     next(iterator)
         return iterator
 
-    def leave_out(self) -> None:
-        """Begin the dataset as often as before, where nothing of it is left to be read.
+    def skip_all(self) -> None:
+        """Begin the dataset as often as before, where nothing of it is left to read.
 
-        A later fit may read the same dataset, whose shuffles go on from there.
+        A later fit may read the same dataset, whose shuffles continue from there.
         """
         self._begin_until(self._before)
 
@@ -80,11 +80,11 @@ class EpochIterator:
 
 
 def untuned(dataset: Any) -> Any:
-    """A dataset of which a pass never waits for the end of the one before.
+    """Return the dataset without autotuning, so that a pass never waits for the one before.
 
     The thread with which tf.data tunes a pass is woken before the pass counts as cancelled (both
     in TensorFlow's Model::OptimizeLoop), and may sleep on: for about as long as the pass has
-    lasted, up to a minute. Whoever drops its iterator, as the next pass does, waits for it.
+    lasted, up to a minute. Dropping the pass's iterator, as the next pass does, waits for it.
     """
     import tensorflow as tf
 

@@ -1,4 +1,4 @@
-"""The hooks of a PyDataset, which all ranks must leave with the same order of rows."""
+"""Call a PyDataset's epoch hooks on all ranks, and check that they leave the same row order."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ORDER = "an order of rows"
 
 
 class LoadingGate:
-    """Lets threads load batches, except while a hook runs: loading draws, too."""
+    """Lock that lets threads load batches, except while a hook runs: loading draws numbers, too."""
 
     def __init__(self) -> None:
         self._changed, self._loading, self._closed = threading.Condition(), 0, False
@@ -31,7 +31,7 @@ class LoadingGate:
 
     @contextmanager
     def loading(self) -> Iterator[None]:
-        """Load a batch, when no hook runs."""
+        """Hold while loading a batch; waits until no hook runs."""
         if os.getpid() != self._process:  # a worker, which has its own copy of the data
             yield
             return
@@ -47,7 +47,7 @@ class LoadingGate:
 
     @contextmanager
     def closed(self) -> Iterator[None]:
-        """Wait until no batch is being loaded, and let none be."""
+        """Hold while a hook runs: waits until no batch is being loaded, and blocks new loads."""
         with self._changed:
             self._closed = True
             self._changed.wait_for(lambda: not self._loading)
@@ -60,15 +60,15 @@ class LoadingGate:
 
 
 class EpochHooks:
-    """Calls the hooks of a PyDataset on all ranks, and compares what they leave.
+    """Calls the hooks of a PyDataset on all ranks, and compares the attributes that they leave.
 
     Args:
         source: the user's PyDataset.
-        randomness: what the hooks draw from.
+        randomness: the generators from which the hooks draw.
         engine: connects the ranks.
 
     Attributes:
-        gate: to be used by what loads batches.
+        gate: to be held by code that loads batches.
     """
 
     def __init__(self, source: Any, randomness: SharedRandomness, engine: Engine) -> None:
@@ -95,17 +95,17 @@ class EpochHooks:
             hook()
             return before, self._attributes()
 
-        with nullcontext() if is_of_keras else self._alike():
+        with nullcontext() if is_of_keras else self._synchronized():
             found = self._engine.gather_results(call, DataError)
         self._check(name, [each for each, _ in found], [each for _, each in found])
 
     @contextmanager
-    def _alike(self) -> Iterator[None]:
+    def _synchronized(self) -> Iterator[None]:
         with self.gate.closed(), self._randomness:
             yield
 
     def _attributes(self) -> dict[str, str]:
-        """What may say which rows come when, each as a short text."""
+        """The attributes that may determine the order of the rows, each as a short text."""
         texts = {name: _text(value) for name, value in vars(self._source).items()}
         texts["num_batches"] = repr(self._source.num_batches)
         return {name: text for name, text in texts.items() if text}
@@ -117,7 +117,7 @@ class EpochHooks:
             values = [each.get(name) for each in after]
             if len(set(values)) == 1:
                 continue
-            # What was different already may be a rank's own, such as the batches that it loaded.
+            # An attribute that differed before may belong to the rank, such as the batches loaded.
             became_different = len({each.get(name) for each in before}) == 1
             became_different |= name == "num_batches"
             is_order = all(each and each.startswith(_ORDER) for each in values)
@@ -129,13 +129,13 @@ class EpochHooks:
                     f"After {kind}.{hook}, {kind}.{name} differs on the ranks, so rows would be "
                     f"lost and others doubled:\n{listed}\nDraw there from np.random, random, or a "
                     "generator that the dataset keeps, self.rng = np.random.default_rng(seed): "
-                    "these are the same on all ranks in on_epoch_begin and on_epoch_end."
+                    "all ranks draw the same from these in on_epoch_begin and on_epoch_end."
                 )
 
 
 def _text(value: Any) -> str | None:
     if isinstance(value, np.ndarray) and value.ndim == 1 and value.dtype.kind in "iu":
-        # The rows whatever their order, then some of them in order.
+        # The content whatever its order, then a checksum of the order.
         rows = value.astype(np.uint64)
         content = f"{len(rows)} rows with sum {rows.sum()} and {(rows * rows).sum()}"
         return f"{_ORDER}: {content}, {fingerprint(value)[0]}" if len(rows) else None

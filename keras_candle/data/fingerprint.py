@@ -1,4 +1,4 @@
-"""Whether two sets of data are equal, without keeping or sending them."""
+"""Checksums by which ranks compare their data without sending them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _CHUNK_BYTES = 1 << 24
 
 
 def fingerprint(inputs: Any) -> list[str]:
-    """What each array of a structure is, briefly: shape, dtype and a checksum of all its values.
+    """Describe each array of a structure: shape, dtype and a checksum of all its values.
 
     The checksum is XXH3, about as fast as the memory is read.
 

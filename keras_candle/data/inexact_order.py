@@ -1,4 +1,4 @@
-"""What may not be the same when data are read again up to where a training was left."""
+"""Reasons why data that are read again may come in another order than before."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _PYTHON = ("PyFunc", "EagerPyFunc", "PyFuncStateless")
 
 @dataclass(frozen=True)
 class InexactOrder:
-    """A reason why a training cannot be sure to go on exactly where it was in its data.
+    """A reason why a training may not resume exactly in its data.
 
     Attributes:
         what: the reason.
-        then: what happens where the training goes on nevertheless.
-        remedy: how it goes on exactly the next time.
+        then: the effect where the training resumes nevertheless.
+        remedy: what to change so that the next resume is exact.
     """
 
     what: str
@@ -33,12 +33,12 @@ class InexactOrder:
 
 @dataclass(frozen=True)
 class _PipelineFinding:
-    """What was found in a pipeline.
+    """A source of inexact order in a `tf.data` pipeline.
 
     Attributes:
         what: completes "the tf.data.Dataset ...".
         remedy: as in `InexactOrder`.
-        over_passes: whether it makes a difference too where a pass begins.
+        over_passes: whether a resume at the beginning of a pass is inexact, too.
     """
 
     what: str
@@ -51,11 +51,11 @@ _STATELESS = "draw with tf.random.stateless_uniform and its like, by a seed of e
 
 
 def inexact_orders(source: InputData, adapter: Any) -> list[InexactOrder]:
-    """Why the data cannot be gone on with exactly from where `source` says; empty where they can.
+    """List the reasons why the data may not resume exactly from `source.start`; empty if they do.
 
     Args:
         source: the user's data.
-        adapter: what `fit` gets in their place.
+        adapter: the adapter that `fit` gets in their place.
     """
     start = source.start
     if start is None or isinstance(adapter, ArrayShard):
@@ -75,7 +75,7 @@ def inexact_orders(source: InputData, adapter: Any) -> list[InexactOrder]:
 def _begun_anew(steps: int, size: int) -> InexactOrder:
     return InexactOrder(
         f"{steps} steps of an epoch cannot be divided by {size} ranks",
-        "the epoch that was left in the middle begins anew, so some batches are seen twice",
+        "the interrupted epoch begins anew, so some batches are seen twice",
         f"make steps_per_epoch a multiple of {size}",
     )
 
@@ -106,8 +106,8 @@ def _of_dataset(dataset: Any, start: DataCursor) -> list[InexactOrder]:
 
 def _read_again(start: DataCursor) -> str:
     if not start.taken:
-        return "its next pass is begun as if nothing had been read before"
-    return f"{start.taken} batches are read again and left out, as if they were the same"
+        return "its next pass begins as if nothing had been read before"
+    return f"{start.taken} batches are read again and skipped, as if they were the same"
 
 
 def _findings(dataset: Any) -> Iterator[_PipelineFinding]:

@@ -1,4 +1,4 @@
-"""The user's data as she gave them to `fit` or `evaluate`, and what of them all ranks share."""
+"""The data given to `fit` or `evaluate`, and their description that all ranks compare."""
 
 from __future__ import annotations
 
@@ -28,25 +28,25 @@ class Division(NamedTuple):
 
     Attributes:
         batch: "replica" when a batch is one rank's, "global" when it is all ranks' together.
-        shard: False when each rank brings data of its own.
+        shard: False when each rank passes its own data.
     """
 
     batch: str = "replica"
     shard: bool = True
 
     def batch_growth(self, size: int) -> int:
-        """How many times as large the global batch is on `size` ranks as on one."""
+        """Return how many times as large the global batch is on `size` ranks as on one."""
         return size if self.batch == "replica" else 1
 
 
 @dataclass(frozen=True)
 class InputData:
-    """The fields are the arguments of `fit` and `evaluate`.
+    """The data arguments of `fit` and `evaluate`.
 
     Attributes:
         steps: steps_per_epoch, or `evaluate`'s steps.
         for_training: False for evaluation, which may stop at any row and needs no equal batches.
-        start: where a training goes on in the data; None for one that begins.
+        start: the data cursor to resume from; None for a new training.
     """
 
     x: Any
@@ -61,7 +61,7 @@ class InputData:
 
     @cached_property
     def kind(self) -> str:
-        """ARRAYS, DATASET, PYDATASET, or STREAM for what can only be read from its beginning."""
+        """ARRAYS, DATASET, PYDATASET, or STREAM for data that can only be read in sequence."""
         import tensorflow as tf
 
         if isinstance(self.x, tf.data.Dataset):
@@ -72,7 +72,7 @@ class InputData:
 
     @cached_property
     def keras_adapter(self) -> Any:
-        """Keras's own adapter of the data. Made once: it takes a generator's first batches.
+        """Keras's own adapter of the data, made once: it takes a generator's first batches.
 
         Raises:
             DataError: when Keras does not know this kind of data.
@@ -84,12 +84,12 @@ class InputData:
             if keras.tree.is_nested(self.x) or "Unrecognized data type" not in str(cause):
                 raise
             raise DataError(
-                f"{kind.__module__}.{kind.__qualname__} is no kind of data that Keras trains on. "
+                f"Keras cannot train on a {kind.__module__}.{kind.__qualname__}. "
                 "Convert it to arrays, a tf.data.Dataset or a keras.utils.PyDataset."
             ) from cause
 
-    def own_part(self, division: Division, size: int) -> Any:
-        """Keras's own adapter, where each rank has data of its own."""
+    def per_rank_adapter(self, division: Division, size: int) -> Any:
+        """Return Keras's own adapter, where each rank passes its own data."""
         if division.batch != "replica" and self.batch_size:
             return self._keras_adapter(max(self.batch_size // size, 1))
         return self.keras_adapter
@@ -108,8 +108,8 @@ class InputData:
             shuffle=orders if _can_shuffle(self.x) else False,
         )
 
-    def is_one_ranks(self, division: Division) -> bool:
-        """Whether the user has divided the data already."""
+    def is_sharded(self, division: Division) -> bool:
+        """Whether the data are this rank's shard already, divided by the user."""
         import tensorflow as tf
 
         if not division.shard:
@@ -117,13 +117,13 @@ class InputData:
         return isinstance(self.x, tf.data.Dataset) and is_sharded_by_user(self.x)
 
     def describe(self, division: Division, size: int, randomness: SharedRandomness) -> list[str]:
-        """What must be the same on all ranks.
+        """Describe the properties of the data that must be the same on all ranks.
 
         Raises:
-            DataError: when there is no row, or the ranks cannot share the data.
+            DataError: when there is no row, or the data cannot be divided among the ranks.
         """
-        if self.is_one_ranks(division):
-            return self._describe_own_part(division, size)
+        if self.is_sharded(division):
+            return self._describe_shard(division, size)
         settings = f"steps {self.steps}, batch size {self.batch_size}, shuffle {self.shuffle}"
         if self.kind == ARRAYS:
             return [settings, *self._describe_arrays()]
@@ -133,7 +133,7 @@ class InputData:
 
     def _describe_arrays(self) -> list[str]:
         if self.rows == 0:
-            raise DataError("The data have no row; expected at least one.")
+            raise DataError("The data have no row, expected at least one.")
         return fingerprint(input_arrays(self.keras_adapter))
 
     @property
@@ -144,10 +144,10 @@ class InputData:
     def _describe_batches(self, randomness: SharedRandomness) -> list[str]:
         batches = self.x.num_batches if self.kind == PYDATASET else self.keras_adapter.num_batches
         if batches == 0:
-            raise DataError(f"The {type(self.x).__name__} has no batch; expected at least one.")
-        with randomness.tried():
+            raise DataError(f"The {type(self.x).__name__} has no batch, expected at least one.")
+        with randomness.rewound():
             first = self._first_batch()
-        # Not x where there are targets: it may be augmented, on each rank in another way.
+        # The targets where there are some: x may be augmented, differently on each rank.
         several = isinstance(first, tuple | list) and len(first) > 1
         seen = fingerprint(first[1] if several else first)
         return [f"{batches} batches", *(f"the first batch: {each}" for each in seen)]
@@ -157,23 +157,23 @@ class InputData:
             return self.x[0]
         return first_batch(self.keras_adapter)
 
-    def _describe_own_part(self, division: Division, size: int) -> list[str]:
-        batches = self.own_part(division, size).num_batches
+    def _describe_shard(self, division: Division, size: int) -> list[str]:
+        batches = self.per_rank_adapter(division, size).num_batches
         if batches == 0:
-            raise DataError("The data have no row; expected at least one.")
+            raise DataError("The data have no row, expected at least one.")
         if not self.for_training:
             return []
         if batches is None and self.steps is None:
             raise DataError(
-                "Each rank passes its own data, and how many batches they are is unknown: "
-                "give fit the argument steps_per_epoch, the same on all ranks."
+                "Each rank passes its own data, and their number of batches is unknown. "
+                "Give fit the argument steps_per_epoch, the same on all ranks."
             )
         of_epoch = f", {self.steps} in an epoch" if self.steps else ""
         return [f"{'unknown' if batches is None else batches} batches{of_epoch}"]
 
 
 def _can_shuffle(x: Any) -> bool:
-    """Whether Keras takes `fit`'s shuffle for such data, and does not warn that it does not."""
+    """Whether Keras uses `fit`'s shuffle for such data, instead of warning that it cannot."""
     if isinstance(x, keras.utils.PyDataset):
         return x.num_batches is not None
     return keras.tree.is_nested(x) or hasattr(x, "shape")

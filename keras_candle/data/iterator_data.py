@@ -10,9 +10,9 @@ from keras_candle.data.shared_randomness import SharedRandomness
 
 
 def read_in_order(source: InputData, randomness: SharedRandomness) -> Any:
-    """Keras's own dataset of batches that can only be read one after the other.
+    """Return Keras's dataset of batches that can only be read in sequence.
 
-    Every rank reads all of them and keeps its own.
+    Every rank reads all batches and keeps its own.
     """
     import tensorflow as tf
 
@@ -21,7 +21,7 @@ def read_in_order(source: InputData, randomness: SharedRandomness) -> Any:
 
     def read_in_one_order() -> Iterator[Any]:
         # A torch DataLoader draws its order when the first batch is asked for.
-        with randomness.of_torch():
+        with randomness.torch_only():
             batches = iter(read())
             first = next(batches, None)
         if first is not None:

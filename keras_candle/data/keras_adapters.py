@@ -1,4 +1,4 @@
-"""Keras's own adapters of data that need no dividing, made to go on where a training was left."""
+"""Keras's own data adapters, made resumable, for data that are not divided."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from keras_candle.keras_private.data import ArrayDataAdapter, DataAdapter
 
 
 class ResumableAdapter(DataAdapter):  # type: ignore[misc]
-    """The batches of Keras's own adapter.
+    """Yields the batches of Keras's own adapter from a data cursor on.
 
     Args:
         keras_adapter: the adapter.
-        start: where a training goes on; None for one that begins.
-        source: the user's data, None where nobody needs them.
+        start: the data cursor to resume from; None for a new training.
+        source: the user's data; None where they are not needed.
     """
 
     def __init__(
@@ -36,51 +36,51 @@ class ResumableAdapter(DataAdapter):  # type: ignore[misc]
         return DataCursor(passes, min(taken, self.num_batches or taken), begun)
 
     def steps_left(self, taken: int) -> int | None:
-        """Steps of a pass of which so many batches are taken; None when unknown."""
+        """The remaining steps of a pass after `taken` batches; None when unknown."""
         return None if self.num_batches is None else self.num_batches - taken
 
     def get_tf_dataset(self) -> EpochIterator:
-        """The adapter's batches of each pass."""
+        """Return an iterable over the adapter's batches of each pass."""
         return self._passes
 
     @property
     def num_batches(self) -> int | None:
-        """As the adapter says."""
+        """Steps of an epoch, from the adapter."""
         number: int | None = self._keras_adapter.num_batches
         return number
 
     @property
     def batch_size(self) -> int | None:
-        """As the adapter says."""
+        """Rows of a batch, from the adapter."""
         rows: int | None = self._keras_adapter.batch_size
         return rows
 
     @property
     def has_partial_batch(self) -> bool | None:
-        """As the adapter says."""
+        """Whether the last batch is not full, from the adapter."""
         partial: bool | None = self._keras_adapter.has_partial_batch
         return partial
 
     @property
     def partial_batch_size(self) -> int | None:
-        """As the adapter says."""
+        """Rows of a last batch that is not full, from the adapter."""
         rows: int | None = self._keras_adapter.partial_batch_size
         return rows
 
     def on_epoch_begin(self) -> None:
-        """Keras's hook."""
+        """Call the adapter's hook."""
         self._keras_adapter.on_epoch_begin()
 
     def on_epoch_end(self) -> None:
-        """Keras's hook."""
+        """Call the adapter's hook."""
         self._keras_adapter.on_epoch_end()
 
 
 class ResumableDataset(ResumableAdapter):
-    """Batches that are this rank's already, of which nobody knows how many they are.
+    """Yields the batches of a rank's own data, whose number is unknown.
 
-    After the last one come shares that count nothing, so that the other ranks need not wait in
-    vain; that they came is an error at the epoch's end.
+    After the last batch come empty shards, so that the other ranks do not wait for this one; the
+    end of the epoch reports them as an error.
     """
 
     may_be_empty = True
@@ -95,7 +95,7 @@ class ResumableDataset(ResumableAdapter):
 
     @property
     def num_batches(self) -> None:
-        """Not known."""
+        """None: unknown."""
         return None
 
     @property
@@ -105,10 +105,10 @@ class ResumableDataset(ResumableAdapter):
 
     @property
     def has_partial_batch(self) -> None:
-        """Not known."""
+        """None: unknown."""
         return None
 
     @property
     def partial_batch_size(self) -> None:
-        """Not known."""
+        """None: unknown."""
         return None

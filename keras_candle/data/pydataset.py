@@ -1,4 +1,4 @@
-"""Each rank's part of a `keras.utils.PyDataset`: a rank loads its own batches only."""
+"""Each rank's shard of a `keras.utils.PyDataset`: a rank loads its own batches only."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ class PyDatasetShard(DataAdapter):  # type: ignore[misc]
     """A rank's batches of a PyDataset that every rank has as a whole.
 
     Workers, multiprocessing and the PyDataset's own `on_epoch_begin` and `on_epoch_end` are
-    Keras's; what those draw at random is the same on all ranks. What is drawn while a batch is
-    loaded is a rank's own where the ranks load different batches.
+    Keras's. The two hooks draw the same random numbers on all ranks. Loading a batch draws a
+    rank's own numbers where the ranks load different batches.
 
     Args:
-        source: a source whose x is the user's PyDataset.
-        batch: "replica": the batches are dealt to the ranks in turn. Otherwise each batch is
-            loaded by every rank and divided.
+        source: input data whose x is the user's PyDataset.
+        batch: "replica": the batches are assigned to the ranks in turn. Otherwise every rank loads
+            each batch and takes its rows.
         engine: connects the ranks.
-        randomness: what the hooks and the order of the batches draw from.
+        randomness: the generators for the hooks and for the order of the batches.
     """
 
     may_be_empty = True
-    # Set where reading a batch changes the PyDataset, such as a generator of its own: then the
-    # batches before the one with which a training continues are read again, and left out.
+    # Set where reading a batch changes the PyDataset, such as a generator of its own: then a
+    # resumed training reads the batches before its first one again, and skips them.
     reads_again = False
 
     def __init__(
@@ -72,7 +72,7 @@ class PyDatasetShard(DataAdapter):  # type: ignore[misc]
         return DataCursor(passes, min(taken, self.assignment.batches or taken), begun)
 
     def steps_left(self, taken: int) -> int | None:
-        """Steps of a pass of which so many batches are taken; None when unknown."""
+        """The remaining steps of a pass after `taken` batches; None when unknown."""
         return self._assignment_after(taken).rounds()
 
     def _assignment_after(self, taken: int) -> BatchAssignment:
@@ -83,18 +83,18 @@ class PyDatasetShard(DataAdapter):  # type: ignore[misc]
         import tensorflow as tf
 
         signature = (tf.TensorSpec((), tf.bool), self._spec)
-        dealt = tf.data.Dataset.from_generator(self._batches, output_signature=signature)
+        batches = tf.data.Dataset.from_generator(self._batches, output_signature=signature)
         if self._divided:
-            shares = dealt.map(lambda _, batch: divide(batch, self._engine))
+            shards = batches.map(lambda _, batch: divide(batch, self._engine))
         else:
-            shares = dealt.map(placeholder_batch)
+            shards = batches.map(placeholder_batch)
         options = tf.data.Options()
         # As Keras does: the threads and processes that load batches are the PyDataset's own.
         options.autotune.enabled = False
-        return shares.prefetch(2).with_options(options)
+        return shards.prefetch(2).with_options(options)
 
     def _batches(self) -> Iterator[tuple[bool, Any]]:
-        """One pass over the rank's batches, in an order that is drawn when it begins."""
+        """One pass over the rank's batches; draws their order when it begins."""
         taken, self._taken = self._taken, 0
         again = 0
         if self.reads_again and taken:
@@ -123,7 +123,7 @@ class PyDatasetShard(DataAdapter):  # type: ignore[misc]
                 adapter.enqueuer.stop()
 
     def get_tf_dataset(self) -> EpochIterator:
-        """`Shard`s of each pass."""
+        """Return an iterable over the `Shard`s of each pass."""
         return self._passes
 
     @property
@@ -137,11 +137,11 @@ class PyDatasetShard(DataAdapter):  # type: ignore[misc]
         return self._batch_size
 
     def on_epoch_begin(self) -> None:
-        """Keras's hook."""
+        """Call the PyDataset's hook on all ranks."""
         self._hooks.call("on_epoch_begin")
 
     def on_epoch_end(self) -> None:
-        """Keras's hook; a PyDataset often draws its next order here."""
+        """Call the PyDataset's hook on all ranks; it often draws the next order here."""
         self._hooks.call("on_epoch_end")
 
 

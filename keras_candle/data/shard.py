@@ -1,4 +1,4 @@
-"""Each rank's part of the data, for code that does not go through `fit`."""
+"""The shard: one rank's rows of a batch, or of data for code that does not call `fit`."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from keras_candle.errors import DataError
 
 
 class Shard(NamedTuple):
-    """One rank's part of a global batch, as the sharded data yields it.
+    """One rank's shard of a global batch.
 
     Attributes:
         rows: int32 scalar, how many rows of `data` belong to this rank. 0 when the global batch
-            had fewer rows than there are ranks: then `data` is there only to keep the ranks in
-            step, and nothing of it may count.
+            has fewer rows than there are ranks: then `data` only keeps the ranks in step and must
+            have weight 0.
         total: int32 scalar, the rows of the global batch where it was divided; 0 where each rank
-            has a batch of its own, and nobody knows the others' rows.
-        data: what Keras's own data would have yielded: x, (x, y) or (x, y, sample_weight).
+            has its own batch and does not know the rows of the other ranks.
+        data: x, (x, y) or (x, y, sample_weight), as Keras's own data adapters yield them.
     """
 
     rows: Any
@@ -29,18 +29,18 @@ class Shard(NamedTuple):
 
 
 def shard(data: Any) -> Any:
-    """This rank's part of data, for code that does not go through `fit`.
+    """Return this rank's shard of data, for code that does not call `fit`.
 
     Rank r of N gets the rows r, r + N, r + 2N, ...: every row once, in unequal numbers where N
     does not divide them.
 
     Args:
         data: an array of shape [rows, ...], a structure of such arrays, or a `tf.data.Dataset`,
-            of which each rank gets every N-th element. `fit` on a dataset that was sharded here
-            leaves it as it is.
+            of which each rank gets every N-th element. `fit` does not divide a dataset again that
+            was sharded here.
 
     Returns:
-        The part, of the kind that came in.
+        The shard, of the same type as `data`.
 
     Raises:
         DataError: when a structure's arrays differ in their number of rows.
@@ -60,13 +60,13 @@ def shard(data: Any) -> Any:
     lengths = {len(leaf) for leaf in keras.tree.flatten(data)}
     if len(lengths) != 1:
         raise DataError(
-            f"shard got arrays of {sorted(lengths)} rows, expected one number of rows for all."
+            f"shard got arrays of {sorted(lengths)} rows, expected equal numbers of rows."
         )
     return keras.tree.map_structure(lambda leaf: leaf[engine.rank :: engine.size], data)
 
 
 def rows_of(data: Any) -> Any:
-    """The number of rows of a batch, as an int32 tensor."""
+    """Return the number of rows of a batch, as an int32 tensor."""
     import tensorflow as tf
 
     first = next(leaf for leaf in keras.tree.flatten(data) if leaf is not None)
@@ -74,7 +74,7 @@ def rows_of(data: Any) -> Any:
 
 
 def lookups_of_row(spec: Any) -> int:
-    """The most embedding rows that one row of a batch may look up in one table.
+    """Return the most embedding rows that one row of a batch may look up in one table.
 
     Args:
         spec: structure of tensor specs, batch dimension first; unknown dimensions count as 1.

@@ -1,4 +1,4 @@
-"""What `fit` and `evaluate` get in the place of the user's data, agreed by all ranks."""
+"""The sharded input that replaces the user's data in `fit` and `evaluate`."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ from keras_candle.keras_private.data import DataAdapter, input_arrays, train_val
 
 @dataclass(frozen=True)
 class ShardedInput:
-    """A rank's data for `fit` or `evaluate`.
+    """A rank's shard of the data for `fit` or `evaluate`, with facts on which all ranks agree.
 
     Attributes:
-        adapter: what Keras gets as x: a DataAdapter, with everything that belongs to it.
-        steps: what Keras gets as its number of steps, None for all.
-        steps_per_epoch: the same number of steps on all ranks; None when nobody knows.
+        adapter: the DataAdapter that Keras gets as x.
+        steps: the number of steps that Keras gets, None for all.
+        steps_per_epoch: steps of an epoch, the same on all ranks; None when unknown.
         may_be_empty: whether a rank can be without rows in a step.
-        knows_total: whether each share knows the rows of its global batch.
-        totals: see `ArrayShard.totals`; empty where a share says it, or nobody knows.
+        knows_total: whether each shard has the rows of its global batch.
+        totals: see `ArrayShard.totals`; empty where each shard has its total, or it is unknown.
         rows_expected: about how many rows a rank has in one step; the same on all ranks.
         lookups_expected: at most how many embedding rows a batch looks up; the same on all ranks.
-        growth: how many times as large the global batch is as one rank's would be.
+        growth: how many times as large the global batch is as on one rank.
         for_training: False for evaluation.
-        is_divided: False where each rank has data of its own.
+        is_divided: False where each rank passes its own data.
     """
 
     adapter: Any
@@ -56,11 +56,11 @@ class ShardedInput:
 
     @property
     def must_not_run_out(self) -> bool:
-        """Whether a step without rows means that this rank's own data ended too early."""
+        """Whether a step without rows means that this rank's own data ended early."""
         return isinstance(self.adapter, ResumableDataset)
 
     def spec(self) -> Any:
-        """Tensor specs of a batch as the model sees it."""
+        """Return the tensor specs of a batch as the model sees it."""
         return _spec(self.adapter)
 
 
@@ -68,22 +68,22 @@ def make_sharded_input(source: InputData, division: Division, engine: Engine) ->
     """Divide the data among the ranks and agree on the number of steps.
 
     Raises:
-        DataError: on every rank, before the first step: no rows, a kind of data that can't be
-            divided, data or numbers of steps that differ by rank, a batch size that the number
-            of ranks does not divide.
+        DataError: on every rank, before the first step: no rows, data that cannot be divided,
+            data or numbers of steps that differ by rank, a batch size that the number of ranks
+            does not divide.
     """
     if isinstance(source.x, DataAdapter):
         return _sharded_input(source.x, source.steps, source, division, engine)
     is_pydataset = isinstance(source.x, keras.utils.PyDataset)
     randomness = SharedRandomness(engine, source.x if is_pydataset else None)
-    by_user = source.is_one_ranks(division)
+    by_user = source.is_sharded(division)
     what = "the number of batches" if by_user else "the data they were given"
     together(lambda: source.describe(division, engine.size, randomness), engine, what)
     if by_user:
-        adapter, steps = _own_part(source, division, engine), source.steps
+        adapter, steps = _per_rank(source, division, engine), source.steps
     elif source.kind == ARRAYS:
         adapter = _divided_arrays(source, division, engine)
-        steps = _fewer(source, division, engine)
+        steps = _steps_of_rank(source, division, engine)
     else:
         adapter = _assigned(source, division, engine, randomness)
         steps = _assigned_steps(adapter, source, engine)
@@ -95,13 +95,13 @@ def make_sharded_input(source: InputData, division: Division, engine: Engine) ->
 def make_sharded_inputs(
     given: dict[str, Any], division: Division, engine: Engine, start: DataCursor | None = None
 ) -> tuple[ShardedInput, ShardedInput | None]:
-    """The rank's parts of the data and of the validation data that `fit` got.
+    """Divide the training data and the validation data of `fit` among the ranks.
 
     Args:
         given: the arguments of `fit`, by name.
         division: how the ranks divide data and batches.
         engine: connects the ranks.
-        start: where a training goes on in the data; None for one that begins.
+        start: the data cursor to resume from; None for a new training.
 
     Raises:
         DataError: see `make_sharded_input`.
@@ -111,11 +111,11 @@ def make_sharded_inputs(
     alike = {name: given[name] for name in names}
     alike["validation_data"] = "given" if given["validation_data"] is not None else "none"
     engine.agree("the arguments of fit", alike)
-    # Before the data are divided, or each rank would hold out its own last rows.
+    # Before dividing the data, or each rank would hold out its own last rows.
     data, held_out = held_out_of(given)
-    feed = make_sharded_input(training_source(given, data, start), division, engine)
+    training = make_sharded_input(training_source(given, data, start), division, engine)
     if held_out is None:
-        return feed, None
+        return training, None
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(held_out)
     validation = InputData(
         x,
@@ -124,11 +124,11 @@ def make_sharded_inputs(
         batch_size=given["validation_batch_size"] or given["batch_size"],
         steps=given["validation_steps"],
     )
-    return feed, make_sharded_input(validation, division, engine)
+    return training, make_sharded_input(validation, division, engine)
 
 
 def held_out_of(given: dict[str, Any]) -> tuple[tuple[Any, Any, Any], Any]:
-    """(x, y, sample_weight) and the validation data of the arguments of `fit`."""
+    """Return (x, y, sample_weight) and the validation data from the arguments of `fit`."""
     data = (given["x"], given["y"], given["sample_weight"])
     held_out = given["validation_data"]
     if given["validation_split"] and held_out is None:
@@ -139,7 +139,7 @@ def held_out_of(given: dict[str, Any]) -> tuple[tuple[Any, Any, Any], Any]:
 def training_source(
     given: dict[str, Any], data: tuple[Any, Any, Any], start: DataCursor | None
 ) -> InputData:
-    """The training data of the arguments of `fit`."""
+    """Return the training data from the arguments of `fit`."""
     return InputData(
         *data,
         given["class_weight"],
@@ -151,8 +151,8 @@ def training_source(
     )
 
 
-def _own_part(source: InputData, division: Division, engine: Engine) -> Any:
-    adapter = source.own_part(division, engine.size)
+def _per_rank(source: InputData, division: Division, engine: Engine) -> Any:
+    adapter = source.per_rank_adapter(division, engine.size)
     if not source.for_training:
         return adapter
     kind = ResumableDataset if adapter.num_batches is None else ResumableAdapter
@@ -164,13 +164,13 @@ def _divided_arrays(source: InputData, division: Division, engine: Engine) -> An
     if source.for_training:
         global_batch_size = batch_size * division.batch_growth(engine.size)
         return ArrayShard(arrays, global_batch_size, source.shuffle, engine, start=source.start)
-    # As batches of one rank: a metric may depend on what a batch is, and no gradient has to meet.
+    # As batches of one rank: a metric may depend on the batch, and there is no gradient to average.
     limit = source.steps and source.steps * batch_size
     return ArrayShard(arrays, batch_size, False, engine, limit, divided=False)
 
 
-def _fewer(source: InputData, division: Division, engine: Engine) -> int | None:
-    """A number of steps of one rank, divided among the ranks."""
+def _steps_of_rank(source: InputData, division: Division, engine: Engine) -> int | None:
+    """`fit`'s steps_per_epoch, divided among the ranks."""
     if not source.steps or not source.for_training:
         return None
     return math.ceil(source.steps / division.batch_growth(engine.size))
@@ -179,7 +179,7 @@ def _fewer(source: InputData, division: Division, engine: Engine) -> int | None:
 def _assigned(
     source: InputData, division: Division, engine: Engine, randomness: SharedRandomness
 ) -> DatasetShard | PyDatasetShard:
-    """The part of data that come in batches."""
+    """The rank's shard of data that come in batches."""
     if source.kind == PYDATASET:
         batch = division.batch if source.for_training else "replica"
         return PyDatasetShard(source, batch, engine, randomness)
@@ -192,12 +192,12 @@ def _assigned(
 
 
 def _assigned_steps(adapter: Any, source: InputData, engine: Engine) -> int | None:
-    """Rounds of an epoch or evaluation, where the data do not end with it."""
+    """Rounds of an epoch or evaluation that ends before the data do; None otherwise."""
     if source.steps and (source.for_training or source.kind == PYDATASET):
         rounds: int | None = adapter.assignment.rounds_of_epoch
         return rounds
     if source.steps and adapter.num_batches is None:
-        # Where they end is unknown, and Keras would warn that they have run out.
+        # The data's end is unknown, and Keras would warn that they have run out.
         return math.ceil(source.steps / engine.size)
     return None
 

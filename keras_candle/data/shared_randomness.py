@@ -1,4 +1,4 @@
-"""Numbers drawn at random that are the same on all ranks."""
+"""Random numbers that are the same on all ranks."""
 
 from __future__ import annotations
 
@@ -16,19 +16,18 @@ from keras_candle.seeding import default_seeds
 
 
 class SharedRandomness:
-    """Generators of random numbers that are the same on all ranks while entered.
+    """Context manager in which random generators draw the same numbers on all ranks.
 
-    These are Python's, NumPy's and torch's global ones, which continue from the root's state, so
-    that what is drawn here is what one rank would draw; those that the data have of their own,
-    which continue from where the root is with its own batches; and those that are made here without
-    a seed. What a rank draws outside of this is its own, and of no consequence here.
+    It covers Python's, NumPy's and torch's global generators, which continue from the root's
+    state, so that they draw as on one rank; the data's own generators, which continue from the
+    root's state after its own batches; and generators that are created inside without a seed.
+    Numbers that a rank draws outside are its own, and have no effect inside.
 
-    Every rank must make it, enter it and leave it.
+    Every rank must create, enter and leave it: each of these is a collective.
 
     Args:
         engine: connects the ranks.
-        source: the user's data, of which the generators are kept alike; None for data that have
-            none.
+        source: the user's data, whose generators are synchronized; None for data without any.
     """
 
     def __init__(self, engine: Engine, source: Any = None) -> None:
@@ -55,11 +54,11 @@ class SharedRandomness:
         self._set_own(self._own_outside)
 
     def draw_apart(self) -> None:
-        """Let each rank draw otherwise where what the data draw from is not entered.
+        """Let each rank draw different numbers outside of this context.
 
-        For ranks that load different batches: or all would, from one seed, choose the same rows
-        or augment them in the same way. To be called after batches were loaded while this was
-        entered; those of the global generators that they drew from are the ranks' own from here on.
+        For ranks that load different batches: otherwise all of them, from one seed, choose the
+        same rows or augment them in the same way. Call it after batches were loaded inside this
+        context; the global generators that they drew from are each rank's own from here on.
         """
         python, numpy, _ = self._before
         drawn = (python != self._state[0], repr(numpy) != repr(self._state[1]))
@@ -82,7 +81,7 @@ class SharedRandomness:
             np.random.set_state(legacy.get_state())
 
     def draw_together(self) -> None:
-        """Let all ranks draw from the root's global generators again, when nothing is loaded."""
+        """Let all ranks draw from the root's global generators again, once no batch is loaded."""
         if any(self._apart_globally):
             python, numpy, _ = self._engine.broadcast(_state())
             random.setstate(python)
@@ -94,7 +93,7 @@ class SharedRandomness:
         return {path: get_state(each) for path, each in find_generators(self._source).items()}
 
     def _set_own(self, states: Mapping[str, Any]) -> None:
-        """Generators that only one of the two has are left alone."""
+        """Set the states of the data's generators; one without a state here keeps its own."""
         if not states:
             return
         for path, generator in find_generators(self._source).items():
@@ -106,16 +105,16 @@ class SharedRandomness:
             self._set_own(self._engine.broadcast(self._own()))
 
     def state(self) -> tuple[Any, ...]:
-        """The state of the global generators, as plain values."""
+        """Return the state of the global generators, as plain values."""
         return tuple(self._state)
 
-    def go_on(self, state: tuple[Any, ...]) -> None:
-        """Go on from a state, maybe one of another process."""
+    def restore(self, state: tuple[Any, ...]) -> None:
+        """Continue from a state of `state()`, also one of another process."""
         self._state = state
 
     @contextmanager
-    def tried(self) -> Iterator[None]:
-        """The same without a collective, but what is drawn here will be drawn again."""
+    def rewound(self) -> Iterator[None]:
+        """Draw the shared numbers without a collective, and rewind the generators at the end."""
         before, own, outside = self._state, self._own(), _state()
         _set(before)
         try:
@@ -125,8 +124,8 @@ class SharedRandomness:
             self._set_own(own)
 
     @contextmanager
-    def of_torch(self) -> Iterator[None]:
-        """The same for torch alone, in any thread: the other generators are left alone."""
+    def torch_only(self) -> Iterator[None]:
+        """Share torch's generator alone, in any thread; Python's and NumPy's stay untouched."""
         outside = _state()[2]
         _set_torch(self._state[2])
         try:
@@ -136,7 +135,7 @@ class SharedRandomness:
             _set_torch(outside)
 
     def shuffle(self, items: list[int]) -> None:
-        """`random.shuffle`, in any thread: the global generator is left alone."""
+        """Shuffle as `random.shuffle`, in any thread; the global generator stays untouched."""
         own = random.Random()  # noqa: S311 - an order of batches, no secret
         own.setstate(self._state[0])
         own.shuffle(items)

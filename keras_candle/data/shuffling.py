@@ -1,4 +1,4 @@
-"""The order in which all ranks go through the rows of arrays."""
+"""The order of the rows of arrays in each pass, the same on all ranks."""
 
 from __future__ import annotations
 
@@ -10,28 +10,27 @@ from numpy.typing import NDArray
 
 from keras_candle.engine.base import Engine
 
-# What tf.compat.v1.random.get_seed returns in the place of a global seed that nobody set.
+# Returned by tf.compat.v1.random.get_seed where no global seed is set.
 _NO_SEED = 87654321
-# Global seeds that the user has not set either.
+# Global seeds that keras_candle has set, not the user.
 SEEDS_OF_OURS: set[int] = set()
 
 
 class RowOrder:
-    """The orders of all passes.
+    """Draws the order of the rows for each pass.
 
-    With one seed on all ranks they are Keras's, so that the ranks go through the rows as one rank
-    with that seed would. Without, they are drawn from a seed of the root's, anew for each pass.
+    With one seed on all ranks the orders are Keras's, so that the ranks read the rows as one rank
+    with that seed would. Without, each pass draws anew from a seed of the root's.
 
     Args:
         rows: how many rows there are.
         batch_size: rows of a batch, within which shuffle="batch" stays.
         shuffle: True, False or "batch", as in `fit`.
         engine: connects the ranks.
-        state: that of a training which goes on; None for one that begins.
+        state: the state to resume from; None for a new training.
 
     Attributes:
-        state: JSON values from which the same orders can be made in another process; empty
-            without a shuffle.
+        state: JSON values that reproduce the orders in another process; empty without a shuffle.
     """
 
     def __init__(
@@ -49,11 +48,11 @@ class RowOrder:
             self.state = dict(state) if state else _choose_seed(engine)
 
     def begin(self, passes: int) -> None:
-        """Let the order that is drawn next be that after so many passes."""
+        """Draw the order of pass number `passes` next."""
         self._next_pass = passes
 
     def dataset(self) -> Any:
-        """Dataset of one int64 vector: the numbers of all rows, in the order of a pass."""
+        """Return a dataset of one int64 vector: the numbers of all rows, in the order of a pass."""
         import tensorflow as tf
 
         if not self._shuffle:
@@ -72,7 +71,7 @@ class RowOrder:
     def _draw(self, _: Any) -> Any:
         import tensorflow as tf
 
-        # Not before the first row is asked for: Keras begins passes that it does not read.
+        # Drawn when the first row is read: Keras begins passes that it does not read.
         order = tf.numpy_function(self._draw_next, [], tf.int64)
         return tf.ensure_shape(order, [self._rows])
 
@@ -96,8 +95,8 @@ def _choose_seed(engine: Engine) -> dict[str, Any]:
 def _order_of_keras(rows: int, batch_size: int, shuffle: bool | str) -> Any:
     """The order of keras.src.trainers.data_adapters.ArrayDataAdapter.
 
-    A shuffle's seed depends on the operations before it in its function, so they are Keras's.
-    Its whole adapter would take 5 ms more for each epoch.
+    A shuffle's seed depends on the operations before it in its function, so they are the same as
+    Keras's. Keras's whole adapter would take 5 ms more for each epoch.
     """
     import tensorflow as tf
 
@@ -111,7 +110,7 @@ def _order_of_keras(rows: int, batch_size: int, shuffle: bool | str) -> Any:
 def drawn_order(
     rows: int, batch_size: int, shuffle: bool | str, seed: list[int]
 ) -> NDArray[np.int64]:
-    """An order of rows; with shuffle="batch" each row stays in its batch.
+    """Draw an order of rows; with shuffle="batch" each row stays in its batch.
 
     Args:
         rows: how many rows there are.

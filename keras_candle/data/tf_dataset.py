@@ -1,4 +1,4 @@
-"""Each rank's part of a `tf.data.Dataset`."""
+"""Each rank's shard of a `tf.data.Dataset`."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ class DatasetShard(DataAdapter):  # type: ignore[misc]
 
     Args:
         dataset: yields batches.
-        batch: "replica": the dataset's batches are dealt to the ranks in turn; a rank that gets
-            none in the last round repeats another's batch, which does not count. "global": each
-            batch is divided, and this rank takes its rows r, r + N, r + 2N, ... , one fewer than
-            other ranks or none where N does not divide the rows.
+        batch: "replica": the dataset's batches are assigned to the ranks in turn; a rank that gets
+            none in the last round repeats another's batch, with weight 0. "global": each batch is
+            divided, and this rank takes its rows r, r + N, r + 2N, ... , one fewer than other ranks
+            or none where N does not divide the rows.
         engine: connects the ranks.
         class_weight: dict from class index to weight, or None.
         steps: batches of the whole dataset in an epoch, None for all.
-        start: where a training goes on; None for one that begins.
+        start: the data cursor to resume from; None for a new training.
     """
 
-    # What the data are read with, where Python code reads them.
+    # The shared generators, where Python code reads the data.
     randomness: SharedRandomness | None = None
 
     def __init__(
@@ -65,7 +65,7 @@ class DatasetShard(DataAdapter):  # type: ignore[misc]
         if batch != "replica":
             self._batch_size = shared_part(rows, engine.size)
 
-        def dealt(taken: int) -> tuple[BatchAssignment, Any]:
+        def assigned(taken: int) -> tuple[BatchAssignment, Any]:
             left = dataset.skip(taken) if taken else dataset
             if batch != "replica":
                 part = left.map(lambda *e: divide(element_of(dataset, e), engine))
@@ -74,12 +74,12 @@ class DatasetShard(DataAdapter):  # type: ignore[misc]
             assignment = BatchAssignment(*ranks, cardinality if cardinality >= 0 else None, steps)
             return assignment, assign_rounds(left, assignment).prefetch(2)
 
-        self.assignment, self._dataset = dealt(0)
+        self.assignment, self._dataset = assigned(0)
         self._left = self._dataset
         taken = self.assignment.whole_epochs(self._start.taken)
         self._start = replace(self._start, taken=taken)
         if taken:
-            _, self._left = dealt(taken)
+            _, self._left = assigned(taken)
         rest = self._left if taken else None
         self._passes = EpochIterator(self._dataset, rest, self._start.begun)
 
@@ -90,7 +90,7 @@ class DatasetShard(DataAdapter):  # type: ignore[misc]
         return DataCursor(passes, min(taken, self.assignment.batches or taken), begun)
 
     def steps_left(self, taken: int) -> int | None:
-        """Steps of a pass of which so many batches are taken; None when unknown."""
+        """The remaining steps of a pass after `taken` batches; None when unknown."""
         if taken != self._start.taken:
             batches = self.assignment.batches
             return (
@@ -102,12 +102,12 @@ class DatasetShard(DataAdapter):  # type: ignore[misc]
         return cardinality if cardinality >= 0 else None
 
     def get_tf_dataset(self) -> EpochIterator:
-        """`Shard`s of each pass."""
+        """Return an iterable over the `Shard`s of each pass."""
         return self._passes
 
     @property
     def num_batches(self) -> int | None:
-        """Steps of an epoch, None when the dataset does not know."""
+        """Steps of an epoch, None when the dataset's cardinality is unknown."""
         cardinality = int(self._dataset.cardinality())
         return cardinality if cardinality >= 0 else None
 
@@ -118,17 +118,17 @@ class DatasetShard(DataAdapter):  # type: ignore[misc]
 
     @property
     def has_partial_batch(self) -> bool | None:
-        """Not known."""
+        """None: unknown."""
         return None
 
     @property
     def partial_batch_size(self) -> int | None:
-        """Not known."""
+        """None: unknown."""
         return None
 
 
 def is_sharded_by_user(dataset: Any) -> bool:
-    """Whether the dataset says, by AutoShardPolicy.OFF, that it is already one rank's part."""
+    """Whether the dataset is marked, by AutoShardPolicy.OFF, as one rank's shard already."""
     import tensorflow as tf
 
     policy = dataset.options().experimental_distribute.auto_shard_policy
@@ -136,14 +136,14 @@ def is_sharded_by_user(dataset: Any) -> bool:
 
 
 def describe_dataset(dataset: Any) -> list[str]:
-    """What must be the same on all ranks for a dataset's batches to be dealt to them.
+    """Describe the properties of a dataset that must be the same on all ranks.
 
     Raises:
         DataError: when there is no batch, or a `shuffle` of the dataset has no seed: its order
             would differ on each rank, and some rows would go to two ranks and others to none.
     """
     if int(dataset.cardinality()) == 0:
-        raise DataError("The tf.data.Dataset has no batch; expected at least one.")
+        raise DataError("The tf.data.Dataset has no batch, expected at least one.")
     shuffles = [each for each in ancestors(dataset) if "Shuffle" in type(each).__name__]
     if any(is_unseeded(each) for each in shuffles):
         raise DataError(
@@ -156,12 +156,12 @@ def describe_dataset(dataset: Any) -> list[str]:
 
 
 def ancestors(dataset: Any) -> Iterator[Any]:
-    """A dataset and all that it was made from."""
+    """Yield a dataset and all datasets that it was made from."""
     yield dataset
     for each in dataset_inputs(dataset):
         yield from ancestors(each)
 
 
 def is_unseeded(dataset: Any) -> bool:
-    """Whether a dataset draws at random itself, and nothing says what."""
+    """Whether a dataset draws at random itself without a seed."""
     return dataset_seeds(dataset) == (0, 0)

@@ -1,4 +1,4 @@
-"""Batches of a `tf.data.Dataset` dealt to the ranks in rounds, or divided by rows."""
+"""Assign the batches of a `tf.data.Dataset` to ranks in rounds, or divide them by rows."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ def known_rows(element_spec: Any) -> int | None:
 
 
 def shared_part(rows: int | None, size: int) -> int | None:
-    """The rows of a rank where a batch is divided, rounded up."""
+    """Return the rows of a rank where a batch is divided, rounded up."""
     return rows and math.ceil(rows / size)
 
 
 def element_of(dataset: Any, arguments: tuple[Any, ...]) -> Any:
-    """The element that `map` has spread over its function's arguments."""
+    """Return the element that `map` has spread over its function's arguments."""
     return arguments if isinstance(dataset.element_spec, tuple) else arguments[0]
 
 
 def divide(element: Any, engine: Engine) -> Shard:
-    """The rank's rows r, r + N, r + 2N, ... of a batch."""
+    """Return the rank's rows r, r + N, r + 2N, ... of a batch."""
     import tensorflow as tf
 
     total = rows_of(element)
-    # With fewer rows than ranks, a rank without one takes the first, which does not count.
+    # With fewer rows than ranks, a rank without one takes the first, with weight 0.
     rows = tf.maximum((total - engine.rank + engine.size - 1) // engine.size, 0)
     start = tf.where(rows > 0, engine.rank, 0)
     end = tf.where(rows > 0, total, 1)
@@ -48,21 +48,21 @@ def _take_rows(batch: Any, indices: Any) -> Any:
         return batch  # Optional is Keras's word for None in a dataset
     if isinstance(batch, tf.SparseTensor):
         raise DataError(
-            "A batch of sparse tensors cannot be divided by rows. Use batch='replica', or "
+            "Cannot divide a batch of sparse tensors by rows. Use batch='replica', or "
             "tf.sparse.to_dense in the dataset."
         )
     return tf.gather(batch, indices)
 
 
 def placeholder_batch(is_own: Any, batch: Any) -> Shard:
-    """A batch that counts only if it is the rank's own."""
+    """Return a batch as a shard that counts only if it is the rank's own."""
     import tensorflow as tf
 
     return Shard(tf.where(is_own, rows_of(batch), 0), tf.constant(0), batch)
 
 
 def assign_rounds(dataset: Any, assignment: BatchAssignment) -> Any:
-    """The rank's batches of a dataset, and as many of them on every rank."""
+    """Return the rank's batches of a dataset, equally many on every rank."""
     import tensorflow as tf
 
     own = dataset.shard(assignment.size, assignment.rank).map(
@@ -73,18 +73,18 @@ def assign_rounds(dataset: Any, assignment: BatchAssignment) -> Any:
         if int(dataset.cardinality()) == tf.data.INFINITE_CARDINALITY:
             return own
         if assignment.batches is not None and has_fixed_rows(dataset.element_spec):
-            # Not a batch of the dataset: a second iterator would advance the seeds of its shuffle
-            # on the ranks that need one, and so change their order for the epochs to come.
+            # Zeros, not a batch of the dataset: a second iterator would advance the seeds of its
+            # shuffle on the ranks that need one, and so change their order in later epochs.
             last = tf.data.Dataset.from_tensors(empty_shard(dataset.element_spec))
             return own.concatenate(last).take(assignment.rounds())
-    # How the last round ends shows only when it comes. This takes about 0.2 ms more a step.
-    shares = dataset.map(lambda *e: own_shard(element_of(dataset, e)))
+    # The length of the last round is unknown until it comes. This takes about 0.2 ms more a step.
+    shards = dataset.map(lambda *e: own_shard(element_of(dataset, e)))
     if ends_in_a_round:
-        shares = _end_epochs_with_a_round(shares, assignment)
-    dealt = shares.window(assignment.size).flat_map(lambda windows: _pick(windows, assignment.rank))
+        shards = _end_epochs_with_a_round(shards, assignment)
+    own = shards.window(assignment.size).flat_map(lambda windows: _pick(windows, assignment.rank))
     if assignment.batches is not None:
-        dealt = dealt.apply(tf.data.experimental.assert_cardinality(assignment.rounds()))
-    return dealt
+        own = own.apply(tf.data.experimental.assert_cardinality(assignment.rounds()))
+    return own
 
 
 def own_shard(element: Any) -> Shard:
@@ -94,31 +94,31 @@ def own_shard(element: Any) -> Shard:
 
 
 def _pick(windows: Shard, rank: int) -> Any:
-    """One share of a round: the rank's, or the first one where it has none."""
+    """One shard of a round: the rank's, or the first one where it has none."""
     import tensorflow as tf
 
-    shares = tf.data.Dataset.zip(windows)
-    spare = shares.take(1).map(lambda share: share._replace(rows=tf.constant(0)))
-    return shares.skip(rank).take(1).concatenate(spare).take(1)
+    shards = tf.data.Dataset.zip(windows)
+    spare = shards.take(1).map(lambda shard: shard._replace(rows=tf.constant(0)))
+    return shards.skip(rank).take(1).concatenate(spare).take(1)
 
 
-def _end_epochs_with_a_round(shares: Any, assignment: BatchAssignment) -> Any:
+def _end_epochs_with_a_round(shards: Any, assignment: BatchAssignment) -> Any:
     """Repeat the last batch of each epoch, not counted, until every rank has one."""
     import tensorflow as tf
 
     steps = assignment.steps or 1
     missing = -steps % assignment.size
 
-    def fill(number: Any, share: Shard) -> Any:
+    def fill(number: Any, shard: Shard) -> Any:
         copies = tf.where(number % steps == steps - 1, tf.constant(1 + missing, tf.int64), 1)
-        same = tf.data.Dataset.from_tensors(share).repeat(copies)
+        same = tf.data.Dataset.from_tensors(shard).repeat(copies)
 
         def count_first(copy: Any, each: Shard) -> Shard:
             return each._replace(rows=tf.where(copy == 0, each.rows, 0))
 
         return same.enumerate().map(count_first)
 
-    return shares.enumerate().flat_map(fill)
+    return shards.enumerate().flat_map(fill)
 
 
 def has_fixed_rows(element_spec: Any) -> bool:
@@ -132,7 +132,7 @@ def has_fixed_rows(element_spec: Any) -> bool:
 
 
 def empty_shard(element_spec: Any) -> Shard:
-    """A share that counts nothing, made of zeros."""
+    """Return a shard without rows that count, made of zeros."""
     import tensorflow as tf
 
     def zeros(spec: Any) -> Any:

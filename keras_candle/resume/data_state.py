@@ -81,7 +81,7 @@ class DataState:
         if self._source and state["object"]:
             lost = self._source.restore(state["object"], self._outside())
         if state.get("shared") is not None:
-            self._adapter.randomness.go_on(state["shared"])
+            self._adapter.randomness.restore(state["shared"])
         if state.get("own") is not None:
             self._adapter.get_tf_dataset().while_reading = _drawing_from(state["own"])
         if within_pass:

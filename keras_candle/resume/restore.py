@@ -106,7 +106,7 @@ class Resumption:
             progress.before_epoch = state["before_epoch"]
         given["initial_epoch"] = given["epochs"] if over else state["epoch"]
         if over:
-            progress.adapter.get_tf_dataset().leave_out()
+            progress.adapter.get_tf_dataset().skip_all()
         progress.steps_to_skip = state["in_epoch"]
         left = progress.adapter.steps_left(state["position"]["taken"]) if state["in_epoch"] else 0
         batches = progress.adapter.num_batches
