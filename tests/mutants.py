@@ -198,7 +198,7 @@ MUTANTS = (
     Mutant(
         "rows that keep an empty rank in step are counted by its metrics",
         "training/train_step.py",
-        "keras.ops.where(share.rows > 0, variable, value)",
+        "keras.ops.where(shard.rows > 0, variable, value)",
         "variable",
         ("data/test_data.py::test_evaluate_is_exact[arrays-3]",),
     ),

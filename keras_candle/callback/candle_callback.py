@@ -26,7 +26,7 @@ from keras_candle.resume.run_config import config_of
 from keras_candle.resume.run_session import RunSession
 from keras_candle.trackers import names
 from keras_candle.trackers.base import Tracker
-from keras_candle.training.fit_hooks import Durable, around_fit, take_own_data
+from keras_candle.training.fit_hooks import ResumableFit, find_fit_hook, make_data_resumable
 from keras_candle.training.options import check_guard
 
 _RESUME = ("auto", "required", "never")
@@ -120,9 +120,9 @@ class CandleCallback(keras.callbacks.Callback):  # type: ignore[misc]
         self.guard = check_guard(guard)
 
     def run_fit(
-        self, model: Any, given: dict[str, Any], fit: Callable[[dict[str, Any], Durable], Any]
+        self, model: Any, given: dict[str, Any], fit: Callable[[dict[str, Any], ResumableFit], Any]
     ) -> Any:
-        """Run `fit` with checkpoints, see `keras_candle.training.fit_hooks.AroundFit`."""
+        """Run `fit` with checkpoints, see `keras_candle.training.fit_hooks.FitHook`."""
         trainer = getattr(model, "_candle_trainer", None)
         engine = SingleEngine() if trainer is None else trainer.replica.engine
         engine.agree("the arguments of CandleCallback", self._of_all_ranks(), CandleError)
@@ -225,15 +225,15 @@ def fit(plain: Callable[..., Any], model: Any, *args: Any, **kwargs: Any) -> Any
         **kwargs: arguments of `fit`.
     """
     bound = inspect.signature(plain).bind(model, *args, **kwargs)
-    around = around_fit(bound.arguments.get("callbacks"))
+    around = find_fit_hook(bound.arguments.get("callbacks"))
     if around is None or hasattr(model, "_candle_trainer"):
         return plain(model, *args, **kwargs)
     bound.apply_defaults()
     given = dict(bound.arguments)
     del given["self"]
 
-    def train(given: dict[str, Any], durable: Durable) -> Any:
-        take_own_data(given, durable.start)
+    def train(given: dict[str, Any], durable: ResumableFit) -> Any:
+        make_data_resumable(given, durable.start)
         durable.arrange(given, None)
         return plain(model, **given)
 

@@ -1,1 +1,1 @@
-"""Launchers and schedulers: rank facts and the time that a job has left."""
+"""Launchers and schedulers: a process's rank and the walltime that a job has left."""

@@ -23,13 +23,13 @@ from keras_candle.errors import EngineError
 
 __all__ = ["Engine", "current", "make", "start", "stop", "use"]
 
-# name -> module and class. Nothing of it is imported before it is asked for.
+# name -> module and class, imported when first used.
 ENGINES = {
     "single": ("keras_candle.engine.single", "SingleEngine"),
     "mpi": ("keras_candle.engine.mpi", "MpiEngine"),
     "horovod": ("keras_candle.engine.horovod", "HorovodEngine"),
 }
-# `candle run --engine` sets it; it decides where the program says "auto".
+# Set by `candle run --engine`; it chooses the engine where the program has "auto".
 VARIABLE = "KERAS_CANDLE_ENGINE"
 
 _running: list[Engine] = []
@@ -41,14 +41,14 @@ def start(name: str = "auto") -> Engine:
     Args:
         name: "horovod", "mpi", "single", or "auto": single when no launcher started this
             process, else horovod where it is built, else mpi. The environment variable
-            KERAS_CANDLE_ENGINE (set by `candle run --engine`) decides in the place of "auto".
+            KERAS_CANDLE_ENGINE (set by `candle run --engine`) replaces "auto".
 
     Returns:
         The engine, the same one until `stop()`.
 
     Raises:
         EngineError: when the name is unknown, the engine is not installed, another one runs, or
-            the launcher started several ranks that don't find each other.
+            the launcher started several ranks that do not find each other.
     """
     wanted = os.environ.get(VARIABLE, "auto") if name == "auto" else name
     if wanted not in ("auto", *ENGINES):
@@ -70,7 +70,7 @@ def start(name: str = "auto") -> Engine:
 
 
 def current() -> Engine:
-    """The engine that runs; starts one when none does."""
+    """Return the running engine; start one if none runs."""
     return _running[-1] if _running else start()
 
 
@@ -82,10 +82,10 @@ def stop() -> None:
 
 @contextmanager
 def use(engine: Engine) -> Iterator[Engine]:
-    """Make another engine, such as a group's, the current one for a while.
+    """Make another engine, such as a group's, the current one inside a `with` block.
 
     Args:
-        engine: what `current()` shall return inside the `with` block.
+        engine: the engine that `current()` returns there.
     """
     _running.append(engine)
     try:
@@ -111,7 +111,7 @@ def _choose() -> Engine:
 
 
 def make(name: str) -> Engine:
-    """An engine of its own, beside the one that runs.
+    """Make a new engine, beside the one that runs.
 
     Args:
         name: "horovod", "mpi" or "single".
@@ -119,7 +119,7 @@ def make(name: str) -> Engine:
     Raises:
         EngineError: when it is not installed, or the ranks do not find each other.
     """
-    # Before the engine is made: Horovod's has to set variables like those of a launcher.
+    # Before the engine is made: Horovod's sets variables like those of a launcher.
     launcher, promised = launchers.detect(), launchers.promised_size()
     module, kind = ENGINES[name]
     with _watched_start(name):
@@ -136,7 +136,7 @@ def make(name: str) -> Engine:
 
 @contextmanager
 def _watched_start(name: str) -> Iterator[None]:
-    """MPI's and Horovod's own start waits for all ranks of the job."""
+    """Report the start to observers: MPI and Horovod wait for all ranks of the job there."""
     observers = launcher_messages.observers if name != "single" else []
     for each in observers:
         each.begin_collective(f"start of the {name} engine", ())

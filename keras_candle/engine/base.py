@@ -1,4 +1,4 @@
-"""Engine: who am I among the ranks, and how do the ranks talk."""
+"""The engine interface: this process's rank, and the collectives between the ranks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from keras_candle.launcher_messages import CollectiveObserver
 OPERATIONS = ("sum", "mean", "min", "max")
 
 
-def _to_nobody(_: str) -> None:
+def _ignore(_: str) -> None:
     pass
 
 
@@ -29,19 +29,19 @@ def _describe(problem: Exception, error: type[CandleError]) -> tuple[type[Candle
 
 
 class WaitTimer(Protocol):
-    """Measures what the tensors of a step wait for."""
+    """Measures the time that a step's tensors spend in collectives."""
 
     def around(
         self, exchange: Callable[[Sequence[Any]], list[Any]], tensors: Sequence[Any]
     ) -> list[Any]:
-        """What exchange(tensors) returns, and take the time that it takes."""
+        """Return exchange(tensors), and record how long it takes."""
 
 
 class Engine(ABC):
     """The ranks that train together, and the collectives between them.
 
-    Every rank must call the same collectives in the same order. An engine notices when
-    they do not and raises `EngineError` on all of them.
+    Every rank must call the same collectives in the same order. An engine detects when they do
+    not, and raises `EngineError` on all of them.
 
     Attributes:
         name: "single", "mpi" or "horovod".
@@ -56,12 +56,12 @@ class Engine(ABC):
     size: int
     local_rank: int
     local_size: int
-    # Of the ranks of the job, those that this engine connects.
+    # The ranks of the job that this engine connects.
     job_ranks: Sequence[int] = ()
     observers: tuple[CollectiveObserver, ...] = ()
-    # Who wants to know which collectives a step has in TensorFlow's graph.
-    on_graph_collective: Callable[[str], Any] = staticmethod(_to_nobody)
-    # Who wants to know how long the collectives take that a step has in TensorFlow's graph.
+    # Called with the name of each collective in a step's TensorFlow graph.
+    on_graph_collective: Callable[[str], Any] = staticmethod(_ignore)
+    # Measures the collectives in a step's TensorFlow graph.
     stopwatch: WaitTimer | None = None
 
     @property
@@ -71,7 +71,7 @@ class Engine(ABC):
 
     @contextmanager
     def _collective(self, what: str, ranks: Sequence[int] | None = None) -> Iterator[None]:
-        """While this rank is in a collective. `ranks`: that it waits for; all by default."""
+        """Report a collective to the observers; `ranks`: the ranks it waits for, None for all."""
         observers = self.observers
         for each in observers:
             each.begin_collective(what, self.job_ranks if ranks is None else ranks)
@@ -81,7 +81,7 @@ class Engine(ABC):
             for each in observers:
                 each.end_collective()
 
-    # On NumPy arrays and Python objects.
+    # Collectives on NumPy arrays and Python objects.
 
     def allreduce(self, x: ArrayLike, op: str = "sum") -> NDArray[Any]:
         """Combine one array from each rank, element by element; every rank gets the result.
@@ -104,7 +104,7 @@ class Engine(ABC):
         if array.dtype.kind not in "fiub":
             raise EngineError(
                 f"allreduce got an array of dtype {array.dtype}, expected a numeric one. "
-                "For Python objects there is broadcast()."
+                "For Python objects use broadcast()."
             )
         if array.dtype.kind == "b":
             array = array.astype(np.int64)
@@ -137,11 +137,11 @@ class Engine(ABC):
 
     @abstractmethod
     def broadcast(self, item: Any, root: int = 0) -> Any:
-        """Hand one rank's picklable object to all ranks.
+        """Send one rank's picklable object to all ranks.
 
         Args:
-            item: on `root`, what to hand out; ignored elsewhere.
-            root: the rank that gives.
+            item: on `root`, the object to send; ignored on all other ranks.
+            root: the rank that sends.
 
         Returns:
             The object of `root`, on every rank.
@@ -149,11 +149,11 @@ class Engine(ABC):
 
     @abstractmethod
     def barrier(self) -> None:
-        """Wait until every rank is here."""
+        """Wait until every rank has called this."""
 
     @abstractmethod
     def split(self, color: int, key: int | None = None) -> Engine:
-        """Form groups of ranks: those that give the same color become one engine.
+        """Split the ranks into groups: ranks with the same color get one engine.
 
         Args:
             color: the group that this rank joins, not negative.
@@ -164,13 +164,13 @@ class Engine(ABC):
         """
 
     def meet_again(self, problem: str) -> list[str]:
-        """Meet after work that may have failed on some ranks, in the middle of a collective.
+        """Synchronize the ranks after work that may have failed on some of them.
 
-        An engine that can frees the ranks that wait for one that has failed: their collective
-        raises `EngineError`. Afterwards collectives work as before.
+        A rank may have failed while another one waits for it in a collective. The mpi engine ends
+        that wait: the collective raises `EngineError`. Afterwards collectives work as before.
 
         Args:
-            problem: what failed on this rank; empty when nothing did.
+            problem: the failure of this rank; empty when there was none.
 
         Returns:
             The problems by rank, on every rank.
@@ -179,32 +179,32 @@ class Engine(ABC):
 
     @abstractmethod
     def after_root(self, action: Callable[[], Any], what: str) -> Any:
-        """Let the root do something that the other ranks must not see half done.
+        """Run an action on the root; every further rank waits until it is complete.
 
-        The root never waits for the others, so a script that comes here on the root alone
-        (`if candle.is_root(): model.save(...)`) goes on. The other ranks do not take such an
-        action for a later one of the same name, provided that a collective came between them.
+        The root never waits, so a script that calls this on the root alone
+        (`if candle.is_root(): model.save(...)`) continues. The other ranks do not mistake such an
+        action for a later one of the same name, if there was a collective between the two.
 
         Args:
             action: called on the root only.
-            what: names the action; the other ranks wait for the root's action of that name.
+            what: the name of the action; the other ranks wait for the root's action of that name.
 
         Returns:
-            What the action returned on the root, None elsewhere.
+            The action's return value on the root, None on all other ranks.
 
         Raises:
             EngineError: on the other ranks, when the action raised on the root.
         """
 
     def on_root(self, work: Callable[[], Any], error: type[CandleError] = EngineError) -> Any:
-        """Run something on the root; every rank gets what it returns, or raises.
+        """Run a function on the root; every rank returns its result, or raises.
 
         Args:
             work: called without arguments, on the root only; returns a picklable object.
-            error: the class to raise for an exception that is no `CandleError`.
+            error: the class to raise for an exception that is not a `CandleError`.
 
         Returns:
-            What `work` returned, on every rank.
+            The result of `work`, on every rank.
 
         Raises:
             CandleError: on every rank, when `work` raised: the root's own error, or one of the
@@ -225,14 +225,14 @@ class Engine(ABC):
     def gather_results(
         self, work: Callable[[], Any], error: type[CandleError] = EngineError
     ) -> list[Any]:
-        """Run something that can fail on each rank, and collect what it returns.
+        """Run a function that may fail on each rank, and collect the results.
 
         Args:
             work: called without arguments; returns a picklable object.
-            error: the class to raise for an exception that is no `CandleError`.
+            error: the class to raise for an exception that is not a `CandleError`.
 
         Returns:
-            What `work` returned on each rank, by rank.
+            The results of `work` by rank.
 
         Raises:
             CandleError: on every rank, when `work` raised on some. The message names the ranks,
@@ -256,8 +256,8 @@ class Engine(ABC):
         """Check that every rank holds the same value.
 
         Args:
-            what: what the value is, for the message.
-            value: a picklable object; two values are the same when their repr is.
+            what: the name of the value, for the message.
+            value: a picklable object; two values are equal when their repr is.
             error: the class of error to raise.
 
         Returns:
@@ -272,7 +272,7 @@ class Engine(ABC):
             raise error(f"The ranks differ in {what}:\n{listed}")
         return value
 
-    # On tensors, inside a TensorFlow graph or outside. TensorFlow is not imported before.
+    # Collectives on tensors, inside and outside of a TensorFlow graph; they import TensorFlow.
 
     def sum_tensors(self, tensors: Sequence[Any], *, name: str) -> list[Any]:
         """Sum each tensor over the ranks.
@@ -311,9 +311,9 @@ class Engine(ABC):
     def _concat_tensors(self, tensors: Sequence[Any], name: str) -> list[Any]: ...
 
     def print_on_root(self, message: str) -> None:
-        """Tell the user something, once: on the root, on stderr."""
+        """Print a message to stderr, on the root alone."""
         if self.is_root:
             print(f"keras_candle: {message}", file=sys.stderr)  # noqa: T201 - the one place
 
-    def stop(self) -> None:  # noqa: B027 - most engines hold nothing that must be given back
-        """Give back what the engine holds. It can't be used afterwards."""
+    def stop(self) -> None:  # noqa: B027 - most engines hold no resources
+        """Release the engine's resources; it cannot be used afterwards."""

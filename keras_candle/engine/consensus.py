@@ -1,4 +1,4 @@
-"""Descriptions that all ranks compare before they go on."""
+"""Check that all ranks agree, or that all succeed, before they continue."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from keras_candle.errors import DataError
 
 
 def together(describe: Callable[[], list[str]], engine: Engine, what: str) -> None:
-    """Compare descriptions that can fail on some ranks; then all of them raise.
+    """Compare the ranks' descriptions; raise on all ranks if they differ or one rank fails.
 
     Args:
-        describe: returns what must be the same on all ranks. It may raise whatever reading the
-            data raises.
+        describe: returns the facts that must be the same on all ranks. It may raise any exception
+            of reading the data.
         engine: connects the ranks.
-        what: what is described, for the message.
+        what: the name of the described data, for the message.
 
     Raises:
         CandleError: on every rank, with every rank's description or problem.
@@ -28,7 +28,7 @@ def together(describe: Callable[[], list[str]], engine: Engine, what: str) -> No
 
 
 def succeed_on_all(work: Callable[[], Any], engine: Engine) -> Any:
-    """What `work` returns on this rank, when it has raised on none.
+    """Return the result of `work` on this rank if it has raised on none.
 
     Raises:
         CandleError: on every rank, with every rank's problem.

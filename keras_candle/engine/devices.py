@@ -1,4 +1,4 @@
-"""Which GPU a rank uses."""
+"""Assign GPUs to ranks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Device = TypeVar("Device")
 
 
 def own_device(devices: Sequence[Device], local_rank: int) -> list[Device]:
-    """The one device of the rank with this local rank; ranks share when there are too few.
+    """Return the device of the rank with this local rank; ranks share when there are too few.
 
     Example:
         >>> own_device(["gpu0", "gpu1"], 1), own_device(["gpu0"], 1), own_device([], 0)
@@ -22,12 +22,12 @@ def own_device(devices: Sequence[Device], local_rank: int) -> list[Device]:
 
 
 def pin_gpu(engine: Engine) -> None:
-    """Let TensorFlow see only this rank's GPU, and take its memory as needed.
+    """Restrict TensorFlow to this rank's GPU, and let it allocate memory as needed.
 
-    A launcher that gave each rank a GPU of its own (`srun --gpus-per-task=1`) leaves nothing to do.
+    Where the launcher gave each rank its own GPU (`srun --gpus-per-task=1`), nothing changes.
 
     Raises:
-        EngineError: when TensorFlow has already taken the GPUs.
+        EngineError: when TensorFlow has already initialized the GPUs.
     """
     import tensorflow as tf
 
@@ -41,6 +41,6 @@ def pin_gpu(engine: Engine) -> None:
             tf.config.experimental.set_memory_growth(gpu, True)
     except RuntimeError as cause:
         raise EngineError(
-            "TensorFlow has taken the GPUs before the ranks could divide them. Call "
+            "TensorFlow initialized the GPUs before the ranks could divide them. Call "
             "candle.engine.start() at the top of the script, before any tensor is made."
         ) from cause

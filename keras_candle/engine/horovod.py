@@ -1,9 +1,9 @@
-"""Horovod behind Engine: the tensors of a step travel through Horovod's own graph operations.
+"""The Horovod engine: a step's tensors are exchanged by Horovod's own graph operations.
 
-Horovod's Gloo is bootstrapped over MPI, so whatever can start an MPI job can start this engine:
-no ssh, no horovodrun. What the program's own thread exchanges (metrics, weights to begin with)
-goes over MPI as well: Horovod ignores an operation's name outside of a graph, so that two
-different collectives would be summed without an error.
+Horovod's Gloo is bootstrapped over MPI, so any launcher of MPI jobs can start this engine: no ssh,
+no horovodrun. Collectives of the program's own thread (metrics, initial weights) use MPI as well:
+Horovod ignores an operation's name outside of a graph, so that two different collectives would be
+summed without an error.
 """
 
 from __future__ import annotations
@@ -32,8 +32,9 @@ class HorovodEngine(MpiEngine):
         self._start_horovod()
         if (self._hvd.rank(), self._hvd.size()) != (self.rank, self.size):
             raise EngineError(
-                f"Horovod calls this rank {self._hvd.rank()} of {self._hvd.size()}, MPI calls it "
-                f"{self.rank} of {self.size}: unset the HOROVOD_* variables of another launcher."
+                f"This is rank {self._hvd.rank()} of {self._hvd.size()} in Horovod, and rank "
+                f"{self.rank} of {self.size} in MPI. Unset the HOROVOD_* variables of another "
+                "launcher."
             )
 
     def split(self, color: int, key: int | None = None) -> Engine:  # noqa: ARG002
@@ -72,7 +73,7 @@ class HorovodEngine(MpiEngine):
         self._compiled.clear()
         self._hvd.shutdown()
         for name in self._variables:
-            # Or they would look like those of a launcher to whoever starts next.
+            # Otherwise the next start would take them for a launcher's.
             os.environ.pop(name, None)
         super().stop()
 
@@ -82,10 +83,10 @@ class HorovodEngine(MpiEngine):
         function = exchange
         is_eager = tf.executing_eagerly()
         if is_eager:
-            # Only inside a graph does Horovod go by the operation's name.
+            # Horovod matches operations by name only inside a graph.
             in_graph = tf.function(exchange, autograph=False, reduce_retracing=True)
             function = self._compiled.setdefault(key, in_graph)
-        # Horovod knows no bfloat16.
+        # Horovod has no bfloat16.
         travel = [tf.float32 if each.dtype == tf.bfloat16 else each.dtype for each in tensors]
         sent = [tf.cast(each, dtype) for each, dtype in zip(tensors, travel, strict=True)]
         if is_eager:
@@ -131,7 +132,7 @@ class HorovodEngine(MpiEngine):
 class _Rendezvous:
     """Horovod's key-value server, on one address and only until every rank has joined.
 
-    It knows no authentication, hence neither more addresses nor more time.
+    It has no authentication, hence no further address and no longer lifetime.
     """
 
     def __init__(self, address: str, hosts: Sequence[tuple[str, int, int]]) -> None:
@@ -156,7 +157,7 @@ class _Rendezvous:
 
 
 def _nodes(hosts: Sequence[tuple[str, int, int]]) -> list[str]:
-    """A name of its own for the node of each rank: several can have one host name (containers)."""
+    """A unique name of each rank's node: several nodes can have one host name (containers)."""
     names: list[str] = []
     open_nodes: dict[tuple[str, int], list[str]] = {}
     counts: dict[str, int] = {}
@@ -177,7 +178,7 @@ def _another_host(hosts: Sequence[tuple[str, int, int]]) -> str:
 
 
 def _route_to(host: str) -> str:
-    """The address by which this machine reaches `host`. Nothing is sent."""
+    """The local address from which `host` is reached; no packet is sent."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.connect((host, 9))
         return str(probe.getsockname()[0])
@@ -191,5 +192,5 @@ def _interface_of(address: str) -> str:
             return str(interface)
     raise EngineError(
         f"No network interface has the address {address}. "
-        "Name the one that reaches the other nodes: export HOROVOD_GLOO_IFACE=..."
+        "Set the interface that reaches the other nodes: export HOROVOD_GLOO_IFACE=..."
     )

@@ -1,4 +1,4 @@
-"""mpi4py behind Engine: needs no compiler, works wherever an MPI job can be started."""
+"""The MPI engine, on mpi4py: needs no compiler, works wherever an MPI job can be started."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ from keras_candle.engine.base import Engine
 from keras_candle.errors import EngineError
 from keras_candle.optional import load
 
-# A rank that is waited for longer than a step takes is doing something else than a step.
+# A wait longer than a step: the awaited rank compiles, evaluates or writes.
 _POLLS_FOR_S, _NAP_S = 5e-3, 1e-4
-# Tags of messages: by which a rank frees those that wait for it, and of the root's `after_root`.
+# Message tags: a rank's failure, which ends the wait of all other ranks, and root's `after_root`.
 _FAILED, _ROOT_DONE = 1, 2
 
 
 class MpiEngine(Engine):
     """The ranks of an MPI communicator.
 
-    Each collective is preceded by a handshake of 16 bytes in which the ranks compare what they
-    are about to do. Two different collectives can therefore never meet in silence.
+    Before each collective a handshake of 16 bytes compares the collective's name over the ranks.
+    Two different collectives can therefore never be combined without an error.
 
     Args:
         communicator: an mpi4py communicator, of which the engine keeps three duplicates.
     """
 
     name = "mpi"
-    # A root that acts alone, and then with the others, has so long for the second action.
+    # After an action of the root alone: the time that ranks wait for the one with their name.
     same_name_within_s = 600.0
 
     def __init__(self, communicator: Any = None) -> None:
         self._mpi = load("mpi4py.MPI", "engine='mpi'", EngineError)
         world = self._mpi.COMM_WORLD if communicator is None else communicator
         # Steps run on TensorFlow's threads, everything else on the program's: each has its own
-        # communicator, so that their messages cannot meet.
+        # communicator, so that their messages cannot mix.
         self._host, self._graph = world.Dup(), world.Dup()
-        # Where ranks meet when one of them has left the others alone in a collective.
+        # For `meet_again`, when a rank has left a collective in which other ranks wait.
         self._spare = world.Dup()
         self._abandoned: list[Any] = []
         node = world.Split_type(self._mpi.COMM_TYPE_SHARED, world.rank)
@@ -53,7 +53,7 @@ class MpiEngine(Engine):
         node.Free()
         of_job = self._mpi.COMM_WORLD.group
         self.job_ranks = tuple(world.group.Translate_ranks(None, of_job))
-        # How many collectives the program has begun: the ranks' common clock.
+        # The number of collectives begun by the program: a logical clock, equal on all ranks.
         self._clock = 0
         self._sent: list[Any] = []
         self._acts_as_root = False
@@ -100,18 +100,18 @@ class MpiEngine(Engine):
         return engine
 
     def meet_again(self, problem: str) -> list[str]:
-        others = [rank for rank in range(self.size) if rank != self.rank]
-        sent = [self._spare.isend(problem, rank, _FAILED) for rank in others if problem]
+        peers = [rank for rank in range(self.size) if rank != self.rank]
+        sent = [self._spare.isend(problem, rank, _FAILED) for rank in peers if problem]
         with self._collective("meeting after work that may have failed"):
             gathered = self._spare.allgather((problem, self._clock))
             problems = [each for each, _ in gathered]
             self._clock = max(clock for _, clock in gathered)
-            for rank in others:
+            for rank in peers:
                 if problems[rank]:
                     self._spare.recv(source=rank, tag=_FAILED)
             self._mpi.Request.waitall(sent)
             if any(problems):
-                # A collective that one rank never came to is under way on these for ever.
+                # The old communicators have a collective that will never complete.
                 self._host, self._graph = self._spare.Dup(), self._spare.Dup()
         return problems
 
@@ -122,7 +122,7 @@ class MpiEngine(Engine):
             if problem:
                 raise EngineError(f"{what} failed on the root: {problem}")
             return None
-        if self._acts_as_root:  # a part of an action, which the others wait for as a whole
+        if self._acts_as_root:  # nested in an action, for whose end the other ranks wait
             return action()
         problem, self._acts_as_root = None, True
         try:
@@ -139,10 +139,11 @@ class MpiEngine(Engine):
             ]
 
     def _problem_of_root(self, what: str) -> str | None:
-        """Wait for the root's action of this name, and pass over those that it did alone.
+        """Wait for the root's action of this name, and skip actions that the root did alone.
 
-        All ranks begin the same collectives in the same order, so what the root sent before the
-        last one is of an action that no other rank came to; so is what comes before ours.
+        All ranks begin the same collectives in the same order. So a message that the root sent
+        before the last collective belongs to an action that no other rank has called; and so do
+        messages before that of our action.
         """
         passed_over, deadline_s = "", math.inf
 
@@ -161,7 +162,7 @@ class MpiEngine(Engine):
             clock, done, problem = self._host.recv(source=0, tag=_ROOT_DONE)
             if (clock, done) == (self._clock, what):
                 return problem  # type: ignore[no-any-return]
-            if clock == self._clock:  # the root alone did it before, or it bears another name here
+            if clock == self._clock:  # an action of the root alone, or its name differs here
                 passed_over, deadline_s = done, time.monotonic() + self.same_name_within_s
 
     def _sum_tensors(self, tensors: Sequence[Any], name: str) -> list[Any]:
@@ -173,7 +174,7 @@ class MpiEngine(Engine):
 
         summed: list[Any] = [None] * len(tensors)
         for dtype, places in _by_dtype(tensors).items():
-            # numpy has no bfloat16 of its own, so it travels as float32.
+            # NumPy has no bfloat16, so it is sent as float32.
             travel = tf.float32 if dtype == tf.bfloat16 else dtype
             flat = tf.concat([tf.reshape(tensors[i], [-1]) for i in places], axis=0)
             flat = tf.numpy_function(exchange, [tf.cast(flat, travel)], travel)
@@ -209,7 +210,7 @@ class MpiEngine(Engine):
 
     @contextmanager
     def _met(self, communicator: Any, what: str) -> Iterator[None]:
-        """While in a collective, into which all ranks have come."""
+        """Enter a collective after a handshake of all ranks."""
         with self._collective(what):
             self._meet(communicator, what)
             yield
@@ -229,17 +230,17 @@ class MpiEngine(Engine):
         )
         raise EngineError(
             f"The ranks are at different places of the program:\n{listed}\n"
-            "Every rank must come to the same collectives in the same order. Where these are "
+            "Every rank must call the same collectives in the same order. Where these are "
             "different lines of a script, only some ranks run one of them, as in `if "
             "candle.is_root(): model.fit(...)`; where they are the same line, the ranks' data or "
-            "options differ, or keras_candle is at fault: please report it with this message."
+            "options differ, or keras_candle has a bug: please report it with this message."
         )
 
     def _allreduce(self, communicator: Any, array: NDArray[Any], op: str) -> NDArray[Any]:
         array = np.ascontiguousarray(array).reshape(array.shape)
         result = np.empty_like(array)
         if array.dtype == np.float16:
-            # MPI knows no 16-bit floats. Two-byte integers carry them, so that MPI cuts a
+            # MPI has no 16-bit floats. They are sent as two-byte integers, so that MPI splits a
             # message between two numbers and not in the middle of one.
             halves = [array.reshape(-1).view(np.uint16), result.reshape(-1).view(np.uint16)]
             self._wait(communicator.Iallreduce(*halves, self._half_operation(op)))
@@ -248,16 +249,16 @@ class MpiEngine(Engine):
         return result
 
     def _wait(self, request: Any) -> None:
-        """Wait for a collective, and leave the core to whoever else wants it meanwhile.
+        """Wait for a collective, and yield the core to whatever needs it meanwhile.
 
-        MPI would poll without a pause, on a core that another thread of this rank may need
-        before it can take part. Who has waited for long waits for a rank that compiles, evaluates
-        or writes, and where ranks share cores it may be waiting for ours.
+        MPI would poll without a pause, on a core that another thread of this rank may need before
+        it can take part. A long wait is for a rank that compiles, evaluates or writes, and where
+        ranks share cores that rank may need this one.
         """
         try:
             self._wait_until(request.Test)
         except EngineError:
-            self._abandoned.append(request)  # others may still write into its arrays
+            self._abandoned.append(request)  # MPI may still write into its arrays
             raise
 
     def _wait_until(self, has_come: Callable[[], bool]) -> None:
@@ -272,7 +273,9 @@ class MpiEngine(Engine):
                 self._show_call_site()
             status = self._mpi.Status()
             if self._spare.iprobe(tag=_FAILED, status=status):
-                raise EngineError(f"rank {status.Get_source()} has failed, and was waited for")
+                raise EngineError(
+                    f"rank {status.Get_source()} has failed while rank {self.rank} waited for it"
+                )
             time.sleep(_NAP_S)
 
     def _show_call_site(self) -> None:

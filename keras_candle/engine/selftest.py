@@ -1,4 +1,4 @@
-"""`python -m keras_candle.engine.selftest --engine NAME`: do the ranks really add up?
+"""`python -m keras_candle.engine.selftest --engine NAME`: test the collectives of an engine.
 
 `candle doctor` and `candle build-horovod` start it on two ranks.
 """
@@ -17,7 +17,7 @@ from keras_candle.errors import EngineError
 
 
 def check(engine: engines.Engine) -> None:
-    """Add up numbers over the ranks, on the host and in a TensorFlow graph.
+    """Check sums over the ranks, on the host and in a TensorFlow graph.
 
     Raises:
         EngineError: when a sum is wrong.

@@ -1,4 +1,4 @@
-"""One process: every collective is the identity."""
+"""The engine of one process: every collective is the identity."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from keras_candle.errors import EngineError
 
 
 class SingleEngine(Engine):
-    """The engine of a program that runs alone.
+    """The engine of a program on one rank.
 
     Example:
         >>> engine = SingleEngine()

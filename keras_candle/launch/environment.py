@@ -6,15 +6,15 @@ from collections.abc import Mapping
 
 from keras_candle.errors import LaunchError
 
-# Ours. The engine room reads the first; the others pass between `candle run` and its ranks.
+# keras_candle's own. `engine` reads the first; the rest pass between `candle run` and its ranks.
 ENGINE = "KERAS_CANDLE_ENGINE"
 ALL_OUTPUT = "KERAS_CANDLE_ALL_OUTPUT"
 TERMINALS = "KERAS_CANDLE_TERMINALS"
 STDIN = "KERAS_CANDLE_STDIN"
-# So long others wait for a rank whose program has ended, until the job does.
+# Seconds for which ranks may wait for a rank whose program has ended, before the job fails.
 LEFT_S = "KERAS_CANDLE_LEFT_S"
 PREPARE = "KERAS_CANDLE_PREPARE"
-# The training room reads this one, the parts of `candle verify`, `candle verify-resume` and `candle
+# `training` reads this one, the code of `candle verify`, `candle verify-resume` and `candle
 # audit-precision` in the ranks the next three, and the preparation of `candle run --auto` the last
 # two.
 OPTIONS = "KERAS_CANDLE_OPTIONS"
@@ -26,13 +26,13 @@ AUTO_STARTED_S = "KERAS_CANDLE_AUTO_STARTED_S"
 
 
 def left_s(environment: Mapping[str, str]) -> float:
-    """How long a rank that has left is waited for until that is the job's failure.
+    """Return how long ranks may wait for a rank that has left, before the job fails.
 
     Args:
         environment: the variables to read.
 
     Raises:
-        LaunchError: what stands there is no number of seconds above 0.
+        LaunchError: the variable is not a number of seconds above 0.
     """
     text = environment.get(LEFT_S, "5")
     if not re.fullmatch(r"\d+(\.\d*)?|\.\d+", text) or not float(text):
@@ -41,13 +41,13 @@ def left_s(environment: Mapping[str, str]) -> float:
 
 
 def share_of_threads(environment: Mapping[str, str], cores: int, local_size: int) -> dict[str, str]:
-    """The thread settings that keep the ranks of one node from crowding each other out.
+    """Return the thread settings that divide a node's cores among its ranks.
 
     Without them every rank starts as many threads as the node has cores, and the ranks wait for
     each other's threads in every step.
 
     Args:
-        environment: the variables that the user set; what stands there is never changed.
+        environment: the user's variables, which are never changed.
         cores: cores that this node's ranks may use together.
         local_size: ranks on this node.
 
@@ -66,7 +66,7 @@ def share_of_threads(environment: Mapping[str, str], cores: int, local_size: int
 
 
 def cores_of_this_node() -> int:
-    """Cores that this process may use: a scheduler often grants fewer than the node has."""
+    """Return the number of cores this process may use, often fewer than the node has."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -1,1 +1,1 @@
-"""What data parallelism adds to Keras."""
+"""Data-parallel training: hooks into a Keras model's steps, optimizers, losses and metrics."""

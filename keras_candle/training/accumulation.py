@@ -25,18 +25,18 @@ def average_accumulated(
     step: StepContext,
     compression: str | None,
 ) -> Transform:
-    """The transform for an optimizer that may accumulate gradients over several steps.
+    """Return the gradient transform for an optimizer that may accumulate over several steps.
 
-    Where a rank knows its part of each global batch, it adds up its own parts, and the ranks
-    meet when the sum is used. Where it does not, only the ranks together know how a batch's rows
-    weigh, and they meet in every step.
+    Where a rank knows its fraction of each global batch, it accumulates its own gradients, and the
+    allreduce runs when the sum is used. Where it does not, the weight of a batch's rows is known
+    only after a collective, and the allreduce runs in every step.
 
     Args:
-        optimizer: an outermost keras optimizer; a second call replaces what the first one hooked.
-        average: the transform that meets in every step.
+        optimizer: an outermost keras optimizer; a second call replaces the hooks of the first.
+        average: the transform that averages in every step.
         engine: connects the ranks.
         name: unique among the model's optimizers, and the same on all ranks.
-        step: this rank's share of the step that is being traced.
+        step: the context of the step that is being traced.
         compression: None or "fp16", the dtype in which gradients travel.
 
     Returns:
@@ -45,24 +45,24 @@ def average_accumulated(
     leaves = leaf_optimizers(optimizer)
     if len(leaves) != 1 or not leaves[0].gradient_accumulation_steps:
         return average
-    later = _Later(engine, name, compression)
-    later.hook(optimizer, leaves[0])
+    late = _LateAverage(engine, name, compression)
+    late.hook(optimizer, leaves[0])
 
     def transform(gradients: list[Any], variables: Sequence[Any]) -> list[Any]:
-        later.meets = step.knows_total and step.rows is not None
-        if not later.meets:
+        late.is_active = step.knows_total and step.rows is not None
+        if not late.is_active:
             return average(gradients, variables)
         step.record_averaged(gradients, variables)
-        return [_own_part(each, step, engine.size) for each in gradients]
+        return [_weighted(each, step, engine.size) for each in gradients]
 
     return transform
 
 
 def half_accumulated(optimizers: Sequence[Any]) -> list[Any]:
-    """The sums of gradients that are still waiting for their update.
+    """Return the accumulated gradients of updates that are still to come.
 
-    Each rank has added up its own; the update takes their mean, and so it may as well be taken
-    before.
+    Each rank has accumulated its own. The update uses their mean, so averaging them earlier gives
+    the same update.
     """
     return [
         variable
@@ -74,15 +74,17 @@ def half_accumulated(optimizers: Sequence[Any]) -> list[Any]:
     ]
 
 
-class _Later:
-    """Averages what a leaf optimizer has accumulated, right before it is clipped."""
+class _LateAverage:
+    """Averages a leaf optimizer's accumulated gradients, right before they are clipped."""
 
     def __init__(self, engine: Engine, name: str, compression: str | None) -> None:
         self._engine, self._name, self._compression = engine, name, compression
-        self.meets = False
+        self.is_active = False
 
     def hook(self, optimizer: Any, leaf: Any) -> None:
-        replace_clipping(leaf, lambda grads: self._average(list(grads)) if self.meets else grads)
+        replace_clipping(
+            leaf, lambda grads: self._average(list(grads)) if self.is_active else grads
+        )
         if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
             plain_check = type(optimizer).check_finite
             optimizer.check_finite = lambda grads: self._on_all(plain_check(optimizer, grads))
@@ -92,18 +94,18 @@ class _Later:
         return [each / self._engine.size for each in summed]
 
     def _on_all(self, finite: Any) -> Any:
-        """Whether the gradients are finite on every rank: all have to skip the same steps."""
+        """Whether the gradients are finite on every rank: all ranks must skip the same steps."""
         import tensorflow as tf
 
-        if not self.meets:
+        if not self.is_active:
             return finite
         infinite = 1.0 - tf.cast(finite, tf.float32)
         (ranks,) = self._engine.sum_tensors([infinite], name=f"{self._name}.finite")
         return tf.equal(ranks, 0.0)
 
 
-def _own_part(gradient: Any, step: StepContext, size: int) -> Any:
-    """What the mean over the ranks turns into the gradient of the global batch."""
+def _weighted(gradient: Any, step: StepContext, size: int) -> Any:
+    """The gradient times `size * rows / total`: its mean over ranks is the global gradient."""
     import tensorflow as tf
 
     if gradient is None:

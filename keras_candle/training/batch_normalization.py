@@ -15,13 +15,13 @@ from keras_candle.training.step_context import StepContext
 
 
 def synchronize(model: Any, engine: Engine, step: StepContext, *, every_layer: bool) -> None:
-    """Let batch normalisation use the global batch's mean and variance in training.
+    """Make batch normalisation use the global batch's mean and variance in training.
 
     Args:
         model: the model, built or not.
         engine: connects the ranks.
-        step: this rank's share of the step that is being traced.
-        every_layer: False for only those layers that ask for it by `synchronized=True`.
+        step: the context of the step that is being traced.
+        every_layer: False for only the layers with `synchronized=True`.
     """
     for number, layer in enumerate(_batch_normalizations(model)):
         if not (every_layer or layer.synchronized):
@@ -30,7 +30,7 @@ def synchronize(model: Any, engine: Engine, step: StepContext, *, every_layer: b
 
 
 def synchronized_variables(model: Any) -> set[int]:
-    """The ids of the moving statistics that are the same on all ranks at each step."""
+    """Return the ids of the moving statistics that are the same on all ranks at each step."""
     return {
         id(variable)
         for layer in _batch_normalizations(model)
@@ -45,7 +45,7 @@ def _batch_normalizations(model: Any) -> list[Any]:
 
 
 class _Moments:
-    """Stands in for `BatchNormalization._moments`."""
+    """Replaces `BatchNormalization._moments`: moments over the rows of all ranks."""
 
     def __init__(self, layer: Any, engine: Engine, step: StepContext, name: str) -> None:
         self._layer, self._engine, self._step, self._name = layer, engine, step, name
@@ -60,7 +60,7 @@ class _Moments:
         else:
             weight = tf.broadcast_to(tf.cast(mask, tf.float32)[..., tf.newaxis], tf.shape(x))
         if self._step.rows is not None:
-            # The row that keeps an empty rank in step does not count.
+            # The placeholder row of an empty rank has weight 0.
             weight *= tf.cast(self._step.rows > 0, tf.float32)
         sums = tf.stack(
             [tf.reduce_sum(each, axes) for each in (weight, weight * x, weight * x * x)]
@@ -83,8 +83,8 @@ class _Moments:
             (total,) = self._engine.sum_tensors([x], name=name)
 
             def gradient(upstream: Any) -> Any:
-                # The average of gradients weighs a rank by its rows, so what reaches this rank
-                # from another one's loss has to carry the other one's weight.
+                # The gradient average weights each rank by its rows, so a gradient from another
+                # rank's loss must carry that rank's weight.
                 (arrived,) = self._engine.sum_tensors(
                     [upstream * own_rows], name=f"{name}.gradient"
                 )

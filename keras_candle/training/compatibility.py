@@ -1,4 +1,4 @@
-"""What cannot be trained on several ranks, and what to do instead."""
+"""Refuse models and environments that cannot be trained on several ranks."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def check_trainable(model: Any) -> None:
 
 
 def check_environment(model: Any) -> None:
-    """Refuse a Keras backend, a Keras version or a model that is made for something else.
+    """Refuse an unsupported Keras backend, Keras version or tf.distribute strategy.
 
     Raises:
-        CandleError: when the installed Keras lacks a name that we lean on.
+        CandleError: when the installed Keras lacks a private name that keras_candle uses.
         EngineError: when Keras does not run on TensorFlow, or tf.distribute divides the work.
     """
     backend = keras.backend.backend()
@@ -42,5 +42,5 @@ def check_environment(model: Any) -> None:
     if model.distribute_strategy.num_replicas_in_sync > 1:
         raise EngineError(
             "The model was built inside a tf.distribute strategy, which would divide the work a "
-            "second time. Build it outside: dividing the work is keras_candle's part."
+            "second time. Build it outside of the strategy: keras_candle divides the work."
         )

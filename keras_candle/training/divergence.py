@@ -1,4 +1,4 @@
-"""The divergence guard: a checksum of what all ranks must hold alike, compared."""
+"""The divergence guard: compares checksums of the variables that all ranks must hold equally."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from numpy.typing import NDArray
 from keras_candle.engine.base import Engine
 from keras_candle.errors import DivergenceError
 
-# Of every training: a gradient that goes past the allreduce shows as soon as it is applied.
+# Checked in every training: a gradient without an allreduce shows as soon as it is applied.
 FIRST_STEPS = 2
-# Of variables that are compared in turn: in steps, between two updates, and at an epoch's end.
+# Variable lists compared in turn: in steps, between two updates, and at an epoch's end.
 _LISTS = 4
 
 NOT_AVERAGED = (
-    "Its gradient did not go through the ranks' average. Let the optimizer be an attribute of the "
+    "Its gradient was not averaged over the ranks. Let the optimizer be an attribute of the "
     "model (compile's, or self.my_optimizer, also in lists and dicts), and change weights in a "
     "training step through an optimizer only."
 )
 CHANGED_IN_STEP = (
-    "Its gradient was averaged, but the training step also changes it by something that each rank "
+    "Its gradient was averaged, but the training step also changes it by a value that each rank "
     "computes from its own rows. Change weights in a training step through an optimizer only, or "
     "undo the change before the step ends."
 )
 CHANGED_ON_SOME = (
-    "Something changed it on some ranks only: a callback that looks at the rank or at a clock, "
-    "files that only one node has, numbers drawn without a common seed."
+    "It was changed on some ranks only: by a callback that depends on the rank or on a clock, "
+    "by files that only one node has, or by random numbers without a common seed."
 )
 
 
 class DivergenceGuard:
-    """Compares variables over the ranks.
+    """Compares the variables of all ranks by checksum.
 
     Args:
         engine: connects the ranks.
@@ -46,7 +46,7 @@ class DivergenceGuard:
         self._functions: dict[tuple[int, ...], Callable[[], Any]] = {}
 
     def differing(self, variables: Sequence[Any]) -> NDArray[np.int64] | None:
-        """The checksums of every rank, where they are not the same.
+        """Return the checksums of every rank where they differ, else None.
 
         Args:
             variables: keras variables, the same on all ranks.
@@ -55,7 +55,7 @@ class DivergenceGuard:
             An array of shape [size, variables], None when all ranks hold the same bits.
         """
         own = self._checksums(variables)
-        # The largest and, by its sign, the smallest at once.
+        # The maximum and, by its sign, the minimum in one collective.
         most = self._engine.allreduce(np.concatenate([own, -own]), "max")
         if np.array_equal(most[: own.size], -most[own.size :]):
             return None
@@ -64,24 +64,24 @@ class DivergenceGuard:
     def refuse(
         self, variables: Sequence[Any], checksums: NDArray[np.int64], when: str, hint: str
     ) -> None:
-        """Report variables that differ.
+        """Raise an error about variables that differ.
 
         Raises:
-            DivergenceError: on every rank, with the first variable that differs, the ranks that
-                hold what most hold, and those that do not.
+            DivergenceError: on every rank, with the first variable that differs and the groups of
+                ranks that hold the same value, largest first.
         """
         different = (checksums != checksums[0]).any(axis=0)
         first = int(np.argmax(different))
-        others = int(different.sum()) - 1
+        more = int(different.sum()) - 1
         variable = variables[first]
         raise DivergenceError(
             f"The ranks differ {when}, first in {variable.path}"
-            f"{f' (and in {others} more of {len(variables)})' if others else ''}: "
+            f"{f' (and in {more} more of {len(variables)})' if more else ''}: "
             f"{_groups(checksums[:, first])}{self._values(variable)}. {hint}"
         )
 
     def _values(self, variable: Any) -> str:
-        """How far the ranks are apart; every rank's value where that is one number."""
+        """The largest difference between the ranks; every rank's value for a scalar."""
         if variable.shape.num_elements() > 1_000_000:
             return ""
         value = np.asarray(keras.ops.convert_to_numpy(variable), np.float64)
@@ -96,7 +96,7 @@ class DivergenceGuard:
         function = self._functions.pop(of, None) or _checksum_function(list(variables))
         while len(self._functions) >= _LISTS:
             del self._functions[next(iter(self._functions))]
-        self._functions[of] = function  # the latest is the last to go
+        self._functions[of] = function  # last in the dict: evicted last
         return np.asarray(function(), np.int64)
 
 
@@ -117,7 +117,7 @@ def _checksum_function(variables: list[Any]) -> Callable[[], Any]:
 
 
 def _checksum(value: Any, dtype: Any) -> Any:
-    """Each 32 bits times their place, added up: integers, so in any order the same."""
+    """Sum of each 32 bits times their place, in integers: independent of the order."""
     import tensorflow as tf
 
     bits = {2: tf.int16, 4: tf.int32, 8: tf.int32}.get(value.dtype.size)
@@ -128,7 +128,7 @@ def _checksum(value: Any, dtype: Any) -> Any:
 
 
 def _groups(checksums: NDArray[np.int64]) -> str:
-    """Which ranks hold the same.
+    """Groups of ranks with the same checksum, in words.
 
     Example:
         >>> _groups(np.array([5, 7, 5]))
@@ -136,12 +136,12 @@ def _groups(checksums: NDArray[np.int64]) -> str:
     """
     values, counts = np.unique(checksums, return_counts=True)
     by_size = values[np.argsort(-counts, kind="stable")]
-    said = []
+    groups = []
     for value in by_size:
         ranks = np.flatnonzero(checksums == value)
         one = "rank" if len(ranks) == 1 else "ranks"
-        said.append(f"{one} {', '.join(map(str, ranks[:8]))}{', ...' if len(ranks) > 8 else ''}")
-    if len(said) > 4:
+        groups.append(f"{one} {', '.join(map(str, ranks[:8]))}{', ...' if len(ranks) > 8 else ''}")
+    if len(groups) > 4:
         return "nearly every rank holds another value"
-    verb = "holds" if said[0].startswith("rank ") else "hold"
-    return f"{said[0]} {verb} one value, " + ", ".join(f"{each} another" for each in said[1:])
+    verb = "holds" if groups[0].startswith("rank ") else "hold"
+    return f"{groups[0]} {verb} one value, " + ", ".join(f"{each} another" for each in groups[1:])

@@ -1,4 +1,4 @@
-"""When and what the ranks compare in a training, so that nothing goes wrong in silence."""
+"""The schedule of divergence checks in a training: which variables are compared, and when."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _REPAIR_EVERY = 100
 
 
 class DivergenceChecks:
-    """Looks at one model on all ranks.
+    """Compares the ranks' copies of one model after steps and epochs.
 
     Args:
         replica: the model, its options and its engine.
@@ -32,11 +32,11 @@ class DivergenceChecks:
 
     def __init__(self, replica: Replica) -> None:
         self._replica, self._guard = replica, DivergenceGuard(replica.engine)
-        self._done = self._since = 0  # steps, and those since the ranks were last compared
+        self._done = self._since = 0  # steps, and steps since the last comparison
         self._rounds = False
 
     def check_supply(self) -> None:
-        """Refuse to go on when a rank's own data ended before the others'.
+        """Refuse to continue when one rank's own data ended early.
 
         Raises:
             DataError: on every rank, with every rank's number of batches.
@@ -51,18 +51,18 @@ class DivergenceChecks:
                 for rank, each in enumerate(missing.tolist())
             )
             raise DataError(
-                f"The ranks' own data are not equally long:\n{listed}\nGive each rank as many "
-                "batches, or repeat its data: dataset.repeat(), with steps_per_epoch."
+                f"The ranks' own data are not equally long:\n{listed}\nGive each rank the same "
+                "number of batches, or repeat its data: dataset.repeat(), with steps_per_epoch."
             )
 
     def begin_training(self) -> None:
-        """Count steps from here."""
+        """Start to count the steps of a new training."""
         self._done = 0
 
     def after_step(self) -> None:
-        """Compare what all ranks must hold alike, after the first steps and every so many.
+        """Compare the shared variables after the first steps and, as the guard asks, every N steps.
 
-        Counted by training and not by train function: a rank may have to make that anew.
+        Steps count by training and not by train function, which one rank may have to make anew.
 
         Raises:
             DivergenceError: naming the first variable that differs.
@@ -77,13 +77,13 @@ class DivergenceChecks:
             self._check_step(self._done)
 
     def end_steps(self) -> None:
-        """Let ranks that drift apart by rounding end an epoch alike, before callbacks see it."""
+        """Make ranks that drift apart by rounding equal before the callbacks of an epoch's end."""
         if self._may_round and self._replica.options.guard:
             self._check_step(self._done)
 
     @property
     def _may_round(self) -> bool:
-        """Whether a step can change weights otherwise than by averaged gradients: not Keras's."""
+        """Whether the step is not Keras's own and may change weights without averaged gradients."""
         return type(self._replica.model).train_step is not TensorFlowTrainer.train_step
 
     def _check_step(self, number: int) -> None:
@@ -98,7 +98,7 @@ class DivergenceChecks:
             self._replica.check_local_state()
 
     def _judge(self, variables: list[Any], checksums: Any, when: str) -> None:
-        """Repair a difference that a step has made, or refuse to go on."""
+        """Repair a difference that a step has made, or refuse to continue."""
         differing = _differing(variables, checksums)
         if not self._repair(differing):
             averaged = id(differing[0]) in self._replica.step.averaged
@@ -106,7 +106,7 @@ class DivergenceChecks:
             self._guard.refuse(variables, checksums, when, hint)
 
     def check_epoch(self, epoch: int) -> None:
-        """Compare what all ranks must hold alike at the end of an epoch.
+        """Compare the shared variables at the end of an epoch.
 
         Raises:
             DivergenceError: naming the first variable that differs.
@@ -122,7 +122,7 @@ class DivergenceChecks:
             self._guard.refuse(variables, checksums, when, CHANGED_ON_SOME)
 
     def _repair(self, differing: list[Any]) -> bool:
-        """Make the ranks equal where rounding is all that keeps them apart."""
+        """Make the ranks equal where they differ by rounding only."""
         if not self._may_round:
             return False
         replica = self._replica
@@ -141,8 +141,8 @@ class DivergenceChecks:
             self._rounds = True
             replica.engine.print_on_root(
                 f"The ranks' weights differ by rounding, up to {apart:.2g}: the training step "
-                "changes them by each rank's own numbers and back. The ranks continue with the "
-                f"root's, here, every {_REPAIR_EVERY} steps and at the end of each epoch."
+                "changes them by each rank's own numbers and back. The ranks take the root's "
+                f"weights now, every {_REPAIR_EVERY} steps and at the end of each epoch."
             )
         return True
 
@@ -150,7 +150,11 @@ class DivergenceChecks:
         return compared_variables(self._replica.model, outermost_optimizers(self._replica.model))
 
     def agree_before(self, what: str) -> None:
-        """Take the root's state, if the ranks' differ, before they evaluate something together."""
+        """Take the root's state, if the ranks' differ, before a collective evaluation.
+
+        Args:
+            what: the method, "evaluate" or "predict", for the message.
+        """
         if not self._replica.has_root_state:
             self._replica.take_root_state()
         if self._replica.has_local_state:
@@ -159,7 +163,7 @@ class DivergenceChecks:
         checksums = self._guard.differing(variables)
         if checksums is not None and not self._repair(_differing(variables, checksums)):
             self._replica.engine.print_on_root(
-                f"The ranks' weights differed before {what}; all ranks go on with the root's. "
+                f"The ranks' weights differed before {what}; all ranks continue with the root's. "
                 "If a hand-written loop has trained them, its gradients were not averaged: use "
                 "the model's own optimizer, model.optimizer, there."
             )

@@ -1,4 +1,4 @@
-"""Where a training that is made durable differs from another: what `fit` asks of its callback."""
+"""The interface between `fit` and a callback that makes a training resumable."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ from keras_candle.keras_private.data import input_arrays
 from keras_candle.training.stop_consensus import StopConsensus
 
 
-class Durable(Protocol):
-    """One training.
+class ResumableFit(Protocol):
+    """One call of `fit` that can be resumed.
 
     Attributes:
-        start: where it goes on in its data; None where it begins.
+        start: the data cursor to resume from; None for a new training.
     """
 
     start: DataCursor | None
 
     def arrange(self, given: dict[str, Any], stop: StopConsensus | None) -> None:
-        """Put a CallbackList of its own into the arguments of `fit`, whose data are an adapter.
+        """Replace the callbacks in the arguments of `fit` by its own CallbackList.
 
         Args:
-            given: the arguments.
+            given: the arguments; x is a data adapter.
             stop: the ranks' consensus on stopping; None for a model that is not scaled.
         """
 
 
 @runtime_checkable
-class AroundFit(Protocol):
-    """A callback that `fit` is called by."""
+class FitHook(Protocol):
+    """A callback that wraps the call of `fit`."""
 
     def run_fit(
-        self, model: Any, given: dict[str, Any], fit: Callable[[dict[str, Any], Durable], Any]
+        self, model: Any, given: dict[str, Any], fit: Callable[[dict[str, Any], ResumableFit], Any]
     ) -> Any:
-        """Call fit(given, durable), or not where there is nothing left to train.
+        """Call fit(given, resumable), unless nothing is left to train.
 
         Args:
             model: the model.
@@ -52,24 +52,24 @@ class AroundFit(Protocol):
             fit: trains.
 
         Returns:
-            What `fit` returns.
+            The value that `fit` returns.
         """
 
 
-def around_fit(callbacks: Any) -> AroundFit | None:
-    """The callback of the arguments of `fit` that it is to be called by."""
+def find_fit_hook(callbacks: Any) -> FitHook | None:
+    """Return the first `FitHook` among the callbacks given to `fit`, or None."""
     kept = getattr(callbacks, "callbacks", None)
     if kept is None:
         kept = keras.tree.flatten(callbacks) if callbacks else []
-    return next((each for each in kept if isinstance(each, AroundFit)), None)
+    return next((each for each in kept if isinstance(each, FitHook)), None)
 
 
-def take_own_data(given: dict[str, Any], start: DataCursor | None) -> None:
-    """Put an adapter that can go on anywhere in the place of the data of one rank's `fit`.
+def make_data_resumable(given: dict[str, Any], start: DataCursor | None) -> None:
+    """Replace the data in the arguments of one rank's `fit` by a resumable adapter.
 
     Args:
         given: the arguments of `fit`.
-        start: where it goes on in the data; None for one that begins.
+        start: the data cursor to resume from; None for a new training.
     """
     data, held_out = held_out_of(given)
     source = training_source(given, data, start)
@@ -81,7 +81,7 @@ def take_own_data(given: dict[str, Any], start: DataCursor | None) -> None:
         )
         try:
             adapter.get_tf_dataset()
-        except DataError:  # sparse ones
+        except DataError:  # sparse arrays
             adapter = None
     adapter = adapter or ResumableAdapter(source.keras_adapter, start, source.x)
     adapter.doubts = inexact_orders(source, adapter)

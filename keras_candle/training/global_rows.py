@@ -1,8 +1,8 @@
-"""Gather the rows of a step over the ranks, so that what they come to is of the global batch.
+"""Gather the rows of a step over the ranks, to compute on the global batch.
 
-The gradient of each rank flows back to its own rows only. The average of gradients weighs a rank by
-its rows, so a rank's part carries the inverse of that weight, and the ranks together have the
-gradient of the whole.
+The gradient of each rank flows back to its own rows only. The gradient average weights a rank by
+its rows, so a rank's gradient carries the inverse of that weight, and the average is the gradient
+of the global batch.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _TRACED: list[tuple[Engine, StepContext]] = []
 
 @contextmanager
 def traced_step(engine: Engine, step: StepContext) -> Iterator[None]:
-    """Where `gather_rows` gathers over the ranks."""
+    """Context of a traced step, in which `gather_rows` gathers over the ranks."""
     _TRACED.append((engine, step))
     try:
         yield
@@ -35,21 +35,21 @@ def traced_step(engine: Engine, step: StepContext) -> Iterator[None]:
 def gather_rows(tensor: Any) -> Any:
     """Gather the rows of a tensor over all ranks, in a training step.
 
-    For losses and state that look across the rows of a batch: contrastive losses, batch-wise
+    For losses and state that depend on several rows of a batch: contrastive losses, batch-wise
     statistics, queues of features. With `batch="global"` the rows are in the order of the batch
-    that `fit` was given; otherwise they follow each other by rank. A loss that is computed from
-    gathered rows has the gradient that one rank with all rows has.
+    that `fit` was given; otherwise they are in the order of the ranks. A loss of gathered rows has
+    the same gradient as on one rank with all rows.
 
     Args:
         tensor: shape (rows, ...), computed from this rank's rows in `train_step`, `compute_loss`
-            or a layer's `call`; every rank has to come here.
+            or a layer's `call`. This is a collective: every rank must call it.
 
     Returns:
         Tensor of shape (rows of all ranks, ...). The tensor itself on one rank, in `evaluate` and
         `predict`, and outside of a step.
 
     Raises:
-        CandleError: inside of a step that XLA compiles.
+        CandleError: inside a step that XLA compiles.
 
     Example:
         >>> class SimCLR(keras.Model):
@@ -67,17 +67,17 @@ def gather_rows(tensor: Any) -> Any:
 
 
 def gather_all(tensors: Sequence[Any], engine: Engine, step: StepContext) -> list[Any]:
-    """Gather several tensors of a step, each of them once in a step, with one collective."""
+    """Gather several tensors, each of them once in a step, with one collective."""
     new = [each for each in tensors if id(each) not in step.gathered]
     if new:
         for own, whole in zip(new, _gather(new, engine, step), strict=True):
-            # The tensor is kept too, or another one could get its id.
+            # Keeps the tensor alive, so that no other tensor gets its id.
             step.gathered[id(own)] = (own, whole)
     return [step.gathered[id(each)][1] for each in tensors]
 
 
 def gather_structure(structure: Any, engine: Engine, step: StepContext) -> Any:
-    """Gather nested tensors, masks included; what has no rows stays as it is."""
+    """Gather nested tensors, masks included; leave tensors without rows as they are."""
     leaves = [each for each in keras.tree.flatten(structure) if _has_rows(each)]
     masks = {id(each): get_keras_mask(each) for each in leaves}
     masked = [mask for mask in masks.values() if mask is not None]
@@ -103,13 +103,13 @@ def _gather(tensors: Sequence[Any], engine: Engine, step: StepContext) -> list[A
 
     if step.in_xla:
         raise CandleError(
-            "A loss looks across the rows of all ranks, which have to meet for it in the forward "
+            "A loss depends on the rows of all ranks, which needs a collective in the forward "
             "pass, and jit_compile has no collectives there. Use jit_compile=False, or let the "
             "loss return one number for each row."
         )
     tensors = [tf.convert_to_tensor(each) for each in tensors]
     rows = tf.shape(tensors[0])[0] if step.rows is None else step.rows
-    # The row that keeps an empty rank in step does not count.
+    # Without the placeholder row of an empty rank.
     owns = [each[:rows] for each in tensors]
     step.calls += 1
     *wholes, by_rank = engine.concat_tensors(
@@ -130,7 +130,7 @@ def _gather(tensors: Sequence[Any], engine: Engine, step: StepContext) -> list[A
 
 
 def _interleaved(total: Any, rows: Any, engine: Engine) -> tuple[Any, Any]:
-    """Where the rows of the global batch are in what is concatenated by rank, and the own in it.
+    """Indices of the batch's rows in the concatenation by rank, and of the own rows in the batch.
 
     Rank r has the rows r, r + N, r + 2N, ... of the batch.
     """

@@ -1,4 +1,4 @@
-"""The gradient's way: transforms between the backward pass and the optimizer."""
+"""Gradient transforms: applied between the backward pass and the optimizer."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ Transform = Callable[[list[Any], Sequence[Any]], list[Any]]
 
 
 def transform_gradients(optimizer: Any, *transforms: Transform) -> None:
-    """Put transforms before everything that an optimizer does with its gradients.
+    """Apply transforms to an optimizer's gradients before the optimizer uses them.
 
-    `apply` is replaced on the instance: the class stays as it is, so that pickle, saving and
+    It replaces `apply` on the instance: the class stays as it is, so that pickle, saving and
     registered optimizers keep working. A second call replaces the transforms of the first. A
     copied optimizer is a plain one again.
 
     Args:
         optimizer: the outermost keras optimizer. Inside a `LossScaleOptimizer`, a collective
-            would sit in a branch that only some ranks take.
+            would be in a branch that only some ranks take.
         *transforms: called in order with (gradients, variables); each returns the gradients.
 
     Example:
@@ -41,7 +41,7 @@ def transform_gradients(optimizer: Any, *transforms: Transform) -> None:
     def apply(grads: Sequence[Any], trainable_variables: Sequence[Any] | None = None) -> Any:
         variables = trainable_variables
         if variables is None:
-            # Up to Keras 3.11 a LossScaleOptimizer does not keep them itself.
+            # Up to Keras 3.11 a LossScaleOptimizer does not keep the variables itself.
             variables = [
                 v for leaf in leaf_optimizers(optimizer) for v in optimized_variables(leaf)
             ]
@@ -55,13 +55,13 @@ def transform_gradients(optimizer: Any, *transforms: Transform) -> None:
 
 
 def outermost_optimizers(model: Any) -> list[Any]:
-    """The optimizers that a model's training calls: `compile`'s and those it keeps as attributes.
+    """Return the optimizers that a model's training calls: `compile`'s and its attributes.
 
     Args:
         model: a keras model; lists, tuples and dicts in its attributes are searched too.
 
     Returns:
-        The optimizers in a fixed order, without those that another one wraps.
+        The optimizers in a fixed order, without wrapped ones.
     """
     found = {id(each): each for each in _optimizers_in(vars(model))}
     inner = {id(each) for optimizer in found.values() for each in wrapped_optimizers(optimizer)}
@@ -69,14 +69,14 @@ def outermost_optimizers(model: Any) -> list[Any]:
 
 
 def wrapped_optimizers(optimizer: Any) -> list[Any]:
-    """The optimizers that this one hands its gradients to."""
+    """Return the optimizers to which this one passes its gradients."""
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
         return [optimizer.inner_optimizer]
     return list(getattr(optimizer, "optimizers", ()))  # MultiOptimizer, since Keras 3.15
 
 
 def leaf_optimizers(optimizer: Any) -> list[Any]:
-    """The optimizers that update variables: the optimizer itself, or those that it wraps."""
+    """Return the optimizers that update variables: the optimizer itself, or those it wraps."""
     inner = wrapped_optimizers(optimizer)
     return [leaf for each in inner for leaf in leaf_optimizers(each)] or [optimizer]
 
@@ -97,17 +97,18 @@ def average_over_ranks(
     compression: str | None = None,
     adds_up_rows: bool = False,
 ) -> Transform:
-    """The transform that makes data-parallel training equal to training on the whole batch.
+    """Return the transform that averages gradients over the ranks, weighted by rows.
 
-    Each rank's gradient is the mean over its own rows, so ranks count by their rows:
-    sum(rows * gradient) / sum(rows). Where the last batch of an epoch is ragged, that is the
-    mean over the global batch, and a rank without rows adds nothing, not even a NaN.
+    It makes data-parallel training equal to training on the global batch. Each rank's gradient is
+    the mean over its own rows, so the average is sum(rows * gradient) / sum(rows). Where the last
+    batch of an epoch is ragged, that is the mean over the global batch, and a rank without rows
+    adds nothing, not even a NaN.
 
     Args:
         engine: connects the ranks.
         name: unique among the model's optimizers, and the same on all ranks.
-        step: this rank's share of the step that is being traced; without known rows all ranks
-            count alike.
+        step: the context of the step that is being traced; without known rows all ranks have
+            equal weight.
         compression: None or "fp16", the dtype in which dense gradients travel.
         adds_up_rows: whether a sparse gradient may become a dense one, where that is smaller;
             see `adds_up_rows`.
@@ -152,9 +153,9 @@ def average_over_ranks(
 def adds_up_rows(optimizer: Any) -> bool:
     """Whether an optimizer treats a row's slices as it treats their sum.
 
-    With TensorFlow, Keras does not add up the slices of a row that a batch looks up twice:
-    Adam, for one, adds up their squares. N ranks equal one rank only if that is kept, and so a
-    sparse gradient may be made dense only where it makes no difference: in plain SGD, and where
+    With TensorFlow, Keras does not add up the slices of a row that a batch looks up twice: Adam,
+    for example, adds up their squares. N ranks equal one rank only if that stays so. A sparse
+    gradient may therefore become dense only where it makes no difference: in plain SGD, and where
     gradient accumulation makes it dense anyway.
     """
     return all(
@@ -178,7 +179,7 @@ def _weight(step: StepContext, size: int) -> Any:
 def send_dense(
     engine: Engine, tensors: Sequence[Any], name: str, compression: str | None
 ) -> list[Any]:
-    """The sums of dense tensors over the ranks, in one collective; scalars travel as they are."""
+    """Sum dense tensors over the ranks in one collective; scalars are not compressed."""
     import tensorflow as tf
 
     dense = [tf.convert_to_tensor(each) for each in tensors]
@@ -191,7 +192,7 @@ def send_dense(
 def _dense_is_smaller(variable: Any, size: int, step: StepContext) -> bool:
     """Whether the dense gradient is smaller than about half of all ranks' slices together.
 
-    Decided by what all ranks have agreed on. How many slices a rank has is its own affair: its
-    last batch may have another shape, and then it alone traces the step anew.
+    It uses only numbers on which all ranks agree. The actual number of slices differs by rank: a
+    rank's last batch may have another shape, and then it alone traces the step anew.
     """
     return bool(size * step.lookups_expected >= variable.shape[0] / 2)

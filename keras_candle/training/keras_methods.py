@@ -1,8 +1,8 @@
-"""Keras's own `fit`, `evaluate` and their like, of which a scaled model's are run by all ranks.
+"""Replace `fit`, `evaluate` and similar methods of `keras.Model`, to run a scaled model's trainer.
 
 A subclass may override them: it maps the data, adds callbacks, and calls `super().fit`. So they are
 replaced on `keras.Model`, where such a call arrives, and not on the instance, where the override
-would no longer be reached. A model that is not scaled passes through.
+would no longer be reached. A model that is not scaled runs Keras's own method.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ SAVED = ("export", "save", "save_weights")
 
 
 def call_trainers() -> None:
-    """Let the methods of `keras.Model` call the trainer of a scaled model.
+    """Make the methods of `keras.Model` call the trainer of a scaled model.
 
-    A second call changes nothing, unless a program has replaced a method meanwhile.
+    A second call changes nothing, unless a program has replaced a method in between.
     """
     for name in TRAINED + SAVED:
         plain = getattr(keras.Model, name)

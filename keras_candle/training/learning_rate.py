@@ -1,7 +1,7 @@
 """Learning-rate scaling and warm-up, applied where the optimizer uses the rate.
 
-The optimizer's own rate stays the base rate that the user gave: it is what she sees, schedules
-and saves, and a model that is loaded again does not get scaled twice.
+The optimizer's own rate stays the base rate: the user sees, schedules and saves it, and a model
+that is loaded again is not scaled twice.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ RULES: dict[str, Callable[[int], float]] = {
 
 
 def scaling_factor(scaling: Scaling, size: int) -> float:
-    """By what the base learning rate is multiplied.
+    """Return the factor on the base learning rate.
 
     Args:
         scaling: "linear", "sqrt", None, or a function of `size`.
-        size: by what the global batch has grown.
+        size: how many times as large the global batch is as on one rank.
 
     Returns:
         The factor, 1.0 for None.
 
     Raises:
-        CandleError: when the rule is unknown or its result is no positive number.
+        CandleError: when the rule is unknown or its result is not a positive number.
 
     Example:
         >>> scaling_factor("linear", 8), scaling_factor("sqrt", 4), scaling_factor(None, 8)
@@ -61,7 +61,7 @@ def scaling_factor(scaling: Scaling, size: int) -> float:
     factor = rule(size)
     if not isinstance(factor, int | float) or not 0 < factor < math.inf:
         raise CandleError(
-            f"learning_rate_scaling gave the factor {factor!r} for {size} ranks, "
+            f"learning_rate_scaling returned the factor {factor!r} for {size} ranks, "
             "expected a positive number."
         )
     return float(factor)
@@ -69,15 +69,14 @@ def scaling_factor(scaling: Scaling, size: int) -> float:
 
 @dataclass
 class LearningRateScale:
-    """The factor at a step: from 1 at the first one, linearly up to the full factor.
+    """The scaling factor at a step: 1 at the first step, then linearly up to the full factor.
 
     Attributes:
         factor: the full factor.
-        warmup_steps: how many steps the way up takes; 0 for none.
-        advance: how many steps of a schedule one step counts for, since an epoch of N ranks has
-            1/N of the steps that the schedule was made for.
-        offset: how many more a schedule is ahead, after a part of the training with another
-            number of ranks.
+        warmup_steps: the length of the ramp in steps; 0 for none.
+        advance: the number of schedule steps for one step, since an epoch of N ranks has 1/N of
+            the steps that the schedule was made for.
+        offset: schedule steps to add, after a part of the training with another number of ranks.
 
     Source: Goyal et al. 2017, section 2.2, "gradual warmup".
     """
@@ -88,7 +87,7 @@ class LearningRateScale:
     offset: int = 0
 
     def position(self, iterations: Any) -> Any:
-        """Where a schedule is after `iterations` steps.
+        """Return the step of a schedule after `iterations` steps.
 
         Example:
             >>> LearningRateScale(advance=2, offset=3).position(10)
@@ -98,7 +97,7 @@ class LearningRateScale:
         return position + self.offset if self.offset else position
 
     def at(self, iterations: Any) -> Any:
-        """The factor after `iterations` steps, a number or a tensor like `iterations`.
+        """Return the factor after `iterations` steps, a number or a tensor like `iterations`.
 
         Example:
             >>> scale = LearningRateScale(factor=5.0, warmup_steps=4)
@@ -117,11 +116,11 @@ class LearningRateScale:
 def scale_learning_rate(optimizer: Any, scale: LearningRateScale) -> None:
     """Apply a scale wherever a leaf optimizer uses its learning rate.
 
-    The methods are replaced on the instance; a second call replaces the scale of the first.
+    It replaces methods on the instance; a second call replaces the scale of the first.
 
     Args:
-        optimizer: a keras optimizer that wraps no other.
-        scale: read at each trace; change it and trace again to change the factor.
+        optimizer: a keras optimizer that wraps no other one.
+        scale: read at each trace; to change the factor, change it and trace again.
     """
     plain = getattr(optimizer, "_candle_plain_rate", None) or rate_methods(optimizer)
 
@@ -151,5 +150,5 @@ def scale_learning_rate(optimizer: Any, scale: LearningRateScale) -> None:
 
 
 def effective_learning_rate(optimizer: Any, scale: LearningRateScale) -> float:
-    """The rate that a leaf optimizer would use in its next step."""
+    """Return the rate that a leaf optimizer would use in its next step."""
     return float(optimizer.learning_rate) * float(scale.at(int(iterations_of(optimizer).numpy())))

@@ -1,4 +1,4 @@
-"""Whether a loss or a function metric looks across the rows of a batch."""
+"""Detect losses and function metrics that depend on several rows of a batch."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ _ROWS = 4
 
 
 def looks_across_rows(loss: Any, y_true: Any, y_pred: Any) -> bool:
-    """Whether a loss of a batch is anything else than the losses of its rows.
+    """Whether the loss of a batch depends on more than the separate losses of its rows.
 
-    It is where it returns one number for all rows, and where its values for made-up rows change
-    with the rows that stand beside them.
+    True where the loss returns one number for all rows, and where its values for probe rows change
+    with the other rows of the batch.
 
     Args:
         loss: a `keras.losses.Loss`.
-        y_true: targets of a step, of which only shape and dtype count.
-        y_pred: predictions of a step, of which only shape and dtype count.
+        y_true: targets of a step; only shape and dtype are used.
+        y_pred: predictions of a step; only shape and dtype are used.
     """
     if type(loss).__call__ is not keras.losses.Loss.__call__:
-        return True  # what it returns is one number, and nobody knows of what
+        return True  # it returns one number, of an unknown reduction
     if keras.tree.is_nested(y_true) or keras.tree.is_nested(y_pred):
         return True
     return function_looks_across_rows(
@@ -37,11 +37,11 @@ def looks_across_rows(loss: Any, y_true: Any, y_pred: Any) -> bool:
 
 
 def function_looks_across_rows(call: Any, written: Any, y_true: Any, y_pred: Any) -> bool:
-    """The same of a function of (y_true, y_pred).
+    """Whether a function of (y_true, y_pred) depends on several rows; see `looks_across_rows`.
 
     Args:
         call: calls the function.
-        written: the function as it was written, since those of Keras are known.
+        written: the unwrapped function, since Keras's own functions are known.
         y_true: targets of a step.
         y_pred: predictions of a step.
     """
@@ -73,8 +73,8 @@ def _values_depend_on_batch(call: Any, y_true: Any, y_pred: Any) -> bool:
     import tensorflow as tf
 
     with tf.init_scope():
-        made_up = batches(y_true, y_pred, _ROWS)
-        return any(_differs_from_parts(call, truth, guess) for truth, guess in made_up)
+        probes = batches(y_true, y_pred, _ROWS)
+        return any(_differs_from_parts(call, truth, guess) for truth, guess in probes)
 
 
 def _differs_from_parts(call: Any, *data: NDArray[Any]) -> bool:
@@ -86,7 +86,7 @@ def _differs_from_parts(call: Any, *data: NDArray[Any]) -> bool:
         whole = values(slice(None))
         parts = np.concatenate([values(slice(1)), values(slice(1, None))])
     except Exception:
-        return False  # labels or shapes that this loss does not know
+        return False  # the loss does not accept these labels or shapes
     if whole.shape != parts.shape:
         return True
     known = np.isfinite(whole) & np.isfinite(parts)

@@ -1,10 +1,10 @@
-"""Losses over a batch that the ranks have divided: each rank's becomes its part of the whole's.
+"""Rescale each rank's loss so that its average over ranks is the loss of the global batch.
 
-The ranks' gradients and losses are averaged by rows. That is the mean over the whole batch only
-where a loss divides by the number of rows. One that divides by something else (the values that a
-mask leaves, the sum of the sample weights, nothing at all) gets the factor that puts it right.
-Where a loss looks across rows (a sum or a quotient of sums over the batch, a contrastive loss) the
-factor is unknown: it is computed from the rows of all ranks.
+The ranks' gradients and losses are averaged by rows. That is the mean over the global batch only
+where a loss divides by the number of rows. A loss with another divisor (the unmasked values, the
+sum of the sample weights, none) gets the factor that corrects it. Where a loss depends on several
+rows (a sum or a quotient of sums over the batch, a contrastive loss) no factor exists: the loss is
+computed from the rows of all ranks.
 """
 
 from __future__ import annotations
@@ -24,43 +24,43 @@ _MEANS = ("sum_over_batch_size", "mean")
 
 
 def check_reductions(model: Any) -> None:
-    """Refuse a loss that stays a vector.
+    """Refuse a loss without a reduction.
 
     Raises:
-        CandleError: naming the loss and what to use instead.
+        CandleError: naming the loss and a reduction to use.
     """
     for loss in keras.tree.flatten(model.loss):
         reduction = getattr(loss, "reduction", _MEANS[0])
         if reduction not in (*_MEANS, "sum", "mean_with_sample_weight"):
             raise CandleError(
-                f"The loss {loss.name} has reduction={reduction!r}, so it is a vector, and what "
-                "its gradient means depends on how the ranks divide a batch. Use "
+                f"The loss {loss.name} has reduction={reduction!r}, so it is a vector, and its "
+                "gradient would depend on how the ranks divide a batch. Use "
                 "reduction='sum_over_batch_size' or 'sum'."
             )
 
 
 def weigh_losses(model: Any, engine: Engine, step: StepContext, *, exact: bool = False) -> None:
-    """Let the compiled losses of a model count as parts of the global batch's.
+    """Rescale the compiled losses of a model to their parts of the global batch's loss.
 
     Args:
         model: a model that is compiled and built; a second call changes nothing.
         engine: connects the ranks.
-        step: this rank's share of the step that is being traced. Where each rank has a batch of
-            its own, as one rank would, nothing is weighed.
+        step: the context of the step that is being traced. Where each rank has its own batch,
+            losses stay as they are.
         exact: whether all losses are computed from the rows of all ranks.
     """
     losses = compiled_losses(model)
     for number, each in enumerate(losses):
-        if each.loss is not None and not isinstance(each.loss, _PartOfTheWhole):
-            part = _PartOfTheWhole(each.loss, engine, step, f"loss.{number}", exact)
-            losses[number] = each._replace(loss=part)
+        if each.loss is not None and not isinstance(each.loss, _GlobalLoss):
+            loss = _GlobalLoss(each.loss, engine, step, f"loss.{number}", exact)
+            losses[number] = each._replace(loss=loss)
     if len(losses) > 1:
         for tracker in compile_loss(model).metrics:
             _weigh_tracker(tracker, engine, step)
 
 
-class _PartOfTheWhole:
-    """A loss, times the rank's part of what the whole batch's loss divides by."""
+class _GlobalLoss:
+    """A loss, times the rank's fraction of the divisor of the global batch's loss."""
 
     def __init__(
         self, plain: Any, engine: Engine, step: StepContext, name: str, exact: bool
@@ -95,16 +95,16 @@ class _PartOfTheWhole:
         return self._looks_across
 
     def _fraction(self, own: Any, dtype: Any) -> Any:
-        """The rank's part of the ranks' sum; a constant as far as gradients go."""
+        """The rank's fraction of the sum over ranks; a constant for gradients."""
         import tensorflow as tf
 
         if self._step.in_xla:
             raise CandleError(
                 f"The loss {self.name} divides by a mask or by sample weights, which the ranks "
-                "have to add up in the forward pass, and jit_compile has no collectives there. Use "
+                "must add up in the forward pass, and jit_compile has no collectives there. Use "
                 "jit_compile=False or batch='replica'."
             )
-        # The row that keeps an empty rank in step does not count.
+        # The placeholder row of an empty rank has weight 0.
         own = tf.stop_gradient(tf.where(self._step.rows > 0, tf.cast(own, tf.float32), 0.0))
         (whole,) = self._engine.sum_tensors([own], name=self._name)
         return tf.cast(tf.math.divide_no_nan(own, tf.stop_gradient(whole)), dtype)
@@ -113,13 +113,13 @@ class _PartOfTheWhole:
 def _fraction_of_rows(step: StepContext, dtype: Any) -> Any:
     import tensorflow as tf
 
-    # A rank without rows has no loss, but its step has to go on with some number.
+    # A rank without rows has no loss, but its step needs a finite number.
     rows = tf.maximum(step.rows, 1)
     return tf.cast(rows, dtype) / tf.cast(step.total, dtype)
 
 
 def _divisor(loss: Any, reduction: str, y_true: Any, y_pred: Any, sample_weight: Any) -> Any:
-    """What a loss divides by, if that is not the number of values."""
+    """The divisor of a loss; None where it is the number of values."""
     import tensorflow as tf
 
     mask = get_keras_mask(y_pred)
@@ -143,9 +143,9 @@ def _divisor(loss: Any, reduction: str, y_true: Any, y_pred: Any, sample_weight:
 
 
 def _weigh_tracker(tracker: Any, engine: Engine, step: StepContext) -> None:
-    """Let one of several losses' running means, of which Keras counts each batch as one, count so.
+    """Weight the running mean of one of several losses by the rank's fraction of a batch's rows.
 
-    A rank's part of a batch then counts as its fraction of the batch's rows.
+    Keras counts each batch as one there.
     """
     plain = type(tracker).update_state
 

@@ -1,8 +1,8 @@
-"""Find out by made-up rows how the states of a user's metric combine over the ranks.
+"""Find out with probe rows how the states of a user's metric combine over the ranks.
 
-What a metric has added up can be added up over the ranks. What it computes anew from such sums in
-each update (an F1 from the precision and the recall inside of it) can be computed again from the
-sums of all ranks, by an update without rows.
+Variables that are sums can be added up over the ranks. Variables that each update computes from
+such sums (an F1 from its precision and recall) can be computed again from the sums of all ranks,
+by an update without rows.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ _ROWS = (3, 5)
 
 @dataclass(frozen=True)
 class Examination:
-    """How each variable of a metric combines.
+    """How each variable of a metric combines over the ranks.
 
     Attributes:
-        reductions: "sum" where the ranks' values add up, "root" for a constant and for what an
-            update without rows computes from the others, None where nothing is known.
-        recomputes: whether there is something that such an update computes.
+        reductions: "sum" where the ranks' values add up, "root" for a constant and for a variable
+            that an update without rows computes from the sums, None where it is unknown.
+        recomputes: whether such an update computes a variable.
         suggested: "min" or "max" where the unknown variables are extremes.
         complete: whether the result is a function of the variables alone.
-        by_rows: whether two batches come to the same as one batch of their rows.
+        by_rows: whether two batches give the same state as one batch of their rows.
     """
 
     reductions: list[str | None]
@@ -41,26 +41,26 @@ class Examination:
 
 
 def examine(metric: Any, args: Any, kwargs: Any) -> Examination | None:
-    """Examine a metric.
+    """Update a metric with probe rows to find out how its variables combine.
 
     Args:
         metric: a `keras.metrics.Metric`. Its variables keep their values.
-        args: arguments of an update, of which only shapes and dtypes count.
+        args: arguments of an update; only shapes and dtypes are used.
         kwargs: keyword arguments of an update.
 
     Returns:
-        What was found; None where the metric cannot be called with made-up rows.
+        The examination; None where the metric cannot be called with probe rows.
     """
     import tensorflow as tf
 
     with tf.init_scope():  # out of the graph that is being traced
         tries = [_try(metric, batches) for batches in calls_like(args, kwargs, *_ROWS)]
-        trials = [each for each in tries if each is not None]
-        return _examined(metric, trials, empty_call(args, kwargs)) if trials else None
+        probes = [each for each in tries if each is not None]
+        return _examined(metric, probes, empty_call(args, kwargs)) if probes else None
 
 
 def empty_call(args: Any, kwargs: Any) -> ProbeCall:
-    """Arguments like those of an update, without rows."""
+    """Return arguments like those of an update, without rows."""
     import tensorflow as tf
 
     with tf.init_scope():
@@ -103,17 +103,17 @@ def _try(metric: Any, batches: Sequence[ProbeCall]) -> _Probe | None:
         alone = [_updated(metric, begin, each) for each in batches]
         at_once = _updated(metric, begin, _joined(*batches))
     except Exception:
-        return None  # labels or shapes that this metric does not know
+        return None  # the metric does not accept these labels or shapes
     by_rows = all(map(_close, at_once, both))
     return _Probe(list(zip(begin, *alone, both, strict=True)), result, by_rows)
 
 
-def _joined(one: ProbeCall, other: ProbeCall) -> ProbeCall:
+def _joined(call: ProbeCall, following: ProbeCall) -> ProbeCall:
     def join(first: Any, second: Any) -> Any:
         has_rows = len(getattr(first, "shape", ()))
         return keras.ops.concatenate([first, second]) if has_rows else first
 
-    return ProbeCall(*keras.tree.map_structure(join, tuple(one), tuple(other)))
+    return ProbeCall(*keras.tree.map_structure(join, tuple(call), tuple(following)))
 
 
 def _reduction(of_trials: list[tuple[NDArray[Any], ...]]) -> str | None:
@@ -166,7 +166,7 @@ def _updated(metric: Any, values: Sequence[NDArray[Any]], call: ProbeCall) -> li
 def _result(metric: Any, values: Sequence[NDArray[Any]]) -> Any:
     mapping = list(zip(metric.variables, _tensors(values), strict=True))
     with keras.StatelessScope(state_mapping=mapping):
-        # A result may be a variable itself, which has its value in here only.
+        # A result may be a variable itself, whose value exists in this scope only.
         return keras.tree.map_structure(keras.ops.convert_to_numpy, metric.result())
 
 
@@ -178,7 +178,7 @@ def _arrays(values: Sequence[Any]) -> list[NDArray[Any]]:
     return [np.asarray(keras.ops.convert_to_numpy(each)) for each in values]
 
 
-def _close(value: NDArray[Any], other: NDArray[Any]) -> bool:
-    return value.shape == other.shape and np.allclose(
-        value, other, rtol=1e-4, atol=1e-5, equal_nan=True
+def _close(value: NDArray[Any], expected: NDArray[Any]) -> bool:
+    return value.shape == expected.shape and np.allclose(
+        value, expected, rtol=1e-4, atol=1e-5, equal_nan=True
     )

@@ -1,4 +1,4 @@
-"""How the states of metrics combine over the ranks."""
+"""Reductions that combine the states of metrics over the ranks."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from keras_candle.training.reductions import check_reductions
 # metric class -> {variable name: reduction}, for states that are not sums
 _REGISTERED: dict[type, dict[str, str]] = {}
 
-# In Keras up to 3.8 every variable says "mean" that says nothing.
-_SAID_BY_DEFAULT = inspect.signature(keras.Variable.__init__).parameters["aggregation"].default
+# In Keras up to 3.8 the default is "mean": an explicit "mean" counts as undeclared there.
+_DEFAULT_AGGREGATION = inspect.signature(keras.Variable.__init__).parameters["aggregation"].default
 _AGGREGATIONS = {"mean": "mean", "only_first_replica": "root"}
 
 
 def register_metric_reduction(metric: type, reductions: Mapping[str, str]) -> None:
-    """Say how a metric's states combine over the ranks, where they do not add up.
+    """Register how a metric's states combine over the ranks, where they do not add up.
 
-    All of Keras's own metrics are functions of sums. A metric of one's own may keep something
-    else, such as the largest value seen.
+    All of Keras's own metrics are functions of sums. Your own metric may keep another state, such
+    as the largest value seen.
 
     Args:
-        metric: a subclass of `keras.metrics.Metric`; its subclasses are meant too.
+        metric: a subclass of `keras.metrics.Metric`; subclasses inherit the registration.
         reductions: from the names of its variables, as in `add_variable(name=...)`, to "sum",
-            "mean", "min", "max" or "root" (the root's counts). Others stay sums.
+            "mean", "min", "max" or "root" (the value of rank 0). Other variables stay sums.
 
     Raises:
-        CandleError: when it is no metric, or a reduction is unknown.
+        CandleError: when `metric` is not a metric class, or a reduction is unknown.
 
     Example:
         >>> class Largest(keras.metrics.Metric):
@@ -58,21 +58,22 @@ def register_metric_reduction(metric: type, reductions: Mapping[str, str]) -> No
 
 
 def reductions_of(metrics: Any) -> dict[int, str]:
-    """The reduction of each variable of some metrics, by the variable's id."""
+    """Return the reduction of each variable of some metrics, by the variable's id."""
     found: dict[int, str] = {}
     for metric in with_parts(metrics):
         registered = _registered_for(metric)
         examined = getattr(metric.update_state, "candle_reductions", {})
         for variable in metric.variables:
-            # A part says more of its variables than the whole does.
-            said = registered.get(variable.name) or examined.get(id(variable))
-            said = said or _declared_by(variable)
-            found[id(variable)] = said if said != "sum" else found.get(id(variable), said)
+            # "sum" is the default: it never replaces the reduction that a part gives its variable.
+            reduction = registered.get(variable.name) or examined.get(id(variable))
+            reduction = reduction or _declared_by(variable)
+            if reduction != "sum" or id(variable) not in found:
+                found[id(variable)] = reduction
     return found
 
 
 def unregistered_metrics(model: Any) -> list[Any]:
-    """The metrics of a model that the user wrote and of which no reduction is registered.
+    """Return the user's own metrics in a model for which no reduction is registered.
 
     Raises:
         CandleError: naming the metric, its variable and the line to add, when one keeps a running
@@ -85,7 +86,7 @@ def unregistered_metrics(model: Any) -> list[Any]:
         if by_keras or any(each in _REGISTERED for each in kind.mro()):
             continue
         if any(_declared_by(variable) != "sum" for variable in metric.variables):
-            continue  # the metric says itself how they combine
+            continue  # the metric declares itself how they combine
         if not metric.variables:
             raise CandleError(
                 f"The metric {metric.name} ({kind.__qualname__}) keeps its state in no variable, "
@@ -100,26 +101,26 @@ def unregistered_metrics(model: Any) -> list[Any]:
 
 
 def not_additive(metric: Any, name: str, reduction: str | None) -> CandleError:
-    """The error for a metric whose variable cannot be added up.
+    """Return the error for a metric whose variable is not a sum.
 
     Args:
         metric: the metric.
         name: of its variable.
-        reduction: "min" or "max" where it is known to be one.
+        reduction: "min" or "max" where the variable is known to be an extreme.
     """
     kind = type(metric).__qualname__
     what = f"keeps a {reduction}imum in {name!r}, and" if reduction else f"assigns {name!r}, so"
     choice = "" if reduction else ", with 'sum', 'mean', 'min', 'max' or 'root'"
     return CandleError(
-        f"The metric {metric.name} ({kind}) {what} the ranks' states cannot be added up. Say how "
-        f"they combine: candle.register_metric_reduction({kind}, {{{name!r}: "
+        f"The metric {metric.name} ({kind}) {what} the ranks' states cannot be added up. Register "
+        f"how they combine: candle.register_metric_reduction({kind}, {{{name!r}: "
         f"{reduction or 'root'!r}}}){choice}. Or let it add to its variables and compute in "
         "result()."
     )
 
 
 def with_parts(metrics: Any) -> Iterator[Any]:
-    """Metrics, each followed by those that it consists of."""
+    """Yield metrics, each followed by the metrics that it consists of."""
     for metric in metrics:
         yield metric
         parts = [*getattr(metric, "metrics", ()), *metric_parts(metric)]
@@ -132,12 +133,12 @@ def _registered_for(metric: Any) -> dict[str, str]:
 
 
 def _declared_by(variable: Any) -> str:
-    said = getattr(variable, "aggregation", "sum")
-    return "sum" if said == _SAID_BY_DEFAULT else _AGGREGATIONS.get(said, "sum")
+    declared = getattr(variable, "aggregation", "sum")
+    return "sum" if declared == _DEFAULT_AGGREGATION else _AGGREGATIONS.get(declared, "sum")
 
 
 def assigned_variables(metric: Any) -> list[str]:
-    """The names of variables to which `update_state` assigns what does not read them."""
+    """Return the names of variables that `update_state` overwrites without reading them."""
     found = []
     for attribute, value in _assignments(type(metric), "update_state"):
         reads = any(getattr(each, "attr", None) == attribute for each in ast.walk(value))
@@ -163,7 +164,7 @@ def _assignments(kind: type, method: str | None = None) -> Iterator[tuple[str, a
         source = inspect.getsource(getattr(kind, method) if method else kind)
         tree = ast.parse(textwrap.dedent(source))
     except (OSError, TypeError, SyntaxError):
-        return  # typed in at a prompt: there is nothing to read
+        return  # defined at a prompt: no source to read
     for call in ast.walk(tree):
         match call:
             case ast.Call(

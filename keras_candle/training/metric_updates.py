@@ -1,8 +1,8 @@
-"""Hook the updates of metrics that cannot be taken for sums over rows.
+"""Hook the updates of metrics that may not be sums over rows.
 
-A metric that the user wrote is examined at its first update, when the shapes of its arguments are
-known. A function metric that looks across the rows of a batch (an R2 as a quotient of sums) is
-computed from the rows of all ranks where these divide one batch.
+A user's own metric is examined at its first update, when the shapes of its arguments are known. A
+function metric that depends on several rows of a batch (an R2 as a quotient of sums) is computed
+from the rows of all ranks where these divide one batch.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ def watch_metrics(model: Any, engine: Engine, step: StepContext) -> None:
     Args:
         model: the model.
         engine: connects the ranks.
-        step: this rank's share of the step that is being traced.
+        step: the context of the step that is being traced.
 
     Raises:
         CandleError: for a metric whose states are known not to combine, see
-            `unregistered_metrics`; others are refused at their first update.
+            `unregistered_metrics`; a further one may be refused at its first update.
     """
     for metric in unregistered_metrics(model):
         if not hasattr(metric.update_state, "candle_plain"):
-            metric.update_state = _Examined(metric, step)
+            metric.update_state = _ExaminedUpdate(metric, step)
     for metric in with_parts(model.metrics):
         is_function = type(metric) is keras.metrics.MeanMetricWrapper
         if is_function and not hasattr(metric.update_state, "candle_plain"):
@@ -49,20 +49,20 @@ def watch_metrics(model: Any, engine: Engine, step: StepContext) -> None:
 
 
 def recompute_metrics(model: Any) -> None:
-    """Compute what metrics assign from their sums anew, when the sums are those of all ranks."""
+    """Recompute the variables that metrics derive from sums, after the sums were reduced."""
     for metric in with_parts(model.metrics):
         call = getattr(metric.update_state, "candle_recompute", None)
         if call:
             metric.update_state(*call.args, **call.kwargs)
 
 
-class _Examined:
-    """The update of a metric that the user wrote.
+class _ExaminedUpdate:
+    """The `update_state` of a user's own metric; examines the metric when it is first called.
 
     Attributes:
-        candle_plain: the metric's own.
-        candle_reductions: how its variables combine, by their ids.
-        candle_recompute: arguments of an update that computes variables anew, or None.
+        candle_plain: the metric's own `update_state`.
+        candle_reductions: the reductions of its variables, by their ids.
+        candle_recompute: arguments of an update that recomputes variables, or None.
     """
 
     def __init__(self, metric: Any, step: StepContext) -> None:
@@ -74,11 +74,11 @@ class _Examined:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self._is_new:
-            self._is_new = False  # the examination comes here, too
+            self._is_new = False  # the examination calls this, too
             try:
                 self._examine(ProbeCall(args, kwargs))
             except CandleError:
-                self._is_new = True  # refused again the next time
+                self._is_new = True  # the next call refuses it again
                 raise
         step = self._step
         divided = step.training and step.is_one_batch and step.rows is not None
@@ -86,10 +86,10 @@ class _Examined:
             return self.candle_plain(*args, **kwargs)
         kind = type(self._metric).__qualname__
         raise CandleError(
-            f"The metric {self._metric.name} ({kind}) computes something of each batch as a whole, "
-            "and with batch='global' the ranks divide a batch. Let it add up what it takes from "
-            "rows and compute in result(), use batch='replica', or accept what the parts of a "
-            f"batch come to: candle.register_metric_reduction({kind}, {{}})."
+            f"The metric {self._metric.name} ({kind}) depends on each batch as a whole, "
+            "and with batch='global' the ranks divide a batch. Let it add up values of rows "
+            "and compute in result(), use batch='replica', or accept the values of the parts of a "
+            f"batch: candle.register_metric_reduction({kind}, {{}})."
         )
 
     def _examine(self, call: ProbeCall) -> None:
@@ -107,7 +107,7 @@ class _Examined:
             raise CandleError(
                 f"The metric {metric.name} ({kind}) does not compute its result from its variables "
                 "alone, so the ranks' states can't be combined. Keep all state in variables made "
-                "by self.add_variable(...), or say that what is there is enough: "
+                "by self.add_variable(...), or declare that its variables suffice: "
                 f"candle.register_metric_reduction({kind}, {{}})."
             )
         self.candle_reductions = {id(variable): reduction for variable, reduction in pairs}
@@ -129,7 +129,7 @@ def _of_all_rows(metric: Any, engine: Engine, step: StepContext) -> Any:
         if not across:
             return plain(y_true, y_pred, sample_weight=sample_weight)
         *data, weight = gather_structure([y_true, y_pred, sample_weight], engine, step)
-        # The ranks with rows count the batch, which together is once.
+        # Every rank with rows adds the whole batch: its fraction of rows makes that once in total.
         part = keras.ops.cast(step.rows, "float32") / keras.ops.cast(step.total, "float32")
         return plain(*data, part if weight is None else part * weight)
 

@@ -1,4 +1,4 @@
-"""Exact global metrics: combine the metrics' states over the ranks, then compute."""
+"""Exact global metrics: combine the metrics' states over the ranks, then compute the result."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from keras_candle.training.reductions import reduce_arrays
 
 
 def metric_variables(model: Any) -> list[Any]:
-    """The state of all metrics of a model, in a fixed order."""
+    """Return the state variables of all metrics of a model, in a fixed order."""
     return [variable for metric in model.metrics for variable in metric.variables]
 
 
 def direction_in_model(model: Any, name: str) -> str | None:
-    """Which way a metric of a model gets better, "min" or "max"; None where Keras does not say.
+    """Return "min" or "max", the better direction of a model's metric; None if unknown to Keras.
 
     Args:
         model: a compiled model.
-        name: of the metric, as it stands in an epoch's logs.
+        name: of the metric, as in an epoch's logs.
     """
     asked = name.removeprefix("val_")
     parts = [part for each in model.metrics for part in (each, *getattr(each, "metrics", ()))]
-    # An output's name may stand before the metric's.
+    # An output's name may precede the metric's.
     found = [each for each in parts if f"_{asked}".endswith(f"_{each.name}")]
     longest = max(found, key=lambda each: len(each.name), default=None)
     return metric_direction(longest)
@@ -37,18 +37,18 @@ def direction_in_model(model: Any, name: str) -> str | None:
 def global_result(
     model: Any, engine: Engine, compute: Callable[[Any], Any], logs: Any
 ) -> dict[str, Any]:
-    """What the metrics come to over the rows of all ranks.
+    """Compute the metrics over the rows of all ranks.
 
     The mean of the ranks' results would be wrong for nearly every metric, and even for a mean
-    when the ranks hold unequal numbers of rows. So the states are combined, see
-    `register_metric_reduction`, and the result computed once more.
+    when the ranks hold unequal numbers of rows. So this combines the states, see
+    `register_metric_reduction`, and computes the result from them.
 
     Args:
         model: the model whose metrics have seen this rank's rows.
         engine: connects the ranks.
-        compute: Keras's own way from the metrics' state to logs.
-        logs: this rank's logs of the last step, which Keras takes where a custom step returns
-            something else than the metrics.
+        compute: Keras's own function from the metrics' state to logs.
+        logs: this rank's logs of the last step, which Keras uses where a custom step returns
+            other values than the metrics.
 
     Returns:
         The logs, the same bits on every rank. The metrics' own state is as before.

@@ -1,4 +1,4 @@
-"""A model's variables before its first step, since the ranks have to begin with the same."""
+"""Create a model's variables before its first step, so that all ranks begin with equal ones."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from keras_candle.keras_private.models import build_symbolically, layers_inside
 
 
 def build_model(model: Any, batch: Any) -> None:
-    """Make a model's and its metrics' variables without running a step.
+    """Create the variables of a model and of its metrics without running a step.
 
     Args:
         model: a compiled keras model.
@@ -23,8 +23,8 @@ def build_model(model: Any, batch: Any) -> None:
     problem: Exception | None = None
     try:
         if build_later:
-            # On one rank Keras builds the optimizer in its first step, and what an optimizer
-            # (ScheduleFreeAdamW) does then is not what it does here.
+            # On one rank Keras builds the optimizer in its first step. Some (ScheduleFreeAdamW)
+            # would be built differently here.
             optimizer.built = True
         build_symbolically(model, batch)
     except Exception as caught:
@@ -32,7 +32,7 @@ def build_model(model: Any, batch: Any) -> None:
     finally:
         if build_later:
             optimizer.built = False
-    # What is a model for its training step alone (a GAN) need not be built itself.
+    # A model that only has a training step (a GAN) need not be built itself.
     parts = layers_inside(model)
     if problem is not None and not all(layer.built for layer in parts):
         _build_by_tracing(model, batch, problem)
@@ -45,6 +45,6 @@ def _build_by_tracing(model: Any, batch: Any, cause: Exception) -> None:
         tf.function(model.train_step, autograph=False).get_concrete_function(batch)
     except Exception as also:
         raise CandleError(
-            f"The model cannot be built before its first step ({cause}; {also}). Build it in the "
+            f"Cannot build the model before its first step ({cause}; {also}). Build it in the "
             "function that makes it: model.build(input_shape), or call it on one batch."
         ) from cause

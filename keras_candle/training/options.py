@@ -1,4 +1,4 @@
-"""What a user may ask of data-parallel training, checked."""
+"""The options of data-parallel training, validated."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from keras_candle.errors import CandleError
 from keras_candle.training.learning_rate import Scaling, scaling_factor
 from keras_candle.training.precision import check_precision
 
-# JSON object of arguments that win over the program's own: how `candle verify` gives N ranks the
-# global batches of one rank.
+# JSON object of arguments that override the program's own: `candle verify` gives N ranks the
+# global batches of one rank with it.
 VARIABLE = "KERAS_CANDLE_OPTIONS"
 _BATCHES = ("replica", "global")
 
 
 @dataclass(frozen=True)
 class ScalingOptions:
-    """The arguments of `@candle.scalable`, see there."""
+    """The arguments of `@candle.scalable`, documented there."""
 
     precision: str | None = None
     learning_rate_scaling: Scaling = "linear"
@@ -55,10 +55,10 @@ class ScalingOptions:
 
 
 def check_guard(guard: bool | int) -> bool | int:
-    """The guard, when it is one.
+    """Return the guard if it is valid.
 
     Raises:
-        CandleError: for anything else.
+        CandleError: if it is neither a bool nor a number of steps.
     """
     if not isinstance(guard, int) or guard < 0:
         raise CandleError(f"guard={guard!r}, expected True, False or a number of steps, 1 or more.")
@@ -66,16 +66,16 @@ def check_guard(guard: bool | int) -> bool | int:
 
 
 def with_overrides(options: ScalingOptions) -> ScalingOptions:
-    """The options, with what the environment variable KERAS_CANDLE_OPTIONS says in their place.
+    """Return the options, overridden by the environment variable KERAS_CANDLE_OPTIONS.
 
     Args:
-        options: what the program asked for.
+        options: the program's options.
 
     Returns:
-        The same ones where the variable is not set.
+        `options` itself where the variable is not set.
 
     Raises:
-        CandleError: when the variable is no JSON object of arguments of `candle.scalable`, or a
+        CandleError: when the variable is not a JSON object of arguments of `candle.scalable`, or a
             value is unknown.
     """
     given = os.environ.get(VARIABLE)
@@ -88,13 +88,14 @@ def with_overrides(options: ScalingOptions) -> ScalingOptions:
         overrides = None
     if not isinstance(overrides, dict):
         raise CandleError(
-            f"{VARIABLE}={given!r} is no JSON object, expected arguments of candle.scalable, for "
-            'example {"batch": "global"}. Correct it, or unset it.'
+            f"{VARIABLE}={given!r} is not a JSON object, expected arguments of candle.scalable, "
+            'for example {"batch": "global"}. Correct it, or unset it.'
         )
     unknown = sorted(set(overrides) - set(names))
     if unknown:
         raise CandleError(
-            f"{VARIABLE} names {', '.join(unknown)}; expected some of {', '.join(names)}. "
+            f"{VARIABLE} has unknown arguments: {', '.join(unknown)}; expected some of "
+            f"{', '.join(names)}. "
             "Correct it, or unset it."
         )
     try:

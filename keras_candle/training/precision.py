@@ -1,4 +1,4 @@
-"""Precision: the user's word for it becomes a Keras dtype policy."""
+"""Precision: choose the Keras dtype policy of a model from the `precision` option."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ _BFLOAT16_FLAGS = ("avx512_bf16", "amx_bf16")
 
 
 class Choice(NamedTuple):
-    """A precision, and the entry of the table that it comes from.
+    """An automatically chosen precision.
 
     Attributes:
         precision: a dtype policy.
-        reason: a sentence's end.
+        reason: the hardware fact behind it, as the end of a sentence.
     """
 
     precision: str
     reason: str
 
 
-# What this process has told its user.
-_SAID: set[Choice] = set()
+# The choices that this process has printed.
+_PRINTED: set[Choice] = set()
 
 
 def check_precision(precision: str | None) -> None:
     """Refuse an unknown precision.
 
     Raises:
-        CandleError: with the precisions that there are.
+        CandleError: with the valid precisions.
     """
     if precision not in PRECISIONS:
         raise CandleError(
@@ -50,19 +50,20 @@ def check_precision(precision: str | None) -> None:
 
 @contextmanager
 def precision_scope(precision: str | None, engine: Engine) -> Iterator[None]:
-    """Build layers under a dtype policy; afterwards the global policy is what it was.
+    """Build layers under a dtype policy, and restore the global policy afterwards.
 
     Args:
-        precision: one of `PRECISIONS`; None leaves everything alone.
-        engine: "auto" takes what the weakest rank's hardware speeds up, and says so once.
+        precision: one of `PRECISIONS`; None changes nothing.
+        engine: for "auto", which takes the fastest precision of the weakest rank's hardware and
+            prints it once.
     """
     if precision is None:
         yield
         return
     if precision == "auto":
         choice = automatic_precision(engine)
-        if choice not in _SAID:  # a search builds many models
-            _SAID.add(choice)
+        if choice not in _PRINTED:  # a search builds many models
+            _PRINTED.add(choice)
             engine.print_on_root(f'precision="auto" takes {choice.precision}: {choice.reason}')
         precision = choice.precision
     before = keras.config.dtype_policy()
@@ -74,7 +75,7 @@ def precision_scope(precision: str | None, engine: Engine) -> Iterator[None]:
 
 
 def automatic_precision(engine: Engine) -> Choice:
-    """The fastest precision that every rank's hardware has instructions for; nothing is measured.
+    """Return the fastest precision for which every rank's hardware has instructions, unmeasured.
 
     Source: NVIDIA compute capability 8.0 and later multiplies bfloat16 on its tensor cores,
     7.0 and 7.5 float16 only; x86 processors with AVX512_BF16 or AMX multiply bfloat16. On a
@@ -88,7 +89,7 @@ def automatic_precision(engine: Engine) -> Choice:
 
 
 def precision_of_this_node() -> Choice:
-    """What the table says for the hardware that this process sees."""
+    """Return the precision for the hardware that this process sees."""
     import tensorflow as tf
 
     gpus = tf.config.get_visible_devices("GPU")
@@ -100,7 +101,7 @@ def precision_of_this_node() -> Choice:
 
 
 def precision_of_gpu(compute_capability: tuple[int, int]) -> Choice:
-    """The precision for a GPU.
+    """Return the precision for a GPU.
 
     Example:
         >>> for capability in ((9, 0), (7, 5), (6, 1)):
@@ -118,7 +119,7 @@ def precision_of_gpu(compute_capability: tuple[int, int]) -> Choice:
 
 
 def precision_of_cpu(cpuinfo: str) -> Choice:
-    """The precision for a processor, from the text of /proc/cpuinfo.
+    """Return the precision for a processor, from the text of /proc/cpuinfo.
 
     Example:
         >>> for flags in ("flags : fma avx512_bf16", "flags : fma avx2"):

@@ -1,4 +1,4 @@
-"""`predict` by all ranks together."""
+"""`predict`, divided among the ranks."""
 
 from __future__ import annotations
 
@@ -16,12 +16,11 @@ from keras_candle.training.stateful_layers import stateful_layers
 
 @dataclass(frozen=True)
 class _Facts:
-    """What a rank has to predict with.
+    """A rank's facts for the decision how to predict.
 
     Attributes:
-        rows: how many it predicts; None where x is not made of arrays, and nobody knows where a
-            part of it would begin.
-        is_built: whether its model has weights.
+        rows: the number of rows; None where x is not made of arrays and cannot be divided.
+        is_built: whether the model has weights.
         keeps_state: whether a batch's predictions depend on the batch before.
     """
 
@@ -37,18 +36,18 @@ def predict_together(
     engine: Engine,
     take_root_state: Callable[[], None],
 ) -> Any:
-    """Each rank predicts a part of the rows, and every rank gets all of them.
+    """Predict a part of the rows on each rank, and return all predictions on every rank.
 
     Args:
-        predict: Keras's own.
-        given: its arguments, by name; each rank predicts the whole where x is not made of arrays
-            on all of them, or a layer is stateful.
-        model: what predicts.
+        predict: Keras's own method.
+        given: its arguments, by name; each rank predicts all rows where x is not made of arrays
+            on every rank, or a layer is stateful.
+        model: the model.
         engine: connects the ranks.
         take_root_state: gives all ranks, whose models are built, the root's weights.
 
     Returns:
-        What one rank would return: arrays of shape [rows, ...].
+        Arrays of shape [rows, ...], as on one rank.
 
     Raises:
         DataError: when the ranks' numbers of rows differ.
@@ -67,7 +66,7 @@ def predict_together(
     take_root_state()
     rows = numbers[0]
     bounds = np.linspace(0, rows, engine.size + 1).astype(int)
-    # A rank without rows predicts one, and gives none of it.
+    # A rank without rows predicts one row and drops it.
     start, end = int(bounds[engine.rank]), int(bounds[engine.rank + 1])
     first = min(start, rows - 1)
     part = _part(given["x"], slice(first, max(end, first + 1)))

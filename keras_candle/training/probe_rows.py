@@ -1,4 +1,4 @@
-"""Rows made up to find out what a user's loss or metric does with them."""
+"""Probe rows: synthetic inputs with which a user's loss or metric is examined."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-# Labels of two kinds; the later ones are what losses and metrics leave out most often.
+# Pairs of labels; the later pairs have the labels that losses and metrics ignore most often.
 _LABELS = ((0, 1), (-1, 1), (-100, 1), (255, 0))
 _UNKNOWN_DIMENSION = 3
 
 
 class ProbeCall(NamedTuple):
-    """Arguments of a call."""
+    """Positional and keyword arguments of a call with probe rows."""
 
     args: Any
     kwargs: Any
 
 
 def batches(y_true: Any, y_pred: Any, rows: int) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
-    """Targets and predictions like those of a step, with several kinds of labels.
+    """Yield targets and predictions like those of a step, with several kinds of labels.
 
     Args:
-        y_true: tensor of targets, of which the shape and the dtype count.
-        y_pred: tensor of predictions, of which the shape and the dtype count.
-        rows: how many.
+        y_true: tensor of targets; only shape and dtype are used.
+        y_pred: tensor of predictions; only shape and dtype are used.
+        rows: the number of rows.
     """
     random = np.random.default_rng(0)
     for labels in _LABELS:
@@ -35,12 +35,12 @@ def batches(y_true: Any, y_pred: Any, rows: int) -> Iterator[tuple[NDArray[Any],
 
 
 def calls_like(args: Any, kwargs: Any, *rows: int) -> Iterator[list[ProbeCall]]:
-    """Calls with tensors like those of a call, with several kinds of labels.
+    """Yield calls with tensors like those of a call, with several kinds of labels.
 
     Args:
-        args: positional arguments. Where there are several, the first is taken for labels.
-        kwargs: keyword arguments; `y_true` is taken for labels.
-        *rows: of each call. A tensor without dimensions has no rows.
+        args: positional arguments. Where there are several, the first is the labels.
+        kwargs: keyword arguments; `y_true` is the labels.
+        *rows: the number of rows of each call. A tensor without dimensions has no rows.
     """
     random = np.random.default_rng(0)
     for labels in _LABELS:

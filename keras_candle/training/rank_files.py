@@ -1,4 +1,4 @@
-"""Files that another rank may read while the root writes the next one in their place."""
+"""Save models atomically: any rank may read a file while the root replaces it."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ _ONE_FILE = (".keras", ".h5")
 
 
 def save_whole(save: Callable[..., Any], filepath: Any, *args: Any, **kwargs: Any) -> Any:
-    """Call one of Keras's saving methods so that there is no moment with half a file.
+    """Call one of Keras's saving methods so that the file is never half written.
 
-    A single file is written beside its place and put there when it is whole: who reads the one
-    before goes on reading that.
+    It writes a single file to a temporary name beside it and renames it when complete: a process
+    that reads the previous file keeps reading that.
 
     Args:
         save: `Model.save`, `save_weights` or `export` of a model.
-        filepath: where to; what is no single local file is left to Keras.
+        filepath: the destination; passed on unchanged where it is not a single local file.
         *args: further arguments.
         **kwargs: further arguments.
 
     Returns:
-        What `save` returns.
+        The value that `save` returns.
     """
     path = Path(filepath) if isinstance(filepath, str | os.PathLike) else None
     overwrites = args[0] if args else kwargs.get("overwrite", True)

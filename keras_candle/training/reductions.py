@@ -15,11 +15,11 @@ REDUCTIONS = ("sum", "mean", "min", "max", "root")
 
 
 def check_reductions(function: str, reductions: Mapping[str, str]) -> dict[str, str]:
-    """A registration's reductions.
+    """Return the reductions of a registration as a dict, if all are valid.
 
     Args:
         function: the name of the public function that got them.
-        reductions: from names of variables.
+        reductions: from names of variables to reductions.
 
     Raises:
         CandleError: when one is unknown.
@@ -39,8 +39,8 @@ def reduce_arrays(
     """Combine arrays over the ranks, with one collective for each kind of reduction.
 
     Args:
-        arrays: this rank's.
-        reductions: of each array, the same on all ranks.
+        arrays: this rank's arrays.
+        reductions: the reduction of each array, the same on all ranks.
         engine: connects the ranks.
 
     Returns:
@@ -62,7 +62,7 @@ def reduce_arrays(
 
 
 def combine_arrays(of_ranks: Sequence[NDArray[Any]], reduction: str) -> NDArray[Any]:
-    """One array of several ranks, combined without an engine.
+    """Combine the values of one array on several ranks, without an engine.
 
     Example:
         >>> combine_arrays([np.array(1), np.array(2)], "sum")

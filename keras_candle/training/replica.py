@@ -1,4 +1,4 @@
-"""A rank's copy of a model that all ranks train: its optimizers and steps are hooked here."""
+"""The replica: a rank's copy of a model, with hooks in its optimizers, losses and steps."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ from keras_candle.training.train_step import run_on_shards
 
 
 class Replica:
-    """What keras_candle knows of one model, and what it hooks into it.
+    """A rank's copy of one model, and the hooks that make its steps data-parallel.
 
     Args:
         model: the model.
-        options: what the user asked for.
+        options: the user's options.
         engine: connects the ranks, more than one.
     """
 
@@ -60,25 +60,25 @@ class Replica:
         self.has_root_state = self.has_local_state = self._reported_state = False
         self._traced_for: Any = None
         self._depth = 0
-        # facts -> (train_function, test_function), of calls inside a call.
+        # facts -> (train_function, test_function), for calls inside a call.
         self._functions: dict[Any, tuple[Any, Any]] = {}
 
     def _grow(self, growth: int) -> None:
-        """Scale learning rates for a global batch that is so many times as large as one rank's."""
+        """Scale learning rates for a global batch `growth` times as large as on one rank."""
         rule = self.options.learning_rate_scaling
         by_name = isinstance(rule, str)
         self.scale.factor = scaling_factor(rule, growth if by_name else self.engine.size)
         self.scale.advance = growth
 
     def forget_functions(self) -> None:
-        """Drop what is traced, after the model was compiled anew."""
+        """Drop the traced functions, after the model was compiled anew."""
         self._functions.clear()
 
     def hook(self) -> None:
-        """Hook what a step calls.
+        """Install the hooks in optimizers, losses, batch normalisation and steps.
 
         Repeated before each training, since recompiling makes new optimizers and a copied
-        optimizer is a plain one. What is hooked already is hooked anew, not twice.
+        optimizer is a plain one. Existing hooks are replaced, not doubled.
         """
         for number, optimizer in enumerate(outermost_optimizers(self.model)):
             name = f"optimizer.{number}"
@@ -101,10 +101,10 @@ class Replica:
         weigh_losses(self.model, self.engine, self.step, exact=self.options.exact_loss)
 
     def _scaling(self, optimizer: Any) -> Transform:
-        """The transform that leaves gradients alone, but scales the learning rates around them.
+        """A transform that returns the gradients unchanged and scales the learning rates.
 
-        A MultiOptimizer that chooses by a function consists of no optimizers before it is built,
-        so this waits until then.
+        A MultiOptimizer that chooses by a function has no inner optimizers before it is built, so
+        this waits until then.
         """
 
         def scale(gradients: list[Any], variables: Sequence[Any]) -> list[Any]:
@@ -116,33 +116,33 @@ class Replica:
 
         return scale
 
-    def expect(self, feed: ShardedInput, *others: ShardedInput | None) -> None:
-        """Take note of the data to come.
+    def expect(self, data: ShardedInput, validation: ShardedInput | None = None) -> None:
+        """Prepare the step context and the learning-rate scale for the data of a call.
 
         Raises:
-            CandleError: when the warm-up has no number of steps to count by.
+            CandleError: when a warm-up is asked for and the steps of an epoch are unknown.
         """
-        if feed.for_training and self.options.warmup_epochs and not feed.steps_per_epoch:
+        if data.for_training and self.options.warmup_epochs and not data.steps_per_epoch:
             raise CandleError(
-                "warmup_epochs needs the number of steps of an epoch, and the data do not know "
-                "it: give fit the argument steps_per_epoch."
+                "warmup_epochs needs the number of steps of an epoch, which is unknown for these "
+                "data. Give fit the argument steps_per_epoch."
             )
-        step, feeds = self.step, [feed, *(other for other in others if other)]
-        step.may_be_empty |= any(each.may_be_empty for each in feeds)
-        if feed.for_training:
-            step.rows_expected = feed.rows_expected
-            step.lookups_expected = feed.lookups_expected
-            step.knows_total, step.totals = feed.knows_total, feed.totals
-            step.is_one_batch = feed.knows_total and feed.growth == 1
-            step.steps_without_rows = _counter() if feed.must_not_run_out else None
-            self._grow(feed.growth)
+        step = self.step
+        step.may_be_empty |= any(each.may_be_empty for each in (data, validation) if each)
+        if data.for_training:
+            step.rows_expected = data.rows_expected
+            step.lookups_expected = data.lookups_expected
+            step.knows_total, step.totals = data.knows_total, data.totals
+            step.is_one_batch = data.knows_total and data.growth == 1
+            step.steps_without_rows = _counter() if data.must_not_run_out else None
+            self._grow(data.growth)
             self.scale.warmup_steps = round(
-                self.options.warmup_epochs * (feed.steps_per_epoch or 0)
+                self.options.warmup_epochs * (data.steps_per_epoch or 0)
             )
         self.retrace()
 
     def expect_batch(self, *, divided: bool) -> None:
-        """Take note of a batch to come outside of `fit`: all ranks' together, or one of each."""
+        """Prepare for a batch outside of `fit`: one that the ranks divide, or one of each rank."""
         step = self.step
         step.may_be_empty |= divided
         step.knows_total = step.is_one_batch = divided
@@ -152,10 +152,10 @@ class Replica:
 
     @contextmanager
     def call(self) -> Iterator[None]:
-        """Surround a training or an evaluation, which may run inside another one of this model.
+        """Context of a training or an evaluation, which may run inside another one of this model.
 
-        A callback of `fit` may call evaluate or train_on_batch: the outer training then continues
-        with what it expects of its own data, and with its own traced functions.
+        A callback of `fit` may call evaluate or train_on_batch: afterwards the outer training
+        continues with its own step context, learning-rate scale and traced functions.
         """
         facts, self._depth = (dict(vars(self.step)), dict(vars(self.scale))), self._depth + 1
         try:
@@ -170,7 +170,7 @@ class Replica:
                 self._functions.clear()
 
     def retrace(self) -> None:
-        """Trace the steps again when the traced ones took the data for others."""
+        """Drop traced step functions where they were traced for another step context or scale."""
         step, scale = self.step, self.scale
         facts = (
             (step.may_be_empty, step.knows_total, step.is_one_batch, id(step.steps_without_rows)),
@@ -186,7 +186,7 @@ class Replica:
         self._traced_for = facts
 
     def build(self, batch: Any) -> None:
-        """Make the model's and its metrics' variables before the first step, see `build_model`."""
+        """Create the variables of model and metrics before the first step, see `build_model`."""
         build_model(self.model, batch)
         watch_metrics(self.model, self.engine, self.step)
         self._weigh_losses()
@@ -203,11 +203,11 @@ class Replica:
         self.has_root_state, self.has_local_state = True, False
 
     def reduce_local_state(self) -> None:
-        """Make equal on all ranks what each of them has computed from its own rows.
+        """Reduce over the ranks the state that each rank has computed from its own rows.
 
         Raises:
-            DivergenceError: where the global batch stands for one rank's, and nobody knows how a
-                weight's values combine.
+            DivergenceError: where the ranks divide one batch, and no reduction is registered for a
+                weight that differs.
         """
         waiting = half_accumulated(outermost_optimizers(self.model))
         unknown = reduce_state(self.model, self.engine, waiting)

@@ -1,4 +1,4 @@
-"""Differences between the ranks that are no larger than rounding: recognised and repaired.
+"""Recognise and repair differences between the ranks that are no larger than rounding.
 
 A training step may change the weights by a rank's own gradient and back, as sharpness-aware
 minimisation does: (w + e) - e is w but for its last bits, and e differs by rank. The gradients that
@@ -35,13 +35,13 @@ def repair_rounding(
     Args:
         engine: connects the ranks.
         differing: keras variables that are not the same on all ranks.
-        weights: those of the model that averaged gradients have updated. Others differ because
-            their gradients were not averaged, however small the difference is.
+        weights: weights of the model that averaged gradients have updated. Any difference in
+            another weight means that its gradient was not averaged.
         slots: variables that an optimizer keeps for each weight, such as moving averages.
-        steps: of training since the ranks held the same.
+        steps: training steps since the ranks were equal.
 
     Returns:
-        By how much they differed at most. None, and nothing is changed, when it is more.
+        The largest difference. None, without any change, when it is larger than rounding.
     """
     own = [_array(variable) for variable in differing]
     of_root = engine.broadcast(own if engine.is_root else None)

@@ -1,4 +1,4 @@
-"""The state that the ranks share: weights, optimizer variables, dropout seeds."""
+"""The state that all ranks share: weights, optimizer variables, dropout seeds."""
 
 from __future__ import annotations
 
@@ -16,20 +16,21 @@ from keras_candle.keras_private.optimizers import optimized_variables
 from keras_candle.training.gradients import leaf_optimizers
 from keras_candle.training.stateful_layers import sequence_state
 
-# Odd, so that it gives each of 2**32 ranks another seed (the fraction of the golden ratio).
+# Odd, so that each of 2**32 ranks gets a different seed (the fraction of the golden ratio).
 _SEED_STRIDE = 0x9E3779B1
 
 
 def shared_variables(model: Any, optimizers: Sequence[Any]) -> list[Any]:
-    """What all ranks must hold alike: weights and optimizer variables, not the seeds."""
+    """Return the variables that must be equal on all ranks: weights and optimizer variables."""
     variables = [*model.weights, *(each for opt in optimizers for each in opt.variables)]
     return list({id(variable): variable for variable in variables}.values())
 
 
 def compared_variables(model: Any, optimizers: Sequence[Any]) -> list[Any]:
-    """The same without whole numbers that no optimizer updates, such as rows that a layer counts.
+    """Return the shared variables that the divergence guard compares.
 
-    Each rank has its own, and there is no mean of them. So it has its own sequences' state.
+    Not among them: integers that no optimizer updates, such as a layer's count of rows, and the
+    state of a rank's own sequences. Each rank has its own values of these, and they have no mean.
     """
     own = {id(each) for each in model.non_trainable_weights if not is_float(each)}
     own |= sequence_state(model)
@@ -39,7 +40,7 @@ def compared_variables(model: Any, optimizers: Sequence[Any]) -> list[Any]:
 def check_same_model(model: Any, optimizers: Sequence[Any], engine: Engine) -> None:
     """Refuse to train when the ranks' models or optimizers differ.
 
-    Names may differ: a rank that has built other layers before counts its names from there.
+    Names may differ: a rank that has built more layers before has higher numbers in its names.
 
     Raises:
         DivergenceError: on every rank, naming the first difference.
@@ -60,27 +61,26 @@ def check_same_model(model: Any, optimizers: Sequence[Any], engine: Engine) -> N
         ("optimizers", kinds),
         ("optimizer settings", settings),
     ]
-    # An object's address is another one on each rank.
-    told = [(what, re.sub(r" at 0x[0-9a-f]+", "", repr(value))) for what, value in facts]
-    checksums = engine.gather_objects(zlib.crc32(repr(told).encode()))
+    # An object's address differs on each rank.
+    own = [(what, re.sub(r" at 0x[0-9a-f]+", "", repr(value))) for what, value in facts]
+    checksums = engine.gather_objects(zlib.crc32(repr(own).encode()))
     if len(set(checksums)) == 1:
         return
-    all_facts = engine.gather_objects(told)
+    all_facts = engine.gather_objects(own)
     for row in zip(*all_facts, strict=False):
         if len({repr(fact) for fact in row}) > 1:
             listed = "\n".join(
                 f"  rank {rank}: {what} is {value}" for rank, (what, value) in enumerate(row)
             )
             raise DivergenceError(
-                f"The ranks built different models:\n{listed}\n"
-                "Build the same model on every rank, whatever the rank is."
+                f"The ranks built different models:\n{listed}\nBuild the same model on every rank."
             )
 
 
 def build_optimizers(model: Any, optimizers: Sequence[Any], engine: Engine) -> None:
-    """Make the variables of an optimizer on all ranks when one rank has made them.
+    """Build an optimizer on all ranks when it is built on one.
 
-    A callback that restores a backup on the root makes them there.
+    A callback that restores a backup on the root builds it there.
     """
     places = {id(variable): place for place, variable in enumerate(model.trainable_variables)}
     own = [
@@ -98,11 +98,11 @@ def build_optimizers(model: Any, optimizers: Sequence[Any], engine: Engine) -> N
 
 
 def broadcast_state(model: Any, optimizers: Sequence[Any], engine: Engine) -> None:
-    """Give every rank the root's state, and seeds of its own for what it draws at random.
+    """Broadcast the root's state to every rank, and give each rank its own random seeds.
 
     Args:
         model: a built model.
-        optimizers: its outermost optimizers; one that is not built yet has nothing to give.
+        optimizers: its outermost optimizers; one that is not built yet has no state.
         engine: connects the ranks.
     """
     own = sequence_state(model)
@@ -112,7 +112,7 @@ def broadcast_state(model: Any, optimizers: Sequence[Any], engine: Engine) -> No
     for variable, value, checksums in zip(
         variables, values, zip(*everyone, strict=True), strict=True
     ):
-        if len(set(checksums)) > 1:  # in a second `fit` the ranks hold the same already
+        if len(set(checksums)) > 1:  # in a second `fit` the ranks are equal already
             variable.assign(engine.broadcast(value))
     for generator in seed_generators(model):
         generator.state.assign(engine.broadcast(keras.ops.convert_to_numpy(generator.state)))
@@ -120,7 +120,7 @@ def broadcast_state(model: Any, optimizers: Sequence[Any], engine: Engine) -> No
 
 
 def fold_rank(model: Any, rank: int) -> None:
-    """Give a rank that holds the root's seeds some of its own."""
+    """Derive a rank's own seeds from the root's, in place."""
     for generator in seed_generators(model):
         state = keras.ops.convert_to_numpy(generator.state).copy()
         state[0] = (int(state[0]) + rank * _SEED_STRIDE) % 2**32
@@ -128,7 +128,7 @@ def fold_rank(model: Any, rank: int) -> None:
 
 
 def seed_generators(model: Any) -> list[Any]:
-    """Those of all layers, in their order."""
+    """Return the seed generators of all layers, in their order."""
     found = {
         id(generator): generator
         for layer in models.layers_of(model)

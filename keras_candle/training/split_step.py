@@ -1,4 +1,4 @@
-"""A training step whose forward and backward pass are compiled by XLA, and nothing else.
+"""A training step of which XLA compiles only the forward and backward pass.
 
 XLA has no collectives between processes, so a step that is compiled as a whole cannot average its
 gradients over the ranks.
@@ -24,20 +24,20 @@ from keras_candle.training.step_context import StepContext
 
 
 def why_not(model: Any) -> str | None:
-    """What keeps a model's training step from being compiled in part; None when nothing does."""
+    """Return the reason why a model's training step cannot be compiled in part, or None."""
     if type(model).train_step is not TensorFlowTrainer.train_step:
         return "the model has a training step of its own"
     if synchronized_variables(model):
-        return "batch normalisation asks the other ranks in the forward pass"
+        return "batch normalisation needs a collective in the forward pass"
     return None
 
 
 def split_step(model: Any, step: StepContext) -> Callable[[Any], Any]:
-    """Keras's own training step in two parts, of which XLA compiles the first.
+    """Split Keras's own training step in two parts, of which XLA compiles the first.
 
     Args:
         model: a model without a training step of its own.
-        step: told while the compiled part is traced.
+        step: its `in_xla` is set while the compiled part is traced.
 
     Returns:
         A function from a batch to logs.
@@ -63,7 +63,7 @@ def split_step(model: Any, step: StepContext) -> Callable[[Any], Any]:
         y_pred, masks, loss, gradients = forward_and_backward(x, y, sample_weight)
         for each, mask in zip(keras.tree.flatten(y_pred), masks, strict=True):
             if mask is not None:
-                set_keras_mask(each, mask)  # the metrics heed it too
+                set_keras_mask(each, mask)  # for the metrics
         first = next(each for each in keras.tree.flatten(x) if each is not None)
         update_loss_tracker(model, loss, tf.shape(first)[0])
         model.optimizer.apply_gradients(zip(gradients, model.trainable_weights, strict=True))

@@ -1,8 +1,8 @@
 """Reduce over the ranks the weights that no optimizer updates, such as moving means.
 
-Each rank computes them from its own rows. A moving mean is averaged; what else a layer may keep (a
-queue of features, the largest value seen, a count) has to be registered, or it is the same on all
-ranks anyway, as the weights of a momentum encoder are.
+Each rank computes them from its own rows. A moving mean is averaged. Any other state of a layer (a
+queue of features, the largest value seen, a count) must be registered, unless it is the same on
+all ranks anyway, as the weights of a momentum encoder are.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def register_state_reduction(layer: type, reductions: Mapping[str, str]) -> None
         layer: a subclass of `keras.layers.Layer`, or of `keras.Model` for a weight that a model
             itself adds; subclasses inherit the registration.
         reductions: from the names of weights, as in `add_weight(name=...)`, to "mean", "min",
-            "max", "sum" (what the ranks have added since the last reduction is added up) or "root"
+            "max", "sum" (the ranks' increments since the last reduction are added up) or "root"
             (the value of rank 0).
 
     Raises:
@@ -66,7 +66,7 @@ def register_state_reduction(layer: type, reductions: Mapping[str, str]) -> None
 
 
 def registered_reductions(model: Any) -> dict[int, str]:
-    """The reduction of each registered weight of a model, by the variable's id."""
+    """Return the reduction of each registered weight of a model, by the variable's id."""
     found = {}
     for layer in layers_of(model):
         known: dict[str, str] = {}
@@ -79,29 +79,29 @@ def registered_reductions(model: Any) -> dict[int, str]:
 
 
 def state_of_rows(model: Any) -> set[int]:
-    """The ids of registered weights that each rank computes from its own rows."""
+    """Return the ids of registered weights that each rank computes from its own rows."""
     found = registered_reductions(model)
     return {variable for variable, reduction in found.items() if reduction != "root"}
 
 
 def begin_sums(model: Any) -> None:
-    """Remember the values, equal on all ranks, to which each rank adds its own rows' part."""
+    """Remember the values, equal on all ranks, to which each rank adds for its own rows."""
     for variable in _sums(model):
         variable.candle_base = _value(variable)
 
 
 def sum_bases(model: Any) -> list[NDArray[Any]]:
-    """The values to which the ranks have added since, for the weights that are added up."""
+    """Return the values to which the ranks have added since, for weights with reduction "sum"."""
     return [sum_base(each) for each in _sums(model)]
 
 
 def sum_base(variable: Any) -> NDArray[Any]:
-    """The value to which each rank has added: its own where the ranks have not met."""
+    """Return the value to which each rank has added: the present one before any reduction."""
     return np.asarray(getattr(variable, "candle_base", _value(variable)), np.float64)
 
 
 def set_sum_bases(model: Any, bases: Sequence[Any]) -> None:
-    """Put back what `sum_bases` returned."""
+    """Restore the values that `sum_bases` returned."""
     for variable, base in zip(_sums(model), bases, strict=True):
         variable.candle_base = np.asarray(base)
 
@@ -115,7 +115,7 @@ def reduce_state(model: Any, engine: Engine, averaged: Sequence[Any] = ()) -> li
         averaged: more variables, to be averaged.
 
     Returns:
-        The weights that differed by rank and are not registered: now they are the root's.
+        The weights that differed by rank and are not registered; they have the root's values now.
     """
     known = registered_reductions(model) | {id(each): "mean" for each in averaged}
     own_state = sequence_state(model)
@@ -123,7 +123,7 @@ def reduce_state(model: Any, engine: Engine, averaged: Sequence[Any] = ()) -> li
     variables += averaged
     values = [_value(each) for each in variables]
     differs = _differs(values, engine)
-    # What the ranks have added may be equal.
+    # For "sum" also where the ranks are equal: they may have added the same.
     places = [i for i, each in enumerate(variables) if differs[i] or known.get(id(each)) == "sum"]
     reductions = [known.get(id(variables[i]), "root") for i in places]
     bases = [
@@ -139,7 +139,7 @@ def reduce_state(model: Any, engine: Engine, averaged: Sequence[Any] = ()) -> li
 
 
 def unregistered_state(model: Any, engine: Engine) -> list[Any]:
-    """The weights that differ by rank and are not registered; every rank must call this."""
+    """Return the weights that differ by rank and are not registered; every rank must call this."""
     known = {*registered_reductions(model), *sequence_state(model)}
     variables = [each for each in model.non_trainable_weights if id(each) not in known]
     differs = _differs([_value(each) for each in variables], engine)
@@ -147,12 +147,12 @@ def unregistered_state(model: Any, engine: Engine) -> list[Any]:
 
 
 def combine_state(of_ranks: Sequence[Any], reduction: str, base: Any) -> NDArray[Any]:
-    """The values of one weight on several ranks as one.
+    """Combine the values of one weight on several ranks.
 
     Args:
         of_ranks: the values by rank.
         reduction: as in `register_state_reduction`.
-        base: what each rank has added to, for "sum".
+        base: for "sum", the value to which each rank has added.
 
     Example:
         >>> combine_state([np.array(5.0), np.array(6.0)], "sum", np.array(4.0))
@@ -164,12 +164,12 @@ def combine_state(of_ranks: Sequence[Any], reduction: str, base: Any) -> NDArray
 
 
 def remedy(model: Any, variable: Any) -> str:
-    """What to do about a weight that differs by rank and is not registered."""
+    """Return a hint for a weight that differs by rank and is not registered."""
     owners = [each for each in layers_of(model) if _owns(each, variable)]
     owner = type(owners[-1]).__name__ if owners else type(model).__name__
     return (
         "No optimizer updates it, and each rank computes it from its own rows. Compute it from "
-        "those of all ranks, candle.gather_rows(tensor), or register how the ranks' values "
+        "the rows of all ranks, candle.gather_rows(tensor), or register how the ranks' values "
         f"combine: candle.register_state_reduction({owner}, "
         f"{{{variable.name!r}: 'mean'}}), with 'mean', 'min', 'max', 'sum' or 'root'"
     )

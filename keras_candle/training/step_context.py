@@ -1,4 +1,4 @@
-"""What the collectives of a training step have to know while TensorFlow traces it."""
+"""The step context: facts that the collectives of a step use while TensorFlow traces it."""
 
 from __future__ import annotations
 
@@ -9,27 +9,28 @@ from typing import Any
 
 @dataclass
 class StepContext:
-    """A rank's share of the step that is being traced.
+    """A rank's rows in the step that is being traced, and facts about the training.
 
     Attributes:
-        rows: int32 scalar tensor, or None outside of a step.
+        rows: int32 scalar tensor, the rank's rows; None outside of a step.
         total: int32 scalar tensor, rows of the global batch; None outside of a step.
         rows_expected: about how many rows a rank has in one step.
         lookups_expected: at most how many embedding rows a rank's batch looks up.
         may_be_empty: whether `rows` can be 0 in this training.
         knows_total: whether `total` is known in this training.
-        totals: rows of the global batch by those of this rank's part, for parts that are no
+        totals: rows of the global batch by rows of this rank's shard, for data that are not a
             `Shard`.
-        is_one_batch: whether the global batch stands for one batch of one rank, and not for a
-            batch of each rank: then a loss's reduction goes over all of it.
+        is_one_batch: whether the ranks divide one batch of one rank, instead of each having its
+            own batch: then a loss's reduction covers the global batch.
         training: whether this is a training step.
-        calls: how many collectives of the forward pass the step has so far. A layer that is called
-            twice has two, and Horovod wants two names.
-        gathered: tensors of the step with all ranks' rows of them, by the tensor's id.
+        calls: how many collectives the forward pass has so far. A layer that is called twice has
+            two, and Horovod needs two names.
+        gathered: (tensor, all ranks' rows of it) by the tensor's id.
         split_for_xla: whether the forward and backward pass are compiled by XLA.
-        in_xla: whether they are being traced for it: there are no collectives in there.
+        in_xla: whether they are being traced for XLA, where no collectives are possible.
         averaged: variables, by id, that averaged gradients update.
-        steps_without_rows: int64 tf.Variable that counts them, where they would be an error.
+        steps_without_rows: int64 tf.Variable that counts steps without rows, where these are an
+            error; else None.
     """
 
     rows: Any = None

@@ -1,4 +1,4 @@
-"""`model.stop_training` as all ranks agree on it."""
+"""Agree across ranks on `model.stop_training`."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from keras_candle.engine.base import Engine
 
 
 class StopConsensus:
-    """Keeps a rank from leaving a training alone, whoever asks it to stop, and when.
+    """Stops a training on all ranks at the same step, when one rank requests it.
 
-    Callbacks set `model.stop_training` at places that all ranks come to. A thread or a signal
-    handler sets it anywhere, on one rank, and Keras would leave the loop there while the others
-    wait in the next collective. So a request is taken out of the model as soon as it is seen and
-    put back, on all ranks, where they agree on it.
+    Callbacks set `model.stop_training` at points that all ranks reach. A thread or a signal
+    handler sets it anywhere, on one rank, and Keras would leave the loop there while the other
+    ranks wait in the next collective. So a request is removed from the model as soon as it is
+    seen, and set again, on all ranks, where they agree on it.
 
     Args:
-        model: what is trained.
+        model: the trained model.
         engine: connects the ranks.
 
     Attributes:
@@ -29,16 +29,16 @@ class StopConsensus:
         self.requested = self.agreed = False
 
     def hold_back(self) -> None:
-        """Take a request out of the model until the ranks have agreed on it."""
+        """Remove a stop request from the model until the ranks have agreed on it."""
         if self._model.stop_training and not self.agreed:
             self.requested, self._model.stop_training = True, False
 
     def settle(self) -> None:
-        """Stop on all ranks when one is asked to; every rank must call it."""
+        """Stop on all ranks when one rank has a request; every rank must call it."""
         self.hold_back()
         self.apply(stop=bool(self._engine.allreduce(self.requested or self.agreed, "max")))
 
     def apply(self, *, stop: bool) -> None:
-        """Take what the ranks have agreed on."""
+        """Set the stop flag on which the ranks have agreed."""
         self.agreed = stop
         self._model.stop_training = stop

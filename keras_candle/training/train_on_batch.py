@@ -1,4 +1,4 @@
-"""A batch that `train_on_batch` gets, outside of `fit`."""
+"""The batch of `train_on_batch`, divided among the ranks or each rank's own."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ from keras_candle.training.options import ScalingOptions
 
 @dataclass(frozen=True)
 class Batch:
-    """What a rank trains on.
+    """A rank's shard of a batch of `train_on_batch`.
 
     Attributes:
-        share: its rows.
-        divided: True when all ranks had the same batch and have divided it; False when each had
-            one of its own.
+        shard: the rank's rows.
+        divided: True when all ranks had the same batch and have divided it; False when each rank
+            had its own.
     """
 
-    share: Shard
+    shard: Shard
     divided: bool
 
     @property
     def data(self) -> Any:
         """(x, y, sample_weight)."""
-        return self.share.data
+        return self.shard.data
 
 
 def make_batch(given: dict[str, Any], options: ScalingOptions, engine: Engine) -> Batch:
-    """Divide a batch among the ranks if all have the same, as a script has that knows no ranks.
+    """Divide a batch among the ranks if all ranks have the same one.
 
     Args:
         given: the arguments of `train_on_batch`, by name.
-        options: `shard=False` says that each rank's is its own whatever it looks like.
+        options: with `shard=False` each rank's batch is its own, even if they are equal.
         engine: connects the ranks.
 
     Raises:

@@ -1,4 +1,4 @@
-"""A model's steps on shares of the data."""
+"""Run a model's training and test steps on shards."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ RunStep = Callable[[Any], Any]
 
 
 def run_on_shards(model: Any, engine: Engine, step: StepContext) -> None:
-    """Let a model's training and test step take a `Shard`, or plain data as a share of their own.
+    """Make a model's training and test step accept a `Shard`, or plain data as one.
 
-    The methods are replaced on the instance; a second call changes nothing.
+    It replaces the methods on the instance; a second call changes nothing.
 
     Args:
         model: the model.
         engine: connects the ranks.
-        step: what the collectives of a step learn of the share while the step is traced.
+        step: the context that is filled in while a step is traced.
     """
     for name in ("train_step", "test_step"):
         current = getattr(model, name)
@@ -41,16 +41,16 @@ def _on_shard(
 ) -> RunStep:
     def run(data: Any) -> Any:
         step.training = training
-        share = _shard_in(data, step)
-        step.rows, step.total = share.rows, share.total
+        shard = _shard_in(data, step)
+        step.rows, step.total = shard.rows, shard.total
         step.calls = 0
         step.gathered.clear()
         run_plain = split_step(model, step) if training and step.split_for_xla else plain
         try:
             with traced_step(engine, step):
                 if step.may_be_empty:
-                    return _unless_empty(model, step, run_plain, share)
-                return run_plain(share.data)
+                    return _unless_empty(model, step, run_plain, shard)
+                return run_plain(shard.data)
         finally:
             step.rows = step.total = None
             step.gathered.clear()
@@ -69,7 +69,7 @@ def _shard_in(data: Any, step: StepContext) -> Shard:
 
 
 def _total_of(rows: Any, step: StepContext) -> Any:
-    """The rows of the global batch of a part that does not say it."""
+    """The rows of the global batch of plain data, from the rows of the rank."""
     import tensorflow as tf
 
     total = tf.constant(0)
@@ -78,17 +78,17 @@ def _total_of(rows: Any, step: StepContext) -> Any:
     return total
 
 
-def _unless_empty(model: Any, step: StepContext, plain: RunStep, share: Shard) -> Any:
-    """A step that leaves metrics and moving statistics alone when the share has no rows."""
+def _unless_empty(model: Any, step: StepContext, plain: RunStep, shard: Shard) -> Any:
+    """Run a step that leaves metrics and moving statistics unchanged when the shard has no rows."""
     import tensorflow as tf
 
     of_rows = state_of_rows(model) - synchronized_variables(model)
     state = [each for each in model.non_trainable_weights if id(each) in of_rows]
     state += metric_variables(model)
     before = [tf.identity(variable.value) for variable in state]
-    logs = plain(share.data)
+    logs = plain(shard.data)
     for variable, value in zip(state, before, strict=True):
-        variable.assign(keras.ops.where(share.rows > 0, variable, value))
+        variable.assign(keras.ops.where(shard.rows > 0, variable, value))
     if step.training and step.steps_without_rows is not None:
-        step.steps_without_rows.assign_add(tf.cast(tf.equal(share.rows, 0), tf.int64))
+        step.steps_without_rows.assign_add(tf.cast(tf.equal(shard.rows, 0), tf.int64))
     return logs

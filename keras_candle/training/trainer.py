@@ -1,7 +1,7 @@
-"""fit, evaluate and their like as N ranks do them.
+"""The trainer: runs `fit`, `evaluate`, `predict` and `train_on_batch` of a model on N ranks.
 
-A trainer is called where the program reaches Keras's own method, be it through a subclass that
-overrides it. The model's class, and with it saving and pickling, stays as it is.
+It is called where the program reaches Keras's own method, also through a subclass that overrides
+it. The model's class, and with it saving and pickling, stays as it is.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from keras_candle.errors import CandleError
 from keras_candle.keras_private.models import METRICS_RESULT, TensorFlowTrainer, flatten_metrics
 from keras_candle.training.compatibility import check_environment, check_trainable
 from keras_candle.training.divergence_checks import DivergenceChecks
-from keras_candle.training.fit_hooks import AroundFit, Durable, around_fit
+from keras_candle.training.fit_hooks import FitHook, ResumableFit, find_fit_hook
 from keras_candle.training.gradients import leaf_optimizers
 from keras_candle.training.keras_methods import call_trainers
 from keras_candle.training.learning_rate import effective_learning_rate
@@ -45,7 +45,7 @@ from keras_candle.training.stop_consensus import StopConsensus
 from keras_candle.training.train_on_batch import make_batch
 from keras_candle.training.user_callbacks import in_writing_callback, rank_safe
 
-# These are replaced on the model's instance; see `keras_methods` for the others.
+# Methods replaced on the model's instance; `keras_methods` replaces `fit` and its like.
 ON_INSTANCE = (
     "compile",
     "export",
@@ -58,19 +58,19 @@ Method = Callable[..., Any]
 
 
 def scale_model(model: Any, options: ScalingOptions, engine: Engine) -> Any:
-    """Make a model train on N ranks. On one rank nothing of it is touched.
+    """Make a model train on N ranks; on one rank it stays untouched.
 
     Args:
         model: a keras model; a second call changes nothing.
-        options: what the user asked for.
+        options: the user's options.
         engine: connects the ranks.
 
     Returns:
         The model.
 
     Raises:
-        CandleError: when the installed Keras is not one that we know.
-        EngineError: when the model is made for another way to divide the work.
+        CandleError: when the installed Keras lacks a private name that keras_candle uses.
+        EngineError: when Keras does not run on TensorFlow, or tf.distribute divides the work.
     """
     if engine.size > 1 and not hasattr(model, "_candle_trainer"):
         check_environment(model)
@@ -80,22 +80,22 @@ def scale_model(model: Any, options: ScalingOptions, engine: Engine) -> Any:
 
 
 class Trainer:
-    """The methods of one model.
+    """The replaced methods of one model.
 
     Attributes:
         replica: the model, its options and its engine.
-        stop: the ranks' consensus on stopping the present training.
+        stop: the ranks' consensus on stopping the current training.
     """
 
     def __init__(self, replica: Replica) -> None:
         model = replica.model
         self.replica, self._model, self._engine = replica, model, replica.engine
-        self._watch = DivergenceChecks(replica)
+        self._checks = DivergenceChecks(replica)
         self.stop = StopConsensus(model, self._engine)
         self._results_as_variables: dict[str, Any] = {}
         self._running = ""  # "fit" or "evaluate", the innermost
-        self._told_of_xla = self._agreed = False
-        # Past Keras's own bookkeeping of attributes, which looks for layers and variables.
+        self._reported_xla = self._agreed = False
+        # Bypasses Keras's tracking of attributes, which looks for layers and variables.
         object.__setattr__(model, "_candle_trainer", self)
         object.__setattr__(model, "__deepcopy__", self._copy)
         for name in ON_INSTANCE:
@@ -104,11 +104,11 @@ class Trainer:
         replica.hook()
 
     def _plain(self, name: str) -> Any:
-        """A method of the model's class. Looked up when needed: others may replace it there."""
+        """A method of the model's class, looked up at each call: a program may replace it there."""
         return MethodType(getattr(type(self._model), name), self._model)
 
     def _copy(self, memo: dict[int, Any]) -> Any:
-        """What copy.deepcopy makes: Keras's plain copy, scaled as this model is."""
+        """The model's `__deepcopy__`: Keras's plain copy, scaled as this model is."""
         object.__delattr__(self._model, "__deepcopy__")
         try:
             plain = copy.deepcopy(self._model, memo)
@@ -134,12 +134,12 @@ class Trainer:
         self._model.train_function = self._together(self._model.train_function)
 
     def _together(self, train: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        """A train function after which the ranks compare themselves, and none stops alone."""
+        """A train function after which the ranks are compared, and no rank stops alone."""
         train = getattr(train, "candle_plain", train)
 
         def train_together(iterator: Any) -> Any:
             logs = train(iterator)
-            self._watch.after_step()
+            self._checks.after_step()
             self.stop.hold_back()
             return logs
 
@@ -149,8 +149,8 @@ class Trainer:
     def _split_for_xla(self) -> None:
         obstacle = why_not(self._model)
         self.replica.step.split_for_xla = obstacle is None
-        if obstacle and not self._told_of_xla:
-            self._told_of_xla = True
+        if obstacle and not self._reported_xla:
+            self._reported_xla = True
             self._engine.print_on_root(
                 f"jit_compile: the training step runs without XLA, since {obstacle} and XLA has no "
                 "collectives; evaluate and predict keep it."
@@ -159,10 +159,10 @@ class Trainer:
     def fit(self, plain: Method, *args: Any, **kwargs: Any) -> Any:
         succeed_on_all(partial(check_trainable, self._model), self._engine)
         given = self._arguments("fit", args, kwargs)
-        around, fit = around_fit(given["callbacks"]), partial(self._fit, plain)
+        hook, fit = find_fit_hook(given["callbacks"]), partial(self._fit, plain)
         self._agree_on_options()
-        self._agree_on_loop(around)
-        return fit(given) if around is None else around.run_fit(self._model, given, fit)
+        self._agree_on_loop(hook)
+        return fit(given) if hook is None else hook.run_fit(self._model, given, fit)
 
     def _agree_on_options(self) -> None:
         """Refuse options that differ by rank, before the first collective that they decide.
@@ -175,64 +175,66 @@ class Trainer:
         self._agreed = True
         options = asdict(self.replica.options)
         rule = options["learning_rate_scaling"]
-        if callable(rule):  # its address is another one on each rank
+        if callable(rule):  # its address differs on each rank
             options["learning_rate_scaling"] = getattr(rule, "__qualname__", type(rule).__name__)
         self._engine.agree("the options of candle.scalable", options, CandleError)
 
-    def _agree_on_loop(self, around: AroundFit | None) -> None:
+    def _agree_on_loop(self, hook: FitHook | None) -> None:
         model = self._model
         loop = {
-            "CandleCallback": "given" if around is not None else "none",
+            "CandleCallback": "given" if hook is not None else "none",
             "steps_per_execution": model.steps_per_execution,
             "run_eagerly": model.run_eagerly,
         }
         self._engine.agree("how they train; every rank must train alike", loop, CandleError)
 
-    def _fit(self, plain: Method, given: dict[str, Any], durable: Durable | None = None) -> Any:
+    def _fit(
+        self, plain: Method, given: dict[str, Any], resumable: ResumableFit | None = None
+    ) -> Any:
         with self._run("fit"):
             data, held_out = succeed_on_all(lambda: held_out_of(given), self._engine)
             given["x"], given["y"], given["sample_weight"] = data
             given.update(validation_data=held_out, validation_split=0.0)
-            start = durable.start if durable else None
-            feed, validation = make_sharded_inputs(
+            start = resumable.start if resumable else None
+            training, validation = make_sharded_inputs(
                 given, self.replica.options.division, self._engine, start
             )
-            self._check_streams(feed, validation)
-            self.replica.expect(feed, validation)
-            self.replica.build(feed.spec())
+            self._check_streams(training, validation)
+            self.replica.expect(training, validation)
+            self.replica.build(training.spec())
             self.stop = StopConsensus(self._model, self._engine)
-            self._watch.begin_training()
+            self._checks.begin_training()
             callbacks = rank_safe(
                 given["callbacks"],
                 self._engine,
                 self.stop,
                 self.replica.take_root_state,
-                self._watch.check_epoch,
+                self._checks.check_epoch,
             )
             given.update(
                 _NO_DATA,
-                x=feed.adapter,
+                x=training.adapter,
                 class_weight=None,
-                steps_per_epoch=feed.steps,
+                steps_per_epoch=training.steps,
                 shuffle=False,
                 callbacks=callbacks,
             )
             if validation:
                 given["validation_data"] = (validation.adapter,)
                 given["validation_steps"] = validation.steps
-            if durable:
-                durable.arrange(given, self.stop)
+            if resumable:
+                resumable.arrange(given, self.stop)
             with self._own_validation_data(validation, held_out):
                 history = plain(**given)
-            if isinstance(feed.adapter, PyDatasetShard):
-                feed.adapter.randomness.draw_together()
+            if isinstance(training.adapter, PyDatasetShard):
+                training.adapter.randomness.draw_together()
             return history
 
     @contextmanager
     def _own_validation_data(
         self, validation: ShardedInput | None, held_out: Any
     ) -> Iterator[None]:
-        """Let an `evaluate` that overrides Keras's get what the user gave to `fit`."""
+        """Pass the user's validation data of `fit` to an `evaluate` that overrides Keras's."""
         model = self._model
         if validation is None or type(model).evaluate is keras.Model.evaluate:
             yield
@@ -272,22 +274,22 @@ class Trainer:
             given = self._arguments("evaluate", args, kwargs)
             data = (given["x"], given["y"], given["sample_weight"])
             source = InputData(*data, batch_size=given["batch_size"], steps=given["steps"])
-            feed = make_sharded_input(source, self.replica.options.division, self._engine)
-            self._check_streams(feed)
-            self.replica.expect(feed)
-            self.replica.build(feed.spec())
-            self._watch.agree_before("evaluate")
-            return plain(**{**given, **_NO_DATA, "x": feed.adapter, "steps": feed.steps})
+            sharded = make_sharded_input(source, self.replica.options.division, self._engine)
+            self._check_streams(sharded)
+            self.replica.expect(sharded)
+            self.replica.build(sharded.spec())
+            self._checks.agree_before("evaluate")
+            return plain(**{**given, **_NO_DATA, "x": sharded.adapter, "steps": sharded.steps})
 
-    def _check_streams(self, *feeds: ShardedInput | None) -> None:
-        if any(each.is_divided for each in feeds if each):
+    def _check_streams(self, *inputs: ShardedInput | None) -> None:
+        if any(each.is_divided for each in inputs if each):
             succeed_on_all(partial(check_stateless, self._model, self._engine.size), self._engine)
 
     def predict(self, plain: Method, *args: Any, **kwargs: Any) -> Any:
         given = self._arguments("predict", args, kwargs)
         if not self.replica.options.shard_predict:
             return plain(**given)
-        take_root_state = partial(self._watch.agree_before, "predict")
+        take_root_state = partial(self._checks.agree_before, "predict")
         return predict_together(plain, given, self._model, self._engine, take_root_state)
 
     def train_on_batch(self, plain: Method, *args: Any, **kwargs: Any) -> Any:
@@ -302,7 +304,7 @@ class Trainer:
             if not self.replica.has_root_state:
                 self.replica.build(batch.data)
                 self.replica.take_root_state()
-            own = plain(batch.share, return_dict=True)
+            own = plain(batch.shard, return_dict=True)
         self.replica.has_local_state = True
         compute = self._plain(METRICS_RESULT)
         logs = global_result(self._model, self._engine, compute, own)
@@ -317,16 +319,16 @@ class Trainer:
             return result
         if not self._running:
             return plain(logs)
-        self._watch.check_supply()
-        self._watch.end_steps()
+        self._checks.check_supply()
+        self._checks.end_steps()
         self.replica.reduce_local_state()
         result = global_result(self._model, self._engine, plain, logs)
         optimizer = self._model.optimizer
         for leaf in leaf_optimizers(optimizer)[:1] if optimizer else ():
             rate = effective_learning_rate(leaf, self.replica.scale)
             result["effective_learning_rate"] = rate
-        # Of a metric whose result is its variable Keras logs what that holds when callbacks read
-        # the logs: where an epoch ends with a validation, the validation's value.
+        # For a metric whose result is a variable, Keras logs the variable's value at the time when
+        # callbacks read the logs: where an epoch ends with a validation, the validation's value.
         results = plain(logs).items()
         late = [name for name, value in results if isinstance(value, keras.Variable)]
         self._results_as_variables = {name: keras.Variable(result[name]) for name in late}
@@ -349,7 +351,7 @@ class Trainer:
         return self._engine.after_root(save, f"{name} {filepath}")
 
     def _arguments(self, name: str, args: Any, kwargs: Any) -> dict[str, Any]:
-        """The arguments by name, defaults included; on the root alone they let Keras speak."""
+        """The arguments by name, defaults included; only the root is verbose."""
         method = getattr(TensorFlowTrainer, name)
         bound = inspect.signature(method).bind(self._model, *args, **kwargs)
         bound.apply_defaults()
@@ -361,5 +363,5 @@ class Trainer:
         return given
 
 
-# What belongs to data that a DataAdapter now holds.
+# Arguments that go with x, where a DataAdapter holds them all.
 _NO_DATA = {"y": None, "sample_weight": None, "batch_size": None}

@@ -1,4 +1,4 @@
-"""What makes a user's callbacks, and the ranks' states around them, safe on N ranks."""
+"""Make a user's callbacks safe on N ranks: who runs them, and how the ranks agree around them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import keras
 from keras_candle.engine.base import Engine
 from keras_candle.training.stop_consensus import StopConsensus
 
-# These write files or talk to servers and change nothing in the training: the root's are enough.
+# Callbacks that write files or talk to servers and do not change the training: run on root only.
 _WRITING_NAMES = (
     "BackupAndRestore",
     "CSVLogger",
@@ -24,21 +24,21 @@ _WRITING_NAMES = (
 WRITING_CALLBACKS = tuple(
     getattr(keras.callbacks, name) for name in _WRITING_NAMES if hasattr(keras.callbacks, name)
 )
-# Packages whose callbacks all report to somewhere.
+# Packages whose callbacks all report to a server or a file.
 _REPORTING_PACKAGES = ("aim", "clearml", "comet_ml", "dvclive", "mlflow", "neptune", "wandb")
 
 _BATCH_HOOKS = ("on_batch_begin", "on_batch_end", "on_train_batch_begin", "on_train_batch_end")
-# What has such hooks and never stops a training there.
+# Callbacks that have such hooks and never stop a training there.
 _NEVER_STOPS = (*WRITING_CALLBACKS, keras.callbacks.History, keras.callbacks.SwapEMAWeights)
 
 
 class Agreement(keras.callbacks.Callback):  # type: ignore[misc]
-    """Stands last in the list: what the others did to the training, all ranks do.
+    """The last callback of a training: applies on all ranks what callbacks did on one of them.
 
     Args:
         stop: the ranks' consensus on stopping.
-        synchronize: called when the other callbacks' `on_train_begin` is over, since a callback
-            may have restored the root's state there.
+        synchronize: called after the `on_train_begin` of all callbacks before it, since one of
+            them may have restored the root's state there.
         compare: called with the epoch at its end.
     """
 
@@ -57,24 +57,24 @@ class Agreement(keras.callbacks.Callback):  # type: ignore[misc]
         self._stop.settle()
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002
-        """Stop on all ranks when one wants to."""
+        """Stop on all ranks when one has a stop request."""
         self._stop.settle()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002
-        """Stop on all ranks when one wants to; compare what they hold."""
+        """Stop on all ranks when one has a stop request; compare their state."""
         self._stop.settle()
         self._compare(epoch)
 
 
 class BatchAgreement(Agreement):
-    """The same after each batch.
+    """An `Agreement` that also agrees on stopping after each batch.
 
-    Keras waits for the batch when a callback asks for it, so this is for trainings whose own
-    callbacks do.
+    Keras waits for each batch when a callback has a batch hook, so this is only for trainings
+    whose own callbacks have one.
     """
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002
-        """Stop on all ranks after the batch in which one wants to."""
+        """Stop on all ranks after the batch in which one has a stop request."""
         self._stop.settle()
 
 
@@ -85,17 +85,17 @@ def rank_safe(
     synchronize: Callable[[], None],
     compare: Callable[[int], None],
 ) -> Any:
-    """The callbacks that this rank runs.
+    """Return the callbacks that this rank runs.
 
     Args:
-        callbacks: what the user gave to `fit`: None, a callback, a list, or a CallbackList.
+        callbacks: the callbacks given to `fit`: None, a callback, a list, or a CallbackList.
         engine: connects the ranks.
         stop: the ranks' consensus on stopping.
         synchronize: gives every rank the root's state, at train begin.
         compare: compares the ranks' states, at the end of an epoch.
 
     Returns:
-        The same kind of thing, without the callbacks that write files unless this is the root.
+        A list or the CallbackList, on other ranks than the root without callbacks that only write.
     """
     kept = getattr(callbacks, "callbacks", None)
     if kept is None:
@@ -114,13 +114,13 @@ def rank_safe(
 
 
 def only_writes(callback: Any) -> bool:
-    """Whether a callback writes files or reports, and runs on the root alone."""
+    """Whether a callback only writes files or reports, and so runs on the root alone."""
     package = type(callback).__module__.partition(".")[0]
     return isinstance(callback, WRITING_CALLBACKS) or package in _REPORTING_PACKAGES
 
 
 def in_writing_callback() -> bool:
-    """Whether a callback calls that runs on the root alone: there the others do not take part."""
+    """Whether a callback that runs on the root alone is calling: there a collective would hang."""
     frame = sys._getframe()
     while frame.f_back is not None:
         frame = frame.f_back

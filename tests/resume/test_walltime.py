@@ -60,7 +60,7 @@ def test_a_scheduler_that_does_not_answer(tmp_path, monkeypatch):
     assert schedulers.seconds_left({}, now_s=0.0) is None
     end = {"SLURM_JOB_END_TIME": "1600"}
     assert ask("Slurm", "", tmp_path, monkeypatch, code=1, **end) == 600
-    with pytest.raises(CandleError, match="Say it in seconds"):
+    with pytest.raises(CandleError, match="Give it in seconds"):
         ask("Slurm", "INVALID", tmp_path, monkeypatch)
     with pytest.raises(CandleError, match=r"qstat -f does not say .* PBS job"):
         ask("PBS", "", tmp_path, monkeypatch, code=1)

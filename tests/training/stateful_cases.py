@@ -1,4 +1,4 @@
-"""Models whose row i goes on where row i of the batch before ended."""
+"""Models whose row i continues where row i of the previous batch ended."""
 
 from __future__ import annotations
 

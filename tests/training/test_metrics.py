@@ -72,5 +72,5 @@ def test_a_metric_of_whole_batches_is_exact_or_refused_where_ranks_divide_them(r
     for plain, scaled in ranks(3).run(cases.own_metric, name="BatchR2"):
         assert scaled == pytest.approx(plain, rel=1e-5)
     for error in ranks(2).errors(cases.trained_with, name="BatchR2"):
-        assert error.startswith("CandleError: The metric batchr2 (BatchR2) computes something of")
+        assert error.startswith("CandleError: The metric batchr2 (BatchR2) depends on each batch")
         assert "register_metric_reduction(BatchR2, {})" in error

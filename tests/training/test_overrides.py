@@ -27,9 +27,9 @@ def test_what_it_names_is_overridden_and_the_rest_stays(monkeypatch):
 @pytest.mark.parametrize(
     ("value", "words"),
     [
-        ("{batch: global}", "is no JSON object"),
-        ('["global"]', "is no JSON object"),
-        ('{"batches": "global"}', "names batches; expected some of precision, "),
+        ("{batch: global}", "is not a JSON object"),
+        ('["global"]', "is not a JSON object"),
+        ('{"batches": "global"}', "has unknown arguments: batches; expected some of precision, "),
         ('{"batch": "rank"}', "batch='rank' is unknown, expected one of 'replica', 'global'."),
     ],
 )

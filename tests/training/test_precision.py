@@ -23,7 +23,7 @@ def on_cpu(monkeypatch):
         monkeypatch.setattr(
             precision, "precision_of_this_node", lambda: precision.precision_of_cpu(cpuinfo)
         )
-        monkeypatch.setattr(precision, "_SAID", set())
+        monkeypatch.setattr(precision, "_PRINTED", set())
 
     return choose
 

@@ -35,7 +35,7 @@ def test_a_perturbation_that_stays_is_divergence(ranks):
 def test_a_gradient_that_is_not_averaged_is_divergence_however_small(ranks):
     for error in ranks(2).errors(cases.tiny):
         assert error.startswith("DivergenceError: The ranks differ after step ")
-        assert "did not go through the ranks' average" in error
+        assert "was not averaged over the ranks" in error
 
 
 def test_each_list_of_variables_is_traced_once(ranks):

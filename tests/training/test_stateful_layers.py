@@ -7,7 +7,7 @@ import pytest
 from tests.training import stateful_cases as cases
 from tests.training.jobs import JOBS
 
-MESSAGE = "is stateful: row i of a batch goes on where row i of the batch before ended"
+MESSAGE = "is stateful: row i of a batch continues where row i of the previous batch ended"
 
 
 @pytest.mark.parametrize("method", ["fit", "evaluate", "train_on_batch"])
