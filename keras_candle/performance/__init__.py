@@ -1,1 +1,1 @@
-"""What a training reaches, where its time goes, and what it costs."""
+"""Measure a training: throughput, the time of each phase, memory, and cost."""

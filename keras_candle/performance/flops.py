@@ -1,8 +1,8 @@
-"""Floating-point operations of a model's layers, by formula, as they are called in a step.
+"""Count the floating-point operations of a model's layers, by formula, while a step is traced.
 
-Multiplications and additions of matrix products and convolutions count, 2 for each pair; what goes
-element by element (activations, normalisation, pooling) does not. This is the usual "model FLOPs"
-(Chowdhery et al. 2022, PaLM, appendix B), and approximate.
+Multiplications and additions of matrix products and convolutions count, 2 for each pair;
+element-wise operations (activations, normalisation, pooling) do not. This is the usual
+"model FLOPs" (Chowdhery et al. 2022, PaLM, appendix B), and approximate.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from keras import layers
 
 from keras_candle.keras_private.models import layers_inside
 
-# Of one row: without the batch's dimension.
+# The shape of one row, without the batch dimension.
 Shape = tuple[int, ...]
 # A training step computes the gradients of the inputs and of the weights: twice the forward pass.
 TRAINING_FACTOR = 3
@@ -27,7 +27,7 @@ TRAINING_FACTOR = 3
 
 @dataclass(frozen=True)
 class LayerCall:
-    """A layer's call."""
+    """One call of a layer, with the shapes of its inputs and output."""
 
     layer: Any
     inputs: list[Shape]
@@ -38,11 +38,11 @@ Formula = Callable[[LayerCall], float]
 
 
 class FlopsCount:
-    """Counts one row's forward pass while a step is traced.
+    """Counts the operations of one row's forward pass while a step is traced.
 
     Attributes:
-        forward: floating-point operations of a row's forward pass, over all layers that are known.
-        unknown: layers with weights that no formula is known for, or whose shapes are not.
+        forward: floating-point operations of a row's forward pass, over all known layers.
+        unknown: names of layers with weights whose formula or shapes are unknown.
     """
 
     def __init__(self) -> None:
@@ -52,7 +52,7 @@ class FlopsCount:
 
     @contextmanager
     def on(self) -> Iterator[None]:
-        """Count the calls of layers, in this process."""
+        """Count the calls of layers inside a `with` block, in this process."""
         plain = keras.Layer.__call__
 
         @functools.wraps(plain)
@@ -84,7 +84,7 @@ class FlopsCount:
             self.forward += formula(
                 LayerCall(layer, inputs, _shape(keras.tree.flatten(outputs)[0]))
             )
-        except (TypeError, IndexError, ValueError):  # a dimension that is not known
+        except (TypeError, IndexError, ValueError):  # an unknown dimension
             self._record(layer)
 
     def _record(self, layer: Any) -> None:
@@ -101,7 +101,7 @@ def _shape(tensor: Any) -> Shape:
 
 
 def _multiplies(layer: Any) -> bool:
-    """Whether a layer has matrices of its own, beside those of the layers in it."""
+    """Whether a layer has matrices of its own, besides those of its inner layers."""
     if isinstance(layer, _WITHOUT):
         return False
     inner = {id(each) for sub in layers_inside(layer) for each in sub.weights}
@@ -121,9 +121,9 @@ def _einsum_dense(call: LayerCall) -> float:
     sizes |= dict(zip(reversed(of_input), reversed(call.inputs[0]), strict=False))
     sizes |= dict(zip(reversed(right), reversed(call.output), strict=False))
     if "..." in equation:
-        others = call.output[: len(call.output) - len(right)]
-        return 2.0 * math.prod(sizes.values()) * math.prod(others)
-    # The first index is the batch's, of which there is one row.
+        leading = call.output[: len(call.output) - len(right)]
+        return 2.0 * math.prod(sizes.values()) * math.prod(leading)
+    # Without the first index, the batch's: one row is counted.
     return 2.0 * math.prod(size for index, size in sizes.items() if index != of_input[0])
 
 
@@ -132,7 +132,7 @@ def _size(kernel: Any) -> int:
 
 
 def _places(call: LayerCall, shape: Shape) -> int:
-    """Where a kernel is laid on."""
+    """The number of positions at which a kernel is applied."""
     first = call.layer.data_format == "channels_first"
     return math.prod(shape[1:] if first else shape[:-1])
 
@@ -168,7 +168,7 @@ def _attention(call: LayerCall) -> float:
 
 
 def _multi_head(call: LayerCall) -> float:
-    # The projections are layers of its own.
+    # The projections are separate layers.
     return _scores(call, call.layer.num_heads, call.layer.key_dim, call.layer.value_dim)
 
 
@@ -177,7 +177,7 @@ def _grouped_query(call: LayerCall) -> float:
 
 
 def _at_each_time(call: LayerCall) -> float:
-    # It calls past its layer's __call__; a model in there calls its own layers as ever.
+    # It bypasses its layer's __call__; an inner model calls its own layers as usual.
     inner = call.layer.layer
     formula = _formula_of(inner)
     if formula is not None:
@@ -207,7 +207,7 @@ _WITHOUT = (layers.Embedding, layers.Normalization)
 
 
 def _formula_of(layer: Any) -> Formula | None:
-    """Of a class of Keras's, or of one that inherits its call."""
+    """The formula of a Keras layer class, or of a class that inherits its `call`."""
     for kind in type(layer).__mro__:
         if kind.__module__.startswith("keras."):
             if kind.__name__ in _FORMULAS:

@@ -1,4 +1,4 @@
-"""What a rank runs on: its memory, its device, and how fast that can be."""
+"""A rank's hardware: memory, device, peak FLOPS and cores."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import resource
 from pathlib import Path
 from typing import Any
 
-# Dense matrix products of one device in 10^12 operations a second, by what multiplies: float32 on
-# the plain cores, TF32, and 16 bits on the tensor or matrix cores. Source: the vendors' data
-# sheets; of MI250 cards a half, since each is two devices. The first name that fits counts.
+# Dense matrix products of one device in 10^12 operations a second, by arithmetic: float32 on the
+# plain cores, TF32, and 16 bits on the tensor or matrix cores. Source: the vendors' data sheets;
+# half of an MI250 card's, since each is two devices. The first name that matches counts.
 _PEAKS: tuple[tuple[str, tuple[float, float, float]], ...] = (
     ("H100 PCIe", (51.2, 378.0, 756.0)),
     ("H100 NVL", (60.0, 417.5, 835.5)),
@@ -32,15 +32,15 @@ _PEAKS: tuple[tuple[str, tuple[float, float, float]], ...] = (
 
 
 def peak_flops(device: str, compute_dtype: str, *, tf32: bool = True) -> float | None:
-    """What a device can do at most.
+    """Return the peak throughput of a device.
 
     Args:
-        device: its name, as TensorFlow tells it.
-        compute_dtype: in which a model's layers compute.
-        tf32: whether float32 is multiplied as TF32, as TensorFlow does unless told otherwise.
+        device: its name in TensorFlow.
+        compute_dtype: the compute dtype of a model's layers.
+        tf32: whether float32 is multiplied as TF32, TensorFlow's default.
 
     Returns:
-        Floating-point operations a second; None where it is not known.
+        Floating-point operations a second; None where unknown.
 
     Example:
         >>> peak_flops("NVIDIA A100-SXM4-80GB", "bfloat16")
@@ -58,7 +58,7 @@ def peak_flops(device: str, compute_dtype: str, *, tf32: bool = True) -> float |
 
 
 def gpu_names() -> list[str]:
-    """The GPUs that TensorFlow lets this process use."""
+    """Return the names of the GPUs that TensorFlow lets this process use."""
     import tensorflow as tf
 
     gpus = tf.config.get_visible_devices("GPU")
@@ -67,24 +67,24 @@ def gpu_names() -> list[str]:
 
 
 def memory() -> dict[str, int]:
-    """The most that this process has held at once, in bytes: of the host's, of the GPUs'."""
+    """Return the peak memory of this process in bytes, on the host and on the GPUs."""
     import tensorflow as tf
 
-    # In KiB on Linux.
+    # ru_maxrss is in KiB on Linux.
     found = {"host_peak_bytes": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}
     gpus = tf.config.list_logical_devices("GPU")
     if gpus:
-        told: Any = tf.config.experimental.get_memory_info
+        info: Any = tf.config.experimental.get_memory_info
         names = [f"GPU:{number}" for number, _ in enumerate(gpus)]
-        found["device_peak_bytes"] = sum(int(told(name)["peak"]) for name in names)
+        found["device_peak_bytes"] = sum(int(info(name)["peak"]) for name in names)
     return found
 
 
 def cores(ranks: int) -> float:
-    """Cores of one rank, as its job's limits have it.
+    """Return the cores of one rank under its job's limits.
 
     Args:
-        ranks: on this node. They share cores that none of them has for itself.
+        ranks: the number of ranks on this node. Cores that the ranks share count in part.
     """
     allowed = float(len(os.sched_getaffinity(0)))
     with contextlib.suppress(OSError, ValueError):

@@ -1,4 +1,4 @@
-"""What one rank measures of its training."""
+"""Measure one rank's training: steps, samples, and seconds by phase."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from keras_candle.performance.stopwatch import Stopwatch, Waits, stopwatch_of
 
 @dataclass(frozen=True)
 class Spent:
-    """What one rank did between two moments, its first step left out.
+    """One rank's measurements between two moments, without its first step.
 
     Attributes:
         steps: calls of the training step, times the steps of a call.
-        samples: rows of its own; None where nobody knows.
+        samples: the rank's own rows; None where unknown.
         seconds: by phase, see `phases.PHASES`.
         input_s: of these, waiting for data; None where it was not measured.
         exchange_s: of these, in collectives; None where it was not measured.
         counted: whether the samples were counted, and not taken from the batch size.
-        step_s: what each step took, of the latest ones; those of one call are taken as equal.
+        step_s: the time of each of the latest steps; the steps of one call count as equal.
     """
 
     steps: int
@@ -43,7 +43,7 @@ class Spent:
 
 @dataclass
 class _Mark:
-    """A moment: what was counted until then."""
+    """The counts up to a moment."""
 
     calls: int = 0
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PHASES, 0.0))
@@ -54,14 +54,14 @@ class Meter:
     """Measures one training on one rank.
 
     Args:
-        model: that is trained.
+        model: the trained model.
         engine: connects the ranks.
-        batch_size: of this rank, where the data know it.
-        on_gpu: whether the model computes on one. The host's clock does not see when that has
-            summed the gradients.
+        batch_size: rows of this rank in a step, None where unknown.
+        on_gpu: whether the model computes on a GPU, whose sums of gradients the host's clock cannot
+            time.
 
     Attributes:
-        flops: of a row's forward pass.
+        flops: the count for a row's forward pass.
         has_clock: see `Stopwatch`.
     """
 
@@ -75,16 +75,16 @@ class Meter:
         self.phases = Phases()
         self.flops = self._stopwatch.flops
         self.has_clock = self._stopwatch.has_clock
-        self._outside = Waits()  # of evaluations, and of the first step
+        self._outside = Waits()  # those of evaluations and of the first step
         self._calls = self._all_calls = 0
         self._rows_of_call = self._at_once * (batch_size or 0)
         self._start = self._latest = _Mark()
         self._paused_at = Waits()
 
     def watch_first_step(self) -> None:
-        """Let the model's next training step, which traces it, be measured inside too."""
+        """Put the measurement into the graph of the model's next training step, which is traced."""
         train = self._model.train_function
-        self._before = self._engine.stopwatch  # of a fit in whose callback this one is
+        self._before = self._engine.stopwatch  # that of a fit in whose callback this fit runs
         self._engine.stopwatch = self._stopwatch
 
         def first(iterator: Any) -> Any:
@@ -98,59 +98,59 @@ class Meter:
         self._model.train_function = first
 
     def stop(self) -> None:
-        """Measure no collectives of what is traced from now on."""
+        """Stop to put the measurement into steps that are traced from now on."""
         if self._engine.stopwatch is self._stopwatch:
             self._engine.stopwatch = self._before
 
     def begin_step(self) -> None:
-        """Before the callbacks are told of a step."""
+        """Record the begin of a step, before its callbacks."""
         if self.phases.begin_step():
             self._begin()
         self.phases.enter(CALLBACKS)
 
     def end_step(self) -> None:
-        """After the step, before the callbacks are told."""
+        """Record the end of a step, before its callbacks."""
         self._calls += 1
         self._all_calls += 1
         self.phases.enter(CALLBACKS)
 
     def end_steps(self) -> None:
-        """An epoch's last step is over."""
+        """Record that an epoch's last step is over."""
         if self.phases.end_steps():
             self._begin()
 
     def _begin(self) -> None:
-        """Count from now on: the first step has been compiled."""
+        """Reset all counts, after the first step, which compiles."""
         self._calls = 0
         self._outside = self._stopwatch.read()
         self._start = self._latest = _Mark()
 
     def begin_evaluation(self) -> None:
-        """Nothing of what comes is the training's."""
+        """Record the begin of an evaluation, which is not part of the training's time."""
         self.end_steps()
         self.phases.enter(EVALUATION)
         self._paused_at = self._stopwatch.read()
 
     def end_evaluation(self) -> None:
-        """What comes is the training's again."""
+        """Record the end of an evaluation."""
         self.phases.enter(TRAINING)
         passed = self._stopwatch.read() - self._paused_at
         self._outside = self._outside - (Waits() - passed)
 
     def samples(self) -> float:
-        """Rows of this rank's training until now, or as far as they are known."""
+        """Return the rows of this rank's training so far, by batch size where not counted."""
         return self._stopwatch.read().rows or float(self._all_calls * self._rows_of_call)
 
     def take(self) -> Spent:
-        """What was done since the last time."""
+        """Return the measurements since the last call."""
         before, self._latest = self._latest, self._mark()
         return self._between(before, self._latest)
 
     def whole(self, *, with_steps: bool = True) -> Spent:
-        """What was done since the first step.
+        """Return the measurements since the first step.
 
         Args:
-            with_steps: whether each step's time is wanted; there may be a million.
+            with_steps: whether to include each step's time; there may be a million.
         """
         return self._between(self._start, self._mark(), with_steps=with_steps)
 
@@ -159,8 +159,8 @@ class Meter:
         waits = self._stopwatch.read() - self._outside
         return _Mark(self._calls, dict(self.phases.seconds), waits)
 
-    def _between(self, one: _Mark, other: _Mark, *, with_steps: bool = True) -> Spent:
-        calls, waits = other.calls - one.calls, other.waits - one.waits
+    def _between(self, begin: _Mark, end: _Mark, *, with_steps: bool = True) -> Spent:
+        calls, waits = end.calls - begin.calls, end.waits - begin.waits
         is_whole = round(waits.batches) == calls > 0
         samples = waits.rows if is_whole else None
         if samples is None:
@@ -168,7 +168,7 @@ class Meter:
         return Spent(
             calls * self._at_once,
             samples or None,
-            {name: other.seconds[name] - one.seconds[name] for name in PHASES},
+            {name: end.seconds[name] - begin.seconds[name] for name in PHASES},
             waits.input_s if is_whole and self.has_clock else None,
             waits.exchange_s if waits.exchanges and not self._on_gpu else None,
             is_whole,

@@ -1,4 +1,4 @@
-"""What NVIDIA's driver counts: how busy a GPU is, its memory and its energy."""
+"""GPU utilisation, memory and energy from NVIDIA's driver (NVML)."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _EVERY_S = 1.0
 
 
 class GpuWatch:
-    """Asks the driver once a second for one GPU, beside the training.
+    """Samples one GPU once a second, in a thread beside the training.
 
-    Nothing happens where there is no such driver, or no nvidia-ml-py to ask it.
+    Does nothing without an NVIDIA driver or without the package nvidia-ml-py.
 
     Args:
-        number: the GPU's, among those that this process sees.
+        number: the GPU's index among those that this process sees.
     """
 
     def __init__(self, number: int) -> None:
@@ -28,7 +28,7 @@ class GpuWatch:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Begin to ask."""
+        """Start the sampling thread."""
         try:
             import pynvml
         except ImportError:
@@ -54,7 +54,7 @@ class GpuWatch:
                     self._energy_j = (now_mj - began_mj) / 1000
 
     def read(self) -> dict[str, float]:
-        """What was seen; empty where nothing was.
+        """Return the measurements so far; empty without any.
 
         Returns:
             "utilisation" from 0 to 1, the mean; "memory_peak_bytes" of all processes on the GPU;
@@ -69,7 +69,7 @@ class GpuWatch:
         return found
 
     def stop(self) -> None:
-        """End."""
+        """Stop the sampling thread."""
         self._over.set()
         if self._thread is not None:
             self._thread.join()
@@ -77,7 +77,7 @@ class GpuWatch:
 
 
 def _handle(nvml: Any, number: int) -> Any:
-    """Of a GPU as this process counts them; the driver counts all of the machine."""
+    """The handle of this process's GPU `number`; the driver numbers all GPUs of the machine."""
     listed = [each for each in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if each]
     name = listed[number] if number < len(listed) else str(number)
     if name.isdigit():

@@ -1,4 +1,4 @@
-"""Where a rank's time goes, as the program's own clock sees it."""
+"""Measure a rank's time by phase, with the program's clock."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from typing import Any
 
 import numpy as np
 
-# INPUT is the begin of a pass over the data; later waits for them are a part of TRAINING.
+# INPUT is the begin of a pass over the data; later waits for data are part of TRAINING.
 INPUT, TRAINING = "input", "training"
 CALLBACKS, CHECKPOINT, EVALUATION = "callbacks", "checkpoint", "evaluation"
 PHASES = (INPUT, TRAINING, CALLBACKS, CHECKPOINT, EVALUATION)
-# Of so many of the latest steps the times are kept.
+# The number of latest steps whose times are kept.
 _MOST_STEPS = 1_000_000
 
 
 class Phases:
-    """Adds up the time that is spent in each phase; a phase lasts until the next one is entered.
+    """Adds up the time spent in each phase; a phase lasts until the next one is entered.
 
     Args:
-        clock: seconds, from any moment.
+        clock: returns seconds since any fixed moment.
 
     Attributes:
-        phase: the present one.
+        phase: the current phase.
         seconds: by phase.
-        first_step_s: what the first call of the step took, which compiles it; None before.
+        first_step_s: the time of the step's first call, which compiles it; None before.
     """
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
@@ -39,17 +39,17 @@ class Phases:
         self._steps = array("d")
 
     def enter(self, phase: str) -> None:
-        """From now on the time belongs to a phase; "" for none."""
+        """Enter a phase, to which the time belongs from now on; "" for none."""
         now_s = self._clock()
         if self.phase:
             self.seconds[self.phase] += now_s - self._since_s
         self.phase, self._since_s = phase, now_s
 
     def begin_step(self) -> bool:
-        """A step begins, and the one before is over.
+        """Record the begin of a step, which ends the previous one.
 
         Returns:
-            Whether that was the first one. What it took counts nowhere else: all begins anew.
+            Whether the previous one was the first. Its time is kept apart: all sums are reset.
         """
         now_s = self._clock()
         was_first = self._end_step(now_s)
@@ -57,7 +57,7 @@ class Phases:
         return was_first
 
     def end_steps(self) -> bool:
-        """No step follows the last one at once. Returns what `begin_step` does."""
+        """Record the end of the last step before a pause; return the same as `begin_step`."""
         was_first = self._end_step(self._clock())
         self._step_s = -1.0
         return was_first
@@ -77,12 +77,12 @@ class Phases:
         return False
 
     def latest(self, count: int) -> Sequence[float]:
-        """Seconds of the last steps, the first step left out."""
+        """Return the seconds of the last `count` steps, without the first step."""
         return self._steps[len(self._steps) - min(count, len(self._steps)) :]
 
 
 def percentiles_ms(seconds: Sequence[float]) -> dict[str, float]:
-    """What a step takes, in milliseconds: p50, p90, p99 and the mean; nothing of no steps.
+    """Return the p50, p90, p99 and mean of step times in milliseconds; empty without steps.
 
     Example:
         >>> percentiles_ms([0.001, 0.002, 0.003])["p50"]

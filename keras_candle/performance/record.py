@@ -1,4 +1,4 @@
-"""performance.json: what all ranks measured, as numbers and as one sentence."""
+"""performance.json: the measurements of all ranks, and how each was made."""
 
 from __future__ import annotations
 
@@ -18,36 +18,36 @@ from keras_candle.performance.phases import (
 
 HOW = {
     "step_ms": "from the begin of a step to that of the next one on root, by the program's clock, "
-    "callbacks and checkpoints included; the first one, which compiles, is apart",
+    "callbacks and checkpoints included; without the first one, which compiles",
     "samples": "rows of the batches, counted in the step's graph",
     "samples_by_size": "steps times the batch size: several steps are one call",
-    "input_wait": "inside of the step's graph, from asking for a batch until it is there, and by "
+    "input_wait": "inside the step's graph, from the request for a batch until it arrives, and by "
     "the program's clock the begin of each pass; mean over the ranks",
-    "communication": "inside of the step's graph, from when a rank's gradients are there until "
-    "the sum is: exchanging and waiting for the slowest rank; mean over the ranks",
+    "communication": "inside the step's graph, from when a rank's gradients are ready until the "
+    "sum is: exchanging and waiting for the slowest rank; mean over the ranks",
     "callbacks": "by the program's clock, the user's callbacks and Keras's own; mean over the "
     "ranks",
-    "checkpoint": "by the program's clock, copying the state and waiting for the checkpoint "
-    "before; writing goes on behind; mean over the ranks",
-    "compute": "what is left of the step: forward and backward pass, update, and Keras's loop",
+    "checkpoint": "by the program's clock, copying the state and waiting for the previous "
+    "checkpoint; writing is asynchronous; mean over the ranks",
+    "compute": "the rest of the step: forward and backward pass, update, and Keras's loop",
     "flops": f"by formula, {TRAINING_FACTOR} times a forward pass's matrix products and "
     "convolutions; approximate",
-    "memory": "the most at once, root's process",
+    "memory": "peak, root's process",
     "gpu": "NVML, once a second, root's device",
-    "cost": "time of all starts of the run times ranks, times the cores or devices of a rank",
+    "cost": "time of all attempts of the run times ranks, times the cores or devices of a rank",
 }
 
 
 def summary(ranks: Sequence[Spent]) -> dict[str, Any]:
-    """What the ranks reached together.
+    """Combine the measurements of all ranks.
 
     Args:
-        ranks: what each has done in the same time.
+        ranks: the measurements of each rank in the same time.
 
     Returns:
         "steps", "samples", "samples_per_s", "samples_per_s_by_rank", "step_ms", "split" and
-        "own", by rank the share of the time outside of collectives; without what was not
-        measured, and empty of no steps.
+        "own", by rank the fraction of the time outside of collectives. A key that was not measured
+        is missing; empty without steps.
     """
     steps = ranks[0].steps
     times_s = [sum(each.seconds[name] for name in _STEPS) for each in ranks]
@@ -93,54 +93,54 @@ def _split(ranks: Sequence[Spent], whole_s: float) -> dict[str, float]:
 def amounts(
     found: Mapping[str, Any], parameters: int | None, flops: FlopsCount, peak: float | None
 ) -> dict[str, Any]:
-    """How large a step is, and how much of what the hardware can do is used.
+    """Compute the size of a step, its FLOPS, and the utilisation of the hardware.
 
     Args:
         found: the record so far.
-        parameters: of the model, where they are known.
-        flops: counted for a row's forward pass.
-        peak: floating-point operations a second of one rank's device, where they are known.
+        parameters: the model's number of parameters; None where unknown.
+        flops: the count for a row's forward pass.
+        peak: floating-point operations a second of one rank's device; None where unknown.
 
     Returns:
         "global_batch_rows", "parameters", "flops_per_step" of all ranks, "flops_per_s",
-        "utilisation" from 0 to 1 and "flops_unknown_layers", where there are any.
+        "utilisation" from 0 to 1 and "flops_unknown_layers", as far as known.
     """
-    told: dict[str, Any] = {} if parameters is None else {"parameters": parameters}
+    sizes: dict[str, Any] = {} if parameters is None else {"parameters": parameters}
     if "samples" not in found:
-        return told
-    told["global_batch_rows"] = round(found["samples"] / found["steps"])
+        return sizes
+    sizes["global_batch_rows"] = round(found["samples"] / found["steps"])
     if flops.forward:
         of_row = TRAINING_FACTOR * flops.forward
-        told["flops_per_step"] = of_row * told["global_batch_rows"]
-        told["flops_per_s"] = _rounded(of_row * found["samples_per_s"])
+        sizes["flops_per_step"] = of_row * sizes["global_batch_rows"]
+        sizes["flops_per_s"] = _rounded(of_row * found["samples_per_s"])
         if peak is not None:
-            told["utilisation"] = _rounded(told["flops_per_s"] / (peak * found["ranks"]))
+            sizes["utilisation"] = _rounded(sizes["flops_per_s"] / (peak * found["ranks"]))
     if flops.unknown:
-        told["flops_unknown_layers"] = list(flops.unknown)
-    return told
+        sizes["flops_unknown_layers"] = list(flops.unknown)
+    return sizes
 
 
 def how(
     found: Mapping[str, Any], *, counted: bool, on_gpu: bool, has_clock: bool = True
 ) -> dict[str, str]:
-    """How what stands in a record was measured, and why something does not.
+    """Describe how each value of a record was measured, and why a value is missing.
 
     Args:
         found: the record.
         counted: whether the rows were counted.
-        on_gpu: whether the model computes on one.
+        on_gpu: whether the model computes on a GPU.
         has_clock: whether TensorFlow lets the step's graph read the time.
     """
     names = [*found.get("split", {}), *(name for name in HOW if name in found)]
     if "flops_per_step" in found:
         names.append("flops")
-    told = {name: HOW[name] for name in dict.fromkeys(names)}
+    methods = {name: HOW[name] for name in dict.fromkeys(names)}
     if "samples" in found and not counted:
-        told["samples"] = HOW["samples_by_size"]
-    missing = {"input_wait", "communication"} - set(found.get("split", told))
+        methods["samples"] = HOW["samples_by_size"]
+    missing = {"input_wait", "communication"} - set(found.get("split", methods))
     for name in sorted(missing):
-        told[name] = f"not measured, and part of compute: {_why_not(name, on_gpu, has_clock)}"
-    return told
+        methods[name] = f"not measured, and part of compute: {_why_not(name, on_gpu, has_clock)}"
+    return methods
 
 
 def _why_not(name: str, on_gpu: bool, has_clock: bool) -> str:
@@ -150,11 +150,11 @@ def _why_not(name: str, on_gpu: bool, has_clock: bool) -> str:
         return "several steps are one call, or run without a graph"
     if on_gpu:
         return "the host's clock does not see when a GPU is done"
-    return "the step has no collectives of ours"
+    return "the step has no collectives of keras_candle"
 
 
 def times(ranks: Sequence[Spent], whole_s: float) -> dict[str, float]:
-    """Root's seconds in training steps, evaluations and checkpoints, and of the fit as a whole."""
+    """Return root's seconds in training steps, evaluations, checkpoints, and in the whole fit."""
     seconds = ranks[0].seconds
     found = {
         "training": seconds[INPUT] + seconds[TRAINING] + seconds[CALLBACKS],

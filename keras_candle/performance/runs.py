@@ -1,4 +1,4 @@
-"""A run beside others: the time of its earlier starts, and a run on one rank to compare with."""
+"""Compare a run with related ones: its earlier attempts, and the same model on one rank."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any
 from keras_candle.run_directory import PERFORMANCE
 
 
-def earlier_rank_s(notes: Iterable[Mapping[str, Any]]) -> float:
-    """The time of a run's earlier starts, times their ranks.
+def earlier_rank_s(events: Iterable[Mapping[str, Any]]) -> float:
+    """Return the time of a run's earlier attempts, times their ranks.
 
     Args:
-        notes: the lines of its journal. The last line of a start is taken for its end.
+        events: the lines of its journal. The last line of an attempt counts as its end.
 
     Returns:
         Seconds.
@@ -33,7 +33,7 @@ def earlier_rank_s(notes: Iterable[Mapping[str, Any]]) -> float:
     """
     whole_s, began_s, ranks = 0.0, 0.0, 0
     latest_s = 0.0
-    for each in notes:
+    for each in events:
         if each.get("event") == "begin":
             whole_s += ranks * (latest_s - began_s)
             began_s, ranks = float(each["time_s"]), int(each["ranks"])
@@ -42,16 +42,15 @@ def earlier_rank_s(notes: Iterable[Mapping[str, Any]]) -> float:
 
 
 def scaling_efficiency(record: Mapping[str, Any], run: Path) -> dict[str, Any]:
-    """How near a run comes to as many times one rank's samples/s as it has ranks.
+    """Return the scaling efficiency: samples/s, relative to ranks times those of one rank.
 
     Args:
-        record: of the run.
-        run: its directory. Runs on one rank are looked for beside it.
+        record: the run's record.
+        run: its directory. Its parent directory is searched for a run on one rank.
 
     Returns:
-        "scaling_efficiency", 1 for a perfect one, and "scaling_from", the name of the run that it
-        is compared with: the newest of the same model and the same batch size of a rank. Empty
-        where there is none.
+        "scaling_efficiency", 1 for a perfect one, and "scaling_from", the name of the run on one
+        rank: the newest of the same model and the same batch size of a rank. Empty without one.
     """
     if record["ranks"] == 1 or "samples_per_s" not in record:
         return {}
@@ -59,7 +58,7 @@ def scaling_efficiency(record: Mapping[str, Any], run: Path) -> dict[str, Any]:
     for path in sorted(beside, key=_written_s, reverse=True):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             single = json.loads(path.read_text())
-            if single["ranks"] == 1 and _alike(single, record):
+            if single["ranks"] == 1 and _is_comparable(single, record):
                 ideal = record["ranks"] * single["samples_per_s"]
                 efficiency = round(record["samples_per_s"] / ideal, 4)
                 return {"scaling_efficiency": efficiency, "scaling_from": path.parent.name}
@@ -73,8 +72,8 @@ def _written_s(path: Path) -> float:
         return 0.0
 
 
-def _alike(single: Mapping[str, Any], record: Mapping[str, Any]) -> bool:
-    """Whether a run trains the same model on one rank, in batches as large as a rank's here."""
+def _is_comparable(single: Mapping[str, Any], record: Mapping[str, Any]) -> bool:
+    """Whether a run on one rank trains the same model with the same batch size of a rank."""
     rows = record["ranks"] * single["global_batch_rows"]
     same_batch = abs(rows - record["global_batch_rows"]) <= record["ranks"]
     return same_batch and bool(single["parameters"] == record["parameters"])

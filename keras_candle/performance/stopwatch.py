@@ -1,7 +1,7 @@
-"""Inside of a training step's graph: the time that it waits, and the rows that it takes.
+"""Measure inside a training step's graph how long it waits, and how many rows it takes.
 
-The clock is TensorFlow's own, read where the graph comes to: no value leaves the graph before
-somebody asks, so that no step waits for the device.
+The clock is TensorFlow's own, an operation of the graph. No value leaves the graph before `read`,
+so that no step waits for the device.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ import keras
 from keras_candle.data.shard import Shard
 from keras_candle.performance.flops import FlopsCount
 
-# A traced step keeps what it was traced with, also when `fit` is called again.
+# A traced step keeps its stopwatch, also when `fit` is called again.
 _of_models: weakref.WeakKeyDictionary[Any, Stopwatch] = weakref.WeakKeyDictionary()
 _GET_NEXT = ("__next__", "get_next")
 
 
 @dataclass(frozen=True)
 class Waits:
-    """What steps have waited for.
+    """The waiting times of steps, and the counts that belong to them.
 
     Attributes:
-        input_s: seconds from asking for a batch until it was there.
-        rows: of the batches.
-        batches: how many.
-        exchange_s: seconds from when this rank's tensors were there until all ranks' sums were.
-        exchanges: how many collectives.
+        input_s: seconds from the request for a batch until its arrival.
+        rows: the number of rows in the batches.
+        batches: the number of batches.
+        exchange_s: seconds from when this rank's tensors were ready until all ranks' sums were.
+        exchanges: the number of collectives.
     """
 
     input_s: float = 0.0
@@ -40,18 +40,18 @@ class Waits:
     exchange_s: float = 0.0
     exchanges: float = 0.0
 
-    def __sub__(self, other: Waits) -> Waits:
-        """What came between two readings."""
-        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
-        return Waits(*(mine - others for mine, others in pairs))
+    def __sub__(self, earlier: Waits) -> Waits:
+        """Return the difference of two readings."""
+        pairs = zip(vars(self).values(), vars(earlier).values(), strict=True)
+        return Waits(*(now - before for now, before in pairs))
 
 
 class Stopwatch:
-    """Measures the steps of one model that are traced while it is on.
+    """Measures the steps of one model that are traced while it is attached.
 
     Attributes:
-        flops: counted while they were traced.
-        has_clock: whether times can be taken in the graph. TensorFlow refuses its clock where op
+        flops: the count of the traced steps.
+        has_clock: whether the graph can read the time. TensorFlow refuses its clock where op
             determinism is on; rows and batches are counted all the same.
     """
 
@@ -66,20 +66,20 @@ class Stopwatch:
             self._exchange = tf.Variable([0.0] * 2, dtype=tf.float64, trainable=False)
 
     def read(self) -> Waits:
-        """All that was measured until now."""
+        """Return all measurements so far."""
         return Waits(*self._input.numpy().tolist(), *self._exchange.numpy().tolist())
 
     def around(
         self, exchange: Callable[[Sequence[Any]], list[Any]], tensors: Sequence[Any]
     ) -> list[Any]:
-        """See `keras_candle.engine.base.WaitTimer`."""
+        """Return exchange(tensors), and measure in the graph how long it takes."""
         import tensorflow as tf
 
         if not (tensors and self.has_clock):
             return exchange(tensors)
         with tf.control_dependencies(list(tensors)):
             began_s = tf.timestamp()
-        # They travel together, so that one that waits for the clock is enough.
+        # All tensors go in one exchange, so it is enough that one of them waits for the clock.
         with tf.control_dependencies([began_s]):
             first = tf.identity(tensors[0])
         received = exchange([first, *tensors[1:]])
@@ -90,7 +90,7 @@ class Stopwatch:
 
     @contextmanager
     def on_input(self, iterator: Any) -> Iterator[None]:
-        """While a step is traced that takes its batches from a `tf.data.Iterator`."""
+        """Time the batches of a `tf.data.Iterator` in a step that is traced in this context."""
         import tensorflow as tf
 
         kind = type(iterator)
@@ -141,7 +141,7 @@ def _can_read_clock() -> bool:
 
 
 def _rows(data: Any) -> Any:
-    """The rows of a batch that count, 0 where nobody can tell."""
+    """The rows of a batch that count, 0 where unknown."""
     import tensorflow as tf
 
     if isinstance(data, Shard):
@@ -153,7 +153,7 @@ def _rows(data: Any) -> Any:
 
 
 def stopwatch_of(model: Any) -> Stopwatch:
-    """The one that measures a model's steps; those that were traced before are traced anew."""
+    """Return the stopwatch of a model; a new one drops the train function, to trace it anew."""
     found = _of_models.get(model)
     if found is None:
         found = _of_models[model] = Stopwatch()

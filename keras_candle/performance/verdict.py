@@ -1,13 +1,13 @@
-"""One sentence on what limits a training."""
+"""Name the bottleneck of a training in one sentence."""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
 
-# From such a share of the step on, something beside the computation is worth a word.
+# The fraction of a step from which a part beside the computation is reported.
 _MUCH = 0.25
-# Such a part of what most ranks spend in collectives is worth a word, when one rank is late.
+# The fraction of the ranks' time in collectives, spent waiting for one rank, that is reported.
 _UNEVEN = 0.4
 
 _ADVICE = {
@@ -17,7 +17,7 @@ _ADVICE = {
     ),
     "communication": (
         "communication-bound: {share} of the step exchanges gradients; give each rank larger "
-        "batches, accumulate gradients, or say compression='fp16'"
+        "batches, accumulate gradients, or set compression='fp16'"
     ),
     "callbacks": (
         "callback-bound: {share} of the step runs callbacks; call them less often, or let them "
@@ -31,12 +31,12 @@ _ADVICE = {
 
 
 def verdict(split: Mapping[str, float], own: Sequence[float] = ()) -> str:
-    """What limits a training.
+    """Return a sentence that names the bottleneck of a training.
 
     Args:
-        split: shares of a step's time, of "input_wait", "compute", "communication", "callbacks"
-            and "checkpoint"; one that was not measured is not there.
-        own: by rank, the share of a step that it spends outside of collectives.
+        split: fractions of a step's time, by "input_wait", "compute", "communication",
+            "callbacks" and "checkpoint"; a key that was not measured is missing.
+        own: by rank, the fraction of a step outside of collectives.
 
     Returns:
         A sentence; "" where nothing was measured.

@@ -1,8 +1,8 @@
-"""What 16 bits do to a model: one batch, watched in float32, mixed_float16 and mixed_bfloat16.
+"""Precision audit: compare a batch's step in float32, mixed_float16 and mixed_bfloat16.
 
 `candle audit-precision` runs a script with this module's `prepare` called first. The script runs
-guarded until its first training has its batches; then the audit comes in the training's place,
-writes down what it found, and the process ends.
+guarded until its first training has its batches. Then the audit replaces the training, writes its
+result, and the process ends.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from keras_candle.lint.dry_run import guard_files
 from keras_candle.when_imported import when_imported
 
 VARIABLE = "KERAS_CANDLE_AUDIT_PRECISION"
-"""Environment variable: the file that what was found is written to, as a JSON object."""
+"""Environment variable: the file for the result, a JSON object."""
 
 
 def prepare() -> None:
-    """Get ready to audit the program in this process, which has not begun yet."""
+    """Install the audit in this process, before the script begins."""
     journal = guard_files()
     result = os.open(os.environ[VARIABLE], os.O_WRONLY | os.O_CREAT)
 
@@ -33,10 +33,10 @@ def prepare() -> None:
 
         def act(training: FirstTraining) -> NoReturn:
             try:
-                told = audit(training)
+                facts = audit(training)
             except CandleError as error:
-                told = {"error": str(error)}
-            os.write(result, json.dumps(told).encode())
+                facts = {"error": str(error)}
+            os.write(result, json.dumps(facts).encode())
             # Not by an exception: the script might catch it.
             os._exit(0)
 

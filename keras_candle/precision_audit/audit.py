@@ -1,4 +1,4 @@
-"""The audit of one training: what is wrong in 16 bits, what to pin, what it is worth."""
+"""Audit one training: findings in 16 bits, layers to pin to float32, and the speed-up."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ from keras_candle.precision_audit.values import Counts
 from keras_candle.training.model_building import build_model
 from keras_candle.training.precision import precision_of_this_node
 
-Told = dict[str, Any]
+Facts = dict[str, Any]
 
 
-def audit(training: FirstTraining) -> Told:
-    """Try a training in all precisions. The model is afterwards what it was.
+def audit(training: FirstTraining) -> Facts:
+    """Run a training's steps in all precisions, and restore the model afterwards.
 
     Args:
-        training: which a script was about to begin.
+        training: the first training of a script.
 
     Returns:
-        What there is to tell, as JSON holds it; docs/precision.md says what stands there.
+        The result of the audit, as JSON values; see docs/precision.md.
 
     Raises:
-        CandleError: the model has no step in float32 that can be looked at.
+        CandleError: the model's step fails in float32, run eagerly.
     """
     _check(training.model)
     bench = bench_of(training.model, training.batches[0])
@@ -71,23 +71,25 @@ def audit(training: FirstTraining) -> Told:
 
 def _check(model: Any) -> None:
     if keras.backend.backend() != "tensorflow":
-        raise CandleError(f"The audit is for TensorFlow, the script uses {keras.backend.backend()}")
+        raise CandleError(
+            f"The audit needs the TensorFlow backend, the script uses {keras.backend.backend()}"
+        )
     import tensorflow as tf
 
     plain = tf.distribute.get_strategy()
     if tf.distribute.has_strategy() or model.distribute_strategy is not plain:
         raise CandleError(
-            "The model was made under a tf.distribute strategy, and the audit looks at one device. "
+            "The model was made under a tf.distribute strategy, and the audit runs on one device. "
             "Make it outside of the strategy's scope for the audit"
         )
 
 
 def bench_of(model: Any, batch: Any) -> Bench:
-    """A bench for a model, whose variables and whose optimizers' variables are made here.
+    """Return a bench for a model, and build the model and its optimizers.
 
     Args:
-        model: compiled.
-        batch: as a step gets it.
+        model: a compiled model.
+        batch: the argument of a step.
 
     Raises:
         CandleError: the model cannot be built, or its step fails.
@@ -112,7 +114,7 @@ def bench_of(model: Any, batch: Any) -> Bench:
     return Bench(model, batch, parts_of(model), State(model))
 
 
-def _subject(training: FirstTraining, bench: Bench) -> Told:
+def _subject(training: FirstTraining, bench: Bench) -> Facts:
     model = training.model
     arrays = [each for each in keras.tree.flatten(bench.batch) if getattr(each, "shape", None)]
     return {
@@ -127,11 +129,11 @@ def _subject(training: FirstTraining, bench: Bench) -> Told:
 
 def _not_finite(exact: AuditStep) -> list[str]:
     """Layers whose outputs are not finite in float32 either."""
-    return [told.part.name for told in exact.outputs.outputs.values() if told.begins]
+    return [each.part.name for each in exact.outputs.outputs.values() if each.begins]
 
 
-def _own_dtypes(bench: Bench) -> list[Told]:
-    """Layers that were given a dtype, and keep it."""
+def _own_dtypes(bench: Bench) -> list[Facts]:
+    """Layers with a dtype of their own, which they keep."""
     kept = [
         part
         for part in bench.parts
@@ -143,9 +145,9 @@ def _own_dtypes(bench: Bench) -> list[Told]:
     return [{**_layer(part), "dtype": part.layer.dtype_policy.name} for part in kept]
 
 
-def _precision_facts(bench: Bench, exact: AuditStep, precision: str, pinned: Pinned) -> Told:
+def _precision_facts(bench: Bench, exact: AuditStep, precision: str, pinned: Pinned) -> Facts:
     step = pinned.with_pins or pinned.step
-    told: Told = {
+    facts: Facts = {
         "precision": precision,
         "findings": [_finding(each) for each in pinned.findings],
         "pins": [_layer(part) for part in pinned.parts],
@@ -156,15 +158,15 @@ def _precision_facts(bench: Bench, exact: AuditStep, precision: str, pinned: Pin
     }
     if precision == FLOAT16 and step.scale > 1 and not step.error:
         plain = bench.step(precision, pinned.names, exact, scale=1.0)
-        told["lost"], told["lost_unscaled"] = (
+        facts["lost"], facts["lost_unscaled"] = (
             _lost(step.counts.values()),
             _lost_by_layer(plain, bench),
         )
-    return told
+    return facts
 
 
-def _lost_by_layer(step: AuditStep, bench: Bench) -> Told:
-    """The share of a layer's gradients that became 0, where it is more than a little."""
+def _lost_by_layer(step: AuditStep, bench: Bench) -> Facts:
+    """The fraction of gradients that became 0, of all layers and of those above LOST_SHARE."""
     owners = owners_of(bench.parts)
     counts: dict[str, list[Counts]] = {}
     for path, each in step.counts.items():
@@ -179,11 +181,11 @@ def _lost(counts: Collection[Counts]) -> float:
     return sum(each.underflow for each in counts) / max(1, values)
 
 
-def _finding(finding: PrecisionFinding) -> Told:
-    return {**_layer(finding.part), "what": finding.kind, "said": finding.said}
+def _finding(finding: PrecisionFinding) -> Facts:
+    return {**_layer(finding.part), "what": finding.kind, "said": finding.description}
 
 
-def _layer(part: Part) -> Told:
+def _layer(part: Part) -> Facts:
     return {
         "layer": part.name,
         "kind": part.kind,

@@ -1,4 +1,4 @@
-"""Every call of a layer passes by a watch."""
+"""Record every call of a layer or operation."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from keras_candle.precision_audit.layers import Part, part_of
 
 
 class CallRecorder:
-    """Sees each call of a layer or of a functional model's operation; does nothing with it.
+    """Base class: follows each call of a layer or of a functional model's operation.
 
     Args:
-        parts: of the model.
+        parts: the parts of the model.
 
     Attributes:
         stack: the parts whose calls have begun and not ended, the innermost last.
@@ -28,7 +28,7 @@ class CallRecorder:
         self.stack: list[Part] = []
 
     def call(self, plain: Callable[..., Any], layer: Any, args: Any, kwargs: Any) -> Any:
-        """Call a layer, and see what goes in and comes out."""
+        """Call a layer, and pass its inputs to `begin` and its outputs to `end`."""
         part = self._part(layer)
         self.begin(part, (args, kwargs))
         self.stack.append(part)
@@ -40,10 +40,10 @@ class CallRecorder:
         return outputs
 
     def begin(self, part: Part, inputs: Any) -> None:
-        """Before a call."""
+        """Handle the inputs of a call, before it."""
 
     def end(self, part: Part, outputs: Any) -> None:
-        """After a call that raised nothing."""
+        """Handle the outputs of a call that did not raise."""
 
     def _part(self, layer: Any) -> Part:
         if id(layer) not in self._parts:
@@ -53,19 +53,19 @@ class CallRecorder:
 
 
 @contextmanager
-def seen_by(watch: CallRecorder) -> Iterator[None]:
-    """Let all calls of layers pass by a watch, in this process."""
+def recorded_by(recorder: CallRecorder) -> Iterator[None]:
+    """Pass all calls of layers in this process to a recorder."""
     layer_call, operation_call = keras.Layer.__call__, keras.Operation.__call__
 
     @functools.wraps(layer_call)
     def call_layer(self: Any, *args: Any, **kwargs: Any) -> Any:
-        return watch.call(layer_call, self, args, kwargs)
+        return recorder.call(layer_call, self, args, kwargs)
 
     @functools.wraps(operation_call)
     def call_operation(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if isinstance(self, keras.Layer):  # on its way through Layer.__call__
+        if isinstance(self, keras.Layer):  # called by Layer.__call__
             return operation_call(self, *args, **kwargs)
-        return watch.call(operation_call, self, args, kwargs)
+        return recorder.call(operation_call, self, args, kwargs)
 
     keras.Layer.__call__, keras.Operation.__call__ = call_layer, call_operation
     try:
@@ -75,7 +75,7 @@ def seen_by(watch: CallRecorder) -> Iterator[None]:
 
 
 def operations_before(operation: Any) -> list[Any]:
-    """The layers whose outputs an operation of a functional model takes."""
+    """Return the layers whose outputs an operation of a functional model uses."""
     found = []
     for source in input_operations(operation):
         found += [source] if isinstance(source, keras.Layer) else operations_before(source)

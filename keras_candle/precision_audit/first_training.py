@@ -1,4 +1,4 @@
-"""Takes the model and the batches of a script's first training, in the place of training it."""
+"""Capture the model and the batches of a script's first training, instead of training it."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _MOST_BATCHES = 8
 
 @dataclass(frozen=True)
 class FirstTraining:
-    """What a script was about to train.
+    """The model and the data of a script's first training.
 
     Attributes:
-        model: compiled.
-        batches: as its steps get them.
+        model: a compiled model.
+        batches: the arguments of its first steps.
         method: "fit" or "train_on_batch".
         line: the script's file and line that called it.
     """
@@ -34,12 +34,12 @@ class FirstTraining:
 def at_first_training(
     keras_module: ModuleType, journal: FactLog, act: Callable[[FirstTraining], NoReturn]
 ) -> None:
-    """Call act instead of the first step; for a process that exists for one audit.
+    """Call `act` instead of the first step; for a process that exists for one audit.
 
     Args:
         keras_module: Keras, imported by the script.
         journal: knows the script's own lines.
-        act: does not return.
+        act: called with the training; it must not return.
     """
     taken = False
 
@@ -54,7 +54,7 @@ def at_first_training(
             taken = True
             lines = journal.lines()
             batches = list(itertools.islice(_batches(iterator), _MOST_BATCHES))
-            # fit reads what tf.data gives, train_on_batch has one batch at hand.
+            # fit reads a tf.data iterator, train_on_batch has one batch.
             method = "fit" if hasattr(iterator, "element_spec") else "train_on_batch"
             model.train_function = None
             act(FirstTraining(model, batches, method, lines[0] if lines else None))
@@ -65,7 +65,7 @@ def at_first_training(
 
 
 def _batches(iterator: Iterator[Any]) -> Iterator[Any]:
-    """Each batch as a step gets it: tensors, and None where there is nothing."""
+    """Each batch as the argument of a step: tensors, or None."""
     import keras
     import numpy as np
     import tensorflow as tf

@@ -1,4 +1,4 @@
-"""The layers of a model: which follow its precision, which keep their own, and who made them."""
+"""The layers of a model: which follow its precision, which keep their own, where they are made."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from keras_candle.keras_private.models import is_frame_of_operation, layers_insi
 
 FLOAT32, FLOAT16, BFLOAT16 = PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
 
-# What was given as a layer's dtype.
+# The kinds of a layer's dtype argument.
 _NOTHING, _NAME, _POLICY = "nothing", "name", "policy"
 
 
 @dataclass(frozen=True)
 class Made:
-    """How a layer was made.
+    """The origin of a layer.
 
     Attributes:
-        given: what was given as its dtype.
+        given: the kind of its dtype argument.
         by_keras: whether a layer of Keras made it, for itself.
-        line: the script's file and line that made it, where it was the script.
+        line: the script's file and line that made it; None where it was not the script.
     """
 
     given: str
@@ -41,10 +41,10 @@ class Part:
 
     Attributes:
         layer: the layer.
-        name: the names of the layers that it lies in, and its own.
-        parent: the part that it lies in.
-        follows: whether the dtype policy that is in force when the model is made decides its
-            precision. Otherwise it was given one, and keeps it.
+        name: the names of the layers around it and its own, joined by "/".
+        parent: the part around it.
+        follows: whether the global dtype policy at the time when the model is made determines its
+            precision. Otherwise it has a dtype of its own, and keeps it.
         by_keras: whether a layer of Keras made it, for itself.
         line: the script's file and line that made it.
     """
@@ -58,36 +58,36 @@ class Part:
 
     @property
     def kind(self) -> str:
-        """The layer's class."""
+        """The name of the layer's class."""
         return type(self.layer).__name__
 
     @property
     def is_layer(self) -> bool:
-        """Whether it is a layer, and no bare operation."""
+        """Whether it is a layer, and not an operation."""
         return isinstance(self.layer, keras.Layer)
 
     @property
     def inside_keras_layer(self) -> bool:
-        """Whether it belongs to a layer of Keras, whose dtype is its own."""
+        """Whether it belongs to a layer of Keras, and shares that layer's dtype."""
         return self.by_keras and self.parent is not None and not _is_model(self.parent.layer)
 
 
 def watch_layers(keras_module: ModuleType, is_own: Callable[[str], bool]) -> None:
-    """From now on, take note of how each layer is made; for a process that exists for one audit.
+    """Record the origin of each layer made from now on; for a process that exists for one audit.
 
     Args:
         keras_module: Keras, imported by the script.
-        is_own: whether a file is the script's.
+        is_own: returns whether a file is the script's.
     """
     plain = keras_module.Layer.__init__
 
     @functools.wraps(plain)
     def init(self: Any, *args: Any, **kwargs: Any) -> None:
         plain(self, *args, **kwargs)
-        # Past Keras's own bookkeeping of attributes.
+        # Bypasses Keras's tracking of attributes.
         object.__setattr__(self, "_candle_made", _made(self, kwargs.get("dtype"), is_own))
 
-    # Keras asks for it where a layer has no __init__ of its own.
+    # Keras reads the signature where a layer has no __init__ of its own.
     init.__signature__ = inspect.signature(plain)  # type: ignore[attr-defined]
     keras_module.Layer.__init__ = init
 
@@ -113,14 +113,14 @@ def _frames() -> Iterator[FrameType]:
 
 
 def _belongs_to(frame: FrameType, layer: Any) -> bool:
-    """Whether it is a step in making the layer itself, such as its class's own __init__."""
+    """Whether the frame is part of making the layer itself, such as its class's own __init__."""
     code = frame.f_code
-    mine = code.co_argcount > 0 and frame.f_locals.get(code.co_varnames[0]) is layer
-    return mine or is_frame_of_operation(frame)
+    is_method = code.co_argcount > 0 and frame.f_locals.get(code.co_varnames[0]) is layer
+    return is_method or is_frame_of_operation(frame)
 
 
 def parts_of(model: Any) -> list[Part]:
-    """A model and all layers in it, each once.
+    """Return a model and all layers in it as parts, each once.
 
     Args:
         model: a built Keras model.
@@ -144,11 +144,11 @@ def _add(parts: list[Part], seen: set[int], layer: Any, parent: Part | None) -> 
 
 
 def part_of(layer: Any, parent: Part | None) -> Part:
-    """The part that a layer or an operation is.
+    """Return the part for a layer or an operation.
 
     Args:
-        layer: it.
-        parent: what it lies in, None for the model itself.
+        layer: the layer or operation.
+        parent: the part around it, None for the model itself.
     """
     inside = parent is not None and parent.parent is not None
     name = f"{parent.name}/{layer.name}" if parent is not None and inside else layer.name
@@ -171,8 +171,8 @@ def _follows(layer: Any, made: Made | None, parent: Part | None) -> bool:
         return policy is keras.config.dtype_policy()
     if made.given != _POLICY:
         return made.given == _NOTHING
-    # A layer that hands its own policy on, such as Bidirectional: what it was given counts. A
-    # model's layers that have a policy object were loaded with it.
+    # A layer that passes its own policy on, such as Bidirectional: the parent's argument counts.
+    # A model's layers with a policy object were loaded with it.
     if parent is None or _is_model(parent.layer) or parent.layer.dtype_policy.name != policy.name:
         return False
     return parent.follows

@@ -1,4 +1,4 @@
-"""The optimizer that a model has in each precision: in float16 one that scales the loss."""
+"""The optimizer of a model in each precision: in float16 one that scales the loss."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from typing import Any
 
 import keras
 
-# Keras's LossScaleOptimizer begins with it, and halves it at each step that overflows.
+# The initial scale of Keras's LossScaleOptimizer, halved at each step that overflows.
 FIRST_SCALE = 2.0**15
 
 
 def loss_scaling(model: Any, scale: float = FIRST_SCALE) -> Any:
-    """What `compile` would have put around a model's optimizer in float16; None without one.
+    """Return the LossScaleOptimizer that `compile` makes in float16; None without an optimizer.
 
     Args:
-        model: compiled.
-        scale: to begin with.
+        model: a compiled model.
+        scale: the initial scale.
     """
     optimizer = getattr(model, "optimizer", None)
     if optimizer is None:
         return None
     inner = unwrapped(optimizer)
-    factor = inner.loss_scale_factor  # which the wrapper takes from it
+    factor = inner.loss_scale_factor  # the wrapper removes it from the inner optimizer
     scaling = keras.optimizers.LossScaleOptimizer(inner, initial_scale=scale)
     inner.loss_scale_factor = factor
     return scaling
@@ -31,11 +31,11 @@ def loss_scaling(model: Any, scale: float = FIRST_SCALE) -> Any:
 
 @contextmanager
 def optimizer_in(model: Any, scaling: Any) -> Iterator[None]:
-    """Let a model train with its optimizer, scaled in another way or not at all.
+    """Replace the loss scaling of a model's optimizer inside a `with` block.
 
     Args:
-        model: compiled.
-        scaling: made by `loss_scaling`; None for the optimizer as it is.
+        model: a compiled model.
+        scaling: made by `loss_scaling`; None for the optimizer without a loss scale.
     """
     before = getattr(model, "optimizer", None)
     if before is None:
@@ -53,7 +53,7 @@ def optimizer_in(model: Any, scaling: Any) -> Iterator[None]:
 
 
 def unwrapped(optimizer: Any) -> Any:
-    """An optimizer without the loss scaling around it."""
+    """Return an optimizer without the loss scaling around it."""
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
         return optimizer.inner_optimizer
     return optimizer

@@ -1,4 +1,4 @@
-"""What a step takes in each precision, and where a short training comes to."""
+"""Measure the step time and the metrics of a short training in each precision."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ from keras_candle.precision_audit.step import Bench, in_a_line
 from keras_candle.precision_audit.switching import switched
 from keras_candle.verification.exact import without_noise
 
-# Together for all precisions; a model whose step is slow trains for fewer steps.
+# For all precisions together; a model whose step is slow trains for fewer steps.
 _TIMING_S, _TRAINING_S = 10.0, 30.0
-# Many short rounds: what else the machine does meets all precisions alike.
+# Many short rounds, so that a busy machine slows all precisions equally.
 _ROUNDS, _FEWEST_ROUNDS, _STEPS_A_ROUND = 20, 4, 5
 _FEWEST_STEPS, _MOST_STEPS = 4, 32
 
 
 @dataclass
 class Measured:
-    """One precision, with pins or without.
+    """The measurements of one precision, with or without pins.
 
     Attributes:
         precision: one of `layers.PRECISIONS`.
-        pins: names of the parts that work in float32.
+        pins: names of the parts that compute in float32.
         step_s: the median of a step's time.
-        steps: that were trained.
+        steps: the number of trained steps.
         metrics: by name, over the last steps.
-        skipped: of the steps, because gradients were not finite at their loss scale.
-        error: what was raised; "" when nothing was.
+        skipped: the number of steps skipped, since gradients were not finite at their loss scale.
+        error: the error on one line; "" without one.
     """
 
     precision: str
@@ -55,41 +55,41 @@ class Measured:
 
 
 def measure(bench: Bench, batches: Sequence[Any], asked: Sequence[Measured]) -> None:
-    """Fill in step times, taken in turns, and metrics, each from the same start.
+    """Fill in step times, interleaved, and metrics, each from the same initial state.
 
     Args:
-        bench: the model; it is afterwards what it was.
-        batches: to train on, over and over.
-        asked: the precisions and pins, float32 first.
+        bench: the model; it is restored afterwards.
+        batches: the training data, repeated as needed.
+        asked: the precisions and pins to measure, float32 first.
     """
-    trials = [_Measurement(bench, each) for each in asked]
-    for trial in trials:
-        trial.guarded(trial.compile)
-    trials = [trial for trial in trials if not trial.told.error]
-    if not trials:
+    measurements = [_Measurement(bench, each) for each in asked]
+    for each in measurements:
+        each.guarded(each.compile)
+    measurements = [each for each in measurements if not each.result.error]
+    if not measurements:
         return
-    _time_in_turns(trials)
-    for trial in trials:
-        trial.told.step_s = statistics.median(trial.times)
-    steps = _steps(sum(trial.told.step_s for trial in trials), len(batches))
-    for trial in trials:
-        trial.guarded(lambda trial=trial: trial.train(batches, steps))
+    _time_in_turns(measurements)
+    for each in measurements:
+        each.result.step_s = statistics.median(each.times)
+    steps = _steps(sum(each.result.step_s for each in measurements), len(batches))
+    for each in measurements:
+        each.guarded(lambda each=each: each.train(batches, steps))
     bench.state.restore()
 
 
-def _time_in_turns(trials: Sequence[_Measurement]) -> None:
-    round_s = sum(trial.first_s for trial in trials)
+def _time_in_turns(measurements: Sequence[_Measurement]) -> None:
+    round_s = sum(each.first_s for each in measurements)
     steps = min(_STEPS_A_ROUND, max(1, int(_TIMING_S / _ROUNDS / round_s)))
     deadline = time.perf_counter() + _TIMING_S
     for number in range(_ROUNDS):
         if number >= _FEWEST_ROUNDS and time.perf_counter() > deadline:
             return
-        for trial in trials:
-            trial.time(steps)
+        for each in measurements:
+            each.time(steps)
         if number == 0:
             # The first round warms up.
-            for trial in trials:
-                trial.times.clear()
+            for each in measurements:
+                each.times.clear()
 
 
 def _steps(all_s: float, batches: int) -> int:
@@ -98,8 +98,8 @@ def _steps(all_s: float, batches: int) -> int:
 
 
 class _Measurement:
-    def __init__(self, bench: Bench, told: Measured) -> None:
-        self.told, self._bench = told, bench
+    def __init__(self, bench: Bench, result: Measured) -> None:
+        self.result, self._bench = result, bench
         self.times: list[float] = []
         self.first_s = 0.0
         self._function: Any = None
@@ -108,8 +108,8 @@ class _Measurement:
     def guarded(self, do: Any) -> None:
         try:
             do()
-        except Exception as error:  # whatever the user's layers raise in this precision
-            self.told.error = in_a_line(error)
+        except Exception as error:  # any error of the user's layers in this precision
+            self.result.error = in_a_line(error)
 
     def compile(self) -> None:
         """The training step as Keras compiles it, run twice."""
@@ -137,16 +137,16 @@ class _Measurement:
                 if step == steps - len(batches):
                     model.reset_metrics()
                 logs = self._run(batches[step % len(batches)])
-        self.told.steps = steps
-        self.told.metrics = {
+        self.result.steps = steps
+        self.result.metrics = {
             name: float(keras.ops.convert_to_numpy(value))
             for name, value in (logs.items() if isinstance(logs, dict) else ())
             if keras.ops.ndim(value) == 0
         }
         if self._optimizer is not None:
-            # Halved at each step that is skipped; doubled after 2,000 others.
+            # Halved at each skipped step; doubled after 2,000 successful ones.
             scale = float(keras.ops.convert_to_numpy(self._optimizer.dynamic_scale))
-            self.told.skipped = round(math.log2(FIRST_SCALE / scale))
+            self.result.skipped = round(math.log2(FIRST_SCALE / scale))
 
     def _compile(self) -> None:
         model = self._bench.model
@@ -163,16 +163,16 @@ class _Measurement:
     @contextmanager
     def _in_precision(self) -> Iterator[None]:
         """The model as it would begin in this precision."""
-        bench, told = self._bench, self.told
+        bench, result = self._bench, self.result
         bench.state.restore()
         with ExitStack() as around:
-            around.enter_context(switched(bench.parts, told.precision, told.pins))
+            around.enter_context(switched(bench.parts, result.precision, result.pins))
             around.enter_context(optimizer_in(bench.model, self._scaling()))
             yield
 
     def _scaling(self) -> Any:
-        """This trial's own loss scaling, as it is at the beginning of a training."""
-        if self.told.precision != FLOAT16:
+        """This measurement's own loss scaling, reset to the beginning of a training."""
+        if self.result.precision != FLOAT16:
             return None
         if self._optimizer is None:
             self._optimizer = loss_scaling(self._bench.model)

@@ -1,4 +1,4 @@
-"""Which layers to pin to float32: few enough that none of them can be left out."""
+"""Search for a minimal set of layers to pin to float32, with which a batch is clean."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from keras_candle.precision_audit.findings import (
 from keras_candle.precision_audit.layers import FLOAT16, Part
 from keras_candle.precision_audit.step import AuditStep, Bench
 
-# A step runs for each choice of layers that is tried, each layer watched.
+# Each try runs one step with every layer watched.
 _MOST_TRIES, _MOST_S = 60, 120.0
 
 
 @dataclass
 class Pinned:
-    """What was found in a precision, and what helps.
+    """The findings in one precision, and the pins that remove them.
 
     Attributes:
-        findings: without pins, and what comes to light once some layers are pinned.
+        findings: those without pins, and further ones that appear once some layers are pinned.
         step: the batch's step without pins.
-        parts: the layers to pin, in the order of the model; none where nothing is to be pinned
-            or nothing helps.
-        left: what is wrong with the pins.
+        parts: the layers to pin, in the order of the model; empty where none is needed or none
+            helps.
+        left: the findings that remain with the pins.
         with_pins: the step with the pins.
         is_minimal: whether each of the pins is known to be needed.
     """
@@ -48,13 +48,13 @@ class Pinned:
 
 
 class PinSearch:
-    """Looks for the pins of one precision.
+    """Searches the pins of one precision.
 
     Args:
         bench: the model and a batch.
         precision: mixed_float16 or mixed_bfloat16.
         exact: the batch's step in float32.
-        constants: looks for the model's constants; None where they cannot be looked for.
+        constants: the search for the model's constants; None to skip it.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class PinSearch:
         self._parts = {part.name: part for part in bench.parts if _can_be_pinned(part)}
 
     def find(self) -> Pinned:
-        """Run the batch with pins that are more and more, then with fewer and fewer."""
+        """Add pins until the batch is clean, then remove those that are not needed."""
         findings, step = self._look([])
         found = Pinned(findings, step)
         if not findings:
@@ -95,7 +95,7 @@ class PinSearch:
         return self._tries < _MOST_TRIES and time.monotonic() < self._deadline
 
     def _grown(self, found: Pinned) -> list[str] | None:
-        """Pins with which nothing is wrong; None where pinning what is to blame does not help."""
+        """Pins without any finding; None where pinning the layers at fault does not help."""
         pins: dict[str, None] = {}
         findings = found.findings
         while findings and self._tries < _MOST_TRIES // 2 and self._may_try():
@@ -106,14 +106,14 @@ class PinSearch:
             findings = self._look(list(pins))[0]
             known = {(each.part.name, each.kind) for each in found.findings}
             found.findings = found.findings + [
-                replace(each, said=f"{each.said}, once those before are pinned")
+                replace(each, description=f"{each.description}, once the layers above are pinned")
                 for each in findings
                 if (each.part.name, each.kind) not in known
             ]
         return None if findings else list(pins)
 
     def _blamed(self, part: Part, pins: dict[str, None]) -> list[str]:
-        """The layers to pin for a part, that are not pinned yet."""
+        """The layers to pin for a finding in a part, without those pinned already."""
         if not part.is_layer:
             layers = {id(layer) for layer in operations_before(part.layer)}
             sources = [name for name, each in self._parts.items() if id(each.layer) in layers]
@@ -122,7 +122,7 @@ class PinSearch:
             part = part.parent
         if part.name in self._parts and part.name not in pins and part.parent is not None:
             return [part.name]
-        # What it does itself, between the calls of its layers, it does in their precision.
+        # A part's own arithmetic, between the calls of its layers, has their precision.
         inner = [name for name, each in self._parts.items() if each is part or each.parent is part]
         return [name for name in inner if name not in pins]
 
@@ -132,14 +132,14 @@ def _can_be_pinned(part: Part) -> bool:
 
 
 def fewer(names: Sequence[str], is_enough: Callable[[Sequence[str]], bool]) -> list[str]:
-    """Leave out what can be left out, half of all at first and single ones at the end.
+    """Return a minimal subset that is enough: try without halves first, then without single names.
 
     Args:
-        names: together they are enough, and nothing at all is not.
-        is_enough: whether some of them are.
+        names: all names, which are enough; the empty set is not.
+        is_enough: returns whether a subset is enough.
 
     Returns:
-        Names none of which can be left out, as long as is_enough says so.
+        Names of which none can be left out, as long as `is_enough` is consistent.
 
     Example:
         >>> fewer("abcdefgh", lambda names: "c" in names and "g" in names)

@@ -1,4 +1,4 @@
-"""Everything that a training step changes, to go back to."""
+"""Save and restore all variables that a training step changes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from keras_candle.training.gradients import outermost_optimizers
 
 
 class State:
-    """The values of a model's variables as they are now.
+    """A copy of a model's variables, taken when it is made.
 
     Args:
         model: a compiled and built Keras model.
@@ -30,13 +30,13 @@ class State:
         ]
 
     def restore(self) -> None:
-        """Go back."""
+        """Assign the saved values to the variables."""
         for variable, value in self._values:
             variable.assign(value)
 
 
 def _generators(model: Any) -> list[Any]:
-    """What draws random numbers, in layers and outside of them."""
+    """The random generators in layers, and Keras's global one."""
     found = [each for layer in layers_of(model) for each in seed_generators(layer)]
     common = global_seed_generator()
     return found if common is None else [*found, common]

@@ -1,4 +1,4 @@
-"""One training step with everything watched, that changes nothing."""
+"""Run one training step in a precision, record its outputs and gradients, and restore the model."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from keras_candle.keras_private.optimizers import optimized_variables
-from keras_candle.precision_audit.calls import seen_by
+from keras_candle.precision_audit.calls import recorded_by
 from keras_candle.precision_audit.layers import FLOAT16, Part
 from keras_candle.precision_audit.loss_scale import (
     FIRST_SCALE,
@@ -26,8 +26,8 @@ from keras_candle.precision_audit.switching import switched
 from keras_candle.precision_audit.values import Array, Counts, count, reference_of
 from keras_candle.verification.exact import without_noise
 
-# Of a layer's largest gradient; float32 rounds to 6e-8 of a number, and sums of many such errors
-# stand beside sums that cancel for the greater part.
+# Relative to a layer's largest gradient. float32 rounds to 6e-8 of a number; sums of many such
+# errors are compared with sums that cancel for the greater part.
 _NOISE = 1e-4
 _OPERATION = re.compile(r" \[Op:.*$")
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
@@ -35,16 +35,17 @@ _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 @dataclass
 class AuditStep:
-    """What one batch did.
+    """The record of one batch's step in a precision.
 
     Attributes:
-        precision: in which.
-        outputs: what came out of the layers.
-        gradients: by the path of the variable, as they reach the optimizer: scaled.
+        precision: one of `layers.PRECISIONS`.
+        outputs: the counts of the layers' outputs.
+        gradients: by the path of the variable, as the optimizer gets them: scaled.
         counts: of the gradients, against those in float32.
-        scale: of the loss; 1 where it is not scaled.
-        is_scaled: whether the step's own code scales the loss, when the optimizer expects that.
-        error: what was raised, on one line; "" when the step came to its end.
+        scale: the loss scale; 1 where the loss is not scaled.
+        is_scaled: False where the step's own code does not scale the loss, and the optimizer
+            expects it.
+        error: the error on one line; "" when the step succeeded.
     """
 
     precision: str
@@ -57,14 +58,14 @@ class AuditStep:
 
     @property
     def has_finite_gradients(self) -> bool:
-        """Whether Keras would apply them."""
+        """Whether all gradients are finite, so that Keras would apply them."""
         return not any(each.infinite + each.nan for each in self.counts.values())
 
     def rounding(self) -> set[str]:
-        """The paths of variables whose gradients are nothing but rounding.
+        """Return the paths of variables whose gradients are only rounding.
 
-        A bias before batch normalisation, or that of an attention's keys, changes nothing: next to
-        its kernel's gradient its own is 0.
+        A bias before batch normalisation, or that of an attention's keys, has no effect: compared
+        with its kernel's gradient its own is 0.
         """
         sizes = {
             path: float(np.max(np.abs(each), initial=0)) for path, each in self.gradients.items()
@@ -78,7 +79,7 @@ class AuditStep:
         }
 
     def keep(self, optimizer: Any, gradients: Any, variables: Any) -> None:
-        """Keep what an optimizer gets, of a sparse gradient the slices."""
+        """Keep the gradients that an optimizer gets; of a sparse gradient the slices."""
         if variables is None:
             variables = optimized_variables(unwrapped(optimizer))
         for gradient, variable in zip(gradients, variables, strict=True):
@@ -89,13 +90,13 @@ class AuditStep:
 
 @dataclass
 class Bench:
-    """A model and a batch, to try precisions on.
+    """A model and a batch, on which steps run in each precision.
 
     Attributes:
-        model: compiled and built.
-        batch: as a step gets it.
-        parts: of the model.
-        state: what the model was when it came.
+        model: a compiled and built model.
+        batch: the argument of a step.
+        parts: the parts of the model.
+        state: the model's initial state.
     """
 
     model: Any
@@ -110,17 +111,17 @@ class Bench:
         exact: AuditStep | None = None,
         scale: float = FIRST_SCALE,
     ) -> AuditStep:
-        """Take the batch's step in a precision, as many times as it takes to find the loss scale.
+        """Run the batch's step in a precision; halve the loss scale until gradients are finite.
 
         Args:
             precision: one of `layers.PRECISIONS`.
-            pins: names of parts that work in float32.
+            pins: names of parts that compute in float32.
             exact: the step in float32.
-            scale: the loss scale to begin with.
+            scale: the initial loss scale.
         """
         while True:
             done = self._step(precision, pins, exact, scale)
-            forward = any(told.begins for told in done.outputs.outputs.values())
+            forward = any(each.begins for each in done.outputs.outputs.values())
             if done.has_finite_gradients or forward or done.scale <= 1.0:
                 return done
             scale /= 2
@@ -136,17 +137,17 @@ class Bench:
             around.enter_context(switched(self.parts, precision, pins))
             around.enter_context(_optimizer_for(self.model, precision, scale, done))
             around.enter_context(applied_by(done.keep))
-            around.enter_context(seen_by(watch))
+            around.enter_context(recorded_by(watch))
             try:
                 self.model.train_step(self.batch)
-            except Exception as error:  # whatever a layer of the user's raises in this precision
+            except Exception as error:  # any error of the user's layers in this precision
                 done.error = in_a_line(error)
         self.state.restore()
         dtype = "float16" if precision == FLOAT16 else "bfloat16"
         rounding = set() if exact is None else exact.rounding()
         for path, gradient in done.gradients.items():
-            other = None if exact is None else exact.gradients.get(path)
-            reference = None if other is None else reference_of(other, done.scale)
+            in_float32 = None if exact is None else exact.gradients.get(path)
+            reference = None if in_float32 is None else reference_of(in_float32, done.scale)
             counts = count(gradient, dtype, reference)
             done.counts[path] = replace(counts, underflow=0) if path in rounding else counts
         return done
@@ -154,7 +155,7 @@ class Bench:
 
 @contextmanager
 def _optimizer_for(model: Any, precision: str, scale: float, done: AuditStep) -> Iterator[None]:
-    """The optimizer that `compile` would have made in a precision, for a step not applied."""
+    """The optimizer that `compile` would have made in a precision; records the loss scale."""
     scaling = loss_scaling(model, scale) if precision == FLOAT16 else None
     if scaling is not None:
         plain = scaling.scale_loss
@@ -171,7 +172,7 @@ def _optimizer_for(model: Any, precision: str, scale: float, done: AuditStep) ->
 
 @contextmanager
 def applied_by(keep: Callable[[Any, Any, Any], None]) -> Iterator[None]:
-    """Let all optimizers hand what they get to a function, and apply nothing.
+    """Pass the gradients of all optimizers to a function, instead of applying them.
 
     Args:
         keep: called with the optimizer, the gradients, and the variables or None.
@@ -195,8 +196,8 @@ def applied_by(keep: Callable[[Any, Any, Any], None]) -> Iterator[None]:
 
 
 def in_a_line(error: Exception) -> str:
-    """What an error says, without where Keras and TensorFlow met it."""
+    """Return an error's message on one line, without the context that Keras and TensorFlow add."""
     lines = [_COLOURS.sub("", line).strip() for line in str(error).splitlines()]
-    said = [line for line in lines if line and not line.startswith("Exception encountered when")]
-    first = _OPERATION.sub("", said[0]) if said else ""
+    texts = [line for line in lines if line and not line.startswith("Exception encountered when")]
+    first = _OPERATION.sub("", texts[0]) if texts else ""
     return f"{type(error).__name__}: {first}"

@@ -1,4 +1,4 @@
-"""Lets a model work in another precision as if it had been made in it."""
+"""Switch a model to another precision in place, as if it had been made in it."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from keras_candle.keras_private.models import output_operations
 from keras_candle.precision_audit.calls import operations_before
 from keras_candle.precision_audit.layers import FLOAT32, Part
 
-# In a functional model, ops.cast(mask, x.dtype) keeps the dtype that x had as the model was made.
+# In a functional model, ops.cast(mask, x.dtype) keeps the dtype of x when the model was made.
 _READS_A_DTYPE = ".dtype", "compute_dtype"
 
 
 def watch_casts(keras_module: ModuleType, is_own: Callable[[str], bool]) -> None:
-    """From now on, take note of casts that the script makes to a dtype that it reads somewhere.
+    """Mark casts, made from now on, to a dtype that the script reads from an object.
 
     Args:
         keras_module: Keras, imported by the script.
-        is_own: whether a file is the script's.
+        is_own: returns whether a file is the script's.
     """
     plain = keras_module.Operation.__call__
 
@@ -40,7 +40,7 @@ def watch_casts(keras_module: ModuleType, is_own: Callable[[str], bool]) -> None
 
 
 def _is_read(is_own: Callable[[str], bool]) -> bool:
-    """Whether the script's line that is running reads a dtype."""
+    """Whether the script's current line reads a dtype."""
     frame = sys._getframe(2)
     while frame is not None and not is_own(frame.f_code.co_filename):
         frame = frame.f_back  # type: ignore[assignment]
@@ -51,7 +51,7 @@ def _is_read(is_own: Callable[[str], bool]) -> bool:
 
 
 def is_pinned(part: Part, pins: Collection[str]) -> bool:
-    """Whether a part works in float32 when the parts of these names are given dtype="float32"."""
+    """Whether a part computes in float32 when the parts named in `pins` get dtype="float32"."""
     if part.name in pins:
         return True
     return part.inside_keras_layer and part.parent is not None and is_pinned(part.parent, pins)
@@ -59,15 +59,15 @@ def is_pinned(part: Part, pins: Collection[str]) -> bool:
 
 @contextmanager
 def switched(parts: Sequence[Part], precision: str, pins: Collection[str] = ()) -> Iterator[None]:
-    """Let a model work in a precision as if it had been made in it; its variables stay.
+    """Switch a model to a precision inside a `with` block; its variables stay.
 
-    In all of the mixed precisions variables are float32, so only the dtype policies change, and
-    the dtype of casts that followed it.
+    In all mixed precisions variables are float32, so only the dtype policies change, and the
+    dtype of casts that followed it.
 
     Args:
-        parts: of the model.
+        parts: the parts of the model.
         precision: one of `PRECISIONS`.
-        pins: names of parts that work in float32.
+        pins: names of parts that compute in float32.
     """
     before = [(part.layer, part.layer.dtype_policy) for part in parts if part.follows]
     casts = [(cast, cast.dtype) for cast in _following_casts(parts)]
@@ -94,7 +94,7 @@ def _following_casts(parts: Sequence[Part]) -> list[Any]:
 
 
 def _layers_beside(cast: Any) -> list[Any]:
-    """The layers whose outputs meet that of a cast before the next layer: one gave it its dtype."""
+    """The layers whose outputs meet a cast's before the next layer: one of them set its dtype."""
     found, todo = operations_before(cast), [cast]
     while todo:
         for operation in output_operations(todo.pop()):

@@ -1,4 +1,4 @@
-"""What becomes of values in 16 bits, counted against the same values in float32."""
+"""Count the values that 16 bits lose, against the same values in float32."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Format:
 
     Attributes:
         largest: its largest finite number.
-        smallest: its smallest normal number; below it digits are lost, and further below all.
+        smallest: its smallest normal number; smaller ones lose digits, and at last all of them.
     """
 
     largest: float
@@ -29,13 +29,13 @@ FORMATS = {"float16": Format(65504.0, 2.0**-14), "bfloat16": Format(3.3895e38, 2
 
 @dataclass(frozen=True)
 class Counts:
-    """What an array, or several, is made of.
+    """Counts of the values of one or more arrays in 16 bits.
 
     Attributes:
-        values: numbers in it.
-        infinite: infinities that are no infinities in float32.
-        nan: the same for NaN.
-        underflow: zeros that are no zeros in float32, because the format has nothing so small.
+        values: all numbers.
+        infinite: infinities that are finite in float32.
+        nan: NaNs that are none in float32.
+        underflow: zeros that are not zero in float32 but too small for the format.
         subnormal: numbers below the smallest normal one, which have lost digits.
         largest: the largest finite magnitude.
     """
@@ -47,30 +47,30 @@ class Counts:
     subnormal: int = 0
     largest: float = 0.0
 
-    def __add__(self, other: Counts) -> Counts:
-        """Both together."""
+    def __add__(self, more: Counts) -> Counts:
+        """Return the counts of both."""
         return Counts(
-            self.values + other.values,
-            self.infinite + other.infinite,
-            self.nan + other.nan,
-            self.underflow + other.underflow,
-            self.subnormal + other.subnormal,
-            max(self.largest, other.largest),
+            self.values + more.values,
+            self.infinite + more.infinite,
+            self.nan + more.nan,
+            self.underflow + more.underflow,
+            self.subnormal + more.subnormal,
+            max(self.largest, more.largest),
         )
 
     def share(self, count: int) -> float:
-        """A count as a share of all values."""
+        """Return a count as a fraction of all values."""
         return count / self.values if self.values else 0.0
 
 
 @dataclass(frozen=True)
 class Reference:
-    """What is kept of an array in float32: a bit for each number and format.
+    """A summary of an array in float32: a bit for each number and format.
 
     Attributes:
         shape: of the array.
-        infinite: its infinities.
-        nan: its NaNs.
+        infinite: the number of infinities.
+        nan: the number of NaNs.
         small: format -> packed bits, set where a number is not zero but below the smallest normal
             one of the format. None where no number is.
     """
@@ -82,11 +82,11 @@ class Reference:
 
 
 def reference_of(array: Array, scale: float = 1.0) -> Reference:
-    """What `count` needs to know of an array in float32.
+    """Return the reference with which `count` compares an array.
 
     Args:
-        array: float32.
-        scale: what it is multiplied with before it is put into 16 bits.
+        array: the values in float32.
+        scale: the factor by which they are multiplied before they are put into 16 bits.
     """
     size = np.abs(array) * np.float32(scale)
     small = {name: (size > 0) & (size < each.smallest) for name, each in FORMATS.items()}
@@ -99,25 +99,25 @@ def reference_of(array: Array, scale: float = 1.0) -> Reference:
 
 
 def count(array: Array, dtype: str, reference: Reference | None) -> Counts:
-    """Count what an array is made of.
+    """Count the values of an array that its 16-bit format has lost.
 
     Args:
         array: the values, as float32.
         dtype: the format that they had.
-        reference: of the same array in float32; None where there is none.
+        reference: of the same array in float32; None without one.
 
     Returns:
-        Counts, without what is the same in float32.
+        The counts, without values that are the same in float32.
 
     Example:
         >>> exact = np.array([1e5, 1e-9, 1e-6, 0.0, 1.0], "float32")
         >>> half = np.array([np.inf, 0.0, 9.5e-7, 0.0, 1.0], "float32")  # as float16 holds them
-        >>> told = count(half, "float16", reference_of(exact))
-        >>> told.infinite, told.underflow, told.subnormal, told.largest
+        >>> counts = count(half, "float16", reference_of(exact))
+        >>> counts.infinite, counts.underflow, counts.subnormal, counts.largest
         (1, 1, 1, 1.0)
     """
     if reference is not None and reference.shape != array.shape:
-        reference = None  # the program went another way
+        reference = None  # the program took another branch
     finite = np.isfinite(array)
     infinite, nan = int(np.isinf(array).sum()), int(np.isnan(array).sum())
     underflow = subnormal = 0
