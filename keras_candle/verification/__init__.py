@@ -1,4 +1,4 @@
-"""What `candle verify` does in each rank, and what it makes of it afterwards.
+"""Equivalence check (`candle verify`): record the trainings of each rank, then compare two jobs.
 
 A rank's program is recorded as it trains (`recorder`), into a folder (`record`). When the jobs on
 one rank and on N ranks have ended, `python -m keras_candle.verification` compares their folders.
@@ -14,17 +14,17 @@ from keras_candle.seeding import seed_unseeded
 from keras_candle.when_imported import when_imported
 
 # JSON object: the folder, the seed, the largest number of epochs of a fit or None, and whether
-# dropout and noise are left out.
+# dropout and noise are turned off.
 VARIABLE = "KERAS_CANDLE_VERIFY"
 
 
 def prepare() -> None:
-    """Get ready to record this rank's program, which has not begun yet.
+    """Install the recorder in this rank's process, before the program begins.
 
-    Everything that draws at random gets a seed. The program's own seeds come later and win.
+    All random generators get a seed. The program's own seeds come later and take precedence.
     """
     settings = json.loads(os.environ[VARIABLE])
-    # Now, and by the descriptor: with --auto the program's ranks see other files.
+    # Opened now, by descriptor: with --auto the program's ranks see an overlay of files.
     name = os.path.join(settings["folder"], f"process-{os.getpid()}.json")
     manifest = os.open(name, os.O_WRONLY | os.O_CREAT, 0o600)
 

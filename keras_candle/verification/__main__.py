@@ -1,4 +1,4 @@
-"""`python -m keras_candle.verification ONE MANY`: compares two recorded jobs."""
+"""`python -m keras_candle.verification ONE MANY`: compare two recorded jobs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def main() -> int:
     parser.add_argument("many", type=Path, help="folder of the job on N ranks")
     parser.add_argument("--size", type=int, required=True, help="N")
     parser.add_argument("--tolerance", type=float)
-    parser.add_argument("--json", type=Path, help="where the comparison goes in full")
+    parser.add_argument("--json", type=Path, help="file for the whole comparison")
     options = parser.parse_args()
     one, many = read_run(options.one, 1), read_run(options.many, options.size)
     comparisons = compare_runs(one, many, options.tolerance)

@@ -1,4 +1,4 @@
-"""What of a fit may keep it from going on exactly, looked up before it begins."""
+"""Find properties of a fit that may keep it from resuming exactly, before it begins."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from keras_candle.keras_private.models import is_keras_class
 _OF_KERAS = ("_model", "params", "validation_data", "model")
 
 
-def remarks_on(callback: Any, given: dict[str, Any]) -> list[tuple[str, str]]:
-    """What is to be known of a fit.
+def find_caveats(callback: Any, given: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return the properties of a fit that may keep it from resuming exactly.
 
     Args:
         callback: its CandleCallback.
         given: the arguments of `fit`.
 
     Returns:
-        (kind, what) for each: a key of `causes.CAUSES`, and what it is about.
+        (kind, what) for each: a key of `resume_causes.CAUSES`, and the object that has it.
     """
-    remarks = [("never", "")] if callback.resume == "never" else []
+    caveats = [("never", "")] if callback.resume == "never" else []
     tensorflow = sys.modules.get("tensorflow")
     if tensorflow is not None and isinstance(given["x"], tensorflow.data.Dataset):
-        remarks.append(("dataset", type(given["x"]).__name__.lstrip("_")))
+        caveats.append(("dataset", type(given["x"]).__name__.lstrip("_")))
     kept = getattr(given["callbacks"], "callbacks", None)
     if kept is None:
         kept = keras.tree.flatten(given["callbacks"])
-    return [*remarks, *(remark for each in kept for remark in _on_callback(each))]
+    return [*caveats, *(caveat for each in kept for caveat in _of_callback(each))]
 
 
-def _on_callback(callback: Any) -> Iterator[tuple[str, str]]:
+def _of_callback(callback: Any) -> Iterator[tuple[str, str]]:
     kind = type(callback)
     if kind.__module__.startswith("keras_candle.") or _has_protocol(callback):
         return

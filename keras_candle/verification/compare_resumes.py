@@ -1,10 +1,9 @@
-"""`python -m keras_candle.verification.compare_resumes ONE OTHER`: compare two final states."""
+"""`python -m keras_candle.verification.compare_resumes WHOLE KILLED`: compare two final states."""
 
 from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 from keras_candle.verification.event_log import FIT, read_attempt
@@ -13,26 +12,26 @@ from keras_candle.verification.resume_causes import causes_of
 from keras_candle.verification.resume_comparison import compare
 
 
-def main(one: str, other: str) -> int:
-    """Writes a JSON object to stdout.
+def main(whole_folder: str, killed_folder: str) -> int:
+    """Compare a training without kills and one with kills; write a JSON object to stdout.
 
     Args:
-        one: folder with what the ranks of a training told that was not killed.
-        other: likewise, of the last start of one that was.
+        whole_folder: event log of the training without kills.
+        killed_folder: event log of the last attempt of the training with kills.
 
     Returns:
         0.
     """
-    whole, parts = read_attempt(Path(one)), read_attempt(Path(other))
-    differences = compare(whole, parts)
-    remarks = [remark for line in whole.lines(FIT) for remark in line["remarks"]]
+    whole, killed = read_attempt(Path(whole_folder)), read_attempt(Path(killed_folder))
+    differences = compare(whole, killed)
+    caveats = [caveat for line in whole.lines(FIT) for caveat in line["remarks"]]
     kinds = [each.kind for each in differences]
-    told = {
-        "differences": [asdict(each) for each in differences],
-        "causes": causes_of(kinds, remarks) if differences else [],
+    result = {
+        "differences": [each.to_json() for each in differences],
+        "causes": causes_of(kinds, caveats) if differences else [],
         "fits": sum(len(final_states(path)) for path in whole.directories.values()),
     }
-    sys.stdout.write(json.dumps(told))
+    sys.stdout.write(json.dumps(result))
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Compares what one rank and N ranks recorded, training by training."""
+"""Compare the records of one rank and of N ranks, training by training."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ EQUAL, EXPLAINED, DIFFERENT = "EQUAL", "EXPLAINED", "DIFFERENT"
 
 @dataclass
 class Comparison:
-    """One training on one rank and on N.
+    """The comparison of one training on one rank and on N ranks.
 
     Attributes:
-        title: which one.
-        weights: the largest difference at each moment of which the weights were kept.
+        title: the number, method and model of the training.
+        weights: the largest difference at each moment with stored weights.
         optimizer: the largest difference of the optimizers' variables.
         metrics: the largest difference in each epoch.
-        problems: what no rounding and no random draw explains, a sentence each.
-        reasons: what can explain a difference.
-        facts: all that is known about the training.
+        problems: differences that neither rounding nor random draws explain, a sentence each.
+        reasons: facts that can explain a difference.
+        facts: all recorded facts about the training.
         ranks_equal: whether all ranks ended with the same weights to the bit.
-        same_data: None where that cannot be told.
-        limits: what counts as rounding in it.
+        same_data: whether both used the same data; None where unknown.
+        limits: the largest differences that count as rounding.
         within: whether all differences are within the limits.
-        left_out: weights that are not compared, since their gradients are nothing but rounding.
-        finite: whether all weights were, at the end.
+        left_out: weights that are not compared, since their gradients are only rounding.
+        finite: whether all weights are finite at the end.
         on_the_edge: metrics that differ by one or two rows.
     """
 
@@ -70,13 +70,13 @@ class Comparison:
 def compare_runs(
     one: RecordedRun, many: RecordedRun, tolerance: float | None = None
 ) -> list[Comparison]:
-    """Compare training by training, in the order in which the program came to them.
+    """Compare two runs training by training, in the order of the program.
 
     Args:
-        one: recorded on one rank.
-        many: recorded on N ranks.
-        tolerance: the largest relative difference that counts as none; None for one that fits
-            the precision of each model.
+        one: the run on one rank.
+        many: the run on N ranks.
+        tolerance: the largest relative difference that counts as rounding; None for the default
+            of each model's precision.
 
     Returns:
         A comparison for each training that both have.
@@ -117,8 +117,8 @@ def _compare(
         comparison.reasons.append(Fact("earlier", earlier.title))
     else:
         comparison.problems += _different_beginnings(comparison, start, single, root)
-    own_part = any(fact.kind == "own_part" for fact in root.facts)
-    if single.steps != root.steps and not own_part:
+    is_sharded = any(fact.kind == "own_part" for fact in root.facts)
+    if single.steps != root.steps and not is_sharded:
         comparison.problems.append(
             f"the weights were updated {single.steps} times on one rank and {root.steps} on N"
         )
@@ -134,12 +134,12 @@ def _different_beginnings(
     if comparison.same_data is False:
         yield (
             f"the data differ: {'; '.join(single.data)} on one rank, {'; '.join(root.data)} on N. "
-            "Draw them from a seed of the program's own, whatever the rank"
+            "Draw them from a seed that is the same on every rank"
         )
     if not start.within(comparison.limits):
         yield (
             f"the trainings start from different weights ({start.where}): the program draws them "
-            "from no seed, or loads a file that its first run has written"
+            "without a seed, or loads a file that its first run has written"
         )
 
 
@@ -148,7 +148,7 @@ def _compare_metrics(
 ) -> None:
     root = records[0]
     if root.kind == "train_on_batch" and any(each.logs != root.logs for each in records):
-        # The ranks have got batches of their own, and log what these came to.
+        # Each rank has its own batches, and logs their metrics.
         return
     unit = "epoch" if root.kind == "fit" else "call"
     epochs = list(metric_gaps(unit, single, root))
@@ -158,7 +158,7 @@ def _compare_metrics(
 
 
 def _misfit(single: TrainingRecord, root: TrainingRecord) -> str | None:
-    """Why two records are not of the same training."""
+    """The reason why two records are not of the same training, or None."""
     if single.kind != root.kind:
         return f"one rank called {single.kind} where N ranks called {root.kind}"
     if len(single.weights) != len(root.weights):
@@ -167,10 +167,10 @@ def _misfit(single: TrainingRecord, root: TrainingRecord) -> str | None:
 
 
 def _compare_ranks(comparison: Comparison, records: Sequence[TrainingRecord], size: int) -> None:
-    """Whether the ranks held the same weights after each epoch and at the end."""
+    """Check that the ranks held the same weights after each epoch and at the end."""
     root = records[0]
     if len(records) < size:
-        comparison.problems.append(f"only {len(records)} of {size} ranks came to this training")
+        comparison.problems.append(f"only {len(records)} of {size} ranks ran this training")
         comparison.ranks_equal = False
         return
     if root.kind != "evaluate" and not root.scaled:
@@ -179,7 +179,7 @@ def _compare_ranks(comparison: Comparison, records: Sequence[TrainingRecord], si
         )
     for snapshot in root.snapshots:
         if snapshot.when.startswith("step"):
-            continue  # moving statistics are made equal when an epoch ends
+            continue  # moving statistics are equal after an epoch only
         for rank, own in enumerate(records):
             weight = _first_different(root, snapshot, own.at(snapshot.when))
             if weight is not None:
@@ -196,9 +196,9 @@ def _moment(when: str) -> str:
 
 
 def _first_different(
-    root: TrainingRecord, snapshot: WeightSnapshot, other: WeightSnapshot | None
+    root: TrainingRecord, snapshot: WeightSnapshot, own: WeightSnapshot | None
 ) -> str | None:
-    if other is None or len(other.digests) != len(snapshot.digests):
+    if own is None or len(own.digests) != len(snapshot.digests):
         return "model"
-    pairs = zip(root.weights, snapshot.digests, other.digests, strict=True)
-    return next((path for path, mine, its in pairs if mine != its), None)
+    digests = zip(root.weights, snapshot.digests, own.digests, strict=True)
+    return next((path for path, expected, found in digests if expected != found), None)

@@ -1,4 +1,4 @@
-"""What the ranks of one start told, line by line: a kill leaves what came before it."""
+"""Append-only event log of one attempt; survives SIGKILL."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ RANK, FIT, STEP, END, KILLED = "rank", "fit", "step", "end", "killed"
 
 
 class EventLog:
-    """Appends lines to a file of this process.
+    """Appends events as JSON lines to this process's file.
 
     Args:
-        folder: that of the start, the same one for all ranks.
+        folder: the attempt's folder, the same for all ranks.
     """
 
     def __init__(self, folder: str) -> None:
-        # Open from here on: with --auto the program's ranks see other files.
+        # Stays open: with --auto the program's ranks see an overlay of files.
         name = os.path.join(folder, f"process-{os.getpid()}.jsonl")
         self._file = os.open(name, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 
     def append(self, kind: str, **facts: Any) -> None:
-        """Append a line.
+        """Append an event.
 
         Args:
             kind: RANK, FIT, STEP, END or KILLED.
@@ -43,10 +43,10 @@ class StepEvent:
 
     Attributes:
         directory: the name of the run directory.
-        before: steps that the run had taken before it.
-        now: steps that it had taken then.
-        time_s: when it was over.
-        fit: which of the start's fits it belongs to, from 0.
+        before: the run's number of steps before the call.
+        now: the run's number of steps after it.
+        time_s: the end of the call, in seconds since the epoch.
+        fit: the number of its fit in the attempt, from 0.
     """
 
     directory: str
@@ -58,27 +58,27 @@ class StepEvent:
 
 @dataclass(frozen=True)
 class AttemptEvents:
-    """What all ranks of one start told.
+    """The events of all ranks of one attempt.
 
     Attributes:
-        ranks: the lines of each rank, in their order.
-        killed_s: when a rank was killed; None where none was.
+        ranks: the events of each rank, in their order.
+        killed_s: the time at which a rank was killed; None without a kill.
     """
 
     ranks: Mapping[int, list[dict[str, Any]]]
     killed_s: float | None
 
     def lines(self, kind: str, rank: int = 0) -> list[dict[str, Any]]:
-        """A rank's lines of a kind."""
+        """Return a rank's events of a kind."""
         return [each for each in self.ranks.get(rank, []) if each["kind"] == kind]
 
     @property
     def directories(self) -> dict[str, Path]:
-        """The run directories by name, and where they lie, in the order of their first fits."""
+        """The paths of the run directories by name, in the order of their first fits."""
         return {each["directory"]: Path(each["path"]) for each in self.lines(FIT)}
 
     def steps(self, rank: int = 0) -> list[StepEvent]:
-        """A rank's steps, in their order."""
+        """Return a rank's steps, in their order."""
         found: list[StepEvent] = []
         fit = -1
         for line in self.ranks.get(rank, []):
@@ -90,15 +90,15 @@ class AttemptEvents:
 
 
 def read_attempt(folder: Path) -> AttemptEvents:
-    """What the processes of a start told.
+    """Read the events of all processes of an attempt.
 
     Args:
-        folder: theirs.
+        folder: the attempt's folder.
     """
     ranks: dict[int, list[dict[str, Any]]] = {}
     killed_s = None
     for file in folder.glob("process-*.jsonl"):
-        # The last line may have been cut by a kill.
+        # A kill may have truncated the last line.
         whole = [line for line in file.read_text().splitlines(keepends=True) if line[-1:] == "\n"]
         lines = [json.loads(line) for line in whole]
         ranks |= {line["rank"]: lines for line in lines if line["kind"] == RANK}

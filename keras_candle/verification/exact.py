@@ -1,4 +1,4 @@
-"""For `--exact`: a model that draws nothing at random while it is compared."""
+"""Turn off dropout and noise in a model, for `candle verify --exact`."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from typing import Any
 
 from keras_candle.keras_private.models import layers_of, seed_generators
 
-# What Keras's layers that drop or add noise call its strength; at 0 they do nothing.
+# Attributes of Keras's layers for the strength of dropout or noise; at 0 they do nothing.
 _STRENGTHS = ("rate", "stddev", "dropout", "recurrent_dropout")
 
 
 @contextmanager
 def without_noise(model: Any) -> Iterator[bool]:
-    """Set dropout rates and the strength of noise to 0, and back at the end.
+    """Set dropout rates and the strength of noise to 0 inside a `with` block.
 
-    Only in layers with a seed generator: others may call something else a rate.
+    Only in layers with a seed generator: in any other layer a `rate` may have another meaning.
 
     Args:
         model: a Keras model that is not being traced.
 
     Yields:
-        Whether there was any to leave out.
+        Whether the model has any dropout or noise.
     """
     before = [
         (layer, name, value)
@@ -35,7 +35,7 @@ def without_noise(model: Any) -> Iterator[bool]:
     try:
         yield bool(before)
     finally:
-        # A model that the program saves has its rates.
+        # So that a model saved by the program has its own rates.
         for layer, name, value in before:
             setattr(layer, name, value)
 

@@ -1,4 +1,4 @@
-"""Plain values compared to the bit, place by place."""
+"""Compare nested plain values bit by bit."""
 
 from __future__ import annotations
 
@@ -13,47 +13,45 @@ MISSING = type("Missing", (), {"__repr__": lambda _: "missing"})()
 Path = tuple[Any, ...]
 
 
-def differences(one: Any, other: Any, path: Path = ()) -> Iterator[tuple[Path, Any, Any]]:
-    """Where two plain values are not the same.
+def differences(a: Any, b: Any, path: Path = ()) -> Iterator[tuple[Path, Any, Any]]:
+    """Find the paths at which two nested values differ.
 
     Args:
-        one: numbers, text, arrays, and dicts, lists and tuples of them.
-        other: likewise.
-        path: where they are themselves.
+        a: numbers, text, arrays, and dicts, lists and tuples of them.
+        b: the same kinds.
+        path: the path of `a` and `b` themselves.
 
     Yields:
-        The path and both values there, of an array its first number that is another one.
+        The path and both values there; of an array its first number that differs.
 
     Example:
         >>> list(differences({"loss": [1.0, 2.0]}, {"loss": [1.0, 2.5]}))
         [(('loss', 1), 2.0, 2.5)]
     """
-    if isinstance(one, dict) and isinstance(other, dict):
-        for key in dict.fromkeys([*one, *other]):
-            yield from differences(one.get(key, MISSING), other.get(key, MISSING), (*path, key))
-    elif isinstance(one, list | tuple) and isinstance(other, list | tuple):
-        for place, pair in enumerate(zip_longest(one, other, fillvalue=MISSING)):
+    if isinstance(a, dict) and isinstance(b, dict):
+        for key in dict.fromkeys([*a, *b]):
+            yield from differences(a.get(key, MISSING), b.get(key, MISSING), (*path, key))
+    elif isinstance(a, list | tuple) and isinstance(b, list | tuple):
+        for place, pair in enumerate(zip_longest(a, b, fillvalue=MISSING)):
             yield from differences(*pair, (*path, place))
-    elif isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
-        yield from _of_arrays(one, other, path)
-    elif repr(one) != repr(other):
-        yield path, one, other
+    elif isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
+        yield from _of_arrays(a, b, path)
+    elif repr(a) != repr(b):
+        yield path, a, b
 
 
-def _of_arrays(one: Any, other: Any, path: Path) -> Iterator[tuple[Path, Any, Any]]:
-    if (one.shape, one.dtype) != (other.shape, other.dtype):
-        yield path, f"{one.dtype} {list(one.shape)}", f"{other.dtype} {list(other.shape)}"
-    elif one.tobytes() != other.tobytes():
-        size = one.dtype.itemsize
-        bits = [
-            np.frombuffer(np.ascontiguousarray(each).tobytes(), f"V{size}") for each in (one, other)
-        ]
+def _of_arrays(a: Any, b: Any, path: Path) -> Iterator[tuple[Path, Any, Any]]:
+    if (a.shape, a.dtype) != (b.shape, b.dtype):
+        yield path, f"{a.dtype} {list(a.shape)}", f"{b.dtype} {list(b.shape)}"
+    elif a.tobytes() != b.tobytes():
+        size = a.dtype.itemsize
+        bits = [np.frombuffer(np.ascontiguousarray(each).tobytes(), f"V{size}") for each in (a, b)]
         first = int(np.flatnonzero(bits[0] != bits[1])[0])
-        index = tuple(map(int, np.unravel_index(first, one.shape)))
-        yield (*path, list(index)), one[index], other[index]
+        index = tuple(map(int, np.unravel_index(first, a.shape)))
+        yield (*path, list(index)), a[index], b[index]
 
 
 def shown(value: Any) -> str:
-    """A value as it stands in a sentence."""
+    """Return a value as text for a message, shortened to 60 characters."""
     text = str(value) if isinstance(value, np.generic) else repr(value)
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."

@@ -1,11 +1,11 @@
-"""Why N ranks may differ from one although nothing is wrong, and what makes them comparable."""
+"""Known causes of differences between N ranks and one, with the change that avoids each."""
 
 from __future__ import annotations
 
 # kind of fact -> (why the runs differ, what to do for an exact comparison)
 EXPLANATIONS: dict[str, tuple[str, str]] = {
     "random": (
-        "{what} drew at random in training, and each rank draws numbers of its own",
+        "{what} drew at random in training, and each rank draws its own numbers",
         "set its rate to 0, as candle verify --exact does for dropout and noise",
     ),
     "batch_normalization": (
@@ -13,7 +13,7 @@ EXPLANATIONS: dict[str, tuple[str, str]] = {
         "@candle.scalable(sync_batch_norm=True), or candle verify --exact",
     ),
     "local_state": (
-        "{what} changed a state of its own in training, which each rank computes from its rows",
+        "{what} changed its own state in training, which each rank computes from its rows",
         "make these weights constant for this comparison",
     ),
     "compression": ("the gradients were rounded to 16 bits: {what}", "leave compression out"),
@@ -21,12 +21,12 @@ EXPLANATIONS: dict[str, tuple[str, str]] = {
         "{what}, so that the ranks' batches together need not be those of one rank",
         "let fit divide the data: shard=True and no sharding by hand",
     ),
-    "earlier": ("it follows another one: {what}", "see there"),
+    "earlier": ("it follows an explained training: {what}", "see there"),
 }
 
-# kind of fact -> a remark for one who looks for the cause
-REMARKS: dict[str, str] = {
-    "train_step": "{what} is not Keras's own: look there first for what depends on the batch",
-    "mask": "a mask reaches the loss at {what}: a loss of the model's own has to count the values",
+# kind of fact -> a hint where to look for the cause
+HINTS: dict[str, str] = {
+    "train_step": "{what} is not Keras's own: check first whether it depends on the batch",
+    "mask": "a mask reaches the loss at {what}: a loss of the model's own must count the values",
     "reduced_precision": "the model computes in {what}, which rounds more: see --tolerance",
 }

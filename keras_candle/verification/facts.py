@@ -1,7 +1,7 @@
-"""What explains that N ranks do not equal one: found in the training itself, not guessed.
+"""Collect facts from a training that explain differences between N ranks and one.
 
-A layer draws at random when its seed generator has moved; it has a state of its rank's rows when
-a weight that no optimizer updates has moved.
+A layer draws at random if its seed generator has changed; it has state of its rank's rows if a
+weight that no optimizer updates has changed.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from keras_candle.training.batch_normalization import synchronized_variables
 from keras_candle.training.gradients import leaf_optimizers, outermost_optimizers
 from keras_candle.verification.record import Fact
 
-# What Adam, RMSprop and Adagrad call their sums of squared gradients.
+# Name endings of the sums of squared gradients in Adam, RMSprop and Adagrad.
 _SQUARES = ("_velocity", "_accumulator")
-# A gradient so small beside the model's largest is what float32 leaves of 0.
+# A gradient this small, relative to the model's largest, is 0 but for float32 rounding.
 _NOISE = 1e-6
 
 
 def values_of(variables: Sequence[Any]) -> list[np.ndarray[Any, Any]]:
-    """The values as NumPy can store them: 16-bit floats as float32, which holds them exactly."""
+    """Return values as NumPy can store them: 16-bit floats as float32, which is exact."""
     values = [keras.ops.convert_to_numpy(each) for each in variables]
     short = ("bfloat16", "float16")
     return [each.astype("float32") if str(each.dtype) in short else each for each in values]
@@ -47,12 +47,13 @@ def values_of(variables: Sequence[Any]) -> list[np.ndarray[Any, Any]]:
 
 @dataclass(frozen=True)
 class DataFacts:
-    """What is known of a fit's data.
+    """Facts about a fit's data.
 
     Attributes:
-        fingerprints: a line for each array; empty where the data are no arrays.
-        rows: of the data ("") and of the validation data ("val_"); 0 where nobody knows.
-        facts: how the data reach the ranks, where that bears on the comparison.
+        fingerprints: a line for each array; empty where the data are not arrays.
+        rows: the number of rows of the data ("") and of the validation data ("val_"); 0 where
+            unknown.
+        facts: how the data reach the ranks, where it affects the comparison.
     """
 
     fingerprints: list[str] = field(default_factory=list)
@@ -61,7 +62,7 @@ class DataFacts:
 
 
 def describe_data(given: dict[str, Any]) -> DataFacts:
-    """What is known of the data that Keras's own `fit` gets.
+    """Return facts about the data that Keras's own `fit` gets.
 
     Args:
         given: its arguments. On N ranks x is the DataAdapter that divides the data.
@@ -89,18 +90,18 @@ def describe_data(given: dict[str, Any]) -> DataFacts:
         rows = {"": rows_of(data[0]), "val_": rows_of(held_out)}
         return DataFacts(fingerprint(input_arrays(adapter)), rows)
     except (AttributeError, KeyError, TypeError, ValueError):
-        return DataFacts()  # no arrays: a tf.data.Dataset, a generator
+        return DataFacts()  # not arrays: a tf.data.Dataset, a generator
 
 
 def rows_of(data: Any) -> int:
-    """The number of rows of arrays, 0 where it does not show."""
+    """Return the number of rows of arrays, 0 where unknown."""
     first = next(iter(keras.tree.flatten(data)), None)
     shape = getattr(first, "shape", None)
     return int(shape[0]) if shape is not None and len(shape) and shape[0] else 0
 
 
 class FactWatcher:
-    """What moves in a model while it trains.
+    """Detects the variables of a model that change while it trains.
 
     Args:
         model: the model.
@@ -113,7 +114,7 @@ class FactWatcher:
         self._steps = 0
 
     def begin(self) -> None:
-        """Training begins."""
+        """Remember the values at the begin of a training."""
         generators = [each for _, each in _generators(self._model)]
         self._seeds = {id(each): keras.ops.convert_to_numpy(each.state) for each in generators}
         state = self._model.non_trainable_weights
@@ -121,11 +122,11 @@ class FactWatcher:
         self._steps = _updates(self._model)
 
     def steps(self) -> int:
-        """How often the weights were updated since then."""
+        """Return how often the weights were updated since `begin`."""
         return _updates(self._model) - self._steps
 
     def facts(self) -> list[Fact]:
-        """What explains a difference, and where to look for one; when training has ended."""
+        """Return facts that explain a difference, after a training."""
         found = [
             ("random", self._random_layers()),
             ("batch_normalization", self._layers_with_local_state(batch_normalization=True)),
@@ -161,12 +162,12 @@ class FactWatcher:
 
 
 def rounding_noise(model: Any) -> list[int]:
-    """Positions of the weights whose gradients were nothing but rounding.
+    """Return the positions of weights whose gradients were only rounding.
 
-    A bias before batch normalisation, or that of an attention's keys, changes nothing: its
-    gradient is 0 but for rounding. Adam and its like divide by the gradient's size, and so make
-    of it steps of full length, which go another way in each run and do no harm. The moving mean
-    of the normalisation goes with them.
+    A bias before batch normalisation, or that of an attention's keys, has no effect: its gradient
+    is 0 but for rounding. Adam and similar optimizers divide by the gradient's size, and so turn it
+    into steps of full length, which differ in each run and do no harm. The moving mean of the
+    normalisation follows them.
 
     Args:
         model: a model that has been trained.
@@ -214,10 +215,10 @@ def _listed(names: Sequence[str], most: int = 4) -> str:
 
 
 def _masked_outputs(model: Any) -> list[str]:
-    """The outputs of which Keras's loss counts the unmasked values only."""
+    """The outputs with a mask, of which Keras's loss counts the unmasked values only."""
     try:
         outputs = keras.tree.flatten(model.outputs)
-    except (AttributeError, ValueError):  # a subclassed model: what its masks do shows in no graph
+    except (AttributeError, ValueError):  # a subclassed model has no graph with masks
         kinds = (keras.layers.Masking, keras.layers.Embedding)
         layers = [each for each in layers_of(model) if isinstance(each, kinds)]
         return [_name(each) for each in layers if getattr(each, "mask_zero", True)]

@@ -1,4 +1,4 @@
-"""What a training ended with: the checkpoint at the end of each fit of each run directory."""
+"""The final state of a training: the checkpoint at the end of each fit of each run directory."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class FinalState:
     """The checkpoint with which a fit ended.
 
     Attributes:
-        folder: where it is.
+        folder: the checkpoint's folder.
         tensors: by their names.
-        state: what all ranks share.
-        of_ranks: what is each rank's own, by rank.
+        state: the state that all ranks share.
+        of_ranks: each rank's own state, by rank.
     """
 
     folder: Path
@@ -35,7 +35,7 @@ class FinalState:
     of_ranks: list[Mapping[str, Any]]
 
     def values(self, tensor: Tensor) -> NDArray[Any]:
-        """A tensor's numbers."""
+        """Read the values of a tensor."""
         with open(self.folder / tensor.file, "rb") as file:
             file.seek(tensor.offset_bytes)
             content = file.read(tensor.size_bytes)
@@ -43,7 +43,7 @@ class FinalState:
 
 
 def final_states(run_directory: Path) -> list[FinalState]:
-    """The ends of all fits of a run directory, in their order.
+    """Return the final states of all fits of a run directory, in their order.
 
     Raises:
         CheckpointError: when there is no whole checkpoint.

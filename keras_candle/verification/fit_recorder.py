@@ -1,4 +1,4 @@
-"""Watches the fits of a rank's program that a CandleCallback makes durable."""
+"""Log the fits and steps of a rank's program that have a CandleCallback, and kill the rank."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from keras_candle.cluster import launchers
 from keras_candle.resume import run_session as runs
 from keras_candle.resume.run_session import RunSession, observers
 from keras_candle.training.gradients import outermost_optimizers
-from keras_candle.verification.caveats import remarks_on
+from keras_candle.verification.caveats import find_caveats
 from keras_candle.verification.event_log import END, FIT, RANK, STEP, EventLog
 from keras_candle.verification.killer import Killer
 from keras_candle.verification.run_copies import RunCopies
 
 
 class FitRecorder:
-    """The trainings of this process.
+    """Records the fits of this process in an event log.
 
     Args:
-        event_log: gets what happens.
-        places: where the run directories lie.
-        kill: when which rank is killed; None for no rank.
-        killer: kills this one.
+        event_log: the log.
+        places: resolves run directories to their copies.
+        kill: the rank, run directory, step and delay of a kill; None for no kill.
+        killer: kills this process.
     """
 
     def __init__(
@@ -48,17 +48,17 @@ class FitRecorder:
         self._killer = killer
 
     def install(self, callback_module: Any) -> None:
-        """From now on every fit with a CandleCallback is watched.
+        """Record every fit with a CandleCallback from now on.
 
         Args:
-            callback_module: the one that defines it, just imported.
+            callback_module: the module that defines CandleCallback, just imported.
         """
         callback = callback_module.CandleCallback
         callback.run_fit = _around(callback.run_fit, self.fit)
         observers.append(self.step)
 
     def fit(self, plain: Callable[..., Any], callback: Any, model: Any, given: Any) -> Any:
-        """Watch one fit."""
+        """Run one fit, and record its begin and end."""
         name, path = self._place_of(directory_of(callback.run_directory, given["callbacks"]))
         number = len(runs.ends.get(path, []))
         self._log(
@@ -67,7 +67,7 @@ class FitRecorder:
             path=str(path),
             number=number,
             cadence=dataclasses.asdict(callback.checkpoint),
-            remarks=remarks_on(callback, given),
+            remarks=find_caveats(callback, given),
         )
         history = plain()
         optimizers = [each for one in outermost_optimizers(model) for each in one.variables]
@@ -81,7 +81,7 @@ class FitRecorder:
         return history
 
     def step(self, run: RunSession, before: int, now: int) -> None:
-        """Tell of a step, and be killed after it where that is asked for."""
+        """Log a step, and schedule the kill if it is due after this step."""
         name = self._places.name_of(run.directory.path)
         self._log(STEP, directory=name, before=before, now=now)
         kill = self._kill
@@ -93,7 +93,7 @@ class FitRecorder:
         return self._places.name_of(path), self._places.resolve(path)
 
     def _log(self, kind: str, **facts: Any) -> None:
-        # A process that the program forked inherits this, but is no rank.
+        # A process that the program forked inherits this, but is not a rank.
         if os.getpid() == self._process:
             self._event_log.append(kind, **facts)
 

@@ -1,4 +1,4 @@
-"""How far apart two runs' weights and metrics are, and what of that is rounding."""
+"""Measure the differences between two runs' weights and metrics, and separate rounding."""
 
 from __future__ import annotations
 
@@ -11,46 +11,46 @@ import numpy as np
 
 from keras_candle.verification.record import Arrays, RecordedRun, TrainingRecord
 
-# A few roundings of float32. Below that nothing can be said of a share.
+# A few roundings of float32. Smaller differences are within limits, whatever their share.
 _ROUNDING = 1e-6
-# What only N ranks log.
+# Logs of N ranks only.
 _OWN_LOGS = ("effective_learning_rate",)
 
 
 @dataclass(frozen=True)
 class Tolerances:
-    """What counts as rounding.
+    """The largest differences that count as rounding.
 
     Attributes:
         tolerance: the largest relative difference.
-        share: the largest difference of weights as a share of the way that they have gone. A
-            tolerance alone says nothing of weights that hardly move; a wrong gradient is off by
-            more. Infinite in 16 bits: what small gradients lose there, Adam turns into steps of
-            full length in any direction.
+        share: the largest difference of weights as a fraction of their change in the training. A
+            tolerance alone is always met by weights that hardly move; a wrong gradient exceeds
+            this fraction. Infinite in 16 bits: Adam turns the digits that small gradients lose
+            there into steps of full length in any direction.
     """
 
     tolerance: float = 1e-5
     share: float = 0.01
 
 
-# The longer name first: it contains the other.
+# "bfloat16" first: it contains "float16".
 _LIMITS = {"bfloat16": Tolerances(8e-3, math.inf), "float16": Tolerances(1e-3, math.inf)}
 
 
 @dataclass(frozen=True)
 class Gap:
-    """Where two arrays of numbers, or two lists of arrays, are furthest apart.
+    """The largest difference between two arrays, or two lists of arrays.
 
     Attributes:
         when: "step 1", "epoch 2", "end" and so on.
         where: a weight's path, or a metric's name.
         size: the difference.
         scale: the largest number of that weight or metric on one rank, at least 1.
-        change: how far the weights have gone from the start of the training, 0 for metrics.
-        alike: how many numbers of that weight are off by more than a tenth of the difference. A
-            wrong gradient moves most of them; rounding that Adam amplifies moves few.
-        numbers: how many there are.
-        rows: of how many rows a metric speaks; 0 for a loss, and where nobody knows.
+        change: the largest change of a weight since the start of the training, 0 for metrics.
+        alike: how many numbers of that weight differ by more than a tenth of `size`. A wrong
+            gradient changes most of them; rounding that Adam amplifies changes few.
+        numbers: how many numbers that weight has.
+        rows: the number of rows of a metric; 0 for a loss, and where unknown.
     """
 
     when: str
@@ -64,20 +64,20 @@ class Gap:
 
     @property
     def relative(self) -> float:
-        """The difference in units of the scale."""
+        """The difference, relative to the scale."""
         return self.size / self.scale
 
     @property
     def rows_apart(self) -> int:
-        """By how many rows a metric that counts them differs; 0 where it is not one or two.
+        """The number of rows, 1 or 2, by which a metric that counts rows differs; 0 otherwise.
 
-        A prediction that stands on the edge falls to one side or the other.
+        Rounding decides on which side a prediction at the decision boundary falls.
         """
         rows = self.size * self.rows if np.isfinite(self.size) else 0.0
         return round(rows) if 0.5 < rows < 2.5 and abs(rows - round(rows)) < 0.02 else 0
 
     def within(self, limits: Tolerances) -> bool:
-        """Whether rounding explains it."""
+        """Return whether rounding explains the difference."""
         if self.rows_apart:
             return True
         small = self.relative <= limits.tolerance
@@ -87,14 +87,13 @@ class Gap:
 
 
 def limits_for(record: TrainingRecord, tolerance: float | None) -> Tolerances:
-    """What counts as rounding in a training.
+    """Return the largest differences that count as rounding in a training.
 
     Args:
-        record: of the training; its model may compute in 16 bits.
-        tolerance: what the user asked for, None for nothing.
+        record: the training's record; its model may compute in 16 bits.
+        tolerance: the user's tolerance, None for the default.
     """
-    told = [fact.what for fact in record.facts if fact.kind == "reduced_precision"]
-    precision = " ".join(told)
+    precision = " ".join(fact.what for fact in record.facts if fact.kind == "reduced_precision")
     usual = next((limits for name, limits in _LIMITS.items() if name in precision), Tolerances())
     return usual if tolerance is None else Tolerances(tolerance, usual.share)
 
@@ -104,27 +103,28 @@ def weight_gaps(
     many: tuple[RecordedRun, TrainingRecord],
     left_out: Sequence[int],
 ) -> Iterator[Gap]:
-    """The largest difference at each moment of which both runs have kept the weights.
+    """Yield the largest difference at each moment at which both runs have stored the weights.
 
     Args:
         one: the run on one rank, and its record of the training.
-        many: the same of N ranks.
+        many: the run on N ranks, and its record.
         left_out: positions of weights that are not compared.
     """
     (run, single), (runs, root) = one, many
     start: Arrays | None = None
     for snapshot in single.snapshots:
-        other = root.at(snapshot.when)
-        mine, its = run.arrays(snapshot.file), runs.arrays(other.file if other else None)
-        if mine is None or its is None:
+        same_moment = root.at(snapshot.when)
+        on_one = run.arrays(snapshot.file)
+        on_many = runs.arrays(same_moment.file if same_moment else None)
+        if on_one is None or on_many is None:
             continue
         if snapshot.when == "start":
-            start = its
-        if not len(mine) == len(its) == len(single.weights):
+            start = on_many
+        if not len(on_one) == len(on_many) == len(single.weights):
             continue  # one rank builds some models in the first step only
-        gap = largest_gap(snapshot.when, single.weights, mine, its, left_out)
+        gap = largest_gap(snapshot.when, single.weights, on_one, on_many, left_out)
         if start is not None and snapshot.when != "start":
-            gap = _with_change(gap, start, mine, single.trainable)
+            gap = _with_change(gap, start, on_one, single.trainable)
         yield gap
 
 
@@ -140,14 +140,14 @@ def _with_change(gap: Gap, start: Arrays, now: Arrays, trainable: Sequence[bool]
 def largest_gap(
     when: str, names: Sequence[str], one: Arrays, many: Arrays, left_out: Sequence[int] = ()
 ) -> Gap:
-    """The array whose relative difference is the largest.
+    """Return the gap of the array with the largest relative difference.
 
     Args:
         when: the moment.
         names: of the arrays.
         one: the arrays on one rank.
-        many: those on N ranks, in the same order.
-        left_out: positions of those that are not compared.
+        many: the arrays on N ranks, in the same order.
+        left_out: positions of arrays that are not compared.
 
     Returns:
         The gap; of infinite size where shapes differ, or one of two numbers is not finite.
@@ -180,9 +180,9 @@ def _gap(when: str, name: str, one: np.ndarray[Any, Any], many: np.ndarray[Any, 
 
 
 def metric_gaps(unit: str, single: TrainingRecord, root: TrainingRecord) -> Iterator[list[Gap]]:
-    """The differences of all metrics in each epoch, or each call, the largest first.
+    """Yield the differences of all metrics in each epoch, or each call, the largest first.
 
-    Those that are one or two rows come last.
+    Differences of one or two rows come last.
 
     Args:
         unit: "epoch" or "call".
@@ -212,21 +212,21 @@ def _metric_gap(when: str, name: str, one: list[Any], many: list[Any], epoch: in
     if len(one) != len(many):
         return Gap(when, f"{name} ({len(one)} values against {len(many)})", float("inf"))
     if epoch >= len(one):
-        return Gap(when, name, 0.0)  # not in every epoch, as with validation_freq
+        return Gap(when, name, 0.0)  # not logged in every epoch, as with validation_freq
     return _gap(when, name, np.asarray(one[epoch]), np.asarray(many[epoch]))
 
 
 def optimizer_gap(
     one: tuple[RecordedRun, TrainingRecord], many: tuple[RecordedRun, TrainingRecord]
 ) -> Gap | None:
-    """The largest difference of the optimizers' variables at the end; None where they have none.
+    """Return the largest difference of the optimizers' variables at the end; None without any.
 
     Args:
         one: the run on one rank, and its record of the training.
-        many: the same of N ranks.
+        many: the run on N ranks, and its record.
     """
     (run, single), (runs, root) = one, many
-    mine, its = run.arrays(single.optimizer_file), runs.arrays(root.optimizer_file)
-    if mine is None or its is None or len(mine) != len(its):
+    on_one, on_many = run.arrays(single.optimizer_file), runs.arrays(root.optimizer_file)
+    if on_one is None or on_many is None or len(on_one) != len(on_many):
         return None
-    return largest_gap("end", single.optimizer, mine, its)
+    return largest_gap("end", single.optimizer, on_one, on_many)

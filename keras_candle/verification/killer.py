@@ -1,6 +1,6 @@
-"""A process beside the rank that kills it: at any moment, whatever the rank is doing then.
+"""A separate process that kills the rank with SIGKILL at any moment.
 
-A thread of the rank's own would wait for Python's lock, and kill between two of its steps only.
+A thread of the rank itself would wait for Python's lock, and kill between two steps only.
 """
 
 from __future__ import annotations
@@ -15,31 +15,31 @@ _DELAY = struct.Struct("d")
 
 
 class Killer:
-    """Started before the rank has threads; does nothing until it is told to.
+    """Forks a process that kills this one on request; make it before this process has threads.
 
     Args:
-        tell: called in the process beside, right before the kill.
+        before_kill: called in the forked process, right before the kill.
     """
 
-    def __init__(self, tell: Callable[[], object]) -> None:
+    def __init__(self, before_kill: Callable[[], object]) -> None:
         rank = os.getpid()
-        ours, theirs = os.pipe()
+        reading, writing = os.pipe()
         if os.fork() == 0:
-            os.close(theirs)
-            _wait_and_kill(rank, ours, tell)
-        os.close(ours)
-        self._pipe = theirs
+            os.close(writing)
+            _wait_and_kill(rank, reading, before_kill)
+        os.close(reading)
+        self._pipe = writing
 
     def kill_in(self, delay_s: float) -> None:
-        """Let this process be killed with SIGKILL after so many seconds."""
+        """Kill this process with SIGKILL after a delay in seconds."""
         os.write(self._pipe, _DELAY.pack(delay_s))
 
 
-def _wait_and_kill(rank: int, pipe: int, tell: Callable[[], object]) -> None:
-    told = os.read(pipe, _DELAY.size)  # nothing, when the rank has ended
-    if told:
-        time.sleep(_DELAY.unpack(told)[0])
+def _wait_and_kill(rank: int, pipe: int, before_kill: Callable[[], object]) -> None:
+    request = os.read(pipe, _DELAY.size)  # empty when the rank has ended
+    if request:
+        time.sleep(_DELAY.unpack(request)[0])
         if os.getppid() == rank:
-            tell()
+            before_kill()
             os.kill(rank, signal.SIGKILL)
     os._exit(0)

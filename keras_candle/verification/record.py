@@ -1,4 +1,4 @@
-"""What a rank writes down of each training, and how it is read again."""
+"""The record of each training of a rank: its contents, and how it is stored and read."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class WeightSnapshot:
     Attributes:
         when: "start", "step 3", "epoch 2" or "end".
         digests: one for each weight.
-        file: where the weights themselves are; None where they were not kept.
+        file: the file of the weights themselves; None where they were not stored.
     """
 
     when: str
@@ -33,11 +33,11 @@ class WeightSnapshot:
 
 @dataclass(frozen=True)
 class Fact:
-    """Something about a training that bears on whether N ranks can equal one.
+    """A property of a training that affects whether N ranks can equal one.
 
     Attributes:
-        kind: a key of `explanations.EXPLANATIONS` or `explanations.REMARKS`.
-        what: the layers, weights or functions that it is about.
+        kind: a key of `explanations.EXPLANATIONS` or `explanations.HINTS`.
+        what: the layers, weights or functions that have it.
     """
 
     kind: str
@@ -46,7 +46,7 @@ class Fact:
 
 @dataclass
 class TrainingRecord:
-    """One call of `fit` or `evaluate`, or all calls of `train_on_batch` until one of those.
+    """The record of one `fit` or `evaluate`, or of consecutive calls of `train_on_batch`.
 
     Attributes:
         kind: the method.
@@ -54,15 +54,15 @@ class TrainingRecord:
         scaled: whether keras_candle trains it on all ranks together.
         weights: their paths, in the model's order.
         trainable: for each weight, whether an optimizer updates it.
-        noise: positions of the weights whose gradients were nothing but rounding.
+        noise: positions of the weights whose gradients were only rounding.
         snapshots: in the order of time.
         optimizer: paths of the optimizers' variables.
-        optimizer_file: their values at the end.
+        optimizer_file: the file of their values at the end.
         steps: how often the weights were updated.
         logs: name -> its value in each epoch, or in each call.
-        rows: of the data ("") and of the validation data ("val_"), where they are known.
-        data: fingerprints of the arrays; empty for what has none.
-        facts: what else is to know.
+        rows: of the data ("") and of the validation data ("val_"), where known.
+        data: fingerprints of the arrays; empty for data without fingerprints.
+        facts: further facts about the training.
     """
 
     kind: str
@@ -81,16 +81,16 @@ class TrainingRecord:
     facts: list[Fact] = field(default_factory=list)
 
     def at(self, when: str) -> WeightSnapshot | None:
-        """The snapshot of that moment."""
+        """Return the snapshot of a moment, or None."""
         return next((each for each in self.snapshots if each.when == when), None)
 
 
 @dataclass(frozen=True)
 class RecordedRun:
-    """What the ranks of one job wrote down.
+    """The records of all ranks of one job.
 
     Attributes:
-        folder: where they did.
+        folder: the folder of their files.
         ranks: the records of each rank, rank 0 first.
     """
 
@@ -98,7 +98,7 @@ class RecordedRun:
     ranks: list[list[TrainingRecord]]
 
     def arrays(self, file: str | None) -> Arrays | None:
-        """The arrays of a file in their order; None where none were kept."""
+        """Read the arrays of a file in their order; None without a file."""
         if file is None:
             return None
         with np.load(self.folder / file) as stored:
@@ -106,7 +106,7 @@ class RecordedRun:
 
 
 def digest(array: np.ndarray[Any, Any]) -> str:
-    """Equal for arrays that are equal to the bit."""
+    """Return a hash that is equal for arrays that are equal to the bit."""
     return hashlib.blake2b(np.ascontiguousarray(array).tobytes(), digest_size=8).hexdigest()
 
 
@@ -117,15 +117,15 @@ def write_arrays(path: Path, arrays: Sequence[np.ndarray[Any, Any]]) -> None:
 
 
 def write_manifest(descriptor: int, rank: int, records: Sequence[TrainingRecord]) -> None:
-    """Store a rank's records. The files that they name are there already.
+    """Store a rank's records, after the files that they name.
 
     Args:
-        descriptor: an open file in the run's folder, named *.json; what it holds is replaced.
-        rank: of this process.
-        records: all of them.
+        descriptor: an open file in the run's folder, named *.json; its content is replaced.
+        rank: the rank of this process.
+        records: all records.
     """
-    told = {"rank": rank, "records": [dataclasses.asdict(record) for record in records]}
-    data = json.dumps(told).encode()
+    content = {"rank": rank, "records": [dataclasses.asdict(record) for record in records]}
+    data = json.dumps(content).encode()
     os.ftruncate(descriptor, 0)
     os.lseek(descriptor, 0, os.SEEK_SET)
     while data:
@@ -133,23 +133,23 @@ def write_manifest(descriptor: int, rank: int, records: Sequence[TrainingRecord]
 
 
 def read_run(folder: Path, size: int) -> RecordedRun:
-    """What the ranks of a job have written down.
+    """Read the records of all ranks of a job.
 
     Args:
-        folder: where.
-        size: number of ranks; one whose manifest is empty has recorded nothing.
+        folder: the folder of their files.
+        size: the number of ranks; a rank with an empty manifest has no records.
     """
     ranks: list[list[TrainingRecord]] = [[] for _ in range(size)]
     for manifest in folder.glob("*.json"):
-        told = json.loads(manifest.read_text() or '{"rank": 0, "records": []}')
-        if told["records"]:
-            ranks[told["rank"]] = [_record(each) for each in told["records"]]
+        content = json.loads(manifest.read_text() or '{"rank": 0, "records": []}')
+        if content["records"]:
+            ranks[content["rank"]] = [_record(each) for each in content["records"]]
     return RecordedRun(folder, ranks)
 
 
-def _record(told: Mapping[str, Any]) -> TrainingRecord:
+def _record(values: Mapping[str, Any]) -> TrainingRecord:
     parts = {
-        "snapshots": [WeightSnapshot(**each) for each in told["snapshots"]],
-        "facts": [Fact(**each) for each in told["facts"]],
+        "snapshots": [WeightSnapshot(**each) for each in values["snapshots"]],
+        "facts": [Fact(**each) for each in values["facts"]],
     }
-    return TrainingRecord(**{**told, **parts})
+    return TrainingRecord(**{**values, **parts})

@@ -1,8 +1,8 @@
-"""Writes down each training of a rank's program while it runs.
+"""Record each training of a rank's program while it runs.
 
 The methods are replaced on keras.Model itself, so that a scaled model, which calls its class's
-methods, and a plain one pass here once each. There are no collectives: a program that goes another
-way on some rank is recorded, not halted.
+methods, and a plain one are each recorded once. There are no collectives: a program that takes
+another branch on some rank is recorded and does not hang.
 """
 
 from __future__ import annotations
@@ -38,18 +38,18 @@ from keras_candle.verification.record import (
     write_manifest,
 )
 
-# Of the weights after each epoch so many bytes are kept; those at the start and the end always.
+# The most bytes of weights stored after epochs; those at the start and the end are always stored.
 _ROOM_BYTES = 2**30
 
 
 class TrainingRecorder:
-    """The records of this process.
+    """Records all trainings of this process.
 
     Args:
-        folder: where the weights go, the same one for all ranks.
-        manifest: descriptor of the file for everything else, this rank's own.
+        folder: the folder for weights, the same for all ranks.
+        manifest: descriptor of this rank's own file for the records.
         epochs: the largest number of epochs of a fit, None for all.
-        exact: whether dropout and noise are left out.
+        exact: whether dropout and noise are turned off.
     """
 
     def __init__(
@@ -62,11 +62,11 @@ class TrainingRecorder:
         self._noise_of = without_noise if exact else contextlib.nullcontext
         self._records: list[TrainingRecord] = []
         self._room_bytes = _ROOM_BYTES
-        # A model trained by train_on_batch, which has no end of its own.
+        # A model trained by train_on_batch, whose record is still open.
         self._open: tuple[Any, TrainingRecord, FactWatcher] | None = None
 
     def install(self) -> None:
-        """From now on every model is recorded."""
+        """Record every model from now on."""
         for name in ("fit", "evaluate", "train_on_batch"):
             setattr(keras.Model, name, _around(getattr(keras.Model, name), getattr(self, name)))
         atexit.register(self._close)
@@ -162,7 +162,7 @@ class TrainingRecorder:
             record.steps = watch.steps()
 
     def _close(self) -> None:
-        # A process that the program forked inherits this, but has nothing to tell.
+        # A process that the program forked inherits this, but has no records.
         if os.getpid() == self._process:
             self._close_batches()
             self._write()
@@ -194,7 +194,7 @@ class _Recording(keras.callbacks.Callback):  # type: ignore[misc]
 def _around(plain: Callable[..., Any], record: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(plain)
     def recorded(model: Any, *args: Any, **kwargs: Any) -> Any:
-        # What reads data ahead may draw more on N ranks, and the next model would start elsewhere.
+        # Code that reads data ahead may draw more on N ranks, which would change the next model.
         python, numpy = random.getstate(), np.random.get_state()
         try:
             return record(functools.partial(plain, model), model, args, kwargs)
@@ -220,7 +220,7 @@ def _with(last: keras.callbacks.Callback, callbacks: Any) -> Any:
 
 
 def _plain(values: Any) -> list[Any]:
-    """What JSON can hold of numbers of any kind."""
+    """Numbers of any kind as JSON values."""
     return [np.asarray(value, dtype=np.float64).tolist() for value in values]
 
 
@@ -235,10 +235,10 @@ def _logs(model: Any, result: Any) -> dict[str, list[Any]]:
 
 
 def _metric_names(model: Any) -> list[str]:
-    """In the order in which Keras makes a list of their results: its metrics', then by name."""
+    """The names in the order of Keras's list of results: of its metrics, then by name."""
     try:
         known = set(model.get_metrics_result())
-    except ValueError:  # a step of the model's own that leaves some of its metrics alone
+    except ValueError:  # the model's own step does not update all of its metrics
         return []
     first = [each.name for each in model.metrics if each.name in known]
     return [*first, *sorted(known.difference(first))]

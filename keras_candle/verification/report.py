@@ -1,4 +1,4 @@
-"""The comparison as a short table, and as JSON."""
+"""Format a comparison as a table and as JSON."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from keras_candle.verification.comparison import EXPLAINED, Comparison
 from keras_candle.verification.gaps import Gap
 from keras_candle.verification.verdict import Verdict
 
-# More moments than these are told as the first ones and the last.
+# Of more moments, the table has the first ones and the last two.
 _MOST_ROWS = 8
 
 
 def text(comparisons: Sequence[Comparison], verdict: Verdict, size: int) -> str:
-    """What stands on the screen.
+    """Format comparisons for the terminal.
 
     Args:
-        comparisons: of the trainings.
-        verdict: on all of them.
-        size: number of ranks.
+        comparisons: the comparisons of all trainings.
+        verdict: the verdict on all of them.
+        size: the number of ranks.
 
     Returns:
         Lines, the verdict last.
@@ -75,19 +75,19 @@ def _shortened(rows: list[str]) -> list[str]:
 
 
 def as_json(comparisons: Sequence[Comparison], verdict: Verdict, settings: dict[str, Any]) -> str:
-    """Everything that is known, for programs.
+    """Format comparisons in full as JSON.
 
     Args:
-        comparisons: of the trainings.
-        verdict: on all of them.
-        settings: what was asked for, as it shall stand there.
+        comparisons: the comparisons of all trainings.
+        verdict: the verdict on all of them.
+        settings: further keys and values.
 
     Returns:
-        A JSON object; what is not finite stands there as null.
+        A JSON object; non-finite numbers are null.
     """
     trainings = [{**asdict(each), "verdict": each.verdict} for each in comparisons]
-    told = {**settings, "verdict": verdict.word, "sentences": verdict.sentences}
-    return json.dumps(_finite({**told, "trainings": trainings}), indent=2) + "\n"
+    outcome = {**settings, "verdict": verdict.word, "sentences": verdict.sentences}
+    return json.dumps(_finite({**outcome, "trainings": trainings}), indent=2) + "\n"
 
 
 def _finite(value: Any) -> Any:

@@ -1,28 +1,28 @@
-"""Why a training may not have gone on exactly, in sentences."""
+"""Sentences on why a training may not have resumed exactly."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-# What a remark on a fit says, see `remarks`.
+# By the kinds of `caveats.find_caveats`.
 CAUSES: dict[str, str] = {
-    "never": "resume='never' asks for a training that begins anew each time",
+    "never": "resume='never' starts a new training each time",
     "unsaved": "{what} has attributes that cannot be saved: give it get_state() and set_state()",
     "stateless": (
-        "{what} keeps nothing in its attributes: where it changes the training by something else, "
+        "{what} keeps nothing in its attributes: where it changes the training by another state, "
         "such as a global variable or a file, keep that in an attribute, or give it get_state() "
         "and set_state()"
     ),
     "function": (
-        "what the functions of {what} keep outside of them, such as in a global variable, is not "
-        "saved: write a callback that keeps it in an attribute"
+        "state that the functions of {what} keep outside of them, such as in a global variable, is "
+        "not saved: write a callback that keeps it in an attribute"
     ),
     "dataset": (
-        "what a {what} draws at random is the same again only with seeds: "
+        "a {what} draws the same random numbers again only with seeds: "
         "shuffle(..., seed=...), and no np.random or random in its functions"
     ),
 }
-# What a kind of difference says by itself, see `comparison`.
+# By the kinds of `resume_comparison.Difference`.
 OF_DIFFERENCES: dict[str, str] = {
     "directories": (
         "a run directory must have the same name each time the program is started: leave time, "
@@ -33,26 +33,26 @@ OF_DIFFERENCES: dict[str, str] = {
         "process or how often it was started"
     ),
     "random numbers": (
-        "something draws from Python's or NumPy's global generator another number of times, such "
-        "as a thread that reads data ahead, or what the program draws when it starts"
+        "the program draws from Python's or NumPy's global generator a different number of times, "
+        "such as in a thread that reads data ahead, or when it starts"
     ),
 }
 
 
-def causes_of(kinds: Iterable[str], remarks: Sequence[Sequence[str]]) -> list[str]:
-    """What may be behind differences.
+def causes_of(kinds: Iterable[str], caveats: Sequence[Sequence[str]]) -> list[str]:
+    """Return the probable causes of differences.
 
     Args:
-        kinds: of the differences.
-        remarks: (kind, what) of the fits that differ.
+        kinds: the kinds of the differences.
+        caveats: (kind, what) of the fits that differ, see `caveats.find_caveats`.
 
     Returns:
         A sentence for each, the most probable first.
 
     Example:
         >>> causes_of(["history"], [("never", "")])
-        ["resume='never' asks for a training that begins anew each time"]
+        ["resume='never' starts a new training each time"]
     """
-    found = [CAUSES[kind].format(what=what) for kind, what in remarks]
+    found = [CAUSES[kind].format(what=what) for kind, what in caveats]
     found += [OF_DIFFERENCES[kind] for kind in kinds if kind in OF_DIFFERENCES]
     return list(dict.fromkeys(found))

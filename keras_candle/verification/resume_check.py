@@ -1,6 +1,6 @@
-"""What `candle verify-resume` does in each rank, and how it compares what trainings ended with.
+"""Resume check (`candle verify-resume`): log and kill trainings, then compare their final states.
 
-A rank's program runs in a copy of the user's folder, tells of its run directories and steps
+A rank's program runs in a copy of the user's folder and logs its run directories and steps
 (`fit_recorder`, `event_log`), and one rank of an attempt is killed (`killer`). Afterwards
 `python -m keras_candle.verification.compare_resumes` compares a training that was killed with one
 that was not.
@@ -24,10 +24,10 @@ VARIABLE = "KERAS_CANDLE_VERIFY_RESUME"
 
 
 def prepare() -> None:
-    """Get ready to watch this rank's program, which has not begun yet, and maybe to be killed.
+    """Install the event log and the killer in this rank's process, before the program begins.
 
-    Everything that draws at random gets a seed, the same one after each kill. The program's own
-    seeds come later and win.
+    All random generators get a seed, the same one after each kill. The program's own seeds come
+    later and take precedence.
     """
     settings = json.loads(os.environ[VARIABLE])
     places = RunCopies(settings["original"], settings["scratch"], settings["elsewhere"])
@@ -35,7 +35,7 @@ def prepare() -> None:
     os.environ["PWD"] = places.copy
     event_log = EventLog(settings["told"])
     kill = settings["kill"]
-    # Now, while this process has one thread.
+    # Forked now, while this process has one thread.
     killer = None if kill is None else Killer(lambda: event_log.append(KILLED))
     run_directory.resolve = places.resolve
     seed_unseeded(int(settings["seed"]))

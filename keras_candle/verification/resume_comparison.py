@@ -1,4 +1,4 @@
-"""A training that was killed against one that was not, to the bit."""
+"""Compare a training that was killed with one that was not, to the bit."""
 
 from __future__ import annotations
 
@@ -11,50 +11,54 @@ from keras_candle.verification.event_log import END, AttemptEvents
 from keras_candle.verification.exact_values import differences, shown
 from keras_candle.verification.final_state import FinalState, final_states
 
-# How often a training was started, and where, is another thing each time, and so is its id.
+# These differ each time: the number of attempts, their places, and tracker ids.
 _NOT_COMPARED = ("chain", "callbacks", "trackers")
 _OWN = {"model": "own state", "random": "random numbers", "data": "data"}
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Something in which a training that was killed ended unlike the other.
+    """A value in the final state that differs between a training with and without kills.
 
     Attributes:
         kind: "directories", "history", "tensor", "callback", "own callback", "random numbers",
             "own state", "data", "position" or "memory".
-        fit: which of the program's fits, as the report calls it.
-        what: what of it.
-        one: its value without kills.
-        other: its value with them.
+        fit: the name of the fit in the report.
+        what: the name of the value.
+        whole: its value without kills, as text.
+        killed: its value with kills, as text.
     """
 
     kind: str
     fit: str
     what: str
-    one: str
-    other: str
+    whole: str
+    killed: str
+
+    def to_json(self) -> dict[str, str]:
+        """Return the difference as JSON values."""
+        names = {"kind": self.kind, "fit": self.fit, "what": self.what}
+        return {**names, "one": self.whole, "other": self.killed}
 
 
-def compare(one: AttemptEvents, other: AttemptEvents) -> list[Difference]:
-    """In what two trainings ended unlike each other.
+def compare(whole: AttemptEvents, killed: AttemptEvents) -> list[Difference]:
+    """Find the differences between the final states of two trainings.
 
     Args:
-        one: what the ranks told of one that was not killed.
-        other: what they told of the last start of the one that was.
+        whole: the events of a training without kills.
+        killed: the events of the last attempt of a training with kills.
 
     Returns:
-        The first difference of each kind in each fit, those that tell most first.
+        The first difference of each kind in each fit, the most informative kinds first.
     """
-    here, there = one.directories, other.directories
-    if list(here) != list(there):
-        return [
-            Difference("directories", "the program", "run directories", str([*here]), str([*there]))
-        ]
+    paths = whole.directories, killed.directories
+    names = str([*paths[0]]), str([*paths[1]])
+    if names[0] != names[1]:
+        return [Difference("directories", "the program", "run directories", *names)]
     found: list[Difference] = []
-    for name in here:
+    for name in paths[0]:
         try:
-            ends = final_states(here[name]), final_states(there[name])
+            ends = final_states(paths[0][name]), final_states(paths[1][name])
         except CheckpointError as error:
             return [Difference("directories", name, "checkpoints", "whole", str(error))]
         if len(ends[0]) != len(ends[1]):
@@ -62,47 +66,47 @@ def compare(one: AttemptEvents, other: AttemptEvents) -> list[Difference]:
             found.append(Difference("directories", name, "fits that ended", *counts))
         for number, pair in enumerate(zip(*ends, strict=False)):
             found += _firsts(_of_fit(f"fit {number + 1} in {name}", *pair))
-    return found or _firsts(_of_memory(one, other))
+    return found or _firsts(_of_memory(whole, killed))
 
 
-def _firsts(all_of_them: Iterator[Difference]) -> list[Difference]:
+def _firsts(found: Iterator[Difference]) -> list[Difference]:
     firsts: dict[str, Difference] = {}
-    for each in all_of_them:
+    for each in found:
         firsts.setdefault(each.kind, each)
     return list(firsts.values())
 
 
-def _of_fit(fit: str, one: FinalState, other: FinalState) -> Iterator[Difference]:
-    yield from _of_histories(fit, one, other)
-    yield from _of_tensors(fit, one, other)
-    for path, a, b in differences(_callbacks(one.state), _callbacks(other.state)):
+def _of_fit(fit: str, whole: FinalState, killed: FinalState) -> Iterator[Difference]:
+    yield from _of_histories(fit, whole, killed)
+    yield from _of_tensors(fit, whole, killed)
+    for path, a, b in differences(_callbacks(whole.state), _callbacks(killed.state)):
         yield Difference("callback", fit, _dotted(path), shown(a), shown(b))
-    for rank, (mine, its) in enumerate(zip(one.of_ranks, other.of_ranks, strict=False)):
-        for path, a, b in differences(_by_name(mine["callbacks"]), _by_name(its["callbacks"])):
+    for rank, own in enumerate(zip(whole.of_ranks, killed.of_ranks, strict=False)):
+        for path, a, b in differences(*(_by_name(each["callbacks"]) for each in own)):
             what = f"{_dotted(path)} on rank {rank}"
             yield Difference("own callback", fit, what, shown(a), shown(b))
         for place, kind in _OWN.items():
-            for path, a, b in differences(mine[place], its[place]):
+            for path, a, b in differences(own[0][place], own[1][place]):
                 yield Difference(kind, fit, f"{_dotted(path)} on rank {rank}", shown(a), shown(b))
-    for path, a, b in differences(_position(one.state), _position(other.state)):
+    for path, a, b in differences(_position(whole.state), _position(killed.state)):
         yield Difference("position", fit, _dotted(path), shown(a), shown(b))
 
 
-def _of_histories(fit: str, one: FinalState, other: FinalState) -> Iterator[Difference]:
-    """In the order of the epochs."""
-    found = list(differences(_history(one.state), _history(other.state)))
+def _of_histories(fit: str, whole: FinalState, killed: FinalState) -> Iterator[Difference]:
+    """Differences of the histories, in the order of the epochs."""
+    found = list(differences(_history(whole.state), _history(killed.state)))
     for path, a, b in sorted(found, key=lambda each: each[0][1] if len(each[0]) > 1 else 0):
         epoch = f" of epoch {path[1] + 1}" if len(path) > 1 else ""
         yield Difference("history", fit, f"{path[0]}{epoch}", shown(a), shown(b))
 
 
-def _of_tensors(fit: str, one: FinalState, other: FinalState) -> Iterator[Difference]:
-    for name, tensor in one.tensors.items():
-        mine = other.tensors.get(name)
-        if mine is None:
+def _of_tensors(fit: str, whole: FinalState, killed: FinalState) -> Iterator[Difference]:
+    for name, tensor in whole.tensors.items():
+        found = killed.tensors.get(name)
+        if found is None:
             yield Difference("tensor", fit, name, str(tensor), "missing")
-        elif mine.digest != tensor.digest:
-            path, a, b = next(differences(one.values(tensor), other.values(mine)))
+        elif found.digest != tensor.digest:
+            path, a, b = next(differences(whole.values(tensor), killed.values(found)))
             yield Difference("tensor", fit, f"{name}{path[-1]}", shown(a), shown(b))
 
 
@@ -113,7 +117,7 @@ def _history(state: Any) -> Any:
 
 def _position(state: Any) -> dict[str, Any]:
     plain = {name: value for name, value in state.items() if name not in _NOT_COMPARED}
-    # How often a process began to read the data says nothing of what it read.
+    # How often a process began to read the data has no effect on the rows that it read.
     position = {name: value for name, value in plain["position"].items() if name != "begun"}
     return {**plain, "position": position}
 
@@ -127,13 +131,13 @@ def _by_name(states: Any) -> dict[str, Any]:
     named: dict[str, Any] = {}
     for each in states:
         name = each["kind"].removeprefix("__main__.")
-        same = sum(one.partition(" ")[0] == name for one in named)
+        same = sum(known.partition(" ")[0] == name for known in named)
         named[f"{name} {same + 1}" if same else name] = _shown(each["state"])
     return named
 
 
 def _shown(state: Any) -> Any:
-    """Without the kinds of the values of attributes, see `callback.object_state`."""
+    """The state without the kinds of attribute values, see `resume.object_state`."""
     if not isinstance(state, dict):
         return state
     return {
@@ -142,15 +146,16 @@ def _shown(state: Any) -> Any:
     }
 
 
-def _of_memory(one: AttemptEvents, other: AttemptEvents) -> Iterator[Difference]:
-    """What `fit` left to the program: checkpoints are made before callbacks end."""
-    for rank in one.ranks:
-        for mine, its in zip(one.lines(END, rank), other.lines(END, rank), strict=False):
-            fit = f"fit {mine['number'] + 1} in {mine['directory']}"
-            for path, a, b in differences(mine["history"], its["history"]):
+def _of_memory(whole: AttemptEvents, killed: AttemptEvents) -> Iterator[Difference]:
+    """Differences in memory after `fit`: checkpoints are made before callbacks end."""
+    for rank in whole.ranks:
+        for first, second in zip(whole.lines(END, rank), killed.lines(END, rank), strict=False):
+            fit = f"fit {first['number'] + 1} in {first['directory']}"
+            for path, a, b in differences(first["history"], second["history"]):
                 what = f"{_dotted(path)} of the History on rank {rank}"
                 yield Difference("memory", fit, what, shown(a), shown(b))
-            for number, pair in enumerate(zip(mine["variables"], its["variables"], strict=False)):
+            pairs = zip(first["variables"], second["variables"], strict=False)
+            for number, pair in enumerate(pairs):
                 if pair[0][1] != pair[1][1]:
                     what = f"variable {number} ({pair[0][0]}) after fit on rank {rank}"
                     hashes = (f"hash {each[1]}" for each in pair)

@@ -1,4 +1,4 @@
-"""Where run directories lie while a training is killed: never where the user's own are."""
+"""Redirect run directories into a copy of the user's folder, while trainings are killed."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from pathlib import Path
 
 
 class RunCopies:
-    """Leads run directories into a copy of the user's folder.
+    """Maps the paths of run directories into a copy of the user's folder.
 
     Args:
         original: the user's folder, absolute and without links.
-        scratch: a folder in which the copy, in which the program runs, has the same path as the
-            original has below the root.
-        elsewhere: an empty folder for run directories that lie outside of the user's folder.
+        scratch: the folder of the copy, in which the program runs; the copy has the same path in
+            it as the original below the root.
+        elsewhere: an empty folder for run directories outside of the user's folder.
     """
 
     def __init__(self, original: str, scratch: str, elsewhere: str) -> None:
@@ -26,27 +26,27 @@ class RunCopies:
         return os.path.join(self._scratch, os.path.relpath(self._original, os.sep))
 
     def name_of(self, path: str | os.PathLike[str]) -> str:
-        """What a run directory is called in every copy.
+        """Return a run directory's name, which is the same in every copy.
 
         Args:
-            path: as the program says it, or where it lies.
+            path: the program's path, or a resolved one.
 
         Returns:
             Its path in the user's folder, or an absolute one outside.
         """
         real = os.path.realpath(path)
         for folder in (self._scratch, self._elsewhere):
-            if _lies_in(real, folder):
+            if _is_in(real, folder):
                 real = os.path.join(os.sep, os.path.relpath(real, folder))
-        return os.path.relpath(real, self._original) if _lies_in(real, self._original) else real
+        return os.path.relpath(real, self._original) if _is_in(real, self._original) else real
 
     def resolve(self, path: Path) -> Path:
-        """Where a run directory lies, absolute. The same for what this returned."""
+        """Return the absolute path of a run directory's copy; a path in the copy maps to itself."""
         name = self.name_of(path)
         if os.path.isabs(name):
             return Path(self._elsewhere, os.path.relpath(name, os.sep))
         return Path(self.copy, name)
 
 
-def _lies_in(path: str, folder: str) -> bool:
+def _is_in(path: str, folder: str) -> bool:
     return path == folder or path.startswith(os.path.join(folder, ""))

@@ -1,4 +1,4 @@
-"""The one word for all trainings of a program, the sentences behind it, and the exit code."""
+"""The verdict on all trainings of a program: a word, sentences, and the exit code."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from keras_candle.verification.comparison import DIFFERENT, EQUAL, EXPLAINED, Comparison
-from keras_candle.verification.explanations import EXPLANATIONS, REMARKS
+from keras_candle.verification.explanations import EXPLANATIONS, HINTS
 from keras_candle.verification.gaps import Gap
 from keras_candle.verification.record import RecordedRun
 
-# In these two there was nothing to compare.
+# Verdicts without a comparison.
 NOT_SCALED, NOTHING_RECORDED = "NOT SCALED", "NOTHING RECORDED"
 _TRAININGS = ("fit", "train_on_batch")
 _NO_PROOF = (
-    "N ranks are right to differ here (exit code 0), but a mistake as small as this would not show."
+    "N ranks are expected to differ here (exit code 0), but a bug as small as this would not show."
 )
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What came out.
+    """The outcome of an equivalence check.
 
     Attributes:
         word: EQUAL, EXPLAINED, DIFFERENT, NOT SCALED or NOTHING RECORDED.
-        sentences: why, and what to do.
+        sentences: the reasons, and what to do.
     """
 
     word: str
@@ -32,25 +32,25 @@ class Verdict:
 
     @property
     def exit_code(self) -> int:
-        """0 when N ranks train as one does, as far as the model lets them."""
+        """0 when N ranks train as one does, or the difference is explained; else 1."""
         return 0 if self.word in (EQUAL, EXPLAINED) else 1
 
 
 def judge(one: RecordedRun, many: RecordedRun, comparisons: Sequence[Comparison]) -> Verdict:
-    """The verdict on a program.
+    """Return the verdict on a program.
 
     Args:
-        one: recorded on one rank.
-        many: recorded on N ranks.
-        comparisons: of the trainings.
+        one: the run on one rank.
+        many: the run on N ranks.
+        comparisons: the comparisons of all trainings.
     """
     size, trained = len(many.ranks), [each for each in many.ranks[0] if each.kind in _TRAININGS]
     if not one.ranks[0] and not many.ranks[0]:
         return Verdict(
             NOTHING_RECORDED,
             [
-                "The program calls no fit, evaluate or train_on_batch of a Keras model. Training "
-                "loops of its own are not seen here."
+                "The program calls no fit, evaluate or train_on_batch of a Keras model. "
+                "Hand-written training loops are not recorded."
             ],
         )
     if trained and not any(each.scaled for each in trained):
@@ -58,95 +58,93 @@ def judge(one: RecordedRun, many: RecordedRun, comparisons: Sequence[Comparison]
             NOT_SCALED,
             [
                 f"No model was scaled: on {size} ranks each rank trained alone, on all data. "
-                "Decorate the function that builds the model with @candle.scalable, or say --auto."
+                "Decorate the function that builds the model with @candle.scalable, or use --auto."
             ],
         )
     counts = len(one.ranks[0]), len(many.ranks[0])
     if counts[0] != counts[1]:
-        told = f"One rank came to {counts[0]} trainings and evaluations, N ranks to {counts[1]}."
-        return Verdict(DIFFERENT, [told, *_sentences(comparisons)])
+        found = f"One rank ran {counts[0]} trainings and evaluations, N ranks ran {counts[1]}."
+        return Verdict(DIFFERENT, [found, *_sentences(comparisons)])
     verdicts = {each.verdict for each in comparisons}
     word = next(each for each in (DIFFERENT, EXPLAINED, EQUAL) if each in verdicts)
-    sentences = _sentences(comparisons) or _praise(comparisons)
+    sentences = _sentences(comparisons) or _on_equality(comparisons)
     return Verdict(word, [*sentences, *([_NO_PROOF] if word == EXPLAINED else [])])
 
 
-def _praise(comparisons: Sequence[Comparison]) -> list[str]:
+def _on_equality(comparisons: Sequence[Comparison]) -> list[str]:
     tolerances = sorted({f"{each.limits.tolerance:g}" for each in comparisons})
-    told = [
-        f"All differences are within the tolerance of {' and '.join(tolerances)}: they are what "
-        "rounding makes of sums in another order."
+    sentences = [
+        f"All differences are within the tolerance of {' and '.join(tolerances)}: rounding of sums "
+        "in another order."
     ]
     for gap in (gap for each in comparisons for gap in each.on_the_edge[:1]):
-        told.append(
+        sentences.append(
             f"{gap.where} in {gap.when} differs by {gap.rows_apart} of {gap.rows:,} rows: "
-            "predictions that stood on the edge."
+            "predictions at the decision boundary."
         )
     changes = [gap.change for each in comparisons for gap in each.weights[-1:]]
     if not all(each.finite for each in comparisons):
-        told.append("But some weights are not finite, in both runs: both have failed alike.")
+        sentences.append("But some weights are not finite: both runs have diverged.")
     if changes and max(changes) <= comparisons[0].limits.tolerance:
-        told.append(
-            f"But the weights moved by no more than {max(changes):.1e}, so this says little: "
+        sentences.append(
+            f"But the weights changed by at most {max(changes):.1e}, so this proves little: "
             "train for longer."
         )
-    return told
+    return sentences
 
 
 def _sentences(comparisons: Sequence[Comparison]) -> list[str]:
-    told: list[str] = []
+    sentences: list[str] = []
     for comparison in comparisons:
         if comparison.verdict == DIFFERENT:
-            told += [f"{comparison.title}: {each}." for each in _causes(comparison)]
+            sentences += [f"{comparison.title}: {each}." for each in _causes(comparison)]
         elif comparison.verdict == EXPLAINED:
-            told += [f"{comparison.title}: {each}." for each in _reasons(comparison)]
-    return told
+            sentences += [f"{comparison.title}: {each}." for each in _reasons(comparison)]
+    return sentences
 
 
 def _reasons(comparison: Comparison) -> list[str]:
-    told = []
+    sentences = []
     for fact in comparison.reasons:
         if fact.kind == "earlier":
-            continue  # what is to be said of it stands there
+            continue  # explained at the earlier training
         why, remedy = EXPLANATIONS[fact.kind]
-        told.append(f"{why.format(what=fact.what)}; to compare exactly: {remedy}")
-    return told
+        sentences.append(f"{why.format(what=fact.what)}; to compare exactly: {remedy}")
+    return sentences
 
 
 def _causes(comparison: Comparison) -> list[str]:
     if comparison.problems:
         return comparison.problems
-    remarks = [
-        REMARKS[fact.kind].format(what=fact.what)
-        for fact in comparison.facts
-        if fact.kind in REMARKS
+    hints = [
+        HINTS[fact.kind].format(what=fact.what) for fact in comparison.facts if fact.kind in HINTS
     ]
-    return [_first(comparison), *remarks]
+    return [_first(comparison), *hints]
 
 
 def _first(comparison: Comparison) -> str:
-    """Where the difference begins, and what that says."""
+    """A sentence on the moment at which the difference begins, and its probable cause."""
     limits = comparison.limits
     gaps = [gap for gap in comparison.weights if not gap.within(limits)]
     if not gaps:
         gap = next(gap for gap in comparison.metrics if not gap.within(limits))
         return (
             f"the weights agree, but {gap.where} in {gap.when} differs by {gap.size:.1e}. The "
-            "metric is no sum over rows, or its data differ by rank"
+            "metric is not a sum over rows, or its data differ by rank"
         )
     first = gaps[0]
-    told = f"nothing explains that {first.where} differs by {_size(first)} after {first.when}"
+    sentence = f"{first.where} differs by {_size(first)} after {first.when}, without a known reason"
     before = [gap for gap in comparison.weights if gap.when.startswith("step")]
     if before and before[0] is not first and before[0].within(limits):
         return (
-            f"{told}, where {before[0].when} agrees to {before[0].size:.1e}. A first step that "
-            "agrees speaks for the gradients: if the difference grows slowly from there, it is "
-            "rounding that this training amplifies (compare fewer epochs, or say --tolerance)"
+            f"{sentence}; {before[0].when} agrees to {before[0].size:.1e}. A first step that "
+            "agrees is evidence for correct gradients: if the difference grows slowly from there, "
+            "the training amplifies rounding (compare fewer epochs, or use --tolerance)"
         )
-    return told
+    return sentence
 
 
 def _size(gap: Gap) -> str:
-    moved = f" where the weights moved by {gap.change:.1e}" if gap.change else ""
+    moved = f" where the weights changed by {gap.change:.1e}" if gap.change else ""
     spread = f" ({gap.alike:,} of its {gap.numbers:,} numbers by more than a tenth of that)"
     return f"{gap.size:.1e}{moved}{spread if gap.numbers > 1 else ''}"

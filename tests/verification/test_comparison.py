@@ -79,7 +79,7 @@ RANDOM = [Fact("random", "Dropout 'dropout'")]
         ({"logs": {"loss": [0.5], "effective_learning_rate": [1.0]}}, "EQUAL", ""),
         ({"weights": ["model/kernel"]}, "DIFFERENT", "2 weights and 1"),
         ({"kind": "train_on_batch"}, "DIFFERENT", "called fit where N ranks called train_on_b"),
-        ({"scaled": False}, "NOT SCALED", "say --auto"),
+        ({"scaled": False}, "NOT SCALED", "use --auto"),
         ({"other_rank": {"off": 1e-9}}, "DIFFERENT", "rank 1 holds another model/kernel"),
         ({"other_rank": {"off": 1e-9, "since": "end"}}, "DIFFERENT", "at the end rank 1 holds"),
         (
@@ -128,7 +128,7 @@ def test_programs_that_train_nothing_or_not_alike(tmp_path):
     assert judge(nothing, many, []).word == "NOTHING RECORDED"
     verdict = judge(one, many, [])
     assert (verdict.word, verdict.exit_code) == ("DIFFERENT", 1)
-    assert "One rank came to 1 trainings and evaluations, N ranks to 0." in verdict.sentences
+    assert "One rank ran 1 trainings and evaluations, N ranks ran 0." in verdict.sentences
 
 
 def test_the_json_holds_every_moment(outcome):

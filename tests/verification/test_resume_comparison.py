@@ -1,4 +1,4 @@
-"""Two trainings compared to the bit, and what is said of the first difference."""
+"""Two trainings compared to the bit, and the description of the first difference."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ def test_the_first_epoch_and_tensor_are_named_with_both_values(fits):
     found = {each.kind: each for each in compare(told(fits("one")), told(fits("other", rate=0.02)))}
     assert found["history"].what == "loss of epoch 1"
     assert found["history"].fit == "fit 1 in run"
-    assert float(found["history"].one) != float(found["history"].other)
+    assert float(found["history"].whole) != float(found["history"].killed)
     assert found["tensor"].what == "layers/dense/vars/0[0, 0]"
 
 
 def test_an_epoch_that_is_missing_is_named(fits):
     found = compare(told(fits("one")), told(fits("other", epochs=1)))
-    assert (found[0].what, found[0].other) == ("loss of epoch 2", "missing")
+    assert (found[0].what, found[0].killed) == ("loss of epoch 2", "missing")
 
 
 def test_what_fit_left_in_memory_is_compared_too(fits):
@@ -62,8 +62,8 @@ def test_what_fit_left_in_memory_is_compared_too(fits):
 def test_a_run_directory_of_another_name_and_one_without_checkpoints(fits, tmp_path):
     one = told(fits("one"))
     other = AttemptEvents({0: [{"kind": "fit", "directory": "run-2", "path": "/x"}]}, None)
-    assert compare(one, other)[0].other == "['run-2']"
-    assert "no whole checkpoint" in compare(one, told(tmp_path / "none"))[0].other
+    assert compare(one, other)[0].killed == "['run-2']"
+    assert "no whole checkpoint" in compare(one, told(tmp_path / "none"))[0].killed
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_values_are_compared_to_the_bit(one, other, found):
     assert list(differences(one, other)) == found
 
 
-def test_causes_are_said_once():
-    remarks = [("stateless", "Slower"), ("stateless", "Slower")]
-    assert len(causes_of(["history", "tensor"], remarks)) == 1
+def test_causes_are_named_once():
+    caveats = [("stateless", "Slower"), ("stateless", "Slower")]
+    assert len(causes_of(["history", "tensor"], caveats)) == 1
     assert "global generator" in causes_of(["random numbers"], [])[0]
