@@ -82,7 +82,8 @@ def _of_fit(fit: str, whole: FinalState, killed: FinalState) -> Iterator[Differe
     for path, a, b in differences(_callbacks(whole.state), _callbacks(killed.state)):
         yield Difference("callback", fit, _dotted(path), shown(a), shown(b))
     for rank, own in enumerate(zip(whole.of_ranks, killed.of_ranks, strict=False)):
-        for path, a, b in differences(*(_by_name(each["callbacks"]) for each in own)):
+        first, second = (_by_name(each["callbacks"]) for each in own)
+        for path, a, b in differences(first, second):
             what = f"{_dotted(path)} on rank {rank}"
             yield Difference("own callback", fit, what, shown(a), shown(b))
         for place, kind in _OWN.items():
