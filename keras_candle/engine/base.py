@@ -25,7 +25,11 @@ def _describe(problem: Exception, error: type[CandleError]) -> tuple[type[Candle
     """An exception as something that can be sent: many do not pickle."""
     if isinstance(problem, CandleError):
         return type(problem), str(problem)
-    return error, f"{type(problem).__name__}: {problem}"
+    try:
+        text = str(problem)
+    except Exception as caught:  # whatever a user's class raises there
+        text = f"(its message raises {type(caught).__name__})"
+    return error, f"{type(problem).__name__}: {text}"
 
 
 class WaitTimer(Protocol):

@@ -58,13 +58,20 @@ def agree_on_seven():
     return engines.current().agree("seven", 7)
 
 
+class MuteError(Exception):
+    def __str__(self):
+        raise ValueError
+
+
 def fail_on(ranks, how):
     """Work that fails on some ranks, by `on_root` or `gather_results`."""
     engine = engines.current()
 
     def work():
         if engine.rank in ranks:
-            raise (KeyError("x") if how == "key" else CheckpointError("disk full"))
+            raise {"key": KeyError("x"), "disk": CheckpointError("disk full"), "mute": MuteError()}[
+                how
+            ]
         return engine.rank
 
     return work
@@ -376,6 +383,9 @@ def test_what_one_rank_raises_all_ranks_raise(ranks):
     assert set(ranks(3).errors(gather_results, ranks=[1])) == {"EngineError: rank 1: KeyError: 'x'"}
     assert set(ranks(3).errors(gather_results, ranks=[0, 1, 2], how="disk")) == {
         "CheckpointError: disk full"
+    }
+    assert set(ranks(3).errors(gather_results, ranks=[1], how="mute")) == {
+        "EngineError: rank 1: MuteError: (its message raises ValueError)"
     }
     some = ranks(3).errors(gather_results, ranks=[0, 2], how="disk")
     assert set(some) == {"CheckpointError: rank 0: disk full\nrank 2: disk full"}
