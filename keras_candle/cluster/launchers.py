@@ -102,7 +102,7 @@ VARIABLES = (
 
 
 class RankFacts(NamedTuple):
-    """What a launcher gave a process before MPI is begun."""
+    """A process's rank, size, local rank and local size, from its launcher's variables."""
 
     rank: int = 0
     size: int = 1

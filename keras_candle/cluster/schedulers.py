@@ -1,4 +1,4 @@
-"""Schedulers: the environment variables of a job, and how long it may still run."""
+"""Schedulers: the environment variables of a job, and its remaining walltime."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ _ANSWER_WITHIN_S = 20
 
 @dataclass(frozen=True)
 class Scheduler:
-    """The variables that a scheduler sets in a job, and how it is asked for the time left.
+    """The environment variables of a scheduler, and its query for a job's remaining time.
 
     Attributes:
-        name: as its users call it.
-        job_id: variable with the job's number.
-        command: prints the time left; the job's number follows.
-        read: returns the seconds left by what the command prints; None where the job has no limit.
-            Raises ValueError or KeyError for what it cannot read.
-        end_time: variable with the job's end, in seconds since the epoch; "" where there is none.
+        name: the scheduler's usual name.
+        job_id: variable with the job id.
+        command: the command that prints the remaining time; the job id is appended.
+        read: returns the remaining seconds from the command's output; None where the job has no
+            limit. Raises ValueError or KeyError for output that it cannot read.
+        end_time: variable with the job's end, in seconds since the epoch; "" without one.
         node_lists: variables that are set in each job, also where `job_id` is not.
         node_counts: variables with the number of nodes.
         node_name: variable with this node's name, on compute nodes only.
@@ -40,13 +40,13 @@ class Scheduler:
 
 
 def seconds_of(text: str) -> float:
-    """A duration, as Slurm and PBS print it.
+    """Return the seconds of a duration, as Slurm and PBS print it.
 
     Args:
         text: [[days-]hours:]minutes:seconds, or a number of seconds.
 
     Raises:
-        ValueError: when it is none of these.
+        ValueError: when it has another format.
 
     Example:
         >>> seconds_of("1-02:00:30"), seconds_of("02:05")
@@ -68,12 +68,12 @@ def _of_pbs(printed: str) -> float | None:
     found = dict(re.findall(r"(Resource_List|resources_used)\.walltime = ([\d:]+)", printed))
     if "Resource_List" not in found:
         return None
-    # A job that has just begun has used nothing yet.
+    # A job that has just begun has no resources_used yet.
     return seconds_of(found["Resource_List"]) - seconds_of(found.get("resources_used", "0"))
 
 
 def _of_lsf(printed: str) -> float | None:
-    # "11:12 L": hours and minutes; L is a limit, E and X are estimates. "-": there is none.
+    # "11:12 L": hours and minutes; L is a limit, E and X are estimates. "-": no limit.
     text, _, kind = printed.strip().partition(" ")
     return None if text == "-" or kind in ("E", "X") else 60 * seconds_of(text)
 
@@ -96,7 +96,7 @@ SCHEDULERS = (
 
 
 def seconds_left(environment: Mapping[str, str], now_s: float) -> float | None:
-    """Seconds until the scheduler ends this job.
+    """Return the seconds until the scheduler ends this job.
 
     Args:
         environment: variables of this process.
@@ -106,7 +106,7 @@ def seconds_left(environment: Mapping[str, str], now_s: float) -> float | None:
         None where there is no scheduler, or the job has no limit.
 
     Raises:
-        CandleError: when the scheduler does not say it.
+        CandleError: when the scheduler's output has no remaining time.
     """
     scheduler = next((each for each in SCHEDULERS if each.job_id in environment), None)
     if scheduler is None:
@@ -118,8 +118,8 @@ def seconds_left(environment: Mapping[str, str], now_s: float) -> float | None:
         if ends_s.isdigit():
             return float(ends_s) - now_s
         raise CandleError(
-            f"walltime='auto': {' '.join(scheduler.command)} does not say how long this "
-            f"{scheduler.name} job may run ({cause}). Say it in seconds: walltime=43200."
+            f"walltime='auto': cannot read from {' '.join(scheduler.command)} how long this "
+            f"{scheduler.name} job may run ({cause}). Give it in seconds: walltime=43200."
         ) from cause
 
 

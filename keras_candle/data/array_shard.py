@@ -69,7 +69,7 @@ class ArrayShard(DataAdapter):  # type: ignore[misc]
         return DataCursor(passes, taken, begun, self.order.state)
 
     def steps_left(self, taken: int) -> int:
-        """The remaining steps of a pass after `taken` rows."""
+        """Return the remaining steps of a pass after `taken` rows."""
         return math.ceil((self.rows - taken) / self._whole_batch_size)
 
     def get_tf_dataset(self) -> EpochIterator:

@@ -30,13 +30,13 @@ class ResumableAdapter(DataAdapter):  # type: ignore[misc]
         return untuned(dataset) if isinstance(self._keras_adapter, ArrayDataAdapter) else dataset
 
     def position_after(self, passes: int, steps: int, begun: int) -> DataCursor:
-        """See `ArrayShard.position_after`."""
+        """Return the data cursor after some steps, see `ArrayShard.position_after`."""
         before = self._start.taken if passes == self._start.passes else 0
         taken = before + steps
         return DataCursor(passes, min(taken, self.num_batches or taken), begun)
 
     def steps_left(self, taken: int) -> int | None:
-        """The remaining steps of a pass after `taken` batches; None when unknown."""
+        """Return the remaining steps of a pass after `taken` batches; None when unknown."""
         return None if self.num_batches is None else self.num_batches - taken
 
     def get_tf_dataset(self) -> EpochIterator:

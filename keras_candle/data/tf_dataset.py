@@ -84,13 +84,13 @@ class DatasetShard(DataAdapter):  # type: ignore[misc]
         self._passes = EpochIterator(self._dataset, rest, self._start.begun)
 
     def position_after(self, passes: int, steps: int, begun: int) -> DataCursor:
-        """See `ArrayShard.position_after`."""
+        """Return the data cursor after some steps, see `ArrayShard.position_after`."""
         before = self._start.taken if passes == self._start.passes else 0
         taken = before + self.assignment.taken_in(steps)
         return DataCursor(passes, min(taken, self.assignment.batches or taken), begun)
 
     def steps_left(self, taken: int) -> int | None:
-        """The remaining steps of a pass after `taken` batches; None when unknown."""
+        """Return the remaining steps of a pass after `taken` batches; None when unknown."""
         if taken != self._start.taken:
             batches = self.assignment.batches
             return (

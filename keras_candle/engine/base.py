@@ -22,7 +22,7 @@ def _ignore(_: str) -> None:
 
 
 def _describe(problem: Exception, error: type[CandleError]) -> tuple[type[CandleError], str]:
-    """An exception as something that can be sent: many do not pickle."""
+    """An exception as its class and text, which can be sent: many exceptions do not pickle."""
     if isinstance(problem, CandleError):
         return type(problem), str(problem)
     try:
@@ -183,7 +183,7 @@ class Engine(ABC):
 
     @abstractmethod
     def after_root(self, action: Callable[[], Any], what: str) -> Any:
-        """Run an action on the root; every further rank waits until it is complete.
+        """Run an action on the root alone; all remaining ranks wait until it is complete.
 
         The root never waits, so a script that calls this on the root alone
         (`if candle.is_root(): model.save(...)`) continues. The other ranks do not mistake such an

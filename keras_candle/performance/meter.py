@@ -98,12 +98,12 @@ class Meter:
         self._model.train_function = first
 
     def stop(self) -> None:
-        """Stop to put the measurement into steps that are traced from now on."""
+        """Stop adding the measurement to steps that are traced from now on."""
         if self._engine.stopwatch is self._stopwatch:
             self._engine.stopwatch = self._before
 
     def begin_step(self) -> None:
-        """Record the begin of a step, before its callbacks."""
+        """Record the start of a step, before its callbacks."""
         if self.phases.begin_step():
             self._begin()
         self.phases.enter(CALLBACKS)
@@ -126,7 +126,7 @@ class Meter:
         self._start = self._latest = _Mark()
 
     def begin_evaluation(self) -> None:
-        """Record the begin of an evaluation, which is not part of the training's time."""
+        """Record the start of an evaluation, which is not part of the training's time."""
         self.end_steps()
         self.phases.enter(EVALUATION)
         self._paused_at = self._stopwatch.read()

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-# INPUT is the begin of a pass over the data; later waits for data are part of TRAINING.
+# INPUT is the start of a pass over the data; later waits for data are part of TRAINING.
 INPUT, TRAINING = "input", "training"
 CALLBACKS, CHECKPOINT, EVALUATION = "callbacks", "checkpoint", "evaluation"
 PHASES = (INPUT, TRAINING, CALLBACKS, CHECKPOINT, EVALUATION)
@@ -46,7 +46,7 @@ class Phases:
         self.phase, self._since_s = phase, now_s
 
     def begin_step(self) -> bool:
-        """Record the begin of a step, which ends the previous one.
+        """Record the start of a step, which ends the previous one.
 
         Returns:
             Whether the previous one was the first. Its time is kept apart: all sums are reset.

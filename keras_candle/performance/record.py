@@ -17,12 +17,12 @@ from keras_candle.performance.phases import (
 )
 
 HOW = {
-    "step_ms": "from the begin of a step to that of the next one on root, by the program's clock, "
+    "step_ms": "from the start of a step to that of the next one on root, by the program's clock, "
     "callbacks and checkpoints included; without the first one, which compiles",
     "samples": "rows of the batches, counted in the step's graph",
     "samples_by_size": "steps times the batch size: several steps are one call",
     "input_wait": "inside the step's graph, from the request for a batch until it arrives, and by "
-    "the program's clock the begin of each pass; mean over the ranks",
+    "the program's clock the start of each pass; mean over the ranks",
     "communication": "inside the step's graph, from when a rank's gradients are ready until the "
     "sum is: exchanging and waiting for the slowest rank; mean over the ranks",
     "callbacks": "by the program's clock, the user's callbacks and Keras's own; mean over the "

@@ -114,7 +114,7 @@ class FactWatcher:
         self._steps = 0
 
     def begin(self) -> None:
-        """Remember the values at the begin of a training."""
+        """Remember the values at the start of a training."""
         generators = [each for _, each in _generators(self._model)]
         self._seeds = {id(each): keras.ops.convert_to_numpy(each.state) for each in generators}
         state = self._model.non_trainable_weights

@@ -1,4 +1,4 @@
-"""Log the fits and steps of a rank's program that have a CandleCallback, and kill the rank."""
+"""Log the fits that have a CandleCallback, with their steps, and kill the rank on request."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class FitRecorder:
         observers.append(self.step)
 
     def fit(self, plain: Callable[..., Any], callback: Any, model: Any, given: Any) -> Any:
-        """Run one fit, and record its begin and end."""
+        """Run one fit, and record its start and end."""
         name, path = self._place_of(directory_of(callback.run_directory, given["callbacks"]))
         number = len(runs.ends.get(path, []))
         self._log(
