@@ -100,7 +100,7 @@ def test_a_monitor_that_is_not_in_the_logs_is_told_once(tmp_path, capsys):
     cases.small_fit(tmp_path, epochs=3, checkpoint=options)
     told = capsys.readouterr().err
     assert told.count("'val_auc') is not in the epoch's logs") == 1
-    assert "They have loss." in told
+    assert "Use one of loss." in told
     shutil.rmtree(tmp_path)
     cases.small_fit(tmp_path, epochs=1)
     assert capsys.readouterr().err == ""

@@ -40,7 +40,7 @@ def draws(x, y):
 INEXACT = {
     "a generator": lambda: in_three_steps(endless()),
     "draws without a seed": lambda: repeated(rows().shuffle(16)),
-    "middle of a pass": lambda: in_three_steps(X, y=X[:, :1], batch_size=3),
+    "within a pass": lambda: in_three_steps(X, y=X[:, :1], batch_size=3),
 }
 EXACT = {
     "arrays": lambda: {"x": X, "y": X[:, :1], "batch_size": 4, "epochs": 2},
