@@ -234,7 +234,7 @@ def fit(plain: Callable[..., Any], model: Any, *args: Any, **kwargs: Any) -> Any
 
     def train(given: dict[str, Any], durable: ResumableFit) -> Any:
         make_data_resumable(given, durable.start)
-        durable.arrange(given, None)
+        durable.install_callbacks(given, None)
         return plain(model, **given)
 
     return around.run_fit(model, given, train)

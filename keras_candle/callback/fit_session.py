@@ -77,7 +77,7 @@ class FitSession:
         self._resumption = resumption
         self.start = resumption.start if resumption else None
 
-    def arrange(self, given: dict[str, Any], stop: StopConsensus | None) -> None:
+    def install_callbacks(self, given: dict[str, Any], stop: StopConsensus | None) -> None:
         """Put the session's list of callbacks into the arguments of `fit`."""
         adapter, self._stop_consensus = given["x"], stop
         self._epochs, self._is_verbose = given["epochs"], given["verbose"] != 0
@@ -183,12 +183,12 @@ class FitSession:
             self._capture.take(self._progress)
         if self._stop_reasons.due(progress.step):
             self._ask(end=bool(self._stop_consensus and self._stop_consensus.requested))
-        self._hold_back_stop()
+        self._defer_stop_request()
 
-    def _hold_back_stop(self) -> None:
+    def _defer_stop_request(self) -> None:
         """Withdraw a stop that ranks have not agreed on, before Keras reads `stop_training`."""
         if self._stop_consensus:
-            self._stop_consensus.hold_back()
+            self._stop_consensus.defer_request()
 
     def _ask(self, *, end: bool) -> None:
         """Exchange requests; every rank must call it.
@@ -225,7 +225,7 @@ class FitSession:
             self._capture.take(self._progress, finished=finished, logs=values)
         if not finished:
             self._ask(end=False)  # the checkpoint of this epoch is not marked as the last
-        self._hold_back_stop()
+        self._defer_stop_request()
 
     def on_end(self) -> None:
         """Finish all writes after the callbacks' on_train_end; exit where a signal arrived."""

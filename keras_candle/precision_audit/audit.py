@@ -21,8 +21,8 @@ from keras_candle.precision_audit.state import State
 from keras_candle.precision_audit.step import (
     AuditStep,
     Bench,
-    applied_by,
-    in_a_line,
+    intercept_gradients,
+    one_line,
 )
 from keras_candle.precision_audit.switching import switched
 from keras_candle.precision_audit.values import Counts
@@ -104,11 +104,11 @@ def bench_of(model: Any, batch: Any) -> Bench:
             inner.built = True
 
     try:
-        with switched(parts, FLOAT32), optimizer_in(model, None), applied_by(build):
+        with switched(parts, FLOAT32), optimizer_in(model, None), intercept_gradients(build):
             model.train_step(batch)
     except Exception as error:  # whatever the user's step raises
         raise CandleError(
-            f"A step in float32 that runs eagerly fails: {in_a_line(error)}"
+            f"A step in float32 that runs eagerly fails: {one_line(error)}"
         ) from error
     state.restore()
     return Bench(model, batch, parts_of(model), State(model))

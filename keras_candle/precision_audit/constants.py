@@ -15,7 +15,7 @@ import numpy as np
 
 from keras_candle.precision_audit.calls import CallRecorder, recorded_by
 from keras_candle.precision_audit.layers import FLOAT16, FLOAT32, Part
-from keras_candle.precision_audit.step import Bench, applied_by
+from keras_candle.precision_audit.step import Bench, intercept_gradients
 from keras_candle.precision_audit.switching import switched
 from keras_candle.precision_audit.values import FORMATS
 
@@ -139,7 +139,7 @@ def _nodes(bench: Bench, precision: str, pins: Collection[str]) -> list[_Node]:
     recorder = _GraphRecorder(bench.parts)
     with ExitStack() as around:
         around.enter_context(switched(bench.parts, precision, pins))
-        around.enter_context(applied_by(lambda *_: None))
+        around.enter_context(intercept_gradients(lambda *_: None))
         around.enter_context(recorded_by(recorder))
         # As Keras traces it: without AutoGraph.
         step = tf.function(bench.model.train_step, autograph=False)

@@ -21,7 +21,7 @@ _NOTHING, _NAME, _POLICY = "nothing", "name", "policy"
 
 
 @dataclass(frozen=True)
-class Made:
+class LayerOrigin:
     """The origin of a layer.
 
     Attributes:
@@ -85,14 +85,14 @@ def watch_layers(keras_module: ModuleType, is_own: Callable[[str], bool]) -> Non
     def init(self: Any, *args: Any, **kwargs: Any) -> None:
         plain(self, *args, **kwargs)
         # Bypasses Keras's tracking of attributes.
-        object.__setattr__(self, "_candle_made", _made(self, kwargs.get("dtype"), is_own))
+        object.__setattr__(self, "_candle_made", _origin_of(self, kwargs.get("dtype"), is_own))
 
     # Keras reads the signature where a layer has no __init__ of its own.
     init.__signature__ = inspect.signature(plain)  # type: ignore[attr-defined]
     keras_module.Layer.__init__ = init
 
 
-def _made(layer: Any, dtype: Any, is_own: Callable[[str], bool]) -> Made:
+def _origin_of(layer: Any, dtype: Any, is_own: Callable[[str], bool]) -> LayerOrigin:
     given = _NAME
     if dtype is None or dtype is keras.config.dtype_policy():
         given = _NOTHING
@@ -102,7 +102,7 @@ def _made(layer: Any, dtype: Any, is_own: Callable[[str], bool]) -> Made:
     module = makers[0].f_globals.get("__name__", "") if makers else ""
     own = next((frame for frame in makers if is_own(frame.f_code.co_filename)), None)
     line = None if own is None else (own.f_code.co_filename, own.f_lineno)
-    return Made(given, module.startswith("keras."), line)
+    return LayerOrigin(given, module.startswith("keras."), line)
 
 
 def _frames() -> Iterator[FrameType]:
@@ -154,7 +154,7 @@ def part_of(layer: Any, parent: Part | None) -> Part:
     name = f"{parent.name}/{layer.name}" if parent is not None and inside else layer.name
     if not isinstance(layer, keras.Layer):
         return Part(layer, name, parent)
-    made: Made | None = getattr(layer, "_candle_made", None)
+    made: LayerOrigin | None = getattr(layer, "_candle_made", None)
     line = None if made is None else made.line
     follows = _follows(layer, made, parent)
     if made is not None:
@@ -163,7 +163,7 @@ def part_of(layer: Any, parent: Part | None) -> Part:
     return Part(layer, name, parent, follows, of_keras)
 
 
-def _follows(layer: Any, made: Made | None, parent: Part | None) -> bool:
+def _follows(layer: Any, made: LayerOrigin | None, parent: Part | None) -> bool:
     policy = layer.dtype_policy
     if isinstance(layer, keras.layers.InputLayer) or policy.name not in PRECISIONS:
         return False

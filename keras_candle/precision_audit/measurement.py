@@ -20,7 +20,7 @@ from keras_candle.precision_audit.loss_scale import (
     optimizer_in,
     unwrapped,
 )
-from keras_candle.precision_audit.step import Bench, in_a_line
+from keras_candle.precision_audit.step import Bench, one_line
 from keras_candle.precision_audit.switching import switched
 from keras_candle.verification.exact import without_noise
 
@@ -109,7 +109,7 @@ class _Measurement:
         try:
             do()
         except Exception as error:  # any error of the user's layers in this precision
-            self.result.error = in_a_line(error)
+            self.result.error = one_line(error)
 
     def compile(self) -> None:
         """The training step as Keras compiles it, run twice."""

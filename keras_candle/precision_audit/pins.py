@@ -77,7 +77,7 @@ class PinSearch:
             if self._look(pins)[0]:
                 found.left = list(findings)
                 return found
-        pins = fewer(pins, lambda names: self._may_try() and not self._look(names)[0])
+        pins = minimal_subset(pins, lambda names: self._may_try() and not self._look(names)[0])
         found.is_minimal = self._may_try()
         found.parts = [self._parts[name] for name in self._parts if name in pins]
         found.left, found.with_pins = self._look(pins)
@@ -131,7 +131,7 @@ def _can_be_pinned(part: Part) -> bool:
     return part.follows and not part.inside_keras_layer
 
 
-def fewer(names: Sequence[str], is_enough: Callable[[Sequence[str]], bool]) -> list[str]:
+def minimal_subset(names: Sequence[str], is_enough: Callable[[Sequence[str]], bool]) -> list[str]:
     """Return a minimal subset that is enough: try without halves first, then without single names.
 
     Args:
@@ -142,7 +142,7 @@ def fewer(names: Sequence[str], is_enough: Callable[[Sequence[str]], bool]) -> l
         Names of which none can be left out, as long as `is_enough` is consistent.
 
     Example:
-        >>> fewer("abcdefgh", lambda names: "c" in names and "g" in names)
+        >>> minimal_subset("abcdefgh", lambda names: "c" in names and "g" in names)
         ['c', 'g']
     """
     kept = list(names)

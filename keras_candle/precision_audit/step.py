@@ -136,12 +136,12 @@ class Bench:
             around.enter_context(without_noise(self.model))
             around.enter_context(switched(self.parts, precision, pins))
             around.enter_context(_optimizer_for(self.model, precision, scale, done))
-            around.enter_context(applied_by(done.keep))
+            around.enter_context(intercept_gradients(done.keep))
             around.enter_context(recorded_by(watch))
             try:
                 self.model.train_step(self.batch)
             except Exception as error:  # any error of the user's layers in this precision
-                done.error = in_a_line(error)
+                done.error = one_line(error)
         self.state.restore()
         dtype = "float16" if precision == FLOAT16 else "bfloat16"
         rounding = set() if exact is None else exact.rounding()
@@ -171,7 +171,7 @@ def _optimizer_for(model: Any, precision: str, scale: float, done: AuditStep) ->
 
 
 @contextmanager
-def applied_by(keep: Callable[[Any, Any, Any], None]) -> Iterator[None]:
+def intercept_gradients(keep: Callable[[Any, Any, Any], None]) -> Iterator[None]:
     """Pass the gradients of all optimizers to a function, instead of applying them.
 
     Args:
@@ -195,7 +195,7 @@ def applied_by(keep: Callable[[Any, Any, Any], None]) -> Iterator[None]:
             owner.apply = plain
 
 
-def in_a_line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
     """Return an error's message on one line, without the context that Keras and TensorFlow add."""
     lines = [_COLOURS.sub("", line).strip() for line in str(error).splitlines()]
     texts = [line for line in lines if line and not line.startswith("Exception encountered when")]

@@ -28,7 +28,7 @@ class ResumableFit(Protocol):
 
     start: DataCursor | None
 
-    def arrange(self, given: dict[str, Any], stop: StopConsensus | None) -> None:
+    def install_callbacks(self, given: dict[str, Any], stop: StopConsensus | None) -> None:
         """Replace the callbacks in the arguments of `fit` by its own CallbackList.
 
         Args:

@@ -116,7 +116,7 @@ class Replica:
 
         return scale
 
-    def expect(self, data: ShardedInput, validation: ShardedInput | None = None) -> None:
+    def prepare(self, data: ShardedInput, validation: ShardedInput | None = None) -> None:
         """Prepare the step context and the learning-rate scale for the data of a call.
 
         Raises:
@@ -141,7 +141,7 @@ class Replica:
             )
         self.retrace()
 
-    def expect_batch(self, *, divided: bool) -> None:
+    def prepare_batch(self, *, divided: bool) -> None:
         """Prepare for a batch outside of `fit`: one that the ranks divide, or one of each rank."""
         step = self.step
         step.may_be_empty |= divided

@@ -28,14 +28,14 @@ class StopConsensus:
         self._model, self._engine = model, engine
         self.requested = self.agreed = False
 
-    def hold_back(self) -> None:
+    def defer_request(self) -> None:
         """Remove a stop request from the model until the ranks have agreed on it."""
         if self._model.stop_training and not self.agreed:
             self.requested, self._model.stop_training = True, False
 
-    def settle(self) -> None:
+    def agree(self) -> None:
         """Stop on all ranks when one rank has a request; every rank must call it."""
-        self.hold_back()
+        self.defer_request()
         self.apply(stop=bool(self._engine.allreduce(self.requested or self.agreed, "max")))
 
     def apply(self, *, stop: bool) -> None:

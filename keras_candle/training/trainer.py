@@ -140,7 +140,7 @@ class Trainer:
         def train_together(iterator: Any) -> Any:
             logs = train(iterator)
             self._checks.after_step()
-            self.stop.hold_back()
+            self.stop.defer_request()
             return logs
 
         train_together.candle_plain = train  # type: ignore[attr-defined]
@@ -200,7 +200,7 @@ class Trainer:
                 given, self.replica.options.division, self._engine, start
             )
             self._check_streams(training, validation)
-            self.replica.expect(training, validation)
+            self.replica.prepare(training, validation)
             self.replica.build(training.spec())
             self.stop = StopConsensus(self._model, self._engine)
             self._checks.begin_training()
@@ -223,7 +223,7 @@ class Trainer:
                 given["validation_data"] = (validation.adapter,)
                 given["validation_steps"] = validation.steps
             if resumable:
-                resumable.arrange(given, self.stop)
+                resumable.install_callbacks(given, self.stop)
             with self._own_validation_data(validation, held_out):
                 history = plain(**given)
             if isinstance(training.adapter, PyDatasetShard):
@@ -276,7 +276,7 @@ class Trainer:
             source = InputData(*data, batch_size=given["batch_size"], steps=given["steps"])
             sharded = make_sharded_input(source, self.replica.options.division, self._engine)
             self._check_streams(sharded)
-            self.replica.expect(sharded)
+            self.replica.prepare(sharded)
             self.replica.build(sharded.spec())
             self._checks.agree_before("evaluate")
             return plain(**{**given, **_NO_DATA, "x": sharded.adapter, "steps": sharded.steps})
@@ -300,7 +300,7 @@ class Trainer:
         if batch.divided:
             succeed_on_all(partial(check_stateless, self._model, self._engine.size), self._engine)
         with self.replica.call():
-            self.replica.expect_batch(divided=batch.divided)
+            self.replica.prepare_batch(divided=batch.divided)
             if not self.replica.has_root_state:
                 self.replica.build(batch.data)
                 self.replica.take_root_state()

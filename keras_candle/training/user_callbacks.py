@@ -54,15 +54,15 @@ class Agreement(keras.callbacks.Callback):  # type: ignore[misc]
     def on_train_begin(self, logs: Any = None) -> None:  # noqa: ARG002 - Keras's signature
         """Give every rank the root's state."""
         self._synchronize()
-        self._stop.settle()
+        self._stop.agree()
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002
         """Stop on all ranks when one has a stop request."""
-        self._stop.settle()
+        self._stop.agree()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002
         """Stop on all ranks when one has a stop request; compare their state."""
-        self._stop.settle()
+        self._stop.agree()
         self._compare(epoch)
 
 
@@ -75,7 +75,7 @@ class BatchAgreement(Agreement):
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002
         """Stop on all ranks after the batch in which one has a stop request."""
-        self._stop.settle()
+        self._stop.agree()
 
 
 def rank_safe(

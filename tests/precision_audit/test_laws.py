@@ -14,7 +14,7 @@ from keras_candle.precision_audit.audit import audit, bench_of
 from keras_candle.precision_audit.constants import ConstantSearch
 from keras_candle.precision_audit.first_training import FirstTraining
 from keras_candle.precision_audit.layers import FLOAT16, FLOAT32
-from keras_candle.precision_audit.pins import PinSearch, fewer
+from keras_candle.precision_audit.pins import PinSearch, minimal_subset
 from keras_candle.precision_audit.values import count, reference_of
 
 ROWS = np.random.default_rng(0).uniform(300, 600, (16, 6)).astype("float32")
@@ -133,7 +133,7 @@ def test_a_step_that_fails_in_float32_is_refused_with_its_reason():
 def test_fewer_finds_exactly_what_is_needed(needed):
     names = [str(number) for number in range(10)]
     wanted = {str(number) for number in needed}
-    assert set(fewer(names, lambda some: wanted <= set(some))) == wanted
+    assert set(minimal_subset(names, lambda some: wanted <= set(some))) == wanted
 
 
 @pytest.mark.parametrize(
