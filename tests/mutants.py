@@ -363,7 +363,7 @@ MUTANTS = (
     Mutant(
         "the surrogate knows nothing of the trials that run",
         "search/acquisition.py",
-        "if len(evidence.pending):",
+        "if len(data.pending):",
         "if False:",
         ("search/test_ask.py::test_a_point_that_runs_already_promises_nothing_more",),
     ),

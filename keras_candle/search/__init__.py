@@ -1,4 +1,4 @@
-"""Hyperparameter search: the space is cut over the ranks, with no server and nothing lost."""
+"""Hyperparameter search in overlapping subspaces on any number of ranks, without a server."""
 
 from __future__ import annotations
 

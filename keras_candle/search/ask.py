@@ -1,4 +1,4 @@
-"""The next trial: a pure function of what is known, so that every worker can decide on its own."""
+"""Ask for the next trial: a pure function of the history, so that each worker decides alone."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from keras_candle.search.history import Floats, History
 from keras_candle.search.kernels import squared_distances
 from keras_candle.search.optimize_acquisition import maximise
 from keras_candle.search.space import SearchSpace
-from keras_candle.search.subspaces import Subspace, whole
-from keras_candle.search.surrogate_data import SurrogateData, evidence_of, nearest
+from keras_candle.search.subspaces import Subspace, whole_space
+from keras_candle.search.surrogate_data import SurrogateData, nearest, surrogate_data_of
 from keras_candle.search.trust_regions import (
     TrustRegion,
     choose_subspace,
-    deepen,
     incumbents,
-    inner,
+    subdivide,
     trust_box,
+    without_margin,
 )
 
-# A prediction is made from at most so many trials.
+# A surrogate is fitted to at most this many trials.
 PREDICTING_POINTS = 200
-# Finite spaces with fewer points than this are looked through whole.
+# Finite spaces with fewer points than this are enumerated.
 LISTED = 2_000
-# How far round an incumbent no other trial is better, as a part of the cube's side.
+# The radius around an incumbent in which no other trial is better, as a part of the cube's side.
 _VALLEY = 0.1
-# Of the whole cube as a region. Without any, most trials go to its many corners.
+# Margins cut off the whole cube as a region. Without any, most trials go to its many corners.
 _MARGINS = (0.0, 0.0, 0.08, 0.16)
 
 
@@ -42,7 +42,7 @@ class Suggestion:
 
     Attributes:
         unit: float [d], canonical.
-        subspace: the index of the subspace that it is given to.
+        subspace: the index of the subspace that the trial is assigned to.
     """
 
     unit: Floats
@@ -57,15 +57,15 @@ def suggest(
     settings: AskSettings,
     rng: np.random.Generator,
 ) -> Suggestion | None:
-    """The next trial.
+    """Return the next trial to run.
 
     Args:
-        space: to be searched.
+        space: the search space.
         history: ended and running trials, also those that failed.
         subspaces: from `decompose`.
         home: the index of the subspace that the asking worker prefers.
         settings: how to search.
-        rng: all chance comes from it: the same arguments give the same suggestion.
+        rng: the only source of randomness: the same arguments give the same suggestion.
 
     Returns:
         None when each point of a finite space has been tried or is running.
@@ -74,40 +74,40 @@ def suggest(
     untried = _untried(space, tried)
     if untried is not None and not len(untried):
         return None
-    evidence = evidence_of(space, history, settings.cost_limit)
+    data = surrogate_data_of(space, history, settings.cost_limit)
     known = len(history.units) + len(history.pending)
-    if known < start_size(space, settings) or len(evidence.values) < 3:
-        unit = _apart(space, history, subspaces[home], untried, rng)
+    if known < start_size(space, settings) or len(data.values) < 3:
+        unit = _farthest_point(space, history, subspaces[home], untried, rng)
         return Suggestion(unit, home)
-    region = _region(space, history, evidence, subspaces, home, settings, rng)
+    region = _region(space, history, data, subspaces, home, settings, rng)
     if untried is not None and len(untried) <= LISTED:
         inside = untried[region.box.contains(untried)]
         if not len(inside):
-            inside, region = untried, TrustRegion(whole(space), region.subspace)
-        score = _score(space, history, evidence, region, settings, rng)
+            inside, region = untried, TrustRegion(whole_space(space), region.subspace)
+        score = _score(space, history, data, region, settings, rng)
         return Suggestion(inside[score(inside).argmax()], region.subspace)
-    score = _score(space, history, evidence, region, settings, rng)
-    good = evidence.units[np.argsort(evidence.merits, kind="stable")[:20]]
+    score = _score(space, history, data, region, settings, rng)
+    good = data.units[np.argsort(data.ranking_values, kind="stable")[:20]]
     if region.centre is not None:
         good = np.concatenate([region.centre[None], good[region.box.contains(good)]])
     best = maximise(space, region.box, score, good, tried, rng)
     if best is None:
-        best = _apart(space, history, subspaces[region.subspace], untried, rng)
+        best = _farthest_point(space, history, subspaces[region.subspace], untried, rng)
     return Suggestion(best, region.subspace)
 
 
 def start_size(space: SearchSpace, settings: AskSettings) -> int:
-    """How many trials come before the first decision of a surrogate: few when the budget is small.
+    """Return the number of initial trials before the surrogate decides; few if the budget is small.
 
     Args:
-        space: to be searched.
-        settings: how.
+        space: the search space.
+        settings: how to search.
     """
     return max(3, min(2 * len(space), settings.budget // 8))
 
 
 def _untried(space: SearchSpace, tried: set[bytes]) -> Floats | None:
-    """All points that are left, where listing them is affordable or needed; else None."""
+    """All untried points, where listing them is affordable or needed; else None."""
     if space.count is None or (space.count > LISTED and 2 * len(tried) < space.count):
         return None
     points = space.all_points()
@@ -115,14 +115,14 @@ def _untried(space: SearchSpace, tried: set[bytes]) -> Floats | None:
     return np.asarray(points[left])
 
 
-def _apart(
+def _farthest_point(
     space: SearchSpace,
     history: History,
     box: Subspace,
     untried: Floats | None,
     rng: np.random.Generator,
 ) -> Floats:
-    """A point of a subspace that is far from all that are known."""
+    """A point of a subspace that is far from all trials."""
     known = features_of(space, np.concatenate([history.units, history.pending]))
     points = space.sample(128, rng, box)
     if untried is not None:
@@ -138,42 +138,40 @@ def _apart(
 def _region(
     space: SearchSpace,
     history: History,
-    evidence: SurrogateData,
+    data: SurrogateData,
     subspaces: Sequence[Subspace],
     home: int,
     settings: AskSettings,
     rng: np.random.Generator,
 ) -> TrustRegion:
-    everything = whole(space)
-    explore, anywhere = _shares(space, evidence, settings)
+    everything = whole_space(space)
+    explore, anywhere = _shares(space, data, settings)
     if len(subspaces) == 1:
         explore = 0.0
     kind = rng.random()
     if kind < explore:
-        number = choose_subspace(history, evidence, subspaces, home, settings.cost_exponent, rng)
-        box = deepen(space, subspaces[number], evidence, settings.cost_exponent, rng)
+        number = choose_subspace(history, data, subspaces, home, settings.cost_exponent, rng)
+        box = subdivide(space, subspaces[number], data, settings.cost_exponent, rng)
         return TrustRegion(box, number)
     if kind < anywhere:
-        return TrustRegion(inner(everything, rng.choice(_MARGINS)), home)
-    places = incumbents(evidence, _VALLEY * np.sqrt(len(space)))
+        return TrustRegion(without_margin(everything, rng.choice(_MARGINS)), home)
+    places = incumbents(data, _VALLEY * np.sqrt(len(space)))
     chances = 0.5 ** np.arange(len(places))
-    chances *= evidence.cheapness(np.array(places), settings.cost_exponent)
+    chances *= data.inverse_cost(np.array(places), settings.cost_exponent)
     number = int(rng.choice(places, p=chances / chances.sum()))
-    centre = evidence.units[number]
+    centre = data.units[number]
     edge = float(np.exp(rng.uniform(np.log(0.02), np.log(0.63))))
     owners = [each.index for each in subspaces if each.contains(centre[None])[0]]
     owner = home if home in owners or not owners else int(rng.choice(owners))
     return TrustRegion(trust_box(space, everything, centre, edge), owner, centre)
 
 
-def _shares(
-    space: SearchSpace, evidence: SurrogateData, settings: AskSettings
-) -> tuple[float, float]:
-    """The part of the trials that goes to subspaces, and to those or anywhere."""
+def _shares(space: SearchSpace, data: SurrogateData, settings: AskSettings) -> tuple[float, float]:
+    """The part of the trials that goes to subspaces, and the part to subspaces or anywhere."""
     if settings.workers < 4:
         return 0.0, 1.0
-    # A box around the best of a few trials is a box around nothing.
-    if len(evidence.values) < 10 * len(space):
+    # The best of a few trials is no incumbent yet.
+    if len(data.values) < 10 * len(space):
         return 0.15, 0.8
     return 0.15, 0.35
 
@@ -181,63 +179,63 @@ def _shares(
 def _score(
     space: SearchSpace,
     history: History,
-    evidence: SurrogateData,
+    data: SurrogateData,
     region: TrustRegion,
     settings: AskSettings,
     rng: np.random.Generator,
 ) -> Acquisition:
     if region.centre is not None and settings.surrogate == "gaussian_process":
-        evidence = _enough(evidence_of(space, history, settings.cost_limit, region.box), evidence)
-    chosen = _learned_from(space, evidence, region, rng)
+        data = _local_data(surrogate_data_of(space, history, settings.cost_limit, region.box), data)
+    chosen = _training_trials(space, data, region, rng)
     return acquisition_of(
         space,
-        evidence,
+        data,
         chosen,
-        _rivals(evidence, region, chosen),
+        _baseline(data, region, chosen),
         SURROGATES[settings.surrogate],
-        settings.price,
+        settings.cost_weight,
         rng,
     )
 
 
-def _learned_from(
-    space: SearchSpace, evidence: SurrogateData, region: TrustRegion, rng: np.random.Generator
+def _training_trials(
+    space: SearchSpace, data: SurrogateData, region: TrustRegion, rng: np.random.Generator
 ) -> NDArray[np.int64]:
-    """The trials for a prediction in a region: the best, the nearest, and some of all others."""
-    count = len(evidence.values)
+    """The trials that a region's surrogate is fitted to: the best, the nearest, some at random."""
+    count = len(data.values)
     if count <= PREDICTING_POINTS:
         return np.arange(count)
-    best = np.argsort(evidence.merits, kind="stable")[: PREDICTING_POINTS // 4]
+    best = np.argsort(data.ranking_values, kind="stable")[: PREDICTING_POINTS // 4]
     if region.centre is None:
-        inside = np.flatnonzero(region.box.contains(evidence.units))
+        inside = np.flatnonzero(region.box.contains(data.units))
         near = rng.permutation(inside)
     else:
-        centre = evidence.features_of(space, region.centre[None])[0]
-        near = nearest(evidence.features, centre)
+        centre = data.features_of(space, region.centre[None])[0]
+        near = nearest(data.features, centre)
     order = np.concatenate([best, near[: PREDICTING_POINTS // 2], rng.permutation(count)])
     _, first = np.unique(order, return_index=True)
     return order[np.sort(first)][:PREDICTING_POINTS]
 
 
-def _enough(inside: SurrogateData, evidence: SurrogateData) -> SurrogateData:
-    """What is known in a box where it is enough for a model of its own, else what is known at all.
+def _local_data(inside: SurrogateData, data: SurrogateData) -> SurrogateData:
+    """The trials inside a box if they are enough for a surrogate of its own, else all trials.
 
-    In a model of the whole, what a box would teach is lost: no length is shorter there than a tenth
-    of the cube, and values are compared with the worst of all.
+    A surrogate of the whole space cannot resolve a box: its length scales are at least a tenth of
+    the cube, and values are compared with the worst of all.
     """
     count, columns = inside.features.shape
-    return inside if count >= 2 * columns and inside.feasible.any() else evidence
+    return inside if count >= 2 * columns and inside.feasible.any() else data
 
 
-def _rivals(
-    evidence: SurrogateData, region: TrustRegion, chosen: NDArray[np.int64]
+def _baseline(
+    data: SurrogateData, region: TrustRegion, chosen: NDArray[np.int64]
 ) -> NDArray[np.int64]:
     """Those of the chosen trials whose best is to be improved on.
 
-    Round an incumbent, its neighbours alone: a valley is gone down to its ground, however good
-    another one is. Only there it can be told which is deeper.
+    Around an incumbent, its neighbours alone: each local optimum is refined, however good another
+    one is. Which one is deeper shows only at its minimum.
     """
     if region.centre is None:
         return chosen
-    inside = chosen[region.box.contains(evidence.units[chosen])]
-    return inside if evidence.feasible[inside].any() else chosen
+    inside = chosen[region.box.contains(data.units[chosen])]
+    return inside if data.feasible[inside].any() else chosen

@@ -1,4 +1,4 @@
-"""How a search chooses points: what the pure functions behind each decision are told."""
+"""Settings of the functions that choose a search's points."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ SURROGATES: dict[str, Callable[..., Any]] = {
 
 @dataclass(frozen=True)
 class CostWeight:
-    """How cost counts.
+    """The weight of a trial's cost in the acquisition.
 
     Attributes:
-        exponent: of the cost that the improvement is divided by.
-        limit: the highest cost; None without.
+        exponent: the power of the cost that divides the improvement.
+        limit: the highest cost; None: no limit.
     """
 
     exponent: float = 0.0
@@ -31,11 +31,11 @@ class CostWeight:
 
 @dataclass(frozen=True)
 class AskSettings:
-    """How to search.
+    """The settings of a search's decisions.
 
     Attributes:
-        workers: how many trials run at once.
-        budget: trials in all.
+        workers: the number of trials that run at once.
+        budget: the total number of trials.
         overlap: of the subspaces.
         surrogate: "gaussian_process" or "random_forest".
         cost_exponent: 1.0: expected improvement per unit of cost; 0.0: cost doesn't matter.
@@ -50,14 +50,14 @@ class AskSettings:
     cost_limit: float | None = None
 
     @property
-    def price(self) -> CostWeight:
-        """How cost counts."""
+    def cost_weight(self) -> CostWeight:
+        """The weight of a trial's cost in the acquisition."""
         return CostWeight(self.cost_exponent, self.cost_limit)
 
     def __post_init__(self) -> None:
         if self.surrogate not in SURROGATES:
             raise SearchError(
-                f"surrogate={self.surrogate!r} is not known; choose one of {sorted(SURROGATES)}."
+                f"surrogate={self.surrogate!r}, expected one of {sorted(SURROGATES)}."
             )
         if self.workers < 1 or self.budget < 1:
             raise SearchError(

@@ -1,4 +1,4 @@
-"""The next trial of a search: what is known is put into arrays, and the engine is asked."""
+"""Candidates: propose the values of the next trial from the records of all trials."""
 
 from __future__ import annotations
 
@@ -19,12 +19,14 @@ from keras_candle.search.subspaces import Subspace, decompose
 from keras_candle.search.trial_log import RUNNING, TrialRecord
 
 SEARCHES = ("subspaces", "evolution", "random")
-# The engine may propose what is taken; so often it is asked again, then chance decides.
+# `suggest` may propose a point that is taken. It is asked again this often, then a point is drawn
+# at random.
 _DRAWS = 20
-# So many draws at once, and so often: a part of the space that is left and has 1/1000 of it is met.
+# Points drawn at once, and how often: enough to hit an untried part that is 1/1000 of the space.
 _AT_ONCE, _MOST_DRAWS = 16, 1000
 _SAME = 1e-9
-# Fewer workers than this search the whole space together; more than that share subspaces.
+# Fewer workers than the first search the whole space together; more than the second share
+# subspaces.
 _FEW_WORKERS, _MOST_SUBSPACES = 4, 64
 
 
@@ -34,8 +36,8 @@ class Candidate:
 
     Attributes:
         values: name to value of the active hyperparameters.
-        subspace: that it comes from, -1 where none was asked.
-        key: the same for points that mean the same trial.
+        subspace: the index of the subspace that it comes from; -1: of none.
+        key: equal for points of the same trial.
     """
 
     values: dict[str, Any]
@@ -47,15 +49,15 @@ class CandidateSource:
     """Proposes the values of trials.
 
     Args:
-        settings: of the engine.
-        subspaces: into how many the space is cut; None: one for each worker, up to 64, and with
-            fewer than four workers one for all.
+        settings: for `suggest`.
+        subspaces: the number of subspaces; None: one for each worker, up to 64, and with fewer
+            than four workers one for all.
         search: "subspaces" (a surrogate in each), "evolution" (regularised evolution of the
             choices, ranked by a surrogate) or "random".
         seed: of all draws.
 
     Attributes:
-        seed: of all draws; None as long as it is not known.
+        seed: of all draws; None until the search's folder is open.
     """
 
     def __init__(
@@ -63,29 +65,32 @@ class CandidateSource:
     ) -> None:
         self.settings, self._count, self._search, self.seed = settings, subspaces, search, seed
         self._cube = UnitCube(_Nothing())
-        self._known: int = -1
+        self._hyperparameter_count: int = -1
         self._units: dict[str, Floats] = {}
         self._keys: dict[str, bytes] = {}
         self._threads = ThreadpoolController()
 
     @property
     def cube(self) -> UnitCube:
-        """The search space as it is known now."""
+        """The current search space as a unit cube."""
         return self._cube
 
-    def look_at(self, hyperparameters: Any) -> UnitCube:
-        """Take the search space as it is known now.
+    def set_space(self, hyperparameters: Any) -> UnitCube:
+        """Set the current search space.
 
         Args:
-            hyperparameters: a `keras_tuner.HyperParameters`, to which some may have been added.
+            hyperparameters: a `keras_tuner.HyperParameters`; it may have grown since the last call.
         """
-        if len(hyperparameters.space) != self._known:
-            self._cube, self._known = UnitCube(hyperparameters), len(hyperparameters.space)
+        if len(hyperparameters.space) != self._hyperparameter_count:
+            self._cube, self._hyperparameter_count = (
+                UnitCube(hyperparameters),
+                len(hyperparameters.space),
+            )
             self._units, self._keys = {}, {}
         return self._cube
 
     def subspaces(self) -> tuple[Subspace, ...]:
-        """How the space is cut now."""
+        """Return the current decomposition of the space."""
         settings = self.settings
         workers = settings.workers
         count = self._count or (1 if workers < _FEW_WORKERS else min(workers, _MOST_SUBSPACES))
@@ -94,7 +99,7 @@ class CandidateSource:
     @property
     def _known_seed(self) -> int:
         if self.seed is None:
-            raise RuntimeError("The seed comes with the search's folder: begin() comes first")
+            raise RuntimeError("The seed is read from the search's folder: call begin() first.")
         return self.seed
 
     def propose(
@@ -105,17 +110,17 @@ class CandidateSource:
         seeds: tuple[int, ...],
         taken: Iterable[dict[str, Any]] = (),
     ) -> Candidate | None:
-        """The values of the next trial.
+        """Propose the values of the next trial.
 
         Args:
             records: of all trials.
-            objectives: a trial's, each to be minimised; NaN for one that failed.
+            objectives: returns a trial's objectives, each to be minimised; NaN for a failed trial.
             home: the number of the group that asks.
-            seeds: what this trial's draws come from, beside the search's seed.
-            taken: values that other groups have claimed and not told of yet.
+            seeds: of this trial's draws, in addition to the search's seed.
+            taken: values that other groups have claimed and not written to their journals yet.
 
         Returns:
-            The proposal; None when every point of a finite space was tried.
+            The candidate; None when every point of a finite space was tried.
         """
         rng = np.random.default_rng([self._known_seed, *seeds])
         kept = list(records)
@@ -154,25 +159,25 @@ class CandidateSource:
             unit = propose(space, history, self.settings, rng)
             return None if unit is None else (unit, -1)
         cut = self.subspaces()
-        # On matrices of this size a second thread costs more than it brings.
+        # On matrices of this size a second thread costs more than it saves.
         with self._threads.limit(limits=1, user_api="blas"):
             made = suggest(space, history, cut, home % len(cut), self.settings, rng)
         return None if made is None else (made.unit, made.subspace)
 
     def _draw(self, tried: set[bytes], rng: np.random.Generator) -> Candidate | None:
-        """A point by chance that was not tried; None when there is none."""
+        """A random point that was not tried; None when there is none."""
         space = self._cube.space
         for _ in range(_DRAWS if space.count is not None else _MOST_DRAWS):
-            found = self._first_new(rng.random((_AT_ONCE, len(space))), tried)
+            found = self._first_untried(rng.random((_AT_ONCE, len(space))), tried)
             if found is not None:
                 return found
         if space.count is None:
             return None
         points = space.all_points()
         left = points[[key not in tried for key in space.keys(points)]]
-        return self._first_new(rng.permutation(left), tried)
+        return self._first_untried(rng.permutation(left), tried)
 
-    def _first_new(self, units: Floats, tried: set[bytes]) -> Candidate | None:
+    def _first_untried(self, units: Floats, tried: set[bytes]) -> Candidate | None:
         for unit in self._cube.space.canonical(units):
             values = self._cube.values_of(unit)
             key = self._key(values)
@@ -181,11 +186,11 @@ class CandidateSource:
         return None
 
     def nearest(self, values: dict[str, Any], records: Iterable[TrialRecord]) -> TrialRecord | None:
-        """The trial that differs in the fewest hyperparameters, the latest of them.
+        """Return the latest of the trials that differ in the fewest hyperparameters.
 
         Args:
-            values: of the trial that is compared.
-            records: of those to choose from.
+            values: of the trial to compare with.
+            records: the trials to choose from.
         """
         kept = list(records)
         if not kept:
@@ -204,12 +209,12 @@ class CandidateSource:
         objectives: Callable[[TrialRecord], list[float]],
         rng: np.random.Generator,
     ) -> History:
-        """What is known, as arrays.
+        """Return the records of all trials as arrays.
 
         Args:
             records: of all trials.
-            objectives: a trial's, each to be minimised; NaN for one that failed.
-            rng: weighs several objectives against each other.
+            objectives: returns a trial's objectives, each to be minimised; NaN for a failed trial.
+            rng: draws the weights of several objectives.
         """
         ended = [each for each in records if each.end is not None]
         running = [each for each in records if each.end is None]

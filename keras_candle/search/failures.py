@@ -1,4 +1,4 @@
-"""Trials that fail, one after the other, until the search gives up."""
+"""Errors of a search whose trials fail."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from keras_candle.search.trial_log import TrialRecord
 
 
 class TooManyFailuresError(SearchError, RuntimeError):
-    """As many trials failed one after the other as the user allows (Keras Tuner: RuntimeError)."""
+    """Raised after `max_consecutive_failed_trials` failures in a row; Keras Tuner: RuntimeError."""
 
 
 def check_some_succeeded(records: Sequence[TrialRecord]) -> None:
-    """Say what went wrong where nothing went right.
+    """Raise an error when all trials of a search failed.
 
     Args:
         records: all trials of a search that has ended.
@@ -30,15 +30,15 @@ def check_some_succeeded(records: Sequence[TrialRecord]) -> None:
 
 
 def describe(row: Sequence[TrialRecord]) -> str:
-    """What the user is told of trials that failed one after the other."""
+    """Return the error message for trials that failed in a row."""
     lines = []
     for record in row:
-        message = str((record.end or {}).get("message") or "without a message")
+        message = str((record.end or {}).get("message") or "no error message")
         lines.append(f"  trial {record.trial_id} with {record.values}: {_last_line(message)}")
     listed = "\n".join(lines)
     last = str((row[-1].end or {}).get("message") or "")
     return (
-        f"{len(row)} trials failed one after the other, so the search has stopped "
+        f"{len(row)} trials failed in a row, so the search has stopped "
         f"(max_consecutive_failed_trials):\n{listed}\nThe last one's traceback:\n{last}"
     )
 

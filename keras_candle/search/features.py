@@ -1,4 +1,4 @@
-"""What a surrogate sees of points."""
+"""Encode points of a search space as the feature columns of a surrogate."""
 
 from __future__ import annotations
 
@@ -11,17 +11,16 @@ from keras_candle.search.subspaces import Subspace
 
 
 def features_of(space: SearchSpace, units: ArrayLike, box: Subspace | None = None) -> Floats:
-    """Points as columns of numbers.
+    """Encode points as feature columns.
 
-    Ordered dimensions are one column, categories without an order one for each (0 or 1, over the
-    square root of 2, so that two categories are as far apart as the ends of a range), and a
-    conditional dimension has one more that says whether it is active; a coordinate that is not is
-    .5.
+    An ordered dimension is one column. Categories without an order are one column each (0 or 1,
+    over the square root of 2, so that two categories are as far apart as the ends of a range). A
+    conditional dimension has one more column, 1 where it is active; an inactive coordinate is .5.
 
     Args:
-        space: that the points belong to.
+        space: the search space of the points.
         units: float [n, d].
-        box: in whose widths ordered dimensions are measured, from its lower corner; None: the cube.
+        box: its lower corner and widths scale the ordered dimensions; None: the unit cube.
 
     Returns:
         float [n, f], f >= d.

@@ -1,9 +1,9 @@
-"""Multi-fidelity: which trials are trained further, as functions of what was trained.
+"""Multi-fidelity: choose the trials to train further, as functions of all trainings so far.
 
 Asynchronous successive halving (Li et al., A System for Massively Parallel Hyperparameter Tuning,
 2020) in the brackets of Hyperband (Li et al., 2018). A trial is trained to the first rung of its
-bracket; the best of a rung are trained on, from their checkpoints, to the next. Nobody waits for a
-rung to be full, and every worker can take the decision on its own.
+bracket; the best of a rung are trained on, from their checkpoints, to the next. No worker waits for
+a rung to be full, and each worker decides on its own.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class RungTraining:
         rung: the number of the rung, from 0.
         objective: at the rung's end, to be minimised; NaN where the training failed; None while it
             runs.
-        subspace: that asked for the trial, -1 where none did.
+        subspace: the subspace that the trial belongs to; -1: none.
         bracket: of the trial; bracket b begins at rung b.
     """
 
@@ -39,13 +39,13 @@ class RungTraining:
 
 @dataclass(frozen=True)
 class Promotion:
-    """A trial that is to be trained further.
+    """The promotion of a trial to its next rung.
 
     Attributes:
         trial: its name.
-        rung: that it is trained to.
-        initial_epoch: epochs that it was trained already: where its checkpoint stands.
-        epochs: that it will have been trained then.
+        rung: the rung to train it to.
+        initial_epoch: the epochs trained so far, as in its checkpoint.
+        epochs: the total epochs at the new rung.
         subspace: of the trial.
         bracket: of the trial.
     """
@@ -59,18 +59,18 @@ class Promotion:
 
 
 def rungs(max_epochs: int, eta: float = 3, min_epochs: int = 1) -> tuple[int, ...]:
-    """The epochs of each rung, growing by a factor of eta up to max_epochs.
+    """Return the epochs of each rung, growing by a factor of eta up to max_epochs.
 
     Args:
         max_epochs: of a full training.
-        eta: of eta trials at a rung one is trained on.
-        min_epochs: of the first rung, at least.
+        eta: one of eta trials at a rung is promoted.
+        min_epochs: the least epochs of the first rung.
 
     Returns:
         At least one number, ascending.
 
     Raises:
-        SearchError: when the numbers make no sense.
+        SearchError: when a number is out of range.
 
     Example:
         >>> rungs(30), rungs(100, 4, 5)
@@ -91,21 +91,21 @@ def rungs(max_epochs: int, eta: float = 3, min_epochs: int = 1) -> tuple[int, ..
 def next_bracket(
     trainings: Iterable[RungTraining], epochs: Sequence[int], brackets: int | None = None
 ) -> int:
-    """The bracket in which a new trial begins.
+    """Return the bracket in which a new trial starts.
 
-    Successive halving alone (brackets=1) loses configurations that begin slowly. Each further
-    bracket begins one rung higher, with fewer trials, so that all have the same budget.
+    Successive halving alone (brackets=1) loses configurations that learn slowly at first. Each
+    further bracket starts one rung higher, with fewer trials, so that all have the same budget.
 
     Args:
-        trainings: all that were begun.
+        trainings: all trainings so far.
         epochs: of the rungs.
-        brackets: how many there are; None: as many as rungs, as in Hyperband.
+        brackets: the number of brackets; None: as many as rungs, as in Hyperband.
 
     Returns:
-        The one that is furthest behind its share.
+        The bracket that is furthest behind its part of the budget.
 
     Raises:
-        SearchError: when there can't be so many brackets.
+        SearchError: when there are more brackets than rungs.
     """
     count = len(epochs) if brackets is None else brackets
     if not 1 <= count <= len(epochs):
@@ -125,17 +125,17 @@ def next_promotion(
     *,
     closing: bool = False,
 ) -> Promotion | None:
-    """The trial that is to be trained further now.
+    """Return the next promotion, or None.
 
     Args:
-        trainings: all that were begun; of each trial one for each rung that it was trained to.
+        trainings: all trainings so far; one for each rung that a trial was trained to.
         epochs: of the rungs.
-        eta: of eta trials at a rung one is trained on.
-        closing: whether no new trial will begin. Then the best of a rung is trained on although
-            fewer than eta have come that far, so that a search ends with a full training.
+        eta: one of eta trials at a rung is promoted.
+        closing: whether no new trial will start. Then the best of a rung is promoted although
+            fewer than eta have reached that rung, so that a search ends with a full training.
 
     Returns:
-        The best that may be promoted from the highest rung that has one; None when no trial may.
+        The best promotable trial of the highest rung that has one; None without any.
     """
     kept = list(trainings)
     brackets = sorted({each.bracket for each in kept})
@@ -150,14 +150,14 @@ def next_promotion(
 
 
 def is_waiting(trainings: Iterable[RungTraining], epochs: Sequence[int]) -> bool:
-    """Whether a training runs that may have to go on, so that a search ends with a full training.
+    """Return whether a running trial may still be needed for the full training of its bracket.
 
     Args:
-        trainings: all that were begun.
+        trainings: all trainings so far.
         epochs: of the rungs.
 
     Returns:
-        False when each bracket that lacks a full training has nothing under way.
+        False when no bracket without a full training has a running trial.
     """
     kept, last = list(trainings), len(epochs) - 1
     lacking = {each.bracket for each in kept} - {
@@ -183,17 +183,17 @@ def _last(
 
 
 def _hopeful(trainings: Iterable[RungTraining]) -> list[RungTraining]:
-    """Those that run or gave a number."""
+    """The trainings that are running or gave a finite objective."""
     return [each for each in trainings if each.objective is None or np.isfinite(each.objective)]
 
 
 def _promotable(here: Sequence[RungTraining], eta: float) -> list[RungTraining]:
-    """The trials of a rung that deserve more, the best first.
+    """The promotable trials of a rung, the best first.
 
-    They are compared over all subspaces: that is where the budget flows to the better ones. But
-    each subspace with eta trials at the rung keeps its best one, or a subspace in which training
-    is only slow at first would never be seen trained in full. That takes no further budget: such
-    subspaces are at most as many as there are places, one for each eta trials.
+    They are compared over all subspaces, so that the budget flows to the better subspaces. But
+    each subspace with eta trials at the rung keeps its best one; otherwise a subspace in which
+    training is only slow at first would never get a full training. That takes no further budget:
+    there are at most as many such subspaces as promotions, one for each eta trials.
     """
     ranked = _ranked(here)
     ended = [each for each in here if each.objective is not None]
@@ -204,8 +204,8 @@ def _promotable(here: Sequence[RungTraining], eta: float) -> list[RungTraining]:
         if trials_of[each.subspace] >= eta:
             best.setdefault(each.subspace, each)
     kept = {each.trial for each in best.values()}
-    others = [each for each in ranked if each.trial not in kept]
-    kept |= {each.trial for each in others[: max(places - len(kept), 0)]}
+    remaining = [each for each in ranked if each.trial not in kept]
+    kept |= {each.trial for each in remaining[: max(places - len(kept), 0)]}
     return [each for each in ranked if each.trial in kept]
 
 
@@ -214,7 +214,7 @@ def _at(trainings: Iterable[RungTraining], rung: int, bracket: int) -> list[Rung
 
 
 def _ranked(here: Iterable[RungTraining]) -> list[RungTraining]:
-    """Those that gave a number, the best first; of equal ones that with the lower name."""
+    """The trainings with a finite objective, the best first; ties by the lower name."""
     numbers = [(each.objective, each.trial, each) for each in here if each.objective is not None]
     finite = [each for each in numbers if np.isfinite(each[0])]
     return [each for _, _, each in sorted(finite, key=lambda each: each[:2])]

@@ -1,4 +1,4 @@
-"""The Gaussian process that stands for the objective: Matern 5/2, a length scale a column, MAP.
+"""The Gaussian process surrogate: Matern 5/2, one length scale for each column, fitted by MAP.
 
 Rasmussen and Williams, Gaussian Processes for Machine Learning, chapters 2 and 5; the prior of the
 length scales grows with the root of the dimensions (Hvarfner et al., ICML 2024).
@@ -16,29 +16,28 @@ from keras_candle.search.history import Floats
 from keras_candle.search.kernels import product, squared_differences, total
 from keras_candle.search.posterior import bounds, negative_log_posterior, starts
 
-# Hyperparameters are fitted to so many points; the prediction uses all that are given.
+# Hyperparameters are fitted to at most this many points; predictions use all points.
 FITTED_POINTS = 100
 _FEWEST_POINTS = 64
 _FIRST_STEPS, _STEPS = 6, 18
-# From an earlier fit it is not far.
+# Starting from an earlier fit takes fewer steps.
 _FURTHER_STEPS = 8
 
 
 @dataclass(frozen=True)
 class GaussianProcess:
-    """What is believed of a function after some of its values are known.
+    """A Gaussian process, conditioned on observed values.
 
     Attributes:
-        logarithms: float [2 f + 3], the fitted hyperparameters: length scales of the product, of
-            the sum, and the three variances (of the product, of the sum, of the noise).
+        logarithms: float [2 f + 3], logarithms of the fitted hyperparameters: length scales of
+            the product, of the sum, and the three variances (of the product, the sum, the noise).
         features: float [n, f], the points.
         values: float [n], their values.
-        shift: taken off the values.
-        scale: that they are divided by then.
+        shift: subtracted from the values.
+        scale: divides the shifted values.
         root: float [n, n], the lower Cholesky factor of the covariance.
         weights: float [n], the inverse covariance times the scaled values.
-        loss: the negative logarithm of the posterior density that the fit has reached, of values
-            in their own units.
+        loss: the negative log posterior density of the fit, for values in their own units.
     """
 
     logarithms: Floats
@@ -51,7 +50,7 @@ class GaussianProcess:
     loss: float = 0.0
 
     def predict(self, features: Floats) -> tuple[Floats, Floats]:
-        """Mean and standard deviation of the function (without the noise).
+        """Predict the mean and standard deviation of the function, without the noise.
 
         Args:
             features: float [m, f].
@@ -69,7 +68,7 @@ class GaussianProcess:
         return self.shift + self.scale * mean, np.asarray(self.scale * np.sqrt(variance))
 
     def with_points(self, features: Floats, values: Floats) -> GaussianProcess:
-        """The same beliefs after more values are known; nothing is fitted again.
+        """Condition on more values with the same hyperparameters; nothing is fitted again.
 
         Args:
             features: float [m, f].
@@ -95,12 +94,12 @@ def fit_gaussian_process(
     rng: np.random.Generator,
     previous: GaussianProcess | None = None,
 ) -> GaussianProcess:
-    """The most probable hyperparameters (MAP, with analytic gradients), and what follows.
+    """Fit a Gaussian process: the MAP hyperparameters, by analytic gradients.
 
     Args:
         features: float [n, f], each within about [0, 1].
         values: float [n], finite. Any scale.
-        rng: chooses the points for the fit where there are very many.
+        rng: chooses the points to fit to, where there are more than the limit.
         previous: an earlier fit on the same columns, to start from.
 
     Returns:
@@ -135,12 +134,13 @@ def fit_gaussian_process(
 
 
 def representatives(values: Floats, columns: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """The points that hyperparameters are fitted to: the best third, and any others.
+    """Choose the points that hyperparameters are fitted to: a third the best, the rest at random.
 
     Args:
         values: float [n].
-        columns: of the features; with very many a step takes longer, and the points are fewer.
-        rng: chooses the others.
+        columns: the number of feature columns; with many a step takes longer, and the points are
+            fewer.
+        rng: draws the random points.
 
     Returns:
         int [at most n], in no order.
@@ -157,7 +157,7 @@ def _covariance(a: Floats, b: Floats, logarithms: Floats) -> Floats:
     columns = a.shape[1]
     scales = np.exp(logarithms)
     result = scales[-3] * product(a, b, scales[:columns])
-    # A part that explains a hundredth of a percent isn't worth its time.
+    # A term that explains less than a hundredth of a percent is left out, to save time.
     if scales[-2] > 1e-4 * scales[-3]:
         result += scales[-2] * total(a, b, scales[columns : 2 * columns])
     return np.asarray(result)

@@ -1,4 +1,4 @@
-"""A trial on one group of ranks, which begin it together and agree on how it ended."""
+"""A tuner that runs each trial on one group of ranks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from keras_candle.search.trial_training import TrialTraining
 class GroupTuner(TrialTraining):
     """Runs the trials of one group: its root asks the oracle and reports, all of its ranks train.
 
-    What ends the search on one rank ends it on all of the group.
+    An error that ends the search on one rank ends it on all ranks of the group.
     """
 
     def _next_trial(self) -> Any:
@@ -43,11 +43,11 @@ class GroupTuner(TrialTraining):
         return trial
 
     def _on_root(self, work: Callable[[], Any]) -> Any:
-        """Run what can fail on the group's root, and let it fail on all ranks of the group."""
+        """Run a function on the group's root; an error is raised on all ranks of the group."""
         return work() if self.engine.size == 1 else self.engine.on_root(work, SearchError)
 
-    def _on_each(self, hook: Callable[..., Any], *arguments: Any) -> None:
-        """Call what can fail on one rank of the group, and let it fail on all of them."""
+    def _on_all_ranks(self, hook: Callable[..., Any], *arguments: Any) -> None:
+        """Run a hook on each rank of the group; an error of one rank is raised on all of them."""
         if self.engine.size == 1:
             hook(*arguments)
         else:
@@ -71,29 +71,29 @@ class GroupTuner(TrialTraining):
                 if isinstance(error, errors.FatalError | SearchError):
                     fatal = error
         trial.status, trial.message = agree_on_end(self.engine, status, message)
-        self._end_together(fatal)
+        self._raise_on_all_ranks(fatal)
         if trial.status == "COMPLETED":
             self._on_root(lambda: self._report(trial, *outcome))
 
     def _report(self, trial: Any, metrics: dict[str, Any], step: int) -> None:
         self.oracle.update_trial(trial.trial_id, metrics, step=step)
 
-    def _end_together(self, fatal: Exception | None) -> None:
-        """Raise what ends the search, on all ranks of the group when one of them has to."""
-        told = self.engine.gather_objects(fatal and f"{type(fatal).__name__}: {fatal}")
+    def _raise_on_all_ranks(self, fatal: Exception | None) -> None:
+        """Raise a fatal error of any rank on all ranks of the group."""
+        problems = self.engine.gather_objects(fatal and f"{type(fatal).__name__}: {fatal}")
         if fatal is not None:
             raise fatal
-        for rank, problem in enumerate(told):
+        for rank, problem in enumerate(problems):
             if problem:
                 raise SearchError(f"Rank {rank} of the group has ended the search: {problem}")
 
     @contextlib.contextmanager
-    def _left_to_groups(self) -> Iterator[None]:
-        """A search that ends before its trial leaves that to other groups, or to its next call."""
+    def _leave_on_error(self) -> Iterator[None]:
+        """Give up the running trial on an error, for another group or the next search to run."""
         try:
             yield
         except BaseException:
-            # What cannot be written is found by its silence.
+            # If the journal cannot be written, the trial's lease expires instead.
             with contextlib.suppress(SearchError):
                 self.oracle.leave()
             raise

@@ -1,4 +1,4 @@
-"""Which ranks run a trial together, and how they agree on its end."""
+"""Groups of ranks that run a trial together and agree on its final status."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from keras_candle.errors import SearchError
 
 @dataclass(frozen=True)
 class Group:
-    """The ranks that run one trial, among all groups of a search.
+    """A group of ranks that runs one trial at a time.
 
     Attributes:
         number: of this group, from 0.
-        count: of groups.
-        ranks: of this group.
+        count: the number of groups.
+        ranks: the number of ranks in this group.
     """
 
     number: int = 0
@@ -29,23 +29,23 @@ class Group:
 
 
 def join(ranks_per_trial: int) -> tuple[Group, Engine]:
-    """The group that this process belongs to, and the engine that connects its ranks.
+    """Join this process's group and connect its ranks with an engine.
 
-    Groups of one rank need no MPI between them, so each may end without taking others with it.
+    Groups of one rank need no MPI between them, so that one can die without ending the others.
 
     Args:
-        ranks_per_trial: ranks of each group.
+        ranks_per_trial: the number of ranks in each group.
 
     Returns:
         The group, and its engine.
 
     Raises:
-        SearchError: when the ranks cannot be divided so.
-        EngineError: when the ranks do not find each other.
+        SearchError: when `ranks_per_trial` does not divide the number of ranks.
+        EngineError: when the ranks cannot connect.
     """
     if not isinstance(ranks_per_trial, int) or ranks_per_trial < 1:
         raise SearchError(f"ranks_per_trial={ranks_per_trial!r}, expected a number from 1.")
-    rank, size = place(os.environ)
+    rank, size = rank_and_size(os.environ)
     if size % ranks_per_trial:
         raise SearchError(
             f"ranks_per_trial={ranks_per_trial}, but there are {size} ranks, which cannot be "
@@ -61,18 +61,18 @@ def join(ranks_per_trial: int) -> tuple[Group, Engine]:
     world = engines.current()
     connected = world if world.name == "mpi" else engines.make("mpi")
     engine = connected.split(group.number)
-    # On a node with several groups a rank's device goes by its number among all of them.
+    # With several groups on a node, the local rank among all of them chooses the device.
     engine.local_rank, engine.local_size = world.local_rank, world.local_size
     return group, engine
 
 
 def agree_on_end(engine: Engine, status: str, message: str) -> tuple[str, str | None]:
-    """How a trial ended on a group: as on the first rank that failed by itself.
+    """Agree on a trial's final status: that of the first rank that failed on its own.
 
     Args:
         engine: the group's; all of its ranks call this.
-        status: how it ended on this rank: COMPLETED, INVALID or FAILED.
-        message: what this rank tells of a failure.
+        status: on this rank: COMPLETED, INVALID or FAILED.
+        message: this rank's error message.
 
     Returns:
         The status and the message for the group, the same on all ranks.
@@ -81,13 +81,13 @@ def agree_on_end(engine: Engine, status: str, message: str) -> tuple[str, str | 
     problems = list(filter(None, engine.meet_again(problem)))
     if not problems:
         return "COMPLETED", None
-    told = next((each for each in problems if "EngineError: rank" not in each), problems[0])
-    status, _, message = told.partition("\n")
+    cause = next((each for each in problems if "EngineError: rank" not in each), problems[0])
+    status, _, message = cause.partition("\n")
     return status, message
 
 
-def place(environ: Mapping[str, str]) -> tuple[int, int]:
-    """This process's rank and the number of ranks, as its launcher told it.
+def rank_and_size(environ: Mapping[str, str]) -> tuple[int, int]:
+    """Return this process's rank and the number of ranks, from its launcher's variables.
 
     Args:
         environ: the environment variables.

@@ -1,4 +1,4 @@
-"""Successive halving on Keras Tuner's trials: a promotion is a trial that goes on from another."""
+"""Successive halving on Keras Tuner's trials: a promotion is a trial that resumes another."""
 
 from __future__ import annotations
 
@@ -18,17 +18,19 @@ from keras_candle.search.trial_log import TrialRecord
 # Keras Tuner's Hyperband writes the same names among the values of a trial.
 EPOCHS, INITIAL_EPOCH = "tuner/epochs", "tuner/initial_epoch"
 BRACKET, ROUND, PARENT = "tuner/bracket", "tuner/round", "tuner/trial_id"
-# What a decision is made from: all trials; a trial's objective, to be minimised, NaN for one that
-# failed; values that other groups have claimed and not told of yet.
-Known = tuple[Iterable[TrialRecord], Callable[[TrialRecord], float], Iterable[dict[str, Any]]]
+# The inputs of a decision: all trials; a trial's objective, to be minimised, NaN for a failed one;
+# values that other groups have claimed and not written to their journals yet.
+HalvingInputs = tuple[
+    Iterable[TrialRecord], Callable[[TrialRecord], float], Iterable[dict[str, Any]]
+]
 
 
 class Halving:
-    """Which trial is trained further, and how far a new one is trained first.
+    """Chooses promotions, and the epochs of new trials.
 
     Args:
         max_epochs: of a full training.
-        eta: of eta trials at a rung one is trained on.
+        eta: one of eta trials at a rung is promoted.
         min_epochs: of the first rung.
         brackets: see `fidelity.next_bracket`.
     """
@@ -38,7 +40,7 @@ class Halving:
         self._eta, self._brackets = eta, brackets
 
     def is_closing(self, left: int | None) -> bool:
-        """Whether the trials that are left are needed to train the best one to the end."""
+        """Return whether the remaining trials are needed to train the best one in full."""
         return left is not None and left < len(self.epochs)
 
     def is_waiting(
@@ -47,12 +49,12 @@ class Halving:
         objective: Callable[[TrialRecord], float],
         taken: Iterable[dict[str, Any]],
     ) -> bool:
-        """Whether a trial runs that may have to be trained to the end, see `fidelity.is_waiting`.
+        """Return whether a running trial may have to be trained in full; see `fidelity.is_waiting`.
 
         Args:
             records: of all trials.
-            objective: a trial's, to be minimised; NaN for one that failed.
-            taken: values that other groups have claimed and not told of yet.
+            objective: returns a trial's objective, to be minimised; NaN for a failed trial.
+            taken: values that other groups have claimed and not written to their journals yet.
         """
         known = {each.trial_id: each for each in records}
         return is_waiting(self.trainings(known, objective, taken), self.epochs)
@@ -65,16 +67,16 @@ class Halving:
         *,
         closing: bool,
     ) -> tuple[dict[str, Any], int, bytes] | None:
-        """The trial that goes on from another now.
+        """Return the next promotion as the values of a new trial.
 
         Args:
             records: of all trials.
-            objective: a trial's, to be minimised; NaN for one that failed.
-            taken: values that other groups have claimed and not told of yet.
-            closing: whether no new trial will begin.
+            objective: returns a trial's objective, to be minimised; NaN for a failed trial.
+            taken: values that other groups have claimed and not written to their journals yet.
+            closing: whether no new trial will start.
 
         Returns:
-            Its values, its subspace, and a key of its own; None when no trial may be promoted.
+            Its values, its subspace, and a unique key; None when no trial can be promoted.
         """
         known = {each.trial_id: each for each in records}
         trainings = self.trainings(known, objective, taken)
@@ -92,7 +94,7 @@ class Halving:
         return values, found.subspace, f"promotion {found.trial} {found.rung}".encode()
 
     def first_values(self, records: Iterable[TrialRecord]) -> dict[str, Any]:
-        """What a new trial has among its values."""
+        """Return the epochs, bracket and rung of a new trial, as Hyperband's values."""
         known = {each.trial_id: each for each in records}
         trainings = self.trainings(known, lambda _: 0.0, ())
         bracket = next_bracket(trainings, self.epochs, self._brackets)
@@ -106,7 +108,7 @@ class Halving:
         objective: Callable[[TrialRecord], float],
         taken: Iterable[dict[str, Any]],
     ) -> list[RungTraining]:
-        """What was trained, each first trial under its own name with all that went on from it."""
+        """Return all trainings; a promoted trial has the name of the first trial of its chain."""
         found = [
             RungTraining(
                 _first(known, each.trial_id),
@@ -133,7 +135,7 @@ class Halving:
 
 
 def fidelity_of(values: dict[str, Any], max_epochs: int | None) -> float:
-    """The part of a full training that a trial is trained to."""
+    """Return the fidelity of a trial: the part of a full training that it gets."""
     return 1.0 if max_epochs is None else float(values[EPOCHS]) / max_epochs
 
 

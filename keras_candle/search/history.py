@@ -1,4 +1,4 @@
-"""What is known of a search at one moment, as arrays: all that a decision may look at."""
+"""The trials of a search at one moment, as arrays: the only input of a decision."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class History:
         units: float [trials, dimensions], each ended trial's point in the unit cube; NaN where a
             hyperparameter was not active.
         objective: float [trials], to be minimised; NaN where a trial failed.
-        cost: float [trials], what a trial cost (device-seconds, by default); NaN where unknown.
+        cost: float [trials], a trial's cost (device-seconds, by default); NaN where unknown.
         fidelity: float [trials], the part of the full budget that a trial was trained with, in
             (0, 1].
-        subspace: int [trials], the subspace that asked for the trial, -1 where none did.
+        subspace: int [trials], the subspace that the trial belongs to; -1: none.
         pending: float [running, dimensions], the points of the running trials.
     """
 
@@ -34,7 +34,7 @@ class History:
 
     @classmethod
     def empty(cls, dimensions: int) -> History:
-        """A search that has not begun.
+        """Return the history of a search without trials.
 
         Args:
             dimensions: of the search space.
@@ -44,24 +44,24 @@ class History:
         return cls(points, none, none, none, np.empty(0, np.int64), points)
 
     @property
-    def whole(self) -> NDArray[np.bool_]:
-        """Bool [trials]: whether a trial gave a number."""
+    def succeeded(self) -> NDArray[np.bool_]:
+        """Bool [trials]: whether a trial gave a finite objective."""
         return np.isfinite(self.objective)
 
     def with_pending(self, unit: Floats) -> History:
-        """The same with one more running trial.
+        """Return a copy with one more running trial.
 
         Args:
             unit: float [dimensions], its point.
         """
         return replace(self, pending=np.vstack([self.pending, unit]))
 
-    def only(self, ended: NDArray[np.bool_], running: NDArray[np.bool_]) -> History:
-        """The same with a part of the trials.
+    def subset(self, ended: NDArray[np.bool_], running: NDArray[np.bool_]) -> History:
+        """Return a copy with some of the trials.
 
         Args:
-            ended: bool [trials], which.
-            running: bool [running], which.
+            ended: bool [trials], the ended trials to keep.
+            running: bool [running], the running trials to keep.
         """
         return History(
             self.units[ended],

@@ -1,4 +1,4 @@
-"""Keras Tuner's hyperparameters as a unit cube, and back."""
+"""Map Keras Tuner's hyperparameters to points of a unit cube, and back."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from keras_candle.keras_private.keras_tuner import copy_space, stepped_values
 from keras_candle.search.history import Floats
 from keras_candle.search.space import COUNTED, Dimension, SearchSpace
 
-# An Int on a logarithmic scale has cells of many widths. Up to so many values each is a cell of its
-# own; with more, neighbours are alike and the scale matters more than the cells: the surrogate sees
-# a continuous dimension, of which all that means one value is one trial.
+# An Int on a logarithmic scale has cells of many widths. Up to this many values each is a cell of
+# its own; with more, neighbours are alike and the scale matters more than the cells: the surrogate
+# sees a continuous dimension, in which all points of one value are one trial.
 _FEW_VALUES, _MANY_VALUES = 32, 1000
 _BELOW_ONE = 1 - 1e-9
-# What Keras Tuner's own Hyperband writes among the values of a trial.
+# The prefix of the values that Keras Tuner's own Hyperband adds to a trial's.
 RESERVED = "tuner/"
-# The trial whose weights one begins with.
+# The value that names the trial whose weights are inherited.
 INHERITS = "tuner/inherits"
 
 
@@ -29,7 +29,7 @@ INHERITS = "tuner/inherits"
 class _Axis:
     """One free hyperparameter: a dimension, and its values where they are counted.
 
-    The values have equal parts of the dimension, or those between the edges.
+    The values divide the dimension into equal cells, or into those between the edges.
     """
 
     hyperparameter: Any
@@ -57,7 +57,7 @@ class UnitCube:
     """The free hyperparameters of a search, each a dimension from 0 to 1 on the scale of its prior.
 
     Args:
-        hyperparameters: a `keras_tuner.HyperParameters`, of which what is known now is taken.
+        hyperparameters: a `keras_tuner.HyperParameters`; later additions to it are not seen.
 
     Attributes:
         space: the `SearchSpace` of the dimensions, in the order in which they were made.
@@ -92,7 +92,7 @@ class UnitCube:
         return tuple(found)
 
     def _is_never_active(self, hp: Any) -> bool:
-        """Whether it hangs on a hyperparameter that has one value only, which is another one."""
+        """Whether it depends on a fixed hyperparameter whose value never activates it."""
         for condition in hp.conditions:
             number = self._parent(condition.name, hp.conditions)
             if number >= 0 and number not in self._axes:
@@ -103,19 +103,19 @@ class UnitCube:
         return False
 
     def _parent(self, name: str, conditions: Sequence[Any]) -> int:
-        """Which hyperparameter of a name a condition means: one name may stand under several."""
+        """The index of the hyperparameter that a condition names; one name may have many scopes."""
         same = [i for i, each in enumerate(self._all) if each.name == name]
         inside = [i for i in same if all(each in conditions for each in self._all[i].conditions)]
         return (inside or same or [-1])[-1]
 
     def values_of(self, unit: Floats) -> dict[str, Any]:
-        """What Keras Tuner calls the values of a trial: of active hyperparameters only.
+        """Return the values of the active hyperparameters at a point, as Keras Tuner has them.
 
         Args:
-            unit: float [dimensions]; what is not active may be NaN.
+            unit: float [dimensions]; NaN is allowed where a hyperparameter is not active.
 
         Returns:
-            Name to value, all of them Python's own types.
+            Name to value, all of them built-in Python types.
         """
         values: dict[str, Any] = {}
         for number, hp in enumerate(self._all):
@@ -132,11 +132,11 @@ class UnitCube:
         return values
 
     def unit_of(self, values: dict[str, Any]) -> Floats:
-        """The point of a trial.
+        """Return the point of a trial.
 
         Args:
-            values: name to value of the active hyperparameters. One that is active and missing
-                was found after the trial: it had its default.
+            values: name to value of the active hyperparameters. An active one that is missing was
+                found after the trial; its default is used.
 
         Returns:
             float [dimensions], NaN where a hyperparameter is not active.
@@ -154,12 +154,12 @@ class UnitCube:
 
 
 def with_values(hyperparameters: Any, values: dict[str, Any]) -> Any:
-    """A `keras_tuner.HyperParameters` of the same space that holds other values."""
+    """Return a `keras_tuner.HyperParameters` of the same space with new values."""
     return copy_space(hyperparameters, values)
 
 
 def with_defaults(hyperparameters: Any, values: dict[str, Any]) -> dict[str, Any]:
-    """The values, and the default of what is active and was found after they were proposed."""
+    """Return the values, with the defaults of active hyperparameters that are missing."""
     whole = dict(values)
     for each in hyperparameters.space:
         if all(condition.is_active(whole) for condition in each.conditions):
@@ -171,7 +171,7 @@ def _values_of(hp: Any, *, counted: bool) -> Sequence[Any] | None:
     if isinstance(hp, kinds.Fixed):
         return (hp.value,)
     if isinstance(hp, kinds.Boolean | kinds.Choice):
-        # A value that is named twice is one.
+        # A repeated value counts once.
         return (False, True) if isinstance(hp, kinds.Boolean) else tuple(dict.fromkeys(hp.values))
     if hp.min_value == hp.max_value:
         return (hp.default,)
@@ -186,7 +186,7 @@ def _values_of(hp: Any, *, counted: bool) -> Sequence[Any] | None:
 
 
 def _edges_of(hp: Any, values: Sequence[Any], *, counted: bool) -> Floats | None:
-    """Where on its scale each value of an Int ends and the next begins; None: all are alike."""
+    """The borders between the values of an Int on its scale; None: all cells are equal."""
     if counted or not isinstance(values, range) or hp.sampling == "linear":
         return None
     if len(values) <= _FEW_VALUES:
@@ -205,7 +205,7 @@ def _edges_of(hp: Any, values: Sequence[Any], *, counted: bool) -> Floats | None
 def _index_of(value: Any, values: Sequence[Any]) -> int:
     if value in values:
         return values.index(value)
-    # A number that went through a file or another version of the space: the nearest one.
+    # A number that was rounded in a file, or is from another version of the space: the nearest one.
     return int(np.argmin([abs(float(each) - float(value)) for each in values]))
 
 
@@ -214,7 +214,7 @@ def _plain(value: Any) -> Any:
 
 
 def _title(hp: Any) -> str:
-    """Its name, with the conditions where there are some: a name may stand under several."""
+    """Its name, with its conditions if any: one name may have several conditional scopes."""
     if not hp.conditions:
         return str(hp.name)
     under = " and ".join(f"{each.name} in {each.values}" for each in hp.conditions)

@@ -1,4 +1,4 @@
-"""What a search has found, as JSON values: each subspace, what matters, how the best came about."""
+"""Summarise the results of a search as JSON values: subspaces, importance, best value so far."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ def summarise(
     seed: int = 0,
     max_cost: float | None = None,
 ) -> dict[str, Any]:
-    """What a search has found.
+    """Summarise the results of a search.
 
     Args:
-        space: that was searched.
+        space: the search space.
         history: of its trials.
         started_s: float [trials], when each trial began, in seconds on any clock.
-        ended_s: float [trials], when it ended. Without, the history's order is that of the ends.
+        ended_s: float [trials], when it ended; None: the trials ended in the history's order.
         trials: the trials' names; their numbers by default.
         seed: of the forest behind the importance.
-        max_cost: trials above it are the best of nothing, as long as one keeps it; None: no limit.
+        max_cost: trials above it are never the best while one keeps it; None: no limit.
 
     Returns:
         `trials`, `failed`, `running`: counts. `best`: {trial, objective}, None without one.
@@ -45,7 +45,7 @@ def summarise(
         often it found a new best), share (of the budget: cost, else time, else trials)}.
         `importance`: name to part of the variance, see `importance`. `best_so_far`: {trial,
         objective, time_s} lists, one for each ended trial, times from the first start; None
-        before the first result. All of them are values that JSON has.
+        before the first result. All of them are JSON values.
 
     Raises:
         SearchError: when the times don't belong to the history.
@@ -59,7 +59,7 @@ def summarise(
     best = _best(np.arange(len(names)), values)
     return {
         "trials": len(names),
-        "failed": int((~history.whole).sum()),
+        "failed": int((~history.succeeded).sum()),
         "running": len(history.pending),
         "best": best and {"trial": names[best[0]], "objective": best[1]},
         "subspaces": _subspaces(history, names, _budget(history, begins, ends), order, values),
@@ -75,26 +75,27 @@ def summarise(
 
 
 def importance(space: SearchSpace, history: History, seed: int = 0) -> dict[str, float]:
-    """The part of the objective's variance that each hyperparameter explains by itself.
+    """Return the part of the objective's variance that each hyperparameter explains by itself.
 
-    A forest learns the objective; a hyperparameter's main effect is the forest's mean at each of
-    its values, over all values of the others (Hutter et al., An Efficient Approach for Assessing
-    Hyperparameter Importance, 2014; by sampling instead of exact sums). Terrible trials are cut to
-    the upper fence of the quartiles: what matters among usable ones is of interest.
+    A forest is fitted to the objective; a hyperparameter's main effect is the forest's mean at each
+    of its values, over all values of the other hyperparameters (Hutter et al., An Efficient
+    Approach for Assessing Hyperparameter Importance, 2014; by sampling instead of exact sums).
+    Outliers are cut to the upper fence of the quartiles: the importance among usable trials is of
+    interest.
 
     Args:
-        space: that was searched.
+        space: the search space.
         history: of its trials.
         seed: of the forest and the samples.
 
     Returns:
-        Dimension to part, the greatest first, then "interactions": what is left. Together 1.
-        Empty for fewer than 12 trials with a number, or when they are all alike.
+        Dimension to part, the greatest first, then "interactions": the rest. The sum is 1.
+        Empty for fewer than 12 trials with a finite objective, or when all values are equal.
 
     Raises:
         SearchError: when scikit-learn is missing.
     """
-    whole = history.whole
+    whole = history.succeeded
     if whole.sum() < _FEWEST_TRIALS or not len(space):
         return {}
     forest = _forest(
@@ -105,7 +106,7 @@ def importance(space: SearchSpace, history: History, seed: int = 0) -> dict[str,
     if total <= 0:
         return {}
     parts = [_main_effect(space, forest, points, i) / total for i in range(len(space))]
-    # Sampling may give a little more than all of it.
+    # Sampling may give a sum slightly above 1.
     scale = max(sum(parts), 1.0)
     found = {each.name: part / scale for each, part in zip(space.dimensions, parts, strict=True)}
     ordered = dict(sorted(found.items(), key=lambda item: -item[1]))
@@ -113,11 +114,11 @@ def importance(space: SearchSpace, history: History, seed: int = 0) -> dict[str,
 
 
 def table(summary: dict[str, Any], most: int = 8) -> str:
-    """The summary as a few lines for people.
+    """Format a summary as a few lines of text.
 
     Args:
-        summary: of `summarise`.
-        most: how many subspaces and hyperparameters are shown, the best first.
+        summary: from `summarise`.
+        most: the most subspaces and hyperparameters to list, the best first.
     """
     best = summary["best"]
     found = f"best {best['objective']:.6g} (trial {best['trial']})" if best else "no result"
@@ -190,7 +191,7 @@ def _subspaces(
             {
                 "subspace": int(subspace),
                 "trials": len(own),
-                "failed": int((~history.whole[own]).sum()),
+                "failed": int((~history.succeeded[own]).sum()),
                 "best": best and best[1],
                 "best_trial": best and names[best[0]],
                 "improvements": int(new_best[own].sum()),
@@ -202,8 +203,8 @@ def _subspaces(
 
 def _within(history: History, max_cost: float | None) -> Floats:
     """Float [trials], the objective; infinite for a failure, and above the limit of the cost."""
-    kept = history.whole & ~(history.cost > (np.inf if max_cost is None else max_cost))
-    return np.where(kept if kept.any() else history.whole, history.objective, np.inf)
+    kept = history.succeeded & ~(history.cost > (np.inf if max_cost is None else max_cost))
+    return np.where(kept if kept.any() else history.succeeded, history.objective, np.inf)
 
 
 def _best(numbers: NDArray[np.int64], values: Floats) -> tuple[int, float] | None:
@@ -227,7 +228,8 @@ def _times(given: ArrayLike | None, count: int) -> Floats | None:
     times = np.asarray(given, np.float64)
     if times.shape != (count,) or not np.isfinite(times).all():
         raise SearchError(
-            f"summarise got times of shape {times.shape} for {count} trials; give one for each."
+            f"summarise got times of shape {times.shape} for {count} trials, expected one finite "
+            "time for each."
         )
     return times
 

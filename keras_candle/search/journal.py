@@ -1,4 +1,4 @@
-"""Journals on a shared disk: each group of ranks writes its own, everyone reads them all."""
+"""Append-only journals on a shared disk: each group of ranks writes one, all groups read all."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _SYNC_EVERY_S = 1.0
 
 
 class Journal:
-    """The journal that this process appends to.
+    """The append-only journal of this process.
 
-    A line is written by one call, so that a reader sees it as a whole or without its end. At most
-    the last second's lines are not on the disk yet when the machine fails.
+    A line is written by one call, so that a reader sees it complete or cut. At most the last
+    second's lines are lost when the machine fails.
 
     Args:
-        folder: of all journals of a search; it exists.
-        writer: says who writes; a new file is made for each start of a process.
+        folder: of all journals of a search; it must exist.
+        writer: the writer's name, the start of the file's; each process creates a new file.
     """
 
     def __init__(self, folder: Path, writer: str) -> None:
@@ -32,7 +32,7 @@ class Journal:
         """Append a line.
 
         Args:
-            event: what happened, in one word.
+            event: the kind of event, in one word.
             **facts: JSON values.
 
         Raises:
@@ -42,22 +42,22 @@ class Journal:
         data = line.encode()
         written = os.write(self._file, data)
         if written != len(data):
-            # The rest goes into a line of its own that no reader takes for whole.
+            # End the cut line, so that readers skip it alone.
             os.write(self._file, b"\n")
-            raise OSError(f"{self.path}: {written} of {len(data)} bytes were written")
+            raise OSError(f"{self.path}: only {written} of {len(data)} bytes were written")
         now_s = time.monotonic()
         if now_s - self._synced_s > _SYNC_EVERY_S:
             os.fsync(self._file)
             self._synced_s = now_s
 
     def close(self) -> None:
-        """Give the file back."""
+        """Sync and close the file."""
         os.fsync(self._file)
         os.close(self._file)
 
 
-class Readers:
-    """Reads what is new in all journals of a folder.
+class JournalReader:
+    """Reads the new lines of all journals in a folder.
 
     Args:
         folder: of the journals.
@@ -68,7 +68,7 @@ class Readers:
         self._offsets: dict[str, int] = {}
 
     def new_lines(self) -> list[dict[str, Any]]:
-        """The lines since the last call, each journal's in its order."""
+        """Return the lines since the last call, each journal's in its order."""
         lines: list[dict[str, Any]] = []
         try:
             names = sorted(entry.name for entry in os.scandir(self._folder))
@@ -86,7 +86,7 @@ class Readers:
         with path.open("rb") as file:
             file.seek(offset)
             data = file.read()
-        # A line whose end is not there yet is read when it is.
+        # A line without its end is read by a later call.
         whole = data[: data.rfind(b"\n") + 1]
         self._offsets[name] = offset + len(whole)
         found = []

@@ -1,4 +1,4 @@
-"""A Keras Tuner oracle whose fields say what the journals of all groups say."""
+"""A Keras Tuner oracle whose state is read from the journals of all groups."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from keras_candle.search.trial_log import TrialRecord
 
 
 class JournaledOracle(keras_tuner.Oracle):  # type: ignore[misc]
-    """What is known of a search, by this process and by all others.
+    """A Keras Tuner oracle that keeps its state in step with the journals of all groups.
 
     Args:
         options: how trials are chosen, and when they end.
         objective: see `HyperSpaceOracle`.
-        max_trials: of all groups together; None for no limit.
+        max_trials: the total of all groups; None: no limit.
         seed: of all draws; None: one is drawn, the same for all groups and kept for a resume.
-        **of_keras_tuner: those of `keras_tuner.Oracle`.
+        **keras_tuner_options: those of `keras_tuner.Oracle`.
 
     Attributes:
         group: the ranks that this oracle chooses trials for.
@@ -38,40 +38,43 @@ class JournaledOracle(keras_tuner.Oracle):  # type: ignore[misc]
         objective: Any,
         max_trials: int | None,
         seed: int | None,
-        **of_keras_tuner: Any,
+        **keras_tuner_options: Any,
     ) -> None:
         self.options = options
         check_count("max_trials", max_trials)
         check_count("seed", seed, least=0)
         seed = None if seed is None else int(seed)  # NumPy's cannot be written as JSON
-        if (given := of_keras_tuner.get("hyperparameters")) is not None:
-            # What trials find is added to ours, not to the user's.
-            of_keras_tuner["hyperparameters"] = given.copy()
+        if (given := keras_tuner_options.get("hyperparameters")) is not None:
+            # Hyperparameters that trials find are added to the copy, not to the user's object.
+            keras_tuner_options["hyperparameters"] = given.copy()
         super().__init__(
-            objective=make_objective(objective), max_trials=max_trials, seed=seed, **of_keras_tuner
+            objective=make_objective(objective),
+            max_trials=max_trials,
+            seed=seed,
+            **keras_tuner_options,
         )
         self.seed = seed  # Keras Tuner takes 0 for none
         self.group = Group()
         self._lock = threading.RLock()
-        self._made: Coordinator | None = None
+        self._coordinator: Coordinator | None = None
 
     @property
     def coordinator(self) -> Coordinator:
-        """What chooses the trials, with the space as it is known now."""
-        if self._made is None:
+        """The coordinator of this group, with the current search space."""
+        if self._coordinator is None:
             objectives = len(parts_of(self.objective))
-            self._made = Coordinator(
+            self._coordinator = Coordinator(
                 self.group, self.options, objectives, self.max_trials, self.seed
             )
-        self._made.max_trials = self.max_trials  # which a user may raise
-        self._made.proposals.look_at(self.hyperparameters)
-        return self._made
+        self._coordinator.max_trials = self.max_trials  # a user may raise it
+        self._coordinator.candidates.set_space(self.hyperparameters)
+        return self._coordinator
 
     def open(self) -> Project:
-        """The project's folder, ready to be written.
+        """Open the project's folder for writing.
 
         Raises:
-            SearchError: when it cannot be written, or is another search's.
+            SearchError: when it cannot be written, or belongs to another search.
         """
         project = self.coordinator.project
         if project is None:
@@ -79,12 +82,12 @@ class JournaledOracle(keras_tuner.Oracle):  # type: ignore[misc]
             identity = {"objective": objective, **self.options.identity()}
             folder = project_directory(self)
             project = self.coordinator.begin(folder, identity, self.hyperparameters)
-            self.seed = self.coordinator.proposals.seed
+            self.seed = self.coordinator.candidates.seed
             self.read()
         return project
 
     def read(self) -> None:
-        """Take what the other groups have written since."""
+        """Read what all groups have written to their journals since the last call."""
         with self._lock:
             self.open()
             changed, found = self.coordinator.read()
@@ -92,19 +95,19 @@ class JournaledOracle(keras_tuner.Oracle):  # type: ignore[misc]
                 fresh = keras_tuner.HyperParameters.from_config({"space": found, "values": {}})
                 super().update_space(fresh)
             for trial_id in changed:
-                self._mirror(self.coordinator.ledger.trials[trial_id])
+                self._mirror(self.coordinator.trial_log.trials[trial_id])
 
     def records(self) -> list[TrialRecord]:
-        """All trials as the journals tell of them, by their numbers."""
+        """Return the records of all trials from the journals, by their numbers."""
         with self._lock:
             self.read()
-            return self.coordinator.standings.records()
+            return self.coordinator.leaderboard.records()
 
     def get_best_trials(self, num_trials: int = 1) -> list[Any]:
-        """The best trials of all groups.
+        """Return the best trials of all groups.
 
         Args:
-            num_trials: how many, at most.
+            num_trials: the most trials to return.
 
         Returns:
             Completed ones by their score, those above `max_cost` last; with several objectives
@@ -112,24 +115,26 @@ class JournaledOracle(keras_tuner.Oracle):  # type: ignore[misc]
         """
         with self._lock:
             self.read()
-            return [self.trials[each] for each in self.coordinator.standings.ranking()[:num_trials]]
+            return [
+                self.trials[each] for each in self.coordinator.leaderboard.ranking()[:num_trials]
+            ]
 
     def front(self) -> list[str]:
-        """The trials that none other betters in all objectives, by the first objective."""
+        """Return the trials on the Pareto front, by the first objective."""
         with self._lock:
             self.read()
-            return self.coordinator.standings.front()
+            return self.coordinator.leaderboard.front()
 
     def best_so_far(self) -> float | None:
-        """The best first objective of a full training, to be minimised; None before one ended."""
+        """Return the best first objective of a full training, minimised; None before one ended."""
         with self._lock:
             self.read()
-            return self.coordinator.standings.best_so_far()
+            return self.coordinator.leaderboard.best_so_far()
 
     # Keeping Keras Tuner's fields and files.
 
     def _mirror(self, record: TrialRecord) -> None:
-        """Let Keras Tuner's own fields say what the journals say of a trial."""
+        """Copy a trial's record into Keras Tuner's own fields."""
         trial_id, end = record.trial_id, record.end
         if trial_id not in self.trials:
             values = with_values(self.hyperparameters, record.values)
@@ -147,7 +152,7 @@ class JournaledOracle(keras_tuner.Oracle):  # type: ignore[misc]
             trial.metrics = type(trial.metrics).from_config(end["metrics"])
 
     def record_hyperparameters(self, hyperparameters: Any) -> None:
-        """Tell the other groups of hyperparameters that were found while building a trial.
+        """Publish hyperparameters that were found while building a trial to all groups.
 
         Args:
             hyperparameters: a `keras_tuner.HyperParameters`, the trial's.
@@ -161,28 +166,31 @@ class JournaledOracle(keras_tuner.Oracle):  # type: ignore[misc]
             self.open().log_event("found", hyperparameters=described)
 
     def save(self, *, now: bool = False) -> None:
-        """Write oracle.json, for stock oracles to read: group 0 alone, and not after each trial.
+        """Write oracle.json for Keras Tuner's own oracles: by group 0 alone, every few seconds.
 
         Args:
-            now: at the end, by whoever tells of it.
+            now: whether to write in any case, at the search's end, by the group that reports.
         """
-        if self._made is None or self._made.project is None:
+        if self._coordinator is None or self._coordinator.project is None:
             return
         if self.announces_end() if now else self.group.number == 0:
-            self._made.project.write_oracle(self.get_state, now=now)
+            self._coordinator.project.write_oracle(self.get_state, now=now)
 
     def announces_end(self) -> bool:
-        """Whether this group writes what was found: group 0, which may be dead, or the last one."""
-        ended = self.coordinator.ledger.ended()
+        """Return whether this group writes the results: group 0, or the last trial's group.
+
+        Both do, as group 0 may be dead by then.
+        """
+        ended = self.coordinator.trial_log.ended()
         return self.group.number in {0, *(each.last_start.group for each in ended[-1:])}
 
     def reload(self) -> None:
-        """Go on with the search in the project's folder."""
+        """Resume the search in the project's folder."""
         with self._lock:
             self.open()
 
     def get_state(self) -> dict[str, Any]:
-        """The state that a stock oracle can go on with: of trials that have ended."""
+        """Return the state that a Keras Tuner oracle can resume: the trials that have ended."""
         state: dict[str, Any] = super().get_state()
         state["ongoing_trials"] = {}
         ended = set(self.end_order)

@@ -1,8 +1,8 @@
-"""How alike the values at two points are: a Matern 5/2 product over all columns, and a sum of them.
+"""Covariance kernels: a Matern 5/2 product over all columns, and a sum of one-column kernels.
 
 The sum of one-dimensional kernels (Duvenaud et al., Additive Gaussian Processes, 2011) learns each
-hyperparameter's own effect from far fewer points than the product; together, the fit decides how
-much of the objective is which.
+hyperparameter's own effect from far fewer points than the product; the fit decides how much of the
+objective each of the two explains.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _ROOT = np.sqrt(5.0)
 
 
 def squared_distances(a: Floats, b: Floats) -> Floats:
-    """Float [n, m], not negative: between each of float [n, f] and each of float [m, f]."""
+    """Return float [n, m], the squared distances between rows of float [n, f] and float [m, f]."""
     squares = -2 * a @ b.T
     squares += (a**2).sum(1)[:, None]
     squares += (b**2).sum(1)
@@ -23,7 +23,7 @@ def squared_distances(a: Floats, b: Floats) -> Floats:
 
 
 def product(a: Floats, b: Floats, length_scales: Floats) -> Floats:
-    """The product kernel with a length scale for each column (ARD).
+    """Return the product kernel with a length scale for each column (ARD).
 
     Args:
         a: float [n, f].
@@ -39,7 +39,7 @@ def product(a: Floats, b: Floats, length_scales: Floats) -> Floats:
 
 
 def total(a: Floats, b: Floats, length_scales: Floats) -> Floats:
-    """The mean of one-dimensional kernels, one for each column.
+    """Return the mean of one-dimensional kernels, one for each column.
 
     Args:
         a: float [n, f].
@@ -59,7 +59,7 @@ def total(a: Floats, b: Floats, length_scales: Floats) -> Floats:
 
 
 def squared_differences(points: Floats) -> Floats:
-    """Float [f, pairs]: what `pair_correlations` needs, for each pair of rows once (i < j).
+    """Return float [f, pairs], the squared differences in each column, for each pair (i < j) once.
 
     Args:
         points: float [n, f].
@@ -69,7 +69,7 @@ def squared_differences(points: Floats) -> Floats:
 
 
 def pair_correlations(squares: Floats) -> tuple[Floats, Floats]:
-    """Matern 5/2 of squared scaled distances, any shape, and its slope.
+    """Return Matern 5/2 of squared scaled distances of any shape, and its slope.
 
     The derivative by the logarithm of a length scale is the slope times the squared scaled
     difference in its column.
@@ -81,7 +81,7 @@ def pair_correlations(squares: Floats) -> tuple[Floats, Floats]:
 
 
 def _correlation(distance: Floats) -> Floats:
-    """Matern 5/2 of root(5) times the scaled distance; large arrays, hence in place."""
+    """Matern 5/2 of sqrt(5) times the scaled distance; in place, as arrays are large."""
     decay = np.exp(-distance)
     value = distance * distance
     value /= 3

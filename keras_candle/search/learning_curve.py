@@ -1,4 +1,4 @@
-"""Whether a running trial can still win, by the curve of its own objective.
+"""Extrapolate a trial's learning curve to the probability that it beats the incumbent.
 
 The curve is extrapolated with a family of shapes, as by Domhan et al., Speeding Up Automatic
 Hyperparameter Optimization of Deep Neural Networks by Extrapolation of Learning Curves (2015). All
@@ -18,7 +18,7 @@ from keras_candle.search.history import Floats
 # flat soon after the start.
 _POWERS = (0.1, 0.3, 0.6, 1.0, 2.0)
 _HALF_LIVES = (0.03, 0.1, 0.3)
-# The noise is not believed to be below this part of the curve's range.
+# The least noise, as a part of the curve's range.
 _LEAST_NOISE = 0.02
 # A coefficient's spread, in ranges of the curve.
 _SPREAD = 10.0
@@ -27,21 +27,21 @@ _SPREAD = 10.0
 def probability_of_winning(
     epochs: ArrayLike, values: ArrayLike, max_epochs: int, incumbent: float
 ) -> float:
-    """The probability that a trial's best value will be at least as good as the incumbent.
+    """Return the probability that a trial's best value will be at least as good as the incumbent.
 
     Args:
-        epochs: int [n], after which the values were measured, from 1, ascending.
-        values: float [n], the objective after them, to be minimised. One that is not finite at the
-            end means that the training has diverged; earlier ones are left out.
-        max_epochs: that the trial will be trained.
-        incumbent: the value to be beaten.
+        epochs: int [n], the epochs of the values, from 1, ascending.
+        values: float [n], the objective after each, to be minimised. A last value that is not
+            finite means that the training has diverged; earlier ones are left out.
+        max_epochs: the epochs of the full training.
+        incumbent: the value to beat.
 
     Returns:
-        From 0 to 1. It is 1 where the incumbent is beaten already, or there is none (not finite),
-        and where fewer than three values say too little.
+        From 0 to 1. It is 1 where the incumbent is beaten already, where there is none (not
+        finite), and for fewer than three finite values.
 
     Raises:
-        SearchError: when epochs and values don't belong together.
+        SearchError: when there are not as many values as epochs, or epochs don't ascend.
 
     Example:
         >>> probability_of_winning([1, 2, 3, 4, 5], [0.9, 0.5, 0.41, 0.4, 0.4], 20, 0.1) < 0.05
@@ -74,18 +74,18 @@ def should_stop(
     min_epochs: int = 5,
     threshold: float = 0.03,
 ) -> bool:
-    """Whether a trial is to be stopped, because it will hardly win.
+    """Return whether to stop a trial because it is unlikely to beat the incumbent.
 
     Args:
         epochs: int [n], see `probability_of_winning`.
         values: float [n].
-        max_epochs: that the trial would be trained.
-        incumbent: the value to be beaten: the best so far, or that of the k-th best trial.
-        min_epochs: no trial is stopped before.
-        threshold: of the probability.
+        max_epochs: the epochs of the full training.
+        incumbent: the value to beat: the best so far, or that of the k-th best trial.
+        min_epochs: no trial is stopped before this epoch.
+        threshold: a trial is stopped below this probability.
 
     Raises:
-        SearchError: when epochs and values don't belong together.
+        SearchError: when there are not as many values as epochs, or epochs don't ascend.
     """
     times = np.asarray(epochs, np.float64)
     chance = probability_of_winning(times, values, max_epochs, incumbent)
@@ -93,30 +93,30 @@ def should_stop(
 
 
 def _shapes(times: Floats, max_epochs: int) -> list[Floats]:
-    """Falling functions of the epochs; each of them, scaled and shifted, may be the curve."""
+    """Falling functions of the epochs; each, scaled and shifted, is a model of the curve."""
     powers = [times**-power for power in _POWERS]
     decays = [0.5 ** (times / (part * max_epochs)) for part in _HALF_LIVES]
-    # A curve that falls ever faster has not shown yet where it ends: at least as a straight line.
+    # A curve that falls ever faster shows no asymptote yet: continue at least a straight line.
     return [*powers, *decays, -times / max_epochs]
 
 
 def _extrapolate(times: Floats, curve: Floats, max_epochs: int, incumbent: float) -> float:
     from scipy.stats import t as student
 
-    # Later epochs say more of what comes than the first steps do.
+    # Later epochs predict the rest better than the first ones.
     weights = times / times.sum() * len(times)
     scale = float(curve.max() - curve.min()) or max(abs(float(curve[-1])), 1e-12)
     y, goal = (curve - curve[-1]) / scale, (incumbent - curve[-1]) / scale
     ahead = np.array([float(max_epochs)])
     evidence, chances = [], []
     for shape, end in zip(_shapes(times, max_epochs), _shapes(ahead, max_epochs), strict=True):
-        # A shape is measured from its last value, and in its own range: its coefficient is then
-        # what the curve has fallen by until now.
+        # A shape is measured from its last value, and in its own range: its coefficient is then the
+        # fall of the curve so far.
         span = (shape.max() - shape.min()) or 1.0
         basis = np.stack([np.ones_like(shape), (shape - shape[-1]) / span], axis=1)
         point = np.array([1.0, (end[0] - shape[-1]) / span])
         mean, spread, log_evidence = _posterior(basis, y, weights, point)
-        # The best of the epochs that are left is below their mean: at most by so much.
+        # The best of the remaining epochs is below their mean by at most this.
         noise = spread[1] * np.sqrt(2 * np.log(max(max_epochs - times[-1], 1.0)))
         evidence.append(log_evidence)
         degrees = 1.0 + weights.sum() ** 2 / (weights**2).sum()

@@ -1,8 +1,8 @@
-"""Who runs which trial: claims that only one of many processes can make, without a lock.
+"""Leases: atomic claims of trials on a shared file system, without a lock.
 
-Making a directory or a file that must not exist yet is atomic on every file system that clusters
-share, NFS and Lustre included. A claim of a started trial is never taken back; what a
-dead process had claimed is claimed again under the next number.
+Creating a directory or a file that must not exist yet is atomic on every file system that clusters
+share, NFS and Lustre included. A claim of a started trial is never removed; a dead process's trial
+is claimed again under the next attempt number.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ ALIVE, POINTS = "alive", "points"
 
 
 def owner() -> dict[str, Any]:
-    """This process, as others can find out whether it still lives."""
+    """Return this process's identity, by which all processes can check whether it is alive."""
     return {"host": socket.gethostname(), "pid": os.getpid(), "began": _began(os.getpid())}
 
 
-def is_gone(of: dict[str, Any]) -> bool:
-    """Whether an owner on this node has ended; nothing can be said of other nodes'."""
+def has_exited(of: dict[str, Any]) -> bool:
+    """Return whether an owner on this node has exited; False for an owner on another node."""
     if of.get("host") != socket.gethostname() or _began(os.getpid()) is None:
         return False
     began = _began(int(of["pid"]))
@@ -34,7 +34,7 @@ def is_gone(of: dict[str, Any]) -> bool:
 
 
 def _began(pid: int) -> int | None:
-    """When a process began, in the system's own ticks: numbers of processes are used again."""
+    """A process's start time in clock ticks, to detect a reused pid."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -46,23 +46,23 @@ class Leases:
     """The claims of one search.
 
     Args:
-        folder: the search's, with a folder for each trial as Keras Tuner makes them.
-        lease_s: a running trial whose process has given no sign for so long is taken for lost.
+        folder: the search's, with a folder for each trial, as Keras Tuner creates them.
+        lease_s: a running trial without a heartbeat for this long is considered lost.
     """
 
     def __init__(self, folder: Path, lease_s: float) -> None:
         self._folder, self.lease_s = folder, lease_s
 
-    def trial(self, trial_id: str) -> bool:
-        """Claim a new trial; False where it exists."""
+    def claim_trial(self, trial_id: str) -> bool:
+        """Claim a new trial; return False if it exists."""
         return _make(self._trial(trial_id))
 
-    def start(self, trial_id: str, number: int) -> bool:
-        """Claim a further start of a trial; False where another process has it."""
+    def claim_start(self, trial_id: str, number: int) -> bool:
+        """Claim a further attempt of a trial; return False if another process has it."""
         return _make(self._trial(trial_id) / f"start-{number}")
 
-    def point(self, key: bytes, trial_id: str, values: dict[str, Any]) -> bool:
-        """Claim a point for a trial; False where another trial has it."""
+    def claim_point(self, key: bytes, trial_id: str, values: dict[str, Any]) -> bool:
+        """Claim a point for a trial; return False if another trial has it."""
         points = self._folder / POINTS
         points.mkdir(exist_ok=True)
         made = points / f".{trial_id}-{os.getpid()}"
@@ -75,8 +75,8 @@ class Leases:
             made.unlink()
         return True
 
-    def points(self) -> list[dict[str, Any]]:
-        """Every claimed point: {"trial": its trial, "values": its values}."""
+    def claimed_points(self) -> list[dict[str, Any]]:
+        """Return every claimed point: {"trial": its trial, "values": its values}."""
         found = []
         with contextlib.suppress(FileNotFoundError):
             for entry in os.scandir(self._folder / POINTS):
@@ -85,7 +85,7 @@ class Leases:
         return found
 
     def last_start(self, trial_id: str) -> int:
-        """The highest number of a start that was claimed; 1 for a trial that was claimed once."""
+        """Return the highest attempt number that was claimed; 1 for a trial claimed once."""
         numbers = [1]
         with contextlib.suppress(FileNotFoundError):
             for entry in os.scandir(self._trial(trial_id)):
@@ -93,32 +93,32 @@ class Leases:
                     numbers.append(int(entry.name.removeprefix("start-")))
         return max(numbers)
 
-    def is_silent(self, trial_id: str) -> bool:
-        """Whether nobody who has to do with a trial has given a sign for longer than the lease."""
+    def has_expired(self, trial_id: str) -> bool:
+        """Return whether a trial's lease has expired: no claim or heartbeat for `lease_s`."""
         folder = self._trial(trial_id)
         last_s = 0.0
-        for path in (folder, folder / ALIVE):  # a claim of a start changes the folder
+        for path in (folder, folder / ALIVE):  # a claim of an attempt changes the folder's time
             with contextlib.suppress(FileNotFoundError):
                 last_s = max(last_s, path.stat().st_mtime)
-        # The clock of the file server decides: the nodes' own may differ.
+        # The file server's clock decides: the nodes' clocks may differ.
         return time.time() - last_s > self.lease_s and self._now_s() - last_s > self.lease_s
 
     def unstarted(self, known: set[str]) -> list[str]:
-        """Trials that were claimed and not started yet.
+        """Return trials that were claimed and not started yet.
 
         Args:
             known: trials that were started.
         """
         names = (entry.name for entry in os.scandir(self._folder))
         found = (name.removeprefix("trial_") for name in names if name.startswith("trial_"))
-        # What has results is another tuner's: a stock one may go on in this folder.
+        # A trial with results is another tuner's: one of Keras Tuner's may use this folder.
         return sorted(each for each in found if each not in known and not self._has_results(each))
 
     def _has_results(self, trial_id: str) -> bool:
         return (self._trial(trial_id) / "trial.json").exists()
 
     def release(self, trial_id: str) -> None:
-        """Take the claims of a trial back, of which nothing is known yet."""
+        """Remove the claims of a trial that was not started."""
         with contextlib.suppress(OSError):
             for entry in list(os.scandir(self._trial(trial_id))):
                 Path(entry.path).rmdir()
@@ -136,40 +136,40 @@ class Leases:
 
 
 class LeaseHeartbeat:
-    """Touches a file of each trial that runs here, so that others know that its process lives.
+    """Touches a file of each running trial of this process, to keep its lease.
 
-    A process that is stopped or dead touches nothing. One thread serves all trials, and ends where
-    it finds none: a thread for each would cost more than a short trial.
+    A stopped or dead process touches nothing. One thread serves all trials and ends when there are
+    none: a thread for each would cost more than a short trial.
 
     Args:
-        every_s: seconds between two signs.
+        every_s: seconds between two heartbeats.
     """
 
     def __init__(self, every_s: float) -> None:
         self._every_s = every_s
         self._files: set[Path] = set()
         self._lock = threading.Lock()
-        self._gives = False
+        self._running = False
 
     def begin(self, folder: Path) -> None:
-        """A trial has begun; the claim itself is its first sign."""
+        """Add a trial; its claim counts as the first heartbeat."""
         with self._lock:
             self._files.add(folder / ALIVE)
-            if not self._gives:
-                self._gives = True
-                threading.Thread(target=self._give, daemon=True, name="candle-alive").start()
+            if not self._running:
+                self._running = True
+                threading.Thread(target=self._touch_files, daemon=True, name="candle-alive").start()
 
     def end(self, folder: Path) -> None:
-        """The trial has ended."""
+        """Remove a trial."""
         with self._lock:
             self._files.discard(folder / ALIVE)
 
-    def _give(self) -> None:
+    def _touch_files(self) -> None:
         while True:
             time.sleep(self._every_s)
             with self._lock:
                 files = list(self._files)
-                self._gives = bool(files)
+                self._running = bool(files)
             if not files:
                 return
             for file in files:

@@ -1,4 +1,4 @@
-"""What a trial costs: device-seconds, memory, parameters, and how long a prediction takes."""
+"""Measure a trial's cost: device-seconds, memory, parameters and prediction latency."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _PEAK = "VmHWM:"
 
 
 class Measurement:
-    """Measures one trial from now on.
+    """Measures one trial, from its construction on.
 
     Args:
-        ranks: that run it.
+        ranks: the number of ranks that run the trial.
     """
 
     def __init__(self, ranks: int) -> None:
@@ -33,14 +33,14 @@ class Measurement:
         _reset_peak()
 
     def take(self, model: Any) -> dict[str, float]:
-        """What the trial has cost.
+        """Return the cost of the trial.
 
         Args:
-            model: that was trained; None for a trial that trains none of Keras's.
+            model: the trained model; None for a trial without a Keras model.
 
         Returns:
             "device_seconds" (time of the trial times its ranks), "peak_memory_bytes" of this
-            process, on GPUs of the device; with a model that is built "parameters" and
+            process, on GPUs of the device; with a built model also "parameters" and
             "prediction_latency_s", the median time of the model's call on one row, uncompiled.
         """
         found = {
@@ -49,22 +49,22 @@ class Measurement:
         }
         if model is not None and model.built:
             found["parameters"] = float(model.count_params())
-            with contextlib.suppress(Exception):  # a model that takes no such row has no latency
+            with contextlib.suppress(Exception):  # a model that cannot take such a row
                 found["prediction_latency_s"] = _latency_s(model)
         return found
 
 
 @contextlib.contextmanager
-def apart_from_trials() -> Iterator[Callable[[], None]]:
-    """What there is when a search begins is told apart from what its trials leave behind.
+def freeze_existing_objects() -> Iterator[Callable[[], None]]:
+    """Freeze the objects that exist before a search, so that collections between trials are short.
 
-    The garbage collector passes over the former, most of which are imported modules: a collection
-    then takes milliseconds where it took a third of a second.
+    The garbage collector skips them (`gc.freeze`). Most are imported modules: a collection then
+    takes milliseconds instead of a third of a second.
 
     Yields:
-        A function to call after each trial. It forgets the gradients that the trial's functions
-        have registered: TensorFlow keeps those for good, and with them each function's graph and
-        memory of about the size of the trial's model and optimizer.
+        A function to call after each trial. It unregisters the gradients of the trial's functions:
+        TensorFlow keeps those for good, and with them each function's graph and memory of about
+        the size of the trial's model and optimizer.
     """
     gc.collect()
     gc.freeze()
@@ -82,14 +82,14 @@ def apart_from_trials() -> Iterator[Callable[[], None]]:
 
 
 def _registered_gradients() -> dict[str, Any]:
-    """By name, those of functions with a gradient of their own (`tf.custom_gradient`)."""
+    """TensorFlow's registry of `tf.custom_gradient` functions, by name."""
     if keras.backend.backend() != "tensorflow":
         return {}
     return registered_gradients()
 
 
-def give_memory_back() -> None:
-    """Give what a trial has left behind back to the system, so that processes can stay warm."""
+def release_memory() -> None:
+    """Return a trial's memory to the operating system, so that processes can run further trials."""
     keras.backend.clear_session()  # collects garbage, too
     if sys.platform == "linux":
         import ctypes
@@ -99,7 +99,7 @@ def give_memory_back() -> None:
 
 
 def _latency_s(model: Any) -> float:
-    # A Sequential model has `inputs` alone.
+    # `inputs` where it is one tensor: a Sequential model has no `input`.
     inputs = model.inputs[0] if len(model.inputs) == 1 else model.input
     row = keras.tree.map_structure(_one_row, inputs)
     times = []
@@ -134,7 +134,7 @@ def _peak_bytes() -> int:
 
 
 def _gpus() -> tuple[Any, list[str]]:
-    """TensorFlow's account of its memory, and the devices that it knows."""
+    """TensorFlow's memory statistics, and its GPUs."""
     if keras.backend.backend() != "tensorflow":
         return None, []
     import tensorflow as tf

@@ -1,4 +1,4 @@
-"""Steps from points to others near them, in spaces of all kinds of dimensions."""
+"""Mutate and cross points of a search space with continuous, ordered and categorical dimensions."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ def steps(
     rates: Floats,
     rng: np.random.Generator,
 ) -> Floats:
-    """One random step from each point, kept inside a box.
+    """Take one random step from each point, inside a box.
 
     A continuous coordinate moves by a normal step, one with ordered values by at least a cell, a
-    category becomes another one.
+    category is drawn anew.
 
     Args:
-        space: that the points belong to.
-        box: which the new points don't leave.
+        space: the search space of the points.
+        box: the box that the new points stay in.
         points: float [n, d].
         scales: float [n], the length of a step, as a part of the box.
-        rates: float [n], the probability of each coordinate to move; at least one does.
-        rng: of the steps.
+        rates: float [n], the probability of each coordinate to move; at least one moves.
+        rng: the generator of the steps.
 
     Returns:
         float [n, d], canonical.
@@ -53,7 +53,7 @@ def steps(
 def single_changes(
     space: SearchSpace, box: Subspace, points: Floats, rng: np.random.Generator
 ) -> Floats:
-    """Each point with one coordinate drawn anew from the whole width of a box."""
+    """Draw one coordinate of each point anew from the whole width of a box."""
     count, dimensions = points.shape
     fresh = box.scale(rng.random(points.shape))
     moved = np.where(np.isnan(points), fresh, points)
@@ -63,11 +63,11 @@ def single_changes(
 
 
 def crossings(
-    space: SearchSpace, box: Subspace, points: Floats, others: Floats, rng: np.random.Generator
+    space: SearchSpace, box: Subspace, points: Floats, partners: Floats, rng: np.random.Generator
 ) -> Floats:
-    """Points that have each coordinate from one of two parents."""
+    """Cross points with their partners: each coordinate is from one of the two parents."""
     fresh = box.scale(rng.random(points.shape))
-    mixed = np.where(rng.random(points.shape) < 0.5, points, others)
+    mixed = np.where(rng.random(points.shape) < 0.5, points, partners)
     return space.canonical(_inside(space, box, np.where(np.isnan(mixed), fresh, mixed)))
 
 

@@ -1,4 +1,4 @@
-"""A search's objective: whether it can come out of a trial, and what came out."""
+"""Check that trials can return a search's objective, and extract it from their results."""
 
 from __future__ import annotations
 
@@ -21,37 +21,38 @@ _HELD_OUT = ("validation_data", "validation_split")
 
 
 def check_held_out(objective: Any, fit_kwargs: Mapping[str, Any]) -> None:
-    """Refuse an objective that comes from validation, where there is none.
+    """Refuse a validation objective without validation data.
 
     Args:
         objective: the search's.
-        fit_kwargs: what `fit` gets.
+        fit_kwargs: the keyword arguments for `fit`.
 
     Raises:
-        SearchError: with what to give.
+        SearchError: when the objective needs validation data and `fit` gets none.
     """
     if any(fit_kwargs.get(name) for name in _HELD_OUT):
         return
     for each in parts_of(objective):
         if each.name.startswith("val_"):
             raise SearchError(
-                f"The objective {each.name!r} comes from validation, and search() got neither "
-                "validation_data nor validation_split. Give it one, or another objective."
+                f"The objective {each.name!r} comes from validation, but search() got neither "
+                "validation_data nor validation_split. Pass one of them, or choose another "
+                "objective."
             )
 
 
 def metrics_of(
     oracle: Any, trial: Any, results: Any, measured: Mapping[str, float]
 ) -> tuple[dict[str, Any], int]:
-    """What came out of a trial, as Keras Tuner takes it.
+    """Return a trial's metrics and best step, as Keras Tuner expects them.
 
     Args:
         oracle: the search's, with the objective.
-        trial: that was run.
+        trial: the trial that ran.
         results: of `run_trial`: a number, a dict, a `keras.callbacks.History`, or a list of these,
-            of which the mean is taken. A number is the value of one objective; of several each
-            is named. None where it has called `oracle.update_trial` itself.
-        measured: what the trial has cost, name to number. A result of the same name counts.
+            which is averaged. A number is the value of a single objective; several objectives need
+            a dict. None if `run_trial` called `oracle.update_trial` itself.
+        measured: the trial's cost, name to number. A result of the same name overrides it.
 
     Returns:
         Name to number, and the best step.
@@ -73,7 +74,7 @@ def metrics_of(
 def _reported(
     reported: Any, objective: Any, measured: Mapping[str, float]
 ) -> tuple[dict[str, Any], int]:
-    """What a trial has told the oracle itself, at its best step."""
+    """The metrics that a trial reported to the oracle itself, at its best step."""
     step = reported.get_best_step(objective.name)
     if step is None:  # not a number, at any step
         step = reported.get_history(objective.name)[-1].step
@@ -97,7 +98,7 @@ def _of_one(result: Any, objective: Any, known: Collection[str]) -> tuple[dict[s
                 convert_to_metrics_dict(result, objective),
                 get_best_step(result, objective),
             )
-        # No epoch is better than another by what is measured of the trial as a whole.
+        # A measure of the whole trial has no best epoch.
         last = {name: values[-1] for name, values in history.items()}
         return last, max(map(len, history.values()), default=1) - 1
     if isinstance(result, dict):
@@ -106,7 +107,7 @@ def _of_one(result: Any, objective: Any, known: Collection[str]) -> tuple[dict[s
     validate_trial_results(result, objective, "run_trial()")
     if len(parts) > 1:
         raise SearchError(
-            f"The trial returned the number {result}, and there are {len(parts)} objectives. "
+            f"The trial returned the number {result}, but there are {len(parts)} objectives. "
             f"Return a dict with {', '.join(each.name for each in parts)}."
         )
     return convert_to_metrics_dict(result, objective), 0

@@ -1,6 +1,6 @@
-"""The point of a region that is worth most: by looking at many, then at the best ones' neighbours.
+"""Maximise the acquisition in a region: score many points, then neighbours of the best ones.
 
-Nothing here needs a slope, so that categories, counted and conditional dimensions are all the same.
+No gradient is needed, so that categorical, counted and conditional dimensions are treated alike.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ def maximise(
     tried: set[bytes],
     rng: np.random.Generator,
 ) -> Floats | None:
-    """The best point that has not been tried.
+    """Return the best untried point of a box.
 
     Args:
-        space: to look in.
-        box: that the point must be in.
-        score: of canonical points, the higher the better.
-        good: float [k, d], trials to begin from, the best first; may be outside of the box.
-        tried: keys of points that must not come again.
-        rng: of the candidates.
+        space: the search space.
+        box: the box that the point must be in.
+        score: of canonical points, higher is better.
+        good: float [k, d], trials to start from, the best first; may be outside of the box.
+        tried: keys of points to exclude.
+        rng: the generator of the candidates.
 
     Returns:
         float [d], canonical; None when no candidate was new.
@@ -55,7 +55,7 @@ def maximise(
         points = np.concatenate([parents, children])
         scores = np.concatenate([scores, score(children)])
         if number == 0:
-            # What was tried must not lead the way either.
+            # Tried points must not be parents either.
             points, scores = _new(space, points, scores, tried)
     points, scores = _new(space, points, scores, tried)
     return np.asarray(points[scores.argmax()]) if len(points) else None
@@ -70,8 +70,8 @@ def _first(space: SearchSpace, box: Subspace, good: Floats, rng: np.random.Gener
     rates = rng.choice([0.0, 0.2, 0.5, 1.0], _AROUND)
     near = steps(space, box, centres, scales, rates, rng)
     changed = single_changes(space, box, centres, rng)
-    others = good[_favouring_the_first(len(good), _AROUND, rng)]
-    crossed = crossings(space, box, centres, others, rng)
+    partners = good[_favouring_the_first(len(good), _AROUND, rng)]
+    crossed = crossings(space, box, centres, partners, rng)
     return np.concatenate([spread, near, changed, crossed])
 
 
@@ -83,12 +83,12 @@ def _children(
     rates = rng.choice([0.0, 0.3, 1.0], _CHILDREN)
     near = steps(space, box, chosen, scales, rates, rng)
     third = _CHILDREN // 3
-    others = parents[rng.integers(len(parents), size=third)]
+    partners = parents[rng.integers(len(parents), size=third)]
     return np.concatenate(
         [
             near,
             single_changes(space, box, chosen[:third], rng),
-            crossings(space, box, chosen[:third], others, rng),
+            crossings(space, box, chosen[:third], partners, rng),
         ]
     )
 

@@ -1,4 +1,4 @@
-"""What a user may ask of a search beside Keras Tuner's own arguments, checked."""
+"""The options of a search beyond Keras Tuner's own arguments, validated."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from keras_candle.metric_directions import direction_of
 from keras_candle.search.candidates import SEARCHES
 from keras_candle.search.fidelity import next_bracket, rungs
 
-# What is measured of each trial, and so can be an objective, a cost or the axis of a front.
+# Measured of each trial, and so usable as an objective, a cost or an axis of the front.
 MEASURES = ("device_seconds", "peak_memory_bytes", "parameters", "prediction_latency_s")
 COST = "cost"
 SURROGATES = ("gaussian_process", "random_forest")
@@ -24,34 +24,35 @@ SURROGATES = ("gaussian_process", "random_forest")
 
 @dataclass(frozen=True)
 class SearchOptions:
-    """How a search chooses its trials.
+    """The options of a search.
 
     Attributes:
-        subspaces: into how many the space is cut; None: one for each group, up to 64, and with
-            fewer than four groups one for all.
-        overlap: of neighbouring subspaces, as a part of the range that was cut.
+        subspaces: the number of subspaces; None: one for each group, up to 64, and with fewer than
+            four groups one for all.
+        overlap: of neighbouring subspaces, as a part of the range that is cut.
         surrogate: "gaussian_process" or "random_forest".
-        search: "subspaces" (a surrogate, subspaces, trust boxes), "evolution" (regularised
+        search: "subspaces" (a surrogate, subspaces, trust regions), "evolution" (regularised
             evolution of the choices, ranked by the surrogate) or "random".
-        cost: which measured quantity is the cost: "device_seconds", "peak_memory_bytes",
+        cost: the measured quantity that is the cost: "device_seconds", "peak_memory_bytes",
             "parameters" or "prediction_latency_s".
-        max_cost: trials are to stay below it; None: no limit.
-        per_cost: whether expected improvement counts for each unit of cost, so that cheap good
-            trials come first.
-        lease_s: a trial whose process gives no sign of life for so many seconds is run by another.
-        max_epochs: successive halving: trials begin with `min_epochs` or somewhat more, and of
-            `eta` that come to a rung the best is trained on, up to `max_epochs`. Each promotion is
-            one of `max_trials`. None: every trial is trained as long as `search` says.
+        max_cost: the limit of a trial's cost; None: no limit.
+        per_cost: whether to divide expected improvement by the cost, so that cheap good trials
+            come first.
+        lease_s: another group runs a trial again whose process gave no heartbeat for this long.
+        max_epochs: successive halving: trials start with `min_epochs` or somewhat more, and the
+            best of `eta` trials at a rung is promoted, up to `max_epochs`. Each promotion is one
+            of `max_trials`. None: every trial is trained for the `epochs` of `search()`.
         min_epochs: of the first rung.
-        eta: of the rungs.
-        brackets: 1, or more, or None for as many as Hyperband has: each begins one rung higher.
-        stop_hopeless: whether `CandleTuner` stops a trial when its learning curve says that it will
-            hardly win. For one objective, which each epoch's logs have; else nothing is stopped.
-        inherit_weights: whether a trial begins with the weights of the one that differs least, in
+        eta: the factor between rungs.
+        brackets: 1 or more; None: as many as in Hyperband. Each starts one rung higher.
+        stop_hopeless: whether `CandleTuner` stops a trial whose learning curve predicts that it
+            will not beat the best. For a single objective that is in each epoch's logs; otherwise
+            no trial is stopped.
+        inherit_weights: whether a trial starts with the weights of the one that differs least, in
             those layers whose names and shapes agree.
 
     Raises:
-        SearchError: for a value that makes no sense.
+        SearchError: for a value out of range.
     """
 
     subspaces: int | None = None
@@ -94,7 +95,7 @@ class SearchOptions:
                 raise SearchError(f"{name}={number!r}, expected a number above 0.")
 
     def identity(self) -> dict[str, Any]:
-        """What must be the same for a search to go on: the cost, and the rungs."""
+        """Return the options that a resumed search must repeat: the cost, and the rungs."""
         found: dict[str, Any] = {"cost": self.cost, "max_epochs": self.max_epochs}
         if self.max_epochs is not None:
             eta = int(self.eta) if self.eta == int(self.eta) else float(self.eta)
@@ -102,32 +103,31 @@ class SearchOptions:
         return found
 
     def check_epochs(self, fit_kwargs: Mapping[str, Any]) -> None:
-        """Refuse `epochs` where the search says how long trials are trained.
+        """Refuse `epochs` where `max_epochs` sets the length of trials.
 
         Args:
-            fit_kwargs: what `fit` gets.
+            fit_kwargs: the keyword arguments for `fit`.
 
         Raises:
-            SearchError: with both numbers.
+            SearchError: when both are given.
         """
         if self.max_epochs is not None and fit_kwargs.get("epochs"):
             raise SearchError(
-                f"search() got epochs={fit_kwargs['epochs']}, and the search "
-                f"max_epochs={self.max_epochs}, which says how long trials are trained. Leave "
-                "epochs out."
+                f"search() got epochs={fit_kwargs['epochs']}, but max_epochs={self.max_epochs} "
+                "sets how long trials are trained. Leave epochs out."
             )
 
 
 class SeveralObjectives(MultiObjective):  # type: ignore[misc]
-    """Keras Tuner's, of which those that are measured at a trial's end are in no epoch's logs."""
+    """Several objectives, of which those measured at a trial's end are in no epoch's logs."""
 
     def has_value(self, logs: Any) -> bool:
-        """Whether one epoch can be said to be better than another: by those that are there."""
+        """Return whether an epoch's logs have at least one of the objectives, to compare epochs."""
         return any(name in logs for name in self.name_to_direction)
 
 
 def make_objective(given: Any) -> Any:
-    """Keras Tuner's objective for what the user named.
+    """Return Keras Tuner's objective for the user's argument.
 
     Args:
         given: a name, a `keras_tuner.Objective`, a list of these, or None. Measured quantities
@@ -137,7 +137,7 @@ def make_objective(given: Any) -> Any:
         A `keras_tuner.Objective`; None for None.
 
     Raises:
-        SearchError: when nobody knows which way an objective gets better.
+        SearchError: when an objective's direction cannot be inferred.
     """
     if isinstance(given, str):
         if given in (COST, *MEASURES):
@@ -149,9 +149,9 @@ def make_objective(given: Any) -> Any:
             return create_objective(given)
         except ValueError as cause:
             raise SearchError(
-                f"objective={given!r}: cannot infer whether to minimise or maximise it. Say "
-                f"keras_tuner.Objective({given!r}, direction='min') or 'max', name a metric of "
-                f"Keras's such as 'val_loss', or one of {', '.join((COST, *MEASURES))}."
+                f"objective={given!r}: cannot infer whether to minimise or maximise it. Pass "
+                f"keras_tuner.Objective({given!r}, direction='min') or 'max', a Keras metric such "
+                f"as 'val_loss', or one of {', '.join((COST, *MEASURES))}."
             ) from cause
     if isinstance(given, Sequence):
         if len(given) < 2:
@@ -171,20 +171,20 @@ def make_objective(given: Any) -> Any:
 
 
 def parts_of(objective: Any) -> list[Any]:
-    """The objectives of one objective: several of a `MultiObjective`, else itself."""
+    """Return the objectives of a `MultiObjective`, or a single objective as a list."""
     return list(getattr(objective, "objectives", [objective]))
 
 
 def check_count(name: str, given: object, least: int = 1) -> None:
-    """Refuse what is no count, and not None either.
+    """Check that an argument is None or a whole number that is large enough.
 
     Args:
         name: of the argument.
         given: its value.
-        least: the smallest that makes sense.
+        least: the smallest valid number.
 
     Raises:
-        SearchError: with the value.
+        SearchError: when it is neither.
     """
     if given is not None and not _is_count(given, least):
         raise SearchError(f"{name}={given!r}, expected a whole number from {least}, or None.")

@@ -1,4 +1,4 @@
-"""A Keras Tuner oracle without a server: which trial is next, and how it ended."""
+"""The HyperSpace oracle: starts and ends trials for any number of processes, without a server."""
 
 from __future__ import annotations
 
@@ -31,25 +31,24 @@ class HyperSpaceOracle(JournaledOracle):
 
     The space is cut, on the scale of each hyperparameter's prior, into overlapping subspaces
     (Young et al., HyperSpace: Distributed Bayesian Hyperparameter Optimization, 2018). Each process
-    has an oracle; all of them write journals into the project's folder and read each other's, so
-    every one knows all results and none waits for another.
+    has an oracle. All of them write journals into the project's folder and read each other's, so
+    each knows all results and none waits for another.
 
     Args:
         objective: a name, a `keras_tuner.Objective`, or a list: then the search looks for the
-            front of what cannot be improved in one without losing in another. Beside metrics:
-            "device_seconds", "peak_memory_bytes", "parameters", "prediction_latency_s", and
-            "cost" for the one of these that `cost` names.
-        max_trials: how many trials, of all processes together; None for no limit.
-        subspaces: into how many the space is cut; None: one for each group.
-        overlap: of neighbouring subspaces, as a part of the range that was cut.
+            Pareto front. In addition to metrics: "device_seconds", "peak_memory_bytes",
+            "parameters", "prediction_latency_s", and "cost" for the one of these that `cost` names.
+        max_trials: the number of trials of all processes together; None: no limit.
+        subspaces: the number of subspaces; None: one for each group.
+        overlap: of neighbouring subspaces, as a part of the range that is cut.
         seed: of all draws; None: one is drawn, the same for all processes and kept for a resume.
         **options: those of `SearchOptions`, and Keras Tuner's `hyperparameters`,
             `tune_new_entries`, `allow_new_entries`, `max_retries_per_trial` and
             `max_consecutive_failed_trials`.
 
     Raises:
-        SearchError: for a value that makes no sense; from the first trial on, when the folder
-            belongs to another search or its files cannot be written.
+        SearchError: for a value out of range; from the first trial on, when the folder belongs to
+            another search or its files cannot be written.
 
     Example:
         >>> import keras_tuner
@@ -71,21 +70,21 @@ class HyperSpaceOracle(JournaledOracle):
         asked = {name: options.pop(name) for name in names}
         chosen = SearchOptions(subspaces=subspaces, overlap=overlap, **asked)
         super().__init__(chosen, objective, max_trials, seed, **options)
-        self._signs = LeaseHeartbeat(self.options.lease_s / 4)
+        self._heartbeat = LeaseHeartbeat(self.options.lease_s / 4)
 
-    # What a tuner calls.
+    # Called by tuners.
 
     def create_trial(self, tuner_id: str) -> Any:
-        """The next trial for a tuner; waits while others' trials may still need another group.
+        """Return the next trial for a tuner; wait while running trials may still have to be rerun.
 
         Args:
-            tuner_id: which tuner asks. One that has a trial under way gets it again.
+            tuner_id: the tuner that asks. If it has a running trial, it gets that one again.
 
         Returns:
             A `keras_tuner.engine.trial.Trial`, RUNNING or STOPPED.
 
         Raises:
-            SearchError: when nothing can be written, or too many trials failed.
+            SearchError: when the folder cannot be written, or too many trials failed.
         """
         with self._lock:
             if tuner_id in self.ongoing_trials:
@@ -109,8 +108,9 @@ class HyperSpaceOracle(JournaledOracle):
 
         Args:
             trial_id: the trial.
-            metrics: name to number. What `cost` names, and "cost", are added when they are missing.
-            step: that they belong to.
+            metrics: name to number. The metric that `cost` names, and "cost", are added when they
+                are missing.
+            step: of the metrics.
 
         Returns:
             The trial.
@@ -142,7 +142,7 @@ class HyperSpaceOracle(JournaledOracle):
                 `message`.
 
         Raises:
-            TooManyFailuresError: when too many failed one after the other. All is recorded before.
+            TooManyFailuresError: when too many trials failed in a row. The end is recorded before.
         """
         with self._lock:
             kept = self.trials[trial.trial_id]
@@ -150,7 +150,7 @@ class HyperSpaceOracle(JournaledOracle):
             kept.message = trial.message
             self.record_hyperparameters(trial.hyperparameters)
             self._score(kept)
-            self._signs.end(trial_directory(self, kept.trial_id))
+            self._heartbeat.end(trial_directory(self, kept.trial_id))
             self._write_end(kept)
             display_of(self).on_trial_end(kept)
             for tuner_id, each in list(self.ongoing_trials.items()):
@@ -161,16 +161,16 @@ class HyperSpaceOracle(JournaledOracle):
             self._check_consecutive_failures()
 
     def leave(self) -> None:
-        """Give up the trials under way here: whoever asks next runs them, and no try is counted."""
+        """Give up this process's running trials: another group runs them, and no try is counted."""
         with self._lock:
             for trial in self.ongoing_trials.values():
-                self._signs.end(trial_directory(self, trial.trial_id))
+                self._heartbeat.end(trial_directory(self, trial.trial_id))
                 start = self.coordinator.starts[trial.trial_id]
                 self.open().log_event("left", trial=trial.trial_id, start=start)
             self.ongoing_trials.clear()
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:
-        """Keras Tuner's hook: the values that a new trial of this number would have."""
+        """Keras Tuner's hook: return the values that a new trial of this number would have."""
         self.read()
         found = self.coordinator.propose(trial_id)
         return {"status": "STOPPED"} if found is None else {
@@ -185,18 +185,18 @@ class HyperSpaceOracle(JournaledOracle):
         whole = with_defaults(self.hyperparameters, values)
         trial.hyperparameters = with_values(self.hyperparameters, whole)
         trial.status = states.RUNNING
-        trial.metrics = type(trial.metrics)()  # an earlier try's don't count
+        trial.metrics = type(trial.metrics)()  # drop those of an earlier attempt
         self.tuner_ids.add(tuner_id)
         self.ongoing_trials[tuner_id] = trial
-        self._signs.begin(trial_directory(self, trial_id))
+        self._heartbeat.begin(trial_directory(self, trial_id))
         display_of(self).on_trial_begin(trial)
         return trial
 
     def _elapsed(self, trial_id: str) -> dict[str, float]:
         start = self.coordinator.starts.get(trial_id)
-        if start is None:  # on a rank of the group that has not begun it
+        if start is None:  # on a rank of the group that did not claim the trial
             return {}
-        began_s = self.coordinator.ledger.trials[trial_id].starts[start].time_s
+        began_s = self.coordinator.trial_log.trials[trial_id].starts[start].time_s
         return {"device_seconds": (time.time() - began_s) * self.group.ranks}
 
     def _score(self, trial: Any) -> None:
@@ -204,8 +204,11 @@ class HyperSpaceOracle(JournaledOracle):
             self.score_trial(trial)
             if trial.score is None or not np.isfinite(trial.score):
                 trial.status = states.INVALID
-                trial.message = f"The objective {self.objective.name} is {trial.score}."
-        tries = self.coordinator.ledger.trials[trial.trial_id].tries
+                trial.message = (
+                    f"The objective {self.objective.name} is {trial.score}, expected a finite "
+                    "number."
+                )
+        tries = self.coordinator.trial_log.trials[trial.trial_id].tries
         if trial.status == states.INVALID and tries >= self.max_retries_per_trial:
             trial.status = states.FAILED
 
@@ -232,7 +235,7 @@ class HyperSpaceOracle(JournaledOracle):
         )
 
     def _check_consecutive_failures(self) -> None:
-        row = self.coordinator.standings.failures_in_a_row(self.max_consecutive_failed_trials)
+        row = self.coordinator.leaderboard.consecutive_failures(self.max_consecutive_failed_trials)
         if row:
             self.save(now=True)
             raise TooManyFailuresError(failures.describe(row))

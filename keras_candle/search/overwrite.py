@@ -1,4 +1,4 @@
-"""overwrite=True: one process empties the search's folder, and the others wait until it has."""
+"""overwrite=True: one process empties the search's folder, and all processes wait for it."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ _LONGEST_WAIT_S = 600.0
 _EMPTIED: set[Path] = set()
 
 
-def empty(folder: Path, *, first: bool, alone: bool) -> None:
+def empty_project(folder: Path, *, first: bool, alone: bool) -> None:
     """Empty a search's folder, once in a job.
 
     Args:
         folder: the folder.
-        first: whether it is this process that does it.
-        alone: whether there is no other.
+        first: whether this process empties it.
+        alone: whether this is the only process.
 
     Raises:
-        SearchError: when the processes do not know whether they belong together, the folder was
-            emptied before in this job, or the first one did not do it.
+        SearchError: when several processes have no common job, the folder was emptied before in
+            this job, or the first process did not empty it in time.
     """
-    # A job that `candle run` starts again goes on, whatever it was to begin with.
+    # A job that `candle run` restarts resumes its search.
     if restarts():
         return
     job = os.environ.get(STARTED_S, "")
     if not alone and not job:
         raise SearchError(
-            "overwrite=True on several ranks needs `candle run`, by which they know that they "
-            "belong together. Remove the folder before, or name another project."
+            "overwrite=True on several ranks needs `candle run`, which gives all ranks a common "
+            "job. Start the script with it, remove the folder before, or name another project."
         )
     if not alone and folder.resolve() in _EMPTIED:
         raise SearchError(
-            f"overwrite=True was said before of {folder} in this job, and other ranks may still be "
-            "at that search. Name another project."
+            f"overwrite=True was used before for {folder} in this job, and other ranks may still "
+            "run that search. Name another project."
         )
     _EMPTIED.add(folder.resolve())
     mark = folder / ".job"
@@ -54,7 +54,10 @@ def empty(folder: Path, *, first: bool, alone: bool) -> None:
         with contextlib.suppress(FileNotFoundError):
             if mark.read_text() == job:
                 return
-    raise SearchError(f"{folder} was not emptied by the first rank within {_LONGEST_WAIT_S:.0f} s.")
+    raise SearchError(
+        f"The first rank did not empty {folder} within {_LONGEST_WAIT_S:.0f} s. Check that all "
+        "ranks see the same folder, and that the first rank is running."
+    )
 
 
 def _until(seconds: float) -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""Several objectives at once: the Pareto front, what it is worth, and one number for each trial."""
+"""Several objectives: the Pareto front, its hypervolume, and scalarised values of trials."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from keras_candle.search.history import Floats
 
 
 def non_dominated(values: ArrayLike) -> NDArray[np.bool_]:
-    """Which trials are on the Pareto front.
+    """Return which trials are on the Pareto front.
 
     A trial is dominated when another one is at least as good in every objective and better in one.
     Trials with equal values don't dominate each other.
 
     Args:
-        values: float [trials, objectives], all to be minimised; NaN where a trial gave no number.
+        values: float [trials, objectives], all to be minimised; NaN where a trial has no value.
 
     Returns:
         bool [trials]; False for each trial with a value that is not finite.
@@ -27,8 +27,8 @@ def non_dominated(values: ArrayLike) -> NDArray[np.bool_]:
     """
     table = _table(values)
     front = np.zeros(len(table), bool)
-    # Nobody is dominated by one who comes later in this order, so one comparison with the front
-    # found so far is enough.
+    # No trial is dominated by one that is later in this order, so one comparison with the front so
+    # far is enough.
     whole = np.flatnonzero(np.isfinite(table).all(axis=1))
     for trial in whole[np.lexsort(table[whole].T[::-1])]:
         better = table[front]
@@ -38,14 +38,14 @@ def non_dominated(values: ArrayLike) -> NDArray[np.bool_]:
 
 
 def hypervolume(values: ArrayLike, reference: ArrayLike) -> float:
-    """The volume that the Pareto front dominates, up to a reference point; exact.
+    """Return the exact volume that the Pareto front dominates, up to a reference point.
 
     By slicing objectives (While et al., A Faster Algorithm for Calculating Hypervolume, 2006):
     n log n for two objectives, n^2 log n for three, and a factor of n for each one more.
 
     Args:
-        values: float [trials, objectives], all to be minimised; NaN where a trial gave no number.
-        reference: float [objectives], the worst values that are of interest.
+        values: float [trials, objectives], all to be minimised; NaN where a trial has no value.
+        reference: float [objectives], the worst values of interest.
 
     Returns:
         The volume; 0.0 when no trial is better than the reference in every objective.
@@ -61,7 +61,7 @@ def hypervolume(values: ArrayLike, reference: ArrayLike) -> float:
     if worst.shape != table.shape[1:]:
         raise SearchError(
             f"hypervolume got a reference of shape {worst.shape} for values of shape "
-            f"{table.shape}; give one number for each objective."
+            f"{table.shape}, expected one number for each objective."
         )
     inside = table[non_dominated(table)]
     return _volume(np.unique(inside[(inside < worst).all(axis=1)], axis=0), worst)
@@ -88,7 +88,7 @@ def _volume(front: Floats, worst: Floats) -> float:
 def scalarise(
     values: ArrayLike, weights: ArrayLike | np.random.Generator, augmentation: float = 0.05
 ) -> Floats:
-    """One number to be minimised for each trial: the augmented Chebyshev distance of its ranks.
+    """Scalarise each trial's objectives by the augmented Chebyshev distance of its ranks.
 
     Each objective is replaced by its rank among the trials, from 0 (best) to 1, so that neither
     units nor outliers matter. The largest weighted rank counts, plus a small part of their sum,
@@ -97,13 +97,13 @@ def scalarise(
     the whole front, also where it isn't convex (Knowles, ParEGO, 2006).
 
     Args:
-        values: float [trials, objectives], all to be minimised; NaN where a trial gave no number.
-        weights: float [objectives], not negative, not all zero; or a generator, from which they
-            are drawn evenly among all that sum to one.
-        augmentation: the part of the ranks' sum.
+        values: float [trials, objectives], all to be minimised; NaN where a trial has no value.
+        weights: float [objectives], not negative, not all zero; or a generator, which draws them
+            evenly among all that sum to one.
+        augmentation: the weight of the ranks' sum.
 
     Returns:
-        float [trials]; NaN for each trial with a value that is not finite.
+        float [trials], to be minimised; NaN for each trial with a value that is not finite.
 
     Raises:
         SearchError: when the weights don't fit the objectives.
@@ -114,8 +114,8 @@ def scalarise(
     shares = np.asarray(weights, np.float64)
     if shares.shape != table.shape[1:] or not (shares >= 0).all() or not shares.sum() > 0:
         raise SearchError(
-            f"scalarise got the weights {shares.tolist()} for {table.shape[1]} objectives; give "
-            "one for each, not negative and not all zero."
+            f"scalarise got the weights {shares.tolist()} for {table.shape[1]} objectives, "
+            "expected one for each, not negative and not all zero."
         )
     whole = np.isfinite(table).all(axis=1)
     result = np.full(len(table), np.nan)

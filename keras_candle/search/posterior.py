@@ -1,4 +1,4 @@
-"""How probable hyperparameters of the Gaussian process are, given the values and a prior."""
+"""The posterior density of the Gaussian process's hyperparameters, and its gradient."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _WORTHLESS = 1e12
 
 @lru_cache(maxsize=16)
 def _prior(columns: int) -> tuple[Floats, Floats]:
-    """Mean and spread; not to be written to."""
+    """Mean and spread, cached: don't modify them."""
     product = 0.5 * np.log(max(columns, 1)) + np.log(0.5)
     mean = np.concatenate([np.full(columns, product), np.full(columns, np.log(0.3))])
     spread = np.concatenate([np.full(columns, 0.7), np.full(columns, 0.9)])
@@ -29,12 +29,12 @@ def _prior(columns: int) -> tuple[Floats, Floats]:
 
 
 def bounds(columns: int) -> list[tuple[float, float]]:
-    """The range of each of the 2 f + 3 logarithms."""
+    """Return the bounds of the 2 f + 3 logarithms."""
     return [_PRODUCT_BOUNDS] * columns + [_SUM_BOUNDS] * columns + [*_VARIANCE_BOUNDS]
 
 
 def starts(columns: int) -> list[Floats]:
-    """A function that is known exactly, and a smooth one under ripples that look like noise."""
+    """Return the starting points of a fit: a noiseless function, and a smooth one with noise."""
     exact, rough = _prior(columns)[0].copy(), _prior(columns)[0].copy()
     exact[-3:] = np.log(0.7), np.log(0.5), np.log(1e-4)
     rough[-3:] = np.log(0.7), np.log(0.05), np.log(0.1)
@@ -44,7 +44,7 @@ def starts(columns: int) -> list[Floats]:
 def negative_log_posterior(
     logarithms: Floats, x: Floats, y: Floats, squares: Floats, pairs: Any
 ) -> tuple[float, Floats]:
-    """What the fit minimises, and its gradient.
+    """Return the negative log posterior, which the fit minimises, and its gradient.
 
     Args:
         logarithms: float [2 f + 3].

@@ -1,8 +1,8 @@
-"""A search's folder: Keras Tuner's own files, and beside them journals, claims and search.json.
+"""A search's folder: Keras Tuner's own files, and journals, claims and search.json.
 
-search.json      which search this is: written once, compared by everyone who goes on
-oracle.json      what a stock Keras Tuner oracle reads
-trial_0000/      as Keras Tuner makes them: trial.json, the best epoch's weights
+search.json      the search's identity: written once, compared by each process that resumes it
+oracle.json      read by Keras Tuner's own oracles
+trial_0000/      as Keras Tuner creates them: trial.json, the best epoch's weights
 journals/        one file for each start of each group of ranks: the source of truth
 points/          claimed points, so that no two groups try the same one
 """
@@ -19,8 +19,8 @@ from typing import Any
 
 from keras_candle.errors import SearchError
 from keras_candle.run_directory import replace_file
-from keras_candle.search.journal import Journal, Readers
-from keras_candle.search.leases import Leases, is_gone, owner
+from keras_candle.search.journal import Journal, JournalReader
+from keras_candle.search.leases import Leases, has_exited, owner
 from keras_candle.search.space_difference import first_difference
 from keras_candle.search.trial_log import TrialRecord
 
@@ -29,7 +29,7 @@ _WRITE_ORACLE_EVERY_S = 10.0
 
 
 class Project:
-    """The folder of one search, as one process uses it.
+    """The folder of one search, opened by one process.
 
     Args:
         folder: of the project.
@@ -38,9 +38,9 @@ class Project:
 
     def __init__(self, folder: Path, lease_s: float) -> None:
         self.folder = folder
-        self.claims = Leases(folder, lease_s)
+        self.leases = Leases(folder, lease_s)
         self._journals = folder / "journals"
-        self._readers = Readers(self._journals)
+        self._readers = JournalReader(self._journals)
         self._journal: Journal | None = None
         self._lowest = 0
         self._wrote_oracle_s = 0.0
@@ -48,20 +48,20 @@ class Project:
     def begin(
         self, group: int, identity: dict[str, Any], hyperparameters: Any, seed: int | None
     ) -> int:
-        """Make the folder, or see that it is this search's.
+        """Create the folder, or check that it belongs to this search.
 
         Args:
             group: the number of the group that writes.
-            identity: what must be the same for a search to go on.
-            hyperparameters: a `keras_tuner.HyperParameters`: the space, as far as it is known.
-                Where the search goes on and it is empty, it is filled with the recorded one.
-            seed: of all draws; None: the recorded one, and where the search begins, a new one.
+            identity: the options that a resumed search must repeat.
+            hyperparameters: a `keras_tuner.HyperParameters`: the space, as far as it is known. If
+                it is empty and the search is resumed, it is filled with the recorded one.
+            seed: of all draws; None: the recorded one; in a new search, a new one.
 
         Returns:
             The seed. It is the same for all processes: the first one records it.
 
         Raises:
-            SearchError: when it cannot be written, or is another search's.
+            SearchError: when the folder cannot be written, or belongs to another search.
         """
         space = hyperparameters.get_config()["space"]
         offered = secrets.randbits(31) if seed is None else seed
@@ -73,7 +73,8 @@ class Project:
             self._journal = Journal(self._journals, f"group-{group:05d}")
         except OSError as cause:
             raise SearchError(
-                f"The search's folder {self.folder} cannot be written ({cause}). Name one that can."
+                f"Cannot write the search's folder {self.folder} ({cause}). Choose a writable "
+                "directory."
             ) from cause
         if not space:
             hyperparameters.merge(type(hyperparameters).from_config(
@@ -83,27 +84,27 @@ class Project:
         return int(found.get("seed", 0) if seed is None else seed)
 
     def _refuse_keras_tuner(self) -> None:
-        """Keras Tuner's own search has no search.json; its trials would be taken for lost ones."""
+        """Refuse a folder of Keras Tuner's own tuners: its trials would be taken for lost ones."""
         found = [self.folder / "oracle.json", *self.folder.glob("trial_*/trial.json")]
-        # In this order: ours may be begun by another group meanwhile, with search.json first.
+        # In this order: another group may create ours meanwhile, starting with search.json.
         if any(each.exists() for each in found) and not (self.folder / "search.json").exists():
             raise SearchError(
                 f"{self.folder} belongs to a search of Keras Tuner's own tuners, which has no "
-                "journals to go on with. Name another project, or say overwrite=True."
+                "journals to resume from. Name another project, or pass overwrite=True."
             )
 
     def _compare(self, found: dict[str, Any], ours: dict[str, Any]) -> None:
-        remedy = "Go on with what it was begun with, name another project, or say overwrite=True."
-        for what, value in ours["search"].items():
-            before = found.get("search", {}).get(what)
+        remedy = "Restore the old value, name another project, or pass overwrite=True."
+        for name, value in ours["search"].items():
+            before = found.get("search", {}).get(name)
             if before != value:
                 raise SearchError(
-                    f"{self.folder} belongs to another search: its {what} is {before}, here it is "
+                    f"{self.folder} belongs to another search: its {name} is {before}, here it is "
                     f"{value}. {remedy}"
                 )
         if difference := first_difference(found.get("space", []), ours["space"]):
             raise SearchError(
-                f"The search space in {self.folder} is another: {difference}. {remedy}"
+                f"The search space in {self.folder} is different: {difference}. {remedy}"
             )
 
     def log_event(self, event: str, **facts: Any) -> None:
@@ -113,64 +114,65 @@ class Project:
             SearchError: when it cannot be written.
         """
         if self._journal is None:
-            raise SearchError("The project has not begun: call begin() first.")
+            raise SearchError("The project has no journal yet: call begin() first.")
         try:
             self._journal.append(event, **facts)
         except OSError as cause:
             raise SearchError(
-                f"{self._journal.path} cannot be written ({cause}); what was there before is whole."
+                f"Cannot write {self._journal.path} ({cause}); its earlier lines are intact."
             ) from cause
 
     def new_lines(self) -> list[dict[str, Any]]:
-        """What all groups have written since the last call."""
+        """Return the journal lines that all groups have written since the last call."""
         return self._readers.new_lines()
 
     # Trials.
 
     def free_number(self, max_trials: int | None, known: set[str]) -> str | None:
-        """The lowest number of a trial that nobody is known to have; None past the limit."""
-        while number_of(self._lowest) in known:
+        """Return the lowest trial number that is not in `known`; None past the limit."""
+        while trial_id_of(self._lowest) in known:
             self._lowest += 1
         return self._within(self._lowest, max_trials)
 
     def claim_number(self, trial_id: str, max_trials: int | None) -> str | None:
-        """Claim a trial's number, or the next one that is free; None past the limit."""
+        """Claim a trial's number, or the next free one; return None past the limit."""
         number = int(trial_id)
         while (name := self._within(number, max_trials)) is not None:
-            if self.claims.trial(name):
+            if self.leases.claim_trial(name):
                 return name
             number += 1
         return None
 
     @staticmethod
     def _within(number: int, max_trials: int | None) -> str | None:
-        return number_of(number) if max_trials is None or number < max_trials else None
+        return trial_id_of(number) if max_trials is None or number < max_trials else None
 
     def is_free(self, record: TrialRecord, tuner_id: str) -> bool:
-        """Whether a trial has to be started again: it failed, or who ran it is gone or silent.
+        """Return whether a trial may run again: it failed, its process died or its lease expired.
 
         Args:
             record: the trial.
-            tuner_id: who asks. A tuner has one trial at a time, so it no longer runs what it began.
+            tuner_id: the tuner that asks. It runs one trial at a time, so it no longer runs one
+                that it started earlier.
         """
         start = record.last_start
-        # Who has claimed the next start has not told of it yet.
-        told = start.number == self.claims.last_start(record.trial_id)
-        if told and (start.end is not None or start.left or is_gone(start.owner)):
+        # Else another process has claimed the next attempt and not written it to its journal yet.
+        logged = start.number == self.leases.last_start(record.trial_id)
+        if logged and (start.end is not None or start.left or has_exited(start.owner)):
             return True
-        if told and start.tuner == tuner_id and start.owner == owner():
+        if logged and start.tuner == tuner_id and start.owner == owner():
             return True
-        return self.claims.is_silent(record.trial_id)
+        return self.leases.has_expired(record.trial_id)
 
     def claimed_values(self, trial_id: str) -> dict[str, Any] | None:
-        """The values that a trial was to have, where its point was claimed."""
-        claimed = (each for each in self.claims.points() if each["trial"] == trial_id)
+        """Return the values of the point that a trial has claimed; None without one."""
+        claimed = (each for each in self.leases.claimed_points() if each["trial"] == trial_id)
         return next((dict(each["values"]) for each in claimed), None)
 
     # Keras Tuner's files.
 
     def write_trial(self, trial: Any) -> None:
-        """Write trial.json, whole or not at all.
+        """Write trial.json atomically.
 
         Raises:
             SearchError: when it cannot be written.
@@ -181,8 +183,8 @@ class Project:
         """Write oracle.json, not more often than every few seconds.
 
         Args:
-            state: gives what to write.
-            now: whether it is written in any case.
+            state: returns the content.
+            now: whether to write in any case.
 
         Raises:
             SearchError: when it cannot be written.
@@ -192,7 +194,7 @@ class Project:
             self._wrote_oracle_s = time.monotonic()
 
     def write(self, name: str, content: dict[str, Any]) -> None:
-        """Write a JSON file into the folder, whole or not at all.
+        """Write a JSON file into the folder atomically.
 
         Raises:
             SearchError: when it cannot be written.
@@ -201,22 +203,22 @@ class Project:
 
     @staticmethod
     def _replace(path: Path, content: dict[str, Any]) -> None:
-        # Not synced: the journals are the truth, and a stock oracle's files can be written again.
+        # Not synced: the journals are the source of truth, and these files can be written again.
         try:
             replace_file(path, json.dumps(content).encode())
         except OSError as cause:
             raise SearchError(
-                f"{path} cannot be written ({cause}); what was there before is whole."
+                f"Cannot write {path} ({cause}); its earlier content is intact."
             ) from cause
 
 
-def number_of(number: int) -> str:
-    """A trial's name."""
+def trial_id_of(number: int) -> str:
+    """Return a trial's name."""
     return f"{number:04d}"
 
 
 def _write_once(path: Path, content: dict[str, Any]) -> dict[str, Any]:
-    """Write a file that is not there yet; returns what it holds, whoever wrote it."""
+    """Write a file if it does not exist; return its content, whichever process wrote it."""
     if not path.exists():
         made = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
         made.write_text(json.dumps(content, indent=1))

@@ -1,6 +1,6 @@
-"""A random forest that stands for the objective: for many categories, or very many trials.
+"""The random forest surrogate: for many categories, or very many trials.
 
-The spread is that of the trees' means and of the values in their leaves together (Hutter et al.,
+The variance is that of the trees' means plus that of the values in their leaves (Hutter et al.,
 Algorithm runtime prediction, 2014, section 4.3.2).
 """
 
@@ -18,10 +18,10 @@ _TREES = 40
 
 @dataclass(frozen=True)
 class RandomForest:
-    """What is believed of a function after some of its values are known.
+    """A random forest, fitted to observed values.
 
     Attributes:
-        forest: of scikit-learn.
+        forest: the scikit-learn model.
         leaves: for each tree, float [nodes] standard deviations of the values in each node.
         features: float [n, f], the points.
         values: float [n], their values.
@@ -35,7 +35,7 @@ class RandomForest:
     noise = 0.0
 
     def predict(self, features: Floats) -> tuple[Floats, Floats]:
-        """Mean and standard deviation of the function.
+        """Predict the mean and standard deviation of the function.
 
         Args:
             features: float [m, f].
@@ -54,7 +54,7 @@ class RandomForest:
         return means.mean(axis=0), np.sqrt(variance) + floor
 
     def with_points(self, features: Floats, values: Floats) -> RandomForest:
-        """The same forest: pending points don't change it, they are only not asked again."""
+        """Return the same forest: it ignores pending points, which are only not proposed again."""
         del features, values
         return self
 
@@ -65,13 +65,13 @@ def fit_random_forest(
     rng: np.random.Generator,
     previous: RandomForest | None = None,
 ) -> RandomForest:
-    """A forest of extremely randomised trees.
+    """Fit a forest of extremely randomised trees.
 
     Args:
         features: float [n, f].
         values: float [n], finite.
-        rng: gives the seed of the trees.
-        previous: not used: a forest has nothing to start from.
+        rng: draws the seed of the trees.
+        previous: not used: a forest is fitted from scratch.
 
     Returns:
         The model; deterministic, given the generator's state.

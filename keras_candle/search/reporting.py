@@ -1,4 +1,4 @@
-"""What a search has found, for people and for `candle report`."""
+"""The results of a search, for people and for `candle report`."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from keras_candle.search.options import parts_of
 
 
 def insight_of(oracle: Any) -> dict[str, Any]:
-    """What was found, as JSON values.
+    """Return the results of a search as JSON values.
 
     Args:
         oracle: a `HyperSpaceOracle`.
 
     Returns:
-        What `insight.summarise` returns, of the first objective, in its own direction; and
-        `objectives`: their names and directions, `front`: the trials that none betters,
+        The summary of `insight.summarise` for the first objective, in its own direction; and
+        `objectives`: their names and directions, `front`: the trials on the Pareto front,
         `max_cost`, and `table`: {trial, group, subspace, status, objectives, cost, started_s,
         ended_s, values} of each trial.
     """
     records = oracle.records()
-    proposals, standings = oracle.coordinator.proposals, oracle.coordinator.standings
+    candidates, leaderboard = oracle.coordinator.candidates, oracle.coordinator.leaderboard
     ended = [each for each in records if each.end is not None]
-    history = proposals.history(
+    history = candidates.history(
         records,
-        lambda each: standings.objectives_of(each)[:1],
+        lambda each: leaderboard.objectives_of(each)[:1],
         np.random.default_rng(0),
     )
     found = summarise(
-        proposals.cube.space,
+        candidates.cube.space,
         history,
         [each.last_start.time_s for each in ended],
         [each.end["time_s"] for each in ended],
@@ -40,7 +40,7 @@ def insight_of(oracle: Any) -> dict[str, Any]:
     )
     parts = parts_of(oracle.objective)
     if parts[0].direction == "max":
-        _turn(found)
+        _negate(found)
     found["objectives"] = [{"name": each.name, "direction": each.direction} for each in parts]
     found["max_cost"] = oracle.options.max_cost
     found["front"] = oracle.front()
@@ -65,8 +65,8 @@ def _row(record: Any, parts: list[Any]) -> dict[str, Any]:
     }
 
 
-def _turn(found: dict[str, Any]) -> None:
-    """What was minimised as its negative, as the user knows it."""
+def _negate(found: dict[str, Any]) -> None:
+    """Change the sign of an objective that was minimised as its negative."""
     for row in [found["best"] or {}, *found["subspaces"]]:
         for name in ("objective", "best"):
             if row.get(name) is not None:

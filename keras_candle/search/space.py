@@ -1,4 +1,4 @@
-"""What is searched: dimensions of the unit cube, some of them counted, some of them conditional."""
+"""The search space: dimensions of the unit cube, some of them counted, some conditional."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from keras_candle.search.history import Floats
 if TYPE_CHECKING:
     from keras_candle.search.subspaces import Subspace
 
-# Finite spaces up to this many points are counted and, when hardly any is left, listed.
+# Finite spaces up to this many points are counted, and listed when few untried points remain.
 COUNTED = 1_000_000
 
 
@@ -26,13 +26,13 @@ class Dimension:
 
     Attributes:
         name: for people.
-        size: how many values there are; value i stands at (i + .5) / size. None: continuous.
-        edges: float [values + 1], ascending from 0 to 1, where there are values, but so many and of
-            such different widths that the dimension is searched as a continuous one: value i is
-            all from edge i to edge i + 1.
+        size: the number of values; value i is at (i + .5) / size. None: continuous.
+        edges: float [values + 1], ascending from 0 to 1, for values that are too many and of too
+            different widths to be counted: the dimension is searched as a continuous one, in which
+            value i is the range from edge i to edge i + 1.
         ordered: False for categories without an order.
         parents: (index of an earlier dimension, indices of its values) for each condition: the
-            dimension is active only where all those parents are active and have such a value.
+            dimension is active only where all parents are active and have one of these values.
     """
 
     name: str
@@ -42,23 +42,23 @@ class Dimension:
     edges: Floats | None = field(default=None, compare=False, repr=False)
 
     def middles(self) -> Floats | None:
-        """Float [values]: where each value stands; None where there are infinitely many."""
+        """Return float [values], the position of each value; None if continuous."""
         if self.size is not None:
             return np.asarray((np.arange(self.size) + 0.5) / self.size)
         return None if self.edges is None else np.asarray(self.edges[:-1] + self.edges[1:]) / 2
 
 
 class SearchSpace:
-    """A list of dimensions, and what can be done with points of their unit cube.
+    """A search space: dimensions, and operations on points of their unit cube.
 
     A point is a float [dimensions] row. It is canonical when the coordinates of dimensions with a
-    size stand in the middle of their value's cell and those that are not active are NaN.
+    size are in the middle of their value's cell, and inactive ones are NaN.
 
     Args:
         dimensions: parents before their children.
 
     Raises:
-        SearchError: when a dimension has no value, or a parent that isn't a counted one before it.
+        SearchError: when a dimension has no value, or a parent that isn't an earlier counted one.
 
     Example:
         >>> space = SearchSpace([Dimension("rate"), Dimension("layers", size=4)])
@@ -78,13 +78,13 @@ class SearchSpace:
         return len(self.dimensions)
 
     def values(self, units: ArrayLike) -> NDArray[np.int64]:
-        """Int [n, d]: the index of each counted coordinate's value; 0 for others and for NaN."""
+        """Return int [n, d], the value index of each counted coordinate; else, and for NaN, 0."""
         points = np.nan_to_num(self._table(units))
         cells = np.clip(points * self._sizes, 0, np.maximum(self._sizes - 1, 0))
         return np.asarray(cells, np.int64)
 
     def active(self, units: ArrayLike) -> NDArray[np.bool_]:
-        """Bool [n, d]: which coordinates mean something, given the values of their parents."""
+        """Return bool [n, d], which coordinates are active, given the values of their parents."""
         points = self._table(units)
         result = np.ones(points.shape, bool)
         if not self._conditional:
@@ -97,10 +97,10 @@ class SearchSpace:
         return result
 
     def canonical(self, units: ArrayLike) -> Floats:
-        """The same trials, each written in the one way that all parts agree on.
+        """Return the canonical points of the same trials.
 
         Args:
-            units: float [n, d]. An active coordinate that is NaN is taken to be the middle.
+            units: float [n, d]. An active coordinate that is NaN becomes 0.5.
 
         Returns:
             float [n, d].
@@ -116,12 +116,12 @@ class SearchSpace:
     def sample(
         self, count: int, rng: np.random.Generator, subspace: Subspace | None = None
     ) -> Floats:
-        """Canonical points that fill the space, or a subspace, evenly (scrambled Sobol).
+        """Draw canonical points that fill the space, or a subspace, evenly (scrambled Sobol).
 
         Args:
-            count: how many.
-            rng: where the scrambling comes from.
-            subspace: all of the space when None.
+            count: the number of points.
+            rng: the generator of the scrambling.
+            subspace: the subspace to fill; None: the whole space.
 
         Returns:
             float [count, d]; points may repeat where the space is finite.
@@ -136,7 +136,7 @@ class SearchSpace:
 
     @cached_property
     def count(self) -> int | None:
-        """How many trials there are that differ; None when they are more than a million."""
+        """The number of distinct trials; None when it is more than a million."""
         total = 1
         for component in self._components():
             rows = self._list(component)
@@ -146,25 +146,25 @@ class SearchSpace:
         return total
 
     def all_points(self) -> Floats:
-        """Float [count, d]: each point of a finite space, once.
+        """Return float [count, d], each point of a finite space once.
 
         Raises:
-            SearchError: when there is no such list.
+            SearchError: when `count` is None.
         """
         rows = None if self.count is None else self._list(list(range(len(self))))
         if rows is None:
             raise SearchError(
-                f"The space has more than {COUNTED} points, or infinitely many; it cannot be "
+                f"The space has more than {COUNTED} points, or infinitely many, so they cannot be "
                 "listed. Sample it."
             )
         return rows
 
     def key(self, unit: ArrayLike) -> bytes:
-        """The same bytes for points that mean the same trial."""
+        """Return a key that is equal for points of the same trial."""
         return self.keys(np.asarray(unit, np.float64)[None])[0]
 
     def keys(self, units: ArrayLike) -> list[bytes]:
-        """`key` of each row."""
+        """Return the `key` of each row."""
         points = self.canonical(units)
         for number, each in enumerate(self.dimensions):
             if each.edges is not None:
@@ -177,13 +177,13 @@ class SearchSpace:
         points = np.asarray(units, np.float64)
         if points.ndim != 2 or points.shape[1] != len(self):
             raise SearchError(
-                f"The points have the shape {points.shape}, expected [points, {len(self)}]: one "
+                f"The points have shape {points.shape}, expected [points, {len(self)}]: one "
                 "column for each dimension of the space."
             )
         return points
 
     def _components(self) -> list[list[int]]:
-        """Dimensions that depend on each other, directly or not, together."""
+        """The groups of dimensions that are connected by conditions, directly or not."""
         label = list(range(len(self)))
         for number, each in enumerate(self.dimensions):
             for parent, _ in each.parents:
@@ -192,10 +192,10 @@ class SearchSpace:
         return [[i for i, one in enumerate(label) if one == name] for name in sorted(set(label))]
 
     def _list(self, numbers: list[int]) -> Floats | None:
-        """All points of some dimensions, the others somewhere; None where they are too many."""
+        """All points of some dimensions, the rest held fixed; None where they are too many."""
         rows = np.full((1, len(self)), np.nan)
-        others = [i for i in range(len(self)) if i not in numbers]
-        rows[:, others] = 0.5 / np.maximum(self._sizes[others], 1)
+        fixed = [i for i in range(len(self)) if i not in numbers]
+        rows[:, fixed] = 0.5 / np.maximum(self._sizes[fixed], 1)
         for number in numbers:
             active = self.active(rows)[:, number]
             if not active.any():

@@ -1,4 +1,4 @@
-"""What differs between two search spaces, in words."""
+"""Describe the first difference between two search spaces."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 
 
 def first_difference(found: list[dict[str, Any]], ours: list[dict[str, Any]]) -> str:
-    """In words; empty where there is none. Hyperparameters may come in another order.
+    """Describe the first difference between two spaces; empty if none. The order doesn't matter.
 
     Args:
-        found: the space as Keras Tuner describes it, as it was.
-        ours: as it is.
+        found: the recorded space, as Keras Tuner's configurations.
+        ours: the current space.
     """
     before = {_key(each): each for each in found}
     now = {_key(each): each for each in ours}

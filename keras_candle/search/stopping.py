@@ -1,4 +1,4 @@
-"""A trial that will hardly win is stopped, by its own learning curve."""
+"""Stop a trial whose learning curve predicts that it will not beat the best one."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from keras_candle.search.options import parts_of
 
 
 class StopHopeless(keras.callbacks.Callback):  # type: ignore[misc]
-    """Stops a training whose objective will hardly come to the best so far.
+    """Stops a training whose objective is unlikely to reach the best so far.
 
-    Without the objective among an epoch's logs nothing is known, and nothing stopped.
+    If the objective is not in an epoch's logs, the training is not stopped.
 
     Args:
         objective: a `keras_tuner.Objective`.
-        best_so_far: gives what is to be beaten, to be minimised; None where there is nothing yet.
-        epochs: of a full training; None: those of the training that is watched.
+        best_so_far: returns the value to beat, to be minimised; None before the first.
+        epochs: of a full training; None: the `epochs` of `fit`.
     """
 
     def __init__(
@@ -34,11 +34,11 @@ class StopHopeless(keras.callbacks.Callback):  # type: ignore[misc]
         self._curve: dict[int, float] = {}
 
     def on_train_begin(self, logs: Any = None) -> None:  # noqa: ARG002 - Keras's signature
-        """Keras's hook: each training has a curve of its own."""
+        """Keras's hook: start a new curve."""
         self._curve = {}
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Keras's hook."""
+        """Keras's hook: stop the training if it is unlikely to win."""
         if self._objective.name not in (logs or {}):
             return
         sign = -1.0 if self._objective.direction == "max" else 1.0
@@ -51,7 +51,7 @@ class StopHopeless(keras.callbacks.Callback):  # type: ignore[misc]
 
 
 def check_stoppable(objective: Any) -> None:
-    """Refuse to stop trials where a learning curve of one objective doesn't say which ones win.
+    """Refuse `stop_hopeless` with several objectives: one learning curve cannot rank trials.
 
     Args:
         objective: of a search with `stop_hopeless`.
@@ -62,7 +62,6 @@ def check_stoppable(objective: Any) -> None:
     names = [each.name for each in parts_of(objective)]
     if len(names) > 1:
         raise SearchError(
-            f"stop_hopeless=True and the objectives {', '.join(names)}: a learning curve tells who "
-            "wins for one objective; a trial that is behind in one may lead in another. Leave "
-            "stop_hopeless out, or name one objective."
+            f"stop_hopeless=True needs a single objective, got {', '.join(names)}: a trial that is "
+            "behind in one may lead in another. Leave stop_hopeless out, or name one objective."
         )

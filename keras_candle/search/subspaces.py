@@ -1,4 +1,4 @@
-"""Cutting a search space into overlapping boxes (HyperSpace: Young et al., JPDC 2020)."""
+"""Cut a search space into overlapping boxes (HyperSpace: Young et al., JPDC 2020)."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class Subspace:
     """A box of the unit cube.
 
     Attributes:
-        index: its place in the list that `decompose` gives.
-        lower: float [d], where it begins.
-        upper: float [d], where it ends; for counted dimensions both stand between two cells.
-        allowed: for each dimension that is a category without an order, the values that it may
-            have; None for the others.
+        index: its index in the result of `decompose`.
+        lower: float [d], the lower corner.
+        upper: float [d], the upper corner; for counted dimensions both are borders of cells.
+        allowed: for each dimension that is a category without an order, its allowed values; None
+            for each other dimension.
         sizes: the number of values of each dimension, 0 for continuous ones.
     """
 
@@ -35,7 +35,7 @@ class Subspace:
     sizes: tuple[int, ...]
 
     def contains(self, units: ArrayLike) -> NDArray[np.bool_]:
-        """Bool [n]: which points are inside; a coordinate that isn't active doesn't matter.
+        """Return bool [n], which points are inside; inactive coordinates don't matter.
 
         Args:
             units: float [n, d].
@@ -49,8 +49,8 @@ class Subspace:
         return np.asarray((inside | np.isnan(points)).all(axis=1))
 
     def scale(self, points: Floats) -> Floats:
-        """The points of the unit cube, float [n, d], moved into the box."""
-        # A little less than the upper border, which for a counted dimension is the next cell's.
+        """Map points of the unit cube, float [n, d], into the box."""
+        # Stay below the upper border, which for a counted dimension belongs to the next cell.
         scaled = self.lower + points * (self.upper - self.lower) * _BELOW_ONE
         for number, values in enumerate(self.allowed):
             if values is not None:
@@ -59,7 +59,7 @@ class Subspace:
         return scaled
 
     def values(self, number: int) -> Values:
-        """The indices of the values that a counted dimension may have."""
+        """Return the indices of a counted dimension's values in the box."""
         known = self.allowed[number]
         if known is not None:
             return known
@@ -68,7 +68,7 @@ class Subspace:
         return tuple(range(first, last))
 
     def widths(self) -> Floats:
-        """Float [d]: the part of each dimension that it covers."""
+        """Return float [d], the part of each dimension that the box covers."""
         widths = self.upper - self.lower
         for number, values in enumerate(self.allowed):
             if values is not None:
@@ -76,8 +76,8 @@ class Subspace:
         return widths
 
 
-def whole(space: SearchSpace) -> Subspace:
-    """The subspace that is all of the space."""
+def whole_space(space: SearchSpace) -> Subspace:
+    """Return the whole space as a subspace."""
     allowed = tuple(
         None if each.ordered or each.size is None else tuple(range(each.size))
         for each in space.dimensions
@@ -93,25 +93,25 @@ def decompose(
     importance: ArrayLike | None = None,
     seed: int = 0,
 ) -> tuple[Subspace, ...]:
-    """Boxes that together cover the space.
+    """Cut the space into overlapping boxes that together cover it.
 
     Each cut halves a box (or parts it 2 to 1, for 3 boxes) along the dimension whose width, times
     its importance, is largest; so the important ones are cut first, and more often. A conditional
-    dimension is cut only inside boxes where it is active for certain. On a finite space with fewer
+    dimension is cut only inside boxes where it is certainly active. On a finite space with fewer
     points than boxes some boxes are equal.
 
     Args:
-        space: to be cut, on the scale of the priors: a logarithmic one is halved in decades.
-        count: how many boxes.
+        space: the space to cut, on the scale of the priors: a logarithmic one is halved in decades.
+        count: the number of boxes.
         overlap: the part of a box that both its halves share, from 0 up to, not including, 1.
-        importance: float [d], not negative; all alike when None.
+        importance: float [d], not negative; None: all equal.
         seed: of the order in which categories without an order are divided.
 
     Returns:
         `count` subspaces, the same for the same arguments.
 
     Raises:
-        SearchError: when an argument is out of its range.
+        SearchError: when an argument is out of range.
 
     Example:
         >>> from keras_candle.search.space import Dimension
@@ -133,7 +133,7 @@ def decompose(
     boxes = _boxes(space, count, overlap, weights, seed)
     same = {(*box.lower, *box.upper, box.allowed) for box in boxes}
     if len(same) < count:
-        # Overlapping values have met again in two boxes; without an overlap they cannot.
+        # The overlap made two boxes equal; without an overlap they cannot be.
         boxes = _boxes(space, count, 0.0, weights, seed)
     return tuple(replace(box, index=index) for index, box in enumerate(boxes))
 
@@ -141,7 +141,7 @@ def decompose(
 def _boxes(
     space: SearchSpace, count: int, overlap: float, weights: Floats, seed: int
 ) -> list[Subspace]:
-    boxes = [(whole(space), count)]
+    boxes = [(whole_space(space), count)]
     done: list[Subspace] = []
     while boxes:
         box, number = boxes.pop(0)
@@ -150,7 +150,7 @@ def _boxes(
             continue
         more = (number + 1) // 2
         parts = cut(space, box, overlap, weights, seed, more / number) or (box, box)
-        # Values don't always halve: the larger part gets the more boxes.
+        # Values can't always be halved: the larger part gets more boxes.
         left, right = (float(part.widths().prod()) for part in parts)
         more = min(max(round(number * left / (left + right)), 1), number - 1)
         boxes += [(parts[0], more), (parts[1], number - more)]
@@ -165,23 +165,23 @@ def cut(
     seed: int = 0,
     share: float = 0.5,
 ) -> tuple[Subspace, Subspace] | None:
-    """Two overlapping parts of a box that together are the box.
+    """Cut a box into two overlapping parts.
 
     Args:
-        space: that the box belongs to.
-        box: to be cut.
+        space: the search space of the box.
+        box: the box to cut.
         overlap: the part of the box that both share.
         importance: float [d], as for `decompose`.
         seed: of the order in which categories without an order are divided.
-        share: where the middle of the overlap is.
+        share: the middle of the overlap, as a part of the box.
 
     Returns:
-        Both, with the index of the box; None where no dimension can be cut.
+        Both parts, with the index of the box; None where no dimension can be cut.
     """
     weights = np.where(_divisible(space, box), (importance + 1e-9) * box.widths(), -1.0)
     if not len(weights) or weights.max() < 0:
         return None
-    # Widths that differ by rounding only are alike: the first of them is cut.
+    # Widths that differ only by rounding are equal: the first of them is cut.
     number = int(np.argmax(weights >= weights.max() * (1 - 1e-9)))
     if box.sizes[number]:
         return _cut_values(box, number, overlap, share, seed)

@@ -1,4 +1,4 @@
-"""What a surrogate learns from: the history as features and well-behaved values."""
+"""The training data of a surrogate: the history as features and standardised values."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from keras_candle.search.subspaces import Subspace
 
 @dataclass(frozen=True)
 class SurrogateData:
-    """The trials that gave a number, as a surrogate sees them.
+    """The training data of a surrogate: the trials with a finite objective.
 
     Attributes:
         units: float [n, d], canonical.
         features: float [n, f]; the last column is the fidelity where it varies.
-        objective: float [n], as it was given.
-        values: float [n], the objective on a scale without units: 0 is the median.
+        objective: float [n], as reported.
+        values: float [n], the objective without units: its median is 0, see `standardise`.
         log_cost: float [n], NaN where the cost isn't known.
         feasible: bool [n], whether the cost keeps the limit (or isn't known).
         pending: float [p, f], the running trials.
         failed: float [q, f], the trials that failed.
         fidelities: whether the last column is the fidelity.
-        box: the part of the space that it is about, in which its features are measured; None: all.
+        box: the box whose trials these are, which scales the features; None: the whole space.
     """
 
     units: Floats
@@ -42,19 +42,19 @@ class SurrogateData:
     box: Subspace | None = None
 
     @property
-    def merits(self) -> Floats:
-        """Float [n], the values, with those that break the limit of the cost behind all others."""
+    def ranking_values(self) -> Floats:
+        """Float [n], the values, with those of trials above the cost limit moved to the end."""
         if self.feasible.all():
             return self.values
         over = np.where(self.feasible, 0.0, np.ptp(self.values) + np.nan_to_num(self.log_cost))
         return np.asarray(self.values + np.where(self.feasible, 0.0, over - over.min() + 1.0))
 
-    def cheapness(self, rows: NDArray[np.int64], exponent: float) -> Floats:
-        """Float [k]: one over the cost of some trials, to the power of an exponent.
+    def inverse_cost(self, rows: NDArray[np.int64], exponent: float) -> Floats:
+        """Return float [k], one over the cost of some trials, to the power of an exponent.
 
         Args:
-            rows: int [k], their numbers. One of unknown cost costs as much as the middle one.
-            exponent: 0.0: all alike.
+            rows: int [k], their indices. An unknown cost is replaced by the median.
+            exponent: of the cost; 0.0: all results are 1.
         """
         known = self.log_cost[np.isfinite(self.log_cost)]
         if not exponent or not len(known):
@@ -63,29 +63,29 @@ class SurrogateData:
         return np.asarray(np.exp(-exponent * np.where(np.isnan(cost), np.median(known), cost)))
 
     def features_of(self, space: SearchSpace, units: Floats) -> Floats:
-        """The features of points, at full fidelity.
+        """Return the features of points, at full fidelity.
 
         Args:
-            space: that the points belong to.
+            space: the search space of the points.
             units: float [m, d].
         """
         return _features(space, units, np.ones(len(units)) if self.fidelities else None, self.box)
 
 
-def evidence_of(
+def surrogate_data_of(
     space: SearchSpace, history: History, limit: float | None = None, box: Subspace | None = None
 ) -> SurrogateData:
-    """The evidence in a history.
+    """Return the training data of a surrogate.
 
     Args:
-        space: that was searched.
-        history: what is known.
-        limit: the highest cost that a trial may have; None without.
-        box: whose trials are the evidence; None: all.
+        space: the search space.
+        history: the trials so far.
+        limit: the highest cost that a trial may have; None: no limit.
+        box: the box whose trials to use; None: all trials.
     """
     if box is not None:
-        history = history.only(box.contains(history.units), box.contains(history.pending))
-    whole = history.whole
+        history = history.subset(box.contains(history.units), box.contains(history.pending))
+    whole = history.succeeded
     varies = bool(len(history.fidelity)) and not np.allclose(history.fidelity, 1.0)
     units = space.canonical(history.units)
     fidelity = history.fidelity if varies else None
@@ -98,7 +98,7 @@ def evidence_of(
         units[whole],
         features[whole],
         history.objective[whole],
-        level(history.objective[whole]),
+        standardise(history.objective[whole]),
         log_cost,
         ~(cost > (np.inf if limit is None else limit)),
         pending,
@@ -108,11 +108,11 @@ def evidence_of(
     )
 
 
-def level(values: Floats) -> Floats:
-    """Values without their units, in which a few terrible ones don't hide the others.
+def standardise(values: Floats) -> Floats:
+    """Standardise values robustly, so that a few outliers don't compress the rest.
 
-    The median becomes 0 and the quartiles are about a unit from it; above, values grow by their
-    logarithm only. Adding a number to all, or multiplying by a positive one, changes nothing.
+    The median becomes 0 and the quartiles are about a unit from it; above, values grow only
+    logarithmically. Adding a number to all, or multiplying by a positive one, changes nothing.
 
     Args:
         values: float [n], finite.
@@ -124,23 +124,23 @@ def level(values: Floats) -> Floats:
         return values
     low, middle, high = np.quantile(values, [0.25, 0.5, 0.75])
     spread = float(high - low) / 1.35 or float(values.std()) or 1.0
-    # Rounding errors of a large offset must not lead to another sequence of trials.
+    # Rounding errors of a large offset must not change the sequence of trials.
     z = ((values - middle) / spread).round(9)
     return np.asarray(np.where(z > 1.0, 1.0 + np.log(np.maximum(z, 1.0)), z))
 
 
-def with_low_end(values: Floats) -> tuple[Floats, float]:
-    """Levelled values whose low end grows by its logarithm only, like the high one.
+def compress_low_end(values: Floats) -> tuple[Floats, float]:
+    """Compress the low end of standardised values logarithmically, like the high end.
 
-    Where most of an objective is a plain with a narrow hole, the depth of the hole would be all
-    that a surrogate sees.
+    Where most of an objective is a plain with a narrow hole, the depth of the hole would otherwise
+    dominate the surrogate.
 
     Args:
-        values: float [n], from `level`.
+        values: float [n], from `standardise`.
 
     Returns:
-        float [n], and the sum of the logarithms of the slopes, by which a likelihood of these
-        values can be compared with one of those.
+        float [n], and the sum of the logarithms of the slopes, to compare the likelihood of the
+        compressed values with that of the given ones.
     """
     low = np.log(np.maximum(-values, 1.0))
     return np.where(values < -1.0, -1.0 - low, values), -float(low.sum())
@@ -152,13 +152,13 @@ def _features(
     features = features_of(space, units, box)
     if fidelity is None:
         return features
-    # On a logarithmic scale: from 1/27 to 1/9 is as far as from 1/3 to 1.
+    # Logarithmic: 1/27 is as far from 1/9 as 1/3 from 1.
     column = 1 + np.log(np.clip(fidelity, 1e-3, 1.0)) / np.log(100)
     return np.concatenate([features, column[:, None]], axis=1)
 
 
 def nearest(features: Floats, centre: Floats) -> NDArray[np.int64]:
-    """The numbers of points, from the nearest to the farthest.
+    """Return the indices of points, from the nearest to the farthest.
 
     Args:
         features: float [n, f].

@@ -1,4 +1,4 @@
-"""What the journals of a search say together: each trial's state, the same for all readers."""
+"""The trial log: each trial's state, built from all journals, the same for all readers."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ RUNNING, COMPLETED, INVALID, FAILED = "RUNNING", "COMPLETED", "INVALID", "FAILED
 
 @dataclass
 class TrialAttempt:
-    """One try of a trial by one group.
+    """One attempt of a trial by one group.
 
     Attributes:
         number: from 1.
         time_s: when it was started, in seconds since the epoch.
-        owner: which process: host, pid, and when that began.
+        owner: its process: host, pid, and that process's start time.
         group: the number of its group.
-        tuner: which tuner of that process.
+        tuner: the id of the tuner in that process.
         left: whether its tuner has given it up without an end.
-        end: the line that ended it; None while it runs.
+        end: the journal line that ended it; None while it runs.
     """
 
     number: int
@@ -33,17 +33,17 @@ class TrialAttempt:
 
 @dataclass
 class TrialRecord:
-    """A trial as the journals tell it.
+    """The record of a trial, built from the journals.
 
     Attributes:
         trial_id: as Keras Tuner names it.
         values: name to value of its active hyperparameters; those that are found while a trial
-            is built or run come with its end.
-        subspace: that asked for it, -1 where none did.
-        starts: by number. The one with the lowest number that ended decides: were two groups at
-            it, because one seemed dead, every reader takes the same.
-        epochs: the objective after each epoch that its group has told of, by epoch from 0.
-        end: the line that decides about it; None while it runs or waits to be tried again.
+            is built or run are added at its end.
+        subspace: the subspace that it belongs to; -1: none.
+        starts: the attempts, by number. The lowest number that ended decides: if two groups ran
+            the trial because one seemed dead, all readers take the same result.
+        epochs: the objective after each reported epoch, by epoch from 0.
+        end: the deciding journal line; None while it runs or waits for another attempt.
     """
 
     trial_id: str
@@ -55,11 +55,11 @@ class TrialRecord:
 
     @property
     def last_start(self) -> TrialAttempt:
-        """The one with the highest number."""
+        """The attempt with the highest number."""
         return self.starts[max(self.starts)]
 
     def take_end(self, line: dict[str, Any]) -> None:
-        """Take the line that ended one of its starts."""
+        """Add the journal line that ended one of its attempts."""
         self.starts[line["start"]].end = line
         undecided = self.end is None or line["start"] < self.end["start"]
         if line["status"] != INVALID and undecided:
@@ -68,20 +68,20 @@ class TrialRecord:
 
     @property
     def tries(self) -> int:
-        """How many starts ended without a result."""
+        """The number of attempts that ended without a result."""
         return sum(each.end is not None and each.end["status"] == INVALID
                    for each in self.starts.values())  # fmt: skip
 
     @property
     def status(self) -> str:
-        """Keras Tuner's word; INVALID: waits to be tried again."""
+        """The status in Keras Tuner's terms; INVALID: waits for another attempt."""
         if self.end is not None:
             return str(self.end["status"])
         return INVALID if self.last_start.end is not None else RUNNING
 
 
 class TrialLog:
-    """All trials of a search, built line by line.
+    """The records of all trials of a search, built from journal lines.
 
     Attributes:
         trials: trial_id to record, in the order in which they were read.
@@ -96,17 +96,17 @@ class TrialLog:
         self._waiting: list[dict[str, Any]] = []
 
     def take(self, lines: list[dict[str, Any]]) -> set[str]:
-        """Take lines, in any order of the journals.
+        """Add journal lines; the order of the journals doesn't matter.
 
         Args:
-            lines: of `Readers.new_lines`.
+            lines: of `JournalReader.new_lines`.
 
         Returns:
             The trials that have changed.
         """
         changed = set()
         waiting, self._waiting = [*self._waiting, *lines], []
-        # A start may stand in a journal that is read later than the one with its end.
+        # A start may be in a journal that is read after the one with its end.
         waiting.sort(key=lambda line: line["event"] != "started")
         for line in waiting:
             if not self._take(line):
@@ -148,6 +148,6 @@ class TrialLog:
         )
 
     def ended(self) -> list[TrialRecord]:
-        """The trials about which is decided, by the time of their end."""
+        """Return the trials that have ended, by the time of their end."""
         found = [each for each in self.trials.values() if each.end is not None]
         return sorted(found, key=lambda each: (each.end or {})["time_s"])

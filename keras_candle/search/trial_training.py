@@ -1,4 +1,4 @@
-"""One trial's training: where its weights begin, how long it lasts, when it is given up."""
+"""Train one trial: its initial weights, its epochs, and when to stop it early."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from keras_candle.errors import SearchError
 from keras_candle.keras_private.keras_tuner import build_config_path, checkpoint_path
 from keras_candle.search.halving import EPOCHS, INITIAL_EPOCH, PARENT
 from keras_candle.search.hyperparameters import INHERITS
-from keras_candle.search.measurement import give_memory_back
+from keras_candle.search.measurement import release_memory
 from keras_candle.search.nas.inheritance import inherit
 from keras_candle.search.stopping import StopHopeless
 
@@ -23,8 +23,9 @@ from keras_candle.search.stopping import StopHopeless
 class TrialTraining(keras_tuner.Tuner):  # type: ignore[misc]
     """Keras Tuner's training of a trial on one group of ranks, whose engine is `engine`.
 
-    A promoted trial goes on from the last weights and optimizer of the one before, one that
-    inherits begins with another's weights, and one that will hardly win is stopped.
+    A promoted trial resumes the last weights and optimizer of its parent. With `inherit_weights` a
+    trial starts with its parent's weights; with `stop_hopeless` one that is unlikely to win is
+    stopped.
     """
 
     engine: Engine
@@ -39,7 +40,7 @@ class TrialTraining(keras_tuner.Tuner):  # type: ignore[misc]
 
     def _try_build(self, hp: Any) -> Any:
         self._model = None
-        give_memory_back()
+        release_memory()
         model = self._build_hypermodel(hp)
         if not isinstance(model, keras.Model):
             raise errors.FatalTypeError(
@@ -48,13 +49,14 @@ class TrialTraining(keras_tuner.Tuner):  # type: ignore[misc]
         size = model.count_params() if model.built else 0
         if self.max_model_size and size > self.max_model_size:
             raise errors.FailedTrialError(
-                f"The model has {size} parameters, at most {self.max_model_size} were asked for."
+                f"The model has {size} parameters, expected at most max_model_size="
+                f"{self.max_model_size}."
             )
         self._model = model
         return model
 
     def load_model(self, trial: Any) -> Any:
-        """The trained model of a trial, at its best epoch."""
+        """Return the trained model of a trial, at its best epoch."""
         model = self._try_build(trial.hyperparameters)
         self._load(model, trial.trial_id, checkpoint_path(self, trial.trial_id))
         return model
@@ -89,7 +91,7 @@ class TrialTraining(keras_tuner.Tuner):  # type: ignore[misc]
 
     def _load(self, model: Any, like: str, weights: str) -> None:
         self._build(model, like)
-        # One that trains by a loop of its own need not be compiled.
+        # A model with a custom training loop need not be compiled.
         if (optimizer := getattr(model, "optimizer", None)) is not None:
             optimizer.build(model.trainable_variables)
         model.load_weights(weights)
@@ -103,13 +105,13 @@ class TrialTraining(keras_tuner.Tuner):  # type: ignore[misc]
         return str(Path(self.get_trial_dir(trial_id)) / "last.weights.h5")
 
     def _best_so_far(self) -> float | None:
-        """What all groups have found, on all ranks of this one."""
+        """The best objective of all groups, on all ranks of this group."""
         best = self.oracle.best_so_far() if self.engine.is_root else None
         shared: float | None = self.engine.broadcast(best)
         return shared
 
     def _configure_tensorboard_dir(self, callbacks: Any, trial: Any, execution: int = 0) -> None:
-        # Keras Tuner's needs the package tensorboard, also where nobody uses it.
+        # Keras Tuner's own needs the package tensorboard even without that callback.
         if any(type(each).__name__ == "TensorBoard" for each in callbacks):
             super()._configure_tensorboard_dir(callbacks, trial, execution)
 
@@ -117,7 +119,6 @@ class TrialTraining(keras_tuner.Tuner):  # type: ignore[misc]
 def _check_scaled(model: Any, ranks: int) -> None:
     if not hasattr(model, "_candle_trainer"):
         raise SearchError(
-            f"ranks_per_trial={ranks}, and the model {model.name!r} trains on one rank: each of "
-            "them would train it by itself. Build it with @candle.scalable, or leave "
-            "ranks_per_trial out."
+            f"ranks_per_trial={ranks}, but the model {model.name!r} is not scaled: each rank would "
+            "train it by itself. Build it with @candle.scalable, or leave ranks_per_trial out."
         )

@@ -18,16 +18,16 @@ from keras_candle.search.failures import check_some_succeeded
 from keras_candle.search.group_tuner import GroupTuner
 from keras_candle.search.groups import join
 from keras_candle.search.insight import table
-from keras_candle.search.measurement import apart_from_trials, give_memory_back
+from keras_candle.search.measurement import freeze_existing_objects, release_memory
 from keras_candle.search.objectives import check_held_out
 from keras_candle.search.options import SearchOptions
 from keras_candle.search.oracle import HyperSpaceOracle
-from keras_candle.search.overwrite import empty
+from keras_candle.search.overwrite import empty_project
 from keras_candle.search.reporting import insight_of
 from keras_candle.search.stopping import check_stoppable
 from keras_candle.search.trial_training import TrialTraining
 
-_OF_THE_ORACLE = {
+_ORACLE_OPTIONS = {
     *SearchOptions.__dataclass_fields__,
     "seed",
     "hyperparameters",
@@ -41,26 +41,26 @@ _OF_THE_ORACLE = {
 class CandleTuner(GroupTuner):
     """Searches hyperparameters on any number of ranks: `candle run -np 16 search.py`.
 
-    The ranks form groups of `ranks_per_trial`. Each group runs trials of its own, which a model
-    built with `@candle.scalable` trains data-parallel on the group's ranks, and knows all other
-    groups' results from the project's folder, which all of them must see. A group that dies loses
-    its running trial, which another group runs again. Started again, the search goes on.
+    The ranks form groups of `ranks_per_trial`. Each group runs its own trials; a model built with
+    `@candle.scalable` trains data-parallel on the group's ranks. All groups share their results
+    through the project's folder, which all of them must see. When a group dies, another group runs
+    its trial again. The same script started again resumes the search.
 
     Args:
         hypermodel: a function of `hp` that returns a compiled model, or a
             `keras_tuner.HyperModel`.
         objective: see `HyperSpaceOracle`.
-        max_trials: trials of all groups together.
-        ranks_per_trial: ranks of a group. More than one need a model that is built with
+        max_trials: the total of all groups.
+        ranks_per_trial: the ranks of a group. More than one needs a model that is built with
             `@candle.scalable`.
-        directory: where the project's folder lies; a shared disk on several nodes.
-        project_name: the project's folder.
-        overwrite: whether a search that is there is removed first.
+        directory: the parent of the project's folder; on a shared disk for several nodes.
+        project_name: the name of the project's folder.
+        overwrite: whether to remove an existing search first.
         **options: those of `HyperSpaceOracle`, and of `keras_tuner.Tuner`.
 
     Raises:
-        SearchError: for a value that makes no sense, more ranks in a group than there are, a space
-            without a free hyperparameter, a folder of another search.
+        SearchError: for a value out of range, ranks that `ranks_per_trial` does not divide, a
+            space without a free hyperparameter, or a folder of another search.
 
     Example:
         >>> import tempfile
@@ -85,17 +85,17 @@ class CandleTuner(GroupTuner):
         overwrite: bool = False,
         **options: Any,
     ) -> None:
-        of_the_oracle = {name: options.pop(name) for name in _OF_THE_ORACLE & set(options)}
-        oracle = HyperSpaceOracle(objective, max_trials, **of_the_oracle)
+        oracle_options = {name: options.pop(name) for name in _ORACLE_OPTIONS & set(options)}
+        oracle = HyperSpaceOracle(objective, max_trials, **oracle_options)
         if oracle.options.stop_hopeless:
             check_stoppable(oracle.objective)
         oracle.group, self.engine = join(ranks_per_trial)
         if keras.backend.backend() == "tensorflow":
             pin_gpu(self.engine)
         folder = Path(directory or ".", project_name or "untitled_project")
-        self._speaks = oracle.group.number == 0 and self.engine.is_root
+        self._reports = oracle.group.number == 0 and self.engine.is_root
         if overwrite:
-            empty(folder, first=self._speaks, alone=oracle.group.count == 1)
+            empty_project(folder, first=self._reports, alone=oracle.group.count == 1)
         super().__init__(
             oracle,
             hypermodel,
@@ -104,58 +104,58 @@ class CandleTuner(GroupTuner):
             **options,
         )
         self.tuner_id = f"group{oracle.group.number}"
-        oracle.verbose = int(self._speaks)
-        if self._speaks:
+        oracle.verbose = int(self._reports)
+        if self._reports:
             self._save_tuner()
         oracle.open()
-        if hypermodel is not None and not oracle.coordinator.proposals.cube.space.dimensions:
+        if hypermodel is not None and not oracle.coordinator.candidates.cube.space.dimensions:
             raise SearchError(
-                "The model has no free hyperparameter: hp is asked for fixed values only. Let it "
-                "ask for others, such as hp.Float('learning_rate', 1e-4, 1e-1, sampling='log')."
+                "The model has no free hyperparameter: it asks hp for fixed values only. Add one, "
+                "such as hp.Float('learning_rate', 1e-4, 1e-1, sampling='log')."
             )
 
     # Keras Tuner's files.
 
     def reload(self) -> None:
-        """Keras Tuner's hook: the search goes on, with the space that the hypermodel has now."""
+        """Keras Tuner's hook: resume the search with the hypermodel's current space."""
         populate_space(self)
 
     def save(self) -> None:
-        """Keras Tuner's hook. The oracle writes when it has something to write."""
+        """Keras Tuner's hook; does nothing, as the oracle writes the files."""
 
     def _save_tuner(self) -> None:
         Path(self._get_tuner_fname()).write_text("{}")
 
     def _get_tuner_fname(self) -> str:
-        # A stock tuner looks for this name.
+        # Keras Tuner's own tuners look for this name.
         return str(Path(self.project_dir) / "tuner0.json")
 
     # The search.
 
     def search(self, *fit_args: Any, **fit_kwargs: Any) -> None:
-        """Run trials until there are enough, or none is left to try.
+        """Run trials until there are `max_trials`, or no untried point is left.
 
         Args:
             *fit_args: for `fit`, such as the data.
             **fit_kwargs: for `fit`, such as `validation_data` and `epochs`.
 
         Raises:
-            SearchError: when the objective cannot come out of `fit`, a group of several ranks gets
-                a model that isn't scaled, or too many trials of this call failed one after the
-                other; all results are kept.
+            SearchError: when `fit` cannot return the objective, a group of several ranks gets a
+                model that isn't scaled, or too many trials of this call failed in a row; all
+                results are kept.
         """
         ours = type(self).run_trial is TrialTraining.run_trial
         if ours and getattr(type(self.hypermodel), "fit", None) is keras_tuner.HyperModel.fit:
             check_held_out(self.oracle.objective, fit_kwargs)
         self.oracle.options.check_epochs(fit_kwargs)
-        self.oracle.coordinator.standings.begin()
-        if "verbose" in fit_kwargs and self._speaks:
+        self.oracle.coordinator.leaderboard.begin()
+        if "verbose" in fit_kwargs and self._reports:
             self.oracle.verbose = fit_kwargs["verbose"]
         with independent() if self.engine.size == 1 else contextlib.nullcontext():
-            self._on_each(self.on_search_begin)
-            with apart_from_trials() as forget, self._left_to_groups():
+            self._on_all_ranks(self.on_search_begin)
+            with freeze_existing_objects() as forget, self._leave_on_error():
                 while (trial := self._next_trial()) is not None:
-                    self._on_each(self.on_trial_begin, trial)
+                    self._on_all_ranks(self.on_trial_begin, trial)
                     self._try_run_and_update_trial(trial, *fit_args, **fit_kwargs)
                     self.on_trial_end(trial)
                     forget()
@@ -163,23 +163,23 @@ class CandleTuner(GroupTuner):
         check_some_succeeded(self.oracle.records())
 
     def on_search_end(self) -> None:
-        """Keras Tuner's hook: what was found is written and told."""
+        """Keras Tuner's hook: write and print the results."""
         self._model = None
-        give_memory_back()
+        release_memory()
         if self.engine.is_root and self.oracle.announces_end():
             found = self.insight()
             self.oracle.open().write("insight.json", found)
             if self.oracle.verbose:
-                print(table(found))  # noqa: T201 - Keras Tuner's own way to speak
+                print(table(found))  # noqa: T201 - Keras Tuner prints its results, too
 
-    # What was found.
+    # Results.
 
     def insight(self) -> dict[str, Any]:
-        """What was found, as JSON values: see `keras_candle.search.reporting.insight_of`."""
+        """Return the results as JSON values: see `keras_candle.search.reporting.insight_of`."""
         return insight_of(self.oracle)
 
     def pareto_front(self) -> list[Any]:
-        """The trials that none other betters in all objectives, by the first objective.
+        """Return the trials on the Pareto front, by the first objective.
 
         Returns:
             `keras_tuner.engine.trial.Trial` objects; with one objective the best trial alone. None

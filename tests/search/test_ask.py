@@ -10,8 +10,8 @@ from keras_candle.search.ask_settings import AskSettings, CostWeight
 from keras_candle.search.gaussian_process import fit_gaussian_process
 from keras_candle.search.history import History
 from keras_candle.search.space import Dimension, SearchSpace
-from keras_candle.search.subspaces import decompose, whole
-from keras_candle.search.surrogate_data import evidence_of
+from keras_candle.search.subspaces import decompose, whole_space
+from keras_candle.search.surrogate_data import surrogate_data_of
 from keras_candle.search.trust_regions import incumbents, trust_box
 from tests.search.spaces import CONDITIONAL, CONTINUOUS, FINITE, SPACES, history_of
 
@@ -92,10 +92,10 @@ def test_a_point_that_runs_already_promises_nothing_more(seed):
     units, values, every = CONTINUOUS.sample(12, rng), rng.random(12), np.arange(12)
 
     def promised(pending):
-        evidence = evidence_of(CONTINUOUS, history_of(units, values, pending))
-        price, again = CostWeight(0.0, None), np.random.default_rng(0)
+        data = surrogate_data_of(CONTINUOUS, history_of(units, values, pending))
+        cost_weight, again = CostWeight(0.0, None), np.random.default_rng(0)
         score = acquisition_of(
-            CONTINUOUS, evidence, every, every, fit_gaussian_process, price, again
+            CONTINUOUS, data, every, every, fit_gaussian_process, cost_weight, again
         )
         return score(point)[0], score(point + 0.3)[0]
 
@@ -165,8 +165,8 @@ def known_valleys():
 
 def test_each_valley_has_one_incumbent():
     units, values = known_valleys()
-    evidence = evidence_of(SearchSpace(FOUR), history_of(units, values))
-    chosen = incumbents(evidence, 0.2)
+    data = surrogate_data_of(SearchSpace(FOUR), history_of(units, values))
+    chosen = incumbents(data, 0.2)
     assert chosen[0] == values.argmin()
     assert np.abs(units[chosen[1]] - 0.8).max() < 0.2
     for number in chosen:
@@ -214,21 +214,17 @@ def test_what_is_known_in_a_box_is_measured_in_its_widths():
     values = [bowl(unit) for unit in units[:60]]
     values[0] = np.nan
     history = history_of(units[:60], values, units[60:])
-    box = trust_box(CONTINUOUS, whole(CONTINUOUS), units[5], 0.6)
+    box = trust_box(CONTINUOUS, whole_space(CONTINUOUS), units[5], 0.6)
     inside = box.contains(units)
-    evidence = evidence_of(CONTINUOUS, history, None, box)
-    assert len(evidence.values) + len(evidence.failed) == inside[:60].sum() < 60
-    assert len(evidence.pending) == inside[60:].sum()
-    assert evidence.features.min() >= 0
-    assert evidence.features.max() <= 1
-    known = inside[:60] & history.whole
-    np.testing.assert_array_equal(
-        evidence.features, evidence.features_of(CONTINUOUS, units[:60][known])
-    )
+    data = surrogate_data_of(CONTINUOUS, history, None, box)
+    assert len(data.values) + len(data.failed) == inside[:60].sum() < 60
+    assert len(data.pending) == inside[60:].sum()
+    assert data.features.min() >= 0
+    assert data.features.max() <= 1
+    known = inside[:60] & history.succeeded
+    np.testing.assert_array_equal(data.features, data.features_of(CONTINUOUS, units[:60][known]))
     corners = np.stack([box.lower, box.upper])
-    np.testing.assert_allclose(
-        evidence.features_of(CONTINUOUS, corners), [[0, 0], [1, 1]], atol=1e-12
-    )
+    np.testing.assert_allclose(data.features_of(CONTINUOUS, corners), [[0, 0], [1, 1]], atol=1e-12)
 
 
 @pytest.mark.parametrize(("exponent", "least", "most"), [(1.0, 0.8, 1.0), (0.0, 0.25, 0.75)])

@@ -18,7 +18,7 @@ def test_a_seed_is_drawn_shared_and_kept(tmp_path):
     drawn = first.oracle.seed
     again = searched(two, tmp_path / "a", 8, seed=None)
     assert isinstance(drawn, int)
-    assert again.oracle.seed == drawn == again.oracle.coordinator.proposals.seed
+    assert again.oracle.seed == drawn == again.oracle.coordinator.candidates.seed
     named = searched(two, tmp_path / "b", 4, seed=drawn)
     for trial_id, trial in named.oracle.trials.items():
         assert again.oracle.trials[trial_id].hyperparameters.values == trial.hyperparameters.values

@@ -186,7 +186,7 @@ def test_a_trial_that_is_left_is_run_by_another_and_no_try_is_counted(tmp_path):
     other, _ = made("")
     trial = other.create_trial("other")
     assert trial.hyperparameters.values == left.hyperparameters.values
-    assert other.coordinator.ledger.trials[trial.trial_id].tries == 0
+    assert other.coordinator.trial_log.trials[trial.trial_id].tries == 0
 
 
 def test_the_users_hyperparameters_stay_as_they_are(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 from keras_candle.errors import SearchError
 from keras_candle.search.features import features_of
 from keras_candle.search.space import Dimension, SearchSpace
-from keras_candle.search.subspaces import decompose, whole
+from keras_candle.search.subspaces import decompose, whole_space
 from tests.search.spaces import CONDITIONAL, CONTINUOUS, FINITE, SPACES, random_space
 
 
@@ -58,7 +58,9 @@ def test_in_a_box_what_is_ordered_is_measured_in_its_widths():
         Dimension("rate", parents=((0, frozenset({1})),)),
         Dimension("layers", 4),
     ])  # fmt: skip
-    box = replace(whole(space), lower=np.array([0, 0.5, 0.25]), upper=np.array([1, 0.75, 0.75]))
+    box = replace(
+        whole_space(space), lower=np.array([0, 0.5, 0.25]), upper=np.array([1, 0.75, 0.75])
+    )
     points = np.array([[0.5, 0.55, 0.4], [0.1, 0.6, 0.7]])
     features = features_of(space, points, box)
     np.testing.assert_array_equal(features[:, :3], features_of(space, points)[:, :3])

@@ -17,10 +17,10 @@ from keras_candle.errors import SearchError
 from keras_candle.launcher_messages import STARTED_S
 from keras_candle.search.coordinator import Coordinator
 from keras_candle.search.groups import Group
-from keras_candle.search.journal import Journal, Readers
-from keras_candle.search.leases import LeaseHeartbeat, Leases, is_gone, owner
+from keras_candle.search.journal import Journal, JournalReader
+from keras_candle.search.leases import LeaseHeartbeat, Leases, has_exited, owner
 from keras_candle.search.options import SearchOptions
-from keras_candle.search.overwrite import empty
+from keras_candle.search.overwrite import empty_project
 from keras_candle.search.trial_log import TrialLog
 
 HERE = owner()
@@ -37,7 +37,7 @@ def ended(trial="0000", start=1, status="COMPLETED", time_s=1.0, score=0.5):
 
 
 def test_everyone_reads_what_each_has_written_once(tmp_path):
-    readers = Readers(tmp_path)
+    readers = JournalReader(tmp_path)
     one, two = Journal(tmp_path, "a"), Journal(tmp_path, "b")
     one.append("x", n=1)
     two.append("x", n=2)
@@ -48,7 +48,7 @@ def test_everyone_reads_what_each_has_written_once(tmp_path):
 
 
 def test_a_line_is_read_when_its_end_is_there(tmp_path):
-    journal, readers = tmp_path / "a.jsonl", Readers(tmp_path)
+    journal, readers = tmp_path / "a.jsonl", JournalReader(tmp_path)
     journal.write_bytes(b'{"n": 1}\n{"n": ')
     assert readers.new_lines() == [{"n": 1}]
     with journal.open("ab") as file:
@@ -82,18 +82,18 @@ def test_two_results_of_one_trial_count_once_and_the_same_everywhere(first):
 
 
 def test_of_many_who_claim_a_trial_one_gets_it(tmp_path):
-    claims = Leases(tmp_path, lease_s=60)
+    leases = Leases(tmp_path, lease_s=60)
     with ThreadPoolExecutor(16) as pool:
-        assert sum(pool.map(lambda _: claims.trial("0000"), range(64))) == 1
-        assert sum(pool.map(lambda _: claims.start("0000", 2), range(64))) == 1
+        assert sum(pool.map(lambda _: leases.claim_trial("0000"), range(64))) == 1
+        assert sum(pool.map(lambda _: leases.claim_start("0000", 2), range(64))) == 1
 
 
 def test_of_many_who_claim_a_point_one_gets_it(tmp_path):
-    claims = Leases(tmp_path, lease_s=60)
+    leases = Leases(tmp_path, lease_s=60)
     with ThreadPoolExecutor(16) as pool:
-        got = list(pool.map(lambda n: claims.point(b"p", f"{n:04d}", {"x": n}), range(64)))
+        got = list(pool.map(lambda n: leases.claim_point(b"p", f"{n:04d}", {"x": n}), range(64)))
     assert sum(got) == 1
-    assert claims.points() == [
+    assert leases.claimed_points() == [
         {"trial": f"{got.index(True):04d}", "values": {"x": got.index(True)}}
     ]
 
@@ -103,20 +103,20 @@ def test_a_process_that_has_ended_is_gone():
         "from keras_candle.search.leases import owner; import json; print(json.dumps(owner()))"
     )
     told = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
-    assert is_gone(ast.literal_eval(told.stdout.decode()))
-    assert not is_gone(HERE)
-    assert is_gone({**HERE, "began": HERE["began"] - 1})  # its number was used again
-    assert not is_gone({**HERE, "host": "another-node"})
+    assert has_exited(ast.literal_eval(told.stdout.decode()))
+    assert not has_exited(HERE)
+    assert has_exited({**HERE, "began": HERE["began"] - 1})  # its number was used again
+    assert not has_exited({**HERE, "host": "another-node"})
 
 
 def test_a_running_trial_gives_signs_of_life(tmp_path):
-    claims = Leases(tmp_path, lease_s=60)
-    claims.trial("0000")
+    leases = Leases(tmp_path, lease_s=60)
+    leases.claim_trial("0000")
     os.utime(tmp_path / "trial_0000", (0, 0))
-    assert claims.is_silent("0000")
+    assert leases.has_expired("0000")
     signs = LeaseHeartbeat(every_s=0.01)
     signs.begin(tmp_path / "trial_0000")
-    while claims.is_silent("0000"):
+    while leases.has_expired("0000"):
         time.sleep(0.01)
     signs.end(tmp_path / "trial_0000")
 
@@ -126,45 +126,45 @@ def test_a_folder_is_emptied_once_in_a_job_of_several_ranks(tmp_path, monkeypatc
     folder = tmp_path / "search"
     folder.mkdir()
     (folder / "old").touch()
-    empty(folder, first=True, alone=False)
+    empty_project(folder, first=True, alone=False)
     assert [each.name for each in folder.iterdir()] == [".job"]
     (folder / "new").touch()
-    with pytest.raises(SearchError, match="was said before"):
-        empty(folder, first=True, alone=False)
+    with pytest.raises(SearchError, match="was used before"):
+        empty_project(folder, first=True, alone=False)
     assert (folder / "new").exists()
-    empty(folder, first=True, alone=True)
+    empty_project(folder, first=True, alone=True)
     assert not (folder / "new").exists()
 
 
 def test_a_claim_that_was_never_started_is_found(tmp_path):
-    claims = Leases(tmp_path, lease_s=60)
-    claims.trial("0000")
-    claims.trial("0001")
-    assert claims.unstarted({"0001"}) == ["0000"]
-    assert not claims.is_silent("0000")
-    assert claims.start("0000", claims.last_start("0000") + 1)
-    assert claims.last_start("0000") == 2
-    claims.release("0000")
-    assert claims.unstarted({"0001"}) == []
+    leases = Leases(tmp_path, lease_s=60)
+    leases.claim_trial("0000")
+    leases.claim_trial("0001")
+    assert leases.unstarted({"0001"}) == ["0000"]
+    assert not leases.has_expired("0000")
+    assert leases.claim_start("0000", leases.last_start("0000") + 1)
+    assert leases.last_start("0000") == 2
+    leases.release("0000")
+    assert leases.unstarted({"0001"}) == []
 
 
 @pytest.mark.parametrize("found", ["claimed a start", "claimed a point", "claimed a trial"])
 def test_what_a_dead_group_had_only_claimed_is_run_by_another(tmp_path, found):
-    claims = Leases(tmp_path, lease_s=1)
-    claims.trial("0000")
+    leases = Leases(tmp_path, lease_s=1)
+    leases.claim_trial("0000")
     if found == "claimed a point":
-        claims.point(b"p", "0000", {"x": 0.25})
+        leases.claim_point(b"p", "0000", {"x": 0.25})
     if found == "claimed a start":
-        claims.start("0000", 2)
+        leases.claim_start("0000", 2)
     os.utime(tmp_path / "trial_0000", (0, 0))
     space = keras_tuner.HyperParameters()
     space.Float("x", 0.0, 1.0)
     coordinator = Coordinator(Group(), SearchOptions(lease_s=1), 1, max_trials=1, seed=0)
-    coordinator.proposals.look_at(space)
+    coordinator.candidates.set_space(space)
     coordinator.begin(tmp_path, {}, space)
     assert not coordinator.is_over()
     trial, values = coordinator.next("a")
     assert trial == "0000"
     assert found != "claimed a point" or values == {"x": 0.25}
     coordinator.read()
-    assert coordinator.ledger.trials["0000"].status == "RUNNING"
+    assert coordinator.trial_log.trials["0000"].status == "RUNNING"

@@ -1,6 +1,6 @@
 """Architecture search: blocks and cells as hyperparameters, evolution, inherited weights.
 
-The names below are imported when they are first used: `evolution` needs no Keras.
+The names below are imported on first use: `evolution` needs no Keras.
 """
 
 from __future__ import annotations

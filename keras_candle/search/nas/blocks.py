@@ -1,4 +1,4 @@
-"""Single layers as hyperparameters: a kind, its width, kernel or heads, and a skip connection."""
+"""Blocks: single layers with a searched kind, width, kernel, heads and skip connection."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def dense_block(
     kinds: Sequence[str] = ("dense", "gated", "normed"),
     widths: Sequence[int] = (16, 32, 64, 128),
 ) -> Any:
-    """A dense layer of a searched kind and width, with or without a skip connection.
+    """Add a dense layer with a searched kind, width and skip connection.
 
     Args:
         hp: keras_tuner.HyperParameters.
         x: tensor [batch, ..., channels].
-        name: stands before the names of its hyperparameters and layers; unique in a model.
-        kinds: which of `layers.DENSE` are chosen among.
-        widths: the numbers of units that are chosen among.
+        name: the prefix of its hyperparameters' and layers' names; unique in a model.
+        kinds: the kinds of `layers.DENSE` to choose among.
+        widths: the numbers of units to choose among.
 
     Returns:
         A tensor [batch, ..., width].
@@ -48,15 +48,15 @@ def conv_block(
     widths: Sequence[int] = (16, 32, 64),
     kernels: Sequence[int] = (3, 5),
 ) -> Any:
-    """A convolution over images: kind, width, kernel, skip connection.
+    """Add a convolution over images with a searched kind, width, kernel and skip connection.
 
     Args:
         hp: keras_tuner.HyperParameters.
         x: tensor [batch, height, width, channels].
-        name: stands before the names of its hyperparameters and layers; unique in a model.
-        kinds: which of `layers.CONV` are chosen among.
-        widths: the numbers of filters that are chosen among.
-        kernels: the sizes that are chosen among.
+        name: the prefix of its hyperparameters' and layers' names; unique in a model.
+        kinds: the kinds of `layers.CONV` to choose among.
+        widths: the numbers of filters to choose among.
+        kernels: the sizes to choose among.
 
     Returns:
         A tensor [batch, height, width, filters].
@@ -79,16 +79,16 @@ def text_block(
     kernels: Sequence[int] = (3, 5, 7),
     heads: Sequence[int] = (1, 2, 4),
 ) -> Any:
-    """A layer over a sequence: convolution, attention or recurrence.
+    """Add a layer over a sequence: a searched convolution, attention or recurrence.
 
     Args:
         hp: keras_tuner.HyperParameters.
         x: tensor [batch, time, channels], for example of an Embedding.
-        name: stands before the names of its hyperparameters and layers; unique in a model.
-        kinds: which of `layers.TEXT` are chosen among.
-        widths: the numbers of channels that are chosen among.
-        kernels: the convolutions' sizes that are chosen among.
-        heads: the numbers of attention heads that are chosen among.
+        name: the prefix of its hyperparameters' and layers' names; unique in a model.
+        kinds: the kinds of `layers.TEXT` to choose among.
+        widths: the numbers of channels to choose among.
+        kernels: the convolutions' sizes to choose among.
+        heads: the numbers of attention heads to choose among.
 
     Returns:
         A tensor [batch, time, width].
@@ -111,14 +111,14 @@ def attention_block(
     widths: Sequence[int] = (16, 32, 64),
     feed_forward: Sequence[int] = (1, 2, 4),
 ) -> Any:
-    """A block of a transformer: attention with a skip connection, then two dense layers with one.
+    """Add a transformer block: attention, then two dense layers, each with a skip connection.
 
     Args:
         hp: keras_tuner.HyperParameters.
         x: tensor [batch, time, channels].
-        name: stands before the names of its hyperparameters and layers; unique in a model.
-        heads: the numbers of heads that are chosen among.
-        widths: the numbers of channels that are chosen among.
+        name: the prefix of its hyperparameters' and layers' names; unique in a model.
+        heads: the numbers of heads to choose among.
+        widths: the numbers of channels to choose among.
         feed_forward: how many times wider the inner dense layer may be.
 
     Returns:
@@ -160,17 +160,17 @@ def read(
     values: Mapping[str, Sequence[int]],
     skip: bool = True,
 ) -> Choices:
-    """Read one layer's decisions; all are registered, also those of kinds that weren't chosen.
+    """Register and read one layer's hyperparameters, also those of kinds that weren't chosen.
 
     Args:
         hp: keras_tuner.HyperParameters.
-        name: stands before the decisions' names.
+        name: the prefix of the hyperparameters' names.
         table: the kinds to choose among.
-        values: what width, kernel and heads are chosen among; a decision left out isn't searched.
-        skip: whether a skip connection is searched.
+        values: the choices of width, kernel and heads; one that is left out isn't searched.
+        skip: whether to search a skip connection.
 
     Returns:
-        What was chosen.
+        The choices.
     """
     kind = hp.Choice(f"{name}/kind", list(table))
     chosen: dict[str, Any] = {}
@@ -189,5 +189,5 @@ def read(
 
 
 def layer_name(name: str) -> str:
-    """The start of layers' names, in which Keras allows no slash."""
+    """Return the prefix of layers' names: Keras allows no slash in them."""
     return name.replace("/", "_")

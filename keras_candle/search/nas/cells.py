@@ -1,4 +1,4 @@
-"""Layers put together as hyperparameters: stacks of searched depth, and cells that are graphs."""
+"""Stacks of blocks with a searched depth, cells that are searched graphs of layers, and pooling."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def stack(
     depth: tuple[int, int] = (1, 3),
     **options: Any,
 ) -> Any:
-    """Blocks one after the other, as many as the search says.
+    """Stack a searched number of blocks.
 
-    The decisions of a block that isn't there are no part of the trial.
+    The hyperparameters of a block that isn't there are not part of the trial.
 
     Args:
         hp: keras_tuner.HyperParameters.
-        x: a tensor that the block takes.
-        name: stands before the names of all hyperparameters and layers; unique in a model.
+        x: the input tensor of the first block.
+        name: the prefix of the names of all hyperparameters and layers; unique in a model.
         block: dense_block, conv_block, text_block, attention_block, or a function like them.
         depth: the least and the greatest number of blocks; the least may be 0.
         options: further arguments of the block.
@@ -54,18 +54,18 @@ def dense_cell(
     kinds: Sequence[str] = ("dense", "gated", "normed", "identity"),
     widths: Sequence[int] = (16, 32, 64, 128),
 ) -> Any:
-    """A graph of dense layers: which kinds, and which reads which, is searched.
+    """Add a graph of dense layers with searched kinds and connections.
 
     Each node reads the cell's input or an earlier node and adds a skip connection to another one,
-    or none. What no node reads is added up to the cell's output.
+    or none. The cell's output is the sum of the nodes that no node reads.
 
     Args:
         hp: keras_tuner.HyperParameters.
         x: tensor [batch, ..., channels].
-        name: stands before the names of its hyperparameters and layers; unique in a model.
-        nodes: how many layers it has.
-        kinds: which of `layers.DENSE` are chosen among.
-        widths: the numbers of units that are chosen among, one for the whole cell.
+        name: the prefix of its hyperparameters' and layers' names; unique in a model.
+        nodes: the number of layers.
+        kinds: the kinds of `layers.DENSE` to choose among.
+        widths: the numbers of units to choose among, one for the whole cell.
 
     Returns:
         A tensor [batch, ..., width].
@@ -77,7 +77,7 @@ def dense_cell(
     return cell(hp, x, name, table, nodes, {"width": widths})
 
 
-def conv_cell(  # noqa: PLR0913 - what is chosen among
+def conv_cell(  # noqa: PLR0913 - the choices
     hp: Any,
     x: Any,
     name: str,
@@ -88,17 +88,17 @@ def conv_cell(  # noqa: PLR0913 - what is chosen among
     kernels: Sequence[int] = (3, 5),
     repeats: int = 1,
 ) -> Any:
-    """A graph of convolutions, as in NAS-Bench-201 and NASNet.
+    """Add a searched graph of convolutions, as in NAS-Bench-201 and NASNet.
 
     Args:
         hp: keras_tuner.HyperParameters.
         x: tensor [batch, height, width, channels].
-        name: stands before the names of its hyperparameters and layers; unique in a model.
-        nodes: how many layers it has.
-        kinds: which of `layers.CONV` are chosen among.
-        widths: the numbers of filters that are chosen among, one for the whole cell.
-        kernels: the sizes that are chosen among.
-        repeats: how often the same cell is there, with weights of its own; between two of them
+        name: the prefix of its hyperparameters' and layers' names; unique in a model.
+        nodes: the number of layers.
+        kinds: the kinds of `layers.CONV` to choose among.
+        widths: the numbers of filters to choose among, one for the whole cell.
+        kernels: the sizes to choose among.
+        repeats: how often the cell is repeated, with separate weights; between two of them
             height and width are halved and the number of filters is doubled.
 
     Returns:
@@ -113,7 +113,7 @@ def conv_cell(  # noqa: PLR0913 - what is chosen among
     return cell(hp, x, name, table, nodes, values, repeats)
 
 
-def text_cell(  # noqa: PLR0913 - what is chosen among
+def text_cell(  # noqa: PLR0913 - the choices
     hp: Any,
     x: Any,
     name: str,
@@ -124,17 +124,17 @@ def text_cell(  # noqa: PLR0913 - what is chosen among
     kernels: Sequence[int] = (3, 5, 7),
     heads: Sequence[int] = (1, 2, 4),
 ) -> Any:
-    """A graph of convolutions and attentions over a sequence.
+    """Add a graph of convolutions and attentions over a sequence.
 
     Args:
         hp: keras_tuner.HyperParameters.
         x: tensor [batch, time, channels].
-        name: stands before the names of its hyperparameters and layers; unique in a model.
-        nodes: how many layers it has.
-        kinds: which of `layers.TEXT` are chosen among.
-        widths: the numbers of channels that are chosen among, one for the whole cell.
-        kernels: the convolutions' sizes that are chosen among.
-        heads: the numbers of attention heads that are chosen among.
+        name: the prefix of its hyperparameters' and layers' names; unique in a model.
+        nodes: the number of layers.
+        kinds: the kinds of `layers.TEXT` to choose among.
+        widths: the numbers of channels to choose among, one for the whole cell.
+        kernels: the convolutions' sizes to choose among.
+        heads: the numbers of attention heads to choose among.
 
     Returns:
         A tensor [batch, time, width].
@@ -157,18 +157,18 @@ def text_cnn(
     branches: tuple[int, int] = (1, 4),
     widths: Sequence[int] = (16, 32, 64),
 ) -> Any:
-    """Convolutions of several sizes beside each other, and the greatest value of each filter.
+    """Add parallel convolutions of several sizes, each with global max pooling.
 
     Kim, Convolutional Neural Networks for Sentence Classification (2014).
 
     Args:
         hp: keras_tuner.HyperParameters.
         x: tensor [batch, time, channels].
-        name: stands before the names of its hyperparameters and layers; unique in a model.
+        name: the prefix of its hyperparameters' and layers' names; unique in a model.
         smallest: the least and the greatest size of the first convolution; each further one is
             larger by one.
         branches: the least and the greatest number of convolutions.
-        widths: the numbers of filters of each that are chosen among.
+        widths: the numbers of filters of each to choose among.
 
     Returns:
         A tensor [batch, branches * width].
@@ -184,7 +184,7 @@ def text_cnn(
         return x
     prefix, found = blocks.layer_name(name), []
     for kernel in range(first, first + count):
-        # Named by its size, so that weights are inherited from a parent with another first size.
+        # Named by size, so that weights are inherited from a parent with another smallest size.
         conv = keras.layers.Conv1D(width, kernel, padding="same", activation="relu",
                                    name=f"{prefix}_conv_{kernel}")  # fmt: skip
         found.append(keras.layers.GlobalMaxPooling1D(name=f"{prefix}_max_{kernel}")(conv(x)))
@@ -194,13 +194,13 @@ def text_cnn(
 def pooling(
     hp: Any, x: Any, name: str, kinds: Sequence[str] = ("average", "max", "flatten")
 ) -> Any:
-    """From images or sequences to one vector.
+    """Reduce images or sequences to one vector with a searched pooling.
 
     Args:
         hp: keras_tuner.HyperParameters.
         x: tensor [batch, height, width, channels] or [batch, time, channels].
-        name: stands before the names of its hyperparameter and layer; unique in a model.
-        kinds: which of "average", "max" and "flatten" are chosen among.
+        name: the prefix of its hyperparameters' and layers' names; unique in a model.
+        kinds: of "average", "max" and "flatten", those to choose among.
 
     Returns:
         A tensor [batch, features]; x itself when it is one already.

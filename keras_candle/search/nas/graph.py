@@ -1,4 +1,4 @@
-"""A cell's graph: which kind of layer each node is, which it reads, and which it adds."""
+"""A cell's graph: the kind of each node, the node that it reads, and the node that it adds."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ def cell(
     values: Mapping[str, Sequence[int]],
     repeats: int = 1,
 ) -> Any:
-    """A graph of layers that read each other, all of them searched.
+    """Add a graph of layers with searched kinds and connections.
 
     Args:
         hp: keras_tuner.HyperParameters.
-        x: the tensor that it reads.
-        name: stands before the names of its hyperparameters and layers.
-        table: the kinds of layer that are chosen among.
-        nodes: how many layers it has.
-        values: decision to the values that are chosen among; "width" is one for the whole cell.
-        repeats: how often the same graph is there, with weights of its own and twice the width
-            after each halving of height and width.
+        x: the input tensor.
+        name: the prefix of the names of its hyperparameters and layers.
+        table: the kinds of layer to choose among.
+        nodes: the number of layers.
+        values: decision to the values to choose among; "width" is one for the whole cell.
+        repeats: how often the graph is repeated, with separate weights and twice the width after
+            each halving of height and width.
 
     Returns:
-        What no node reads, added up.
+        The sum of the nodes that no node reads.
     """
     width = hp.Choice(f"{name}/width", list(values["width"]))
     own = {decision: each for decision, each in values.items() if decision != "width"}
@@ -52,7 +52,7 @@ def _read_node(
     table: Mapping[str, LayerKind],
     values: Mapping[str, Sequence[int]],
 ) -> tuple[Choices, int, int]:
-    """Its choices, the tensor it reads (0: the cell's input), and which it adds (-1: none)."""
+    """A node's choices, the tensor it reads (0: the cell's input) and the one it adds (-1: none)."""
     choices = blocks.read(hp, name, table, values, skip=False)
     reads = hp.Choice(f"{name}/reads", list(range(number + 1)), ordered=False) if number else 0
     adds = hp.Choice(f"{name}/adds", list(range(-1, number + 1)), ordered=False)

@@ -1,4 +1,4 @@
-"""Weights that a child takes over from its parent, where names and shapes allow."""
+"""Copy a parent model's weights into a child, in layers whose names and shapes agree."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ Tensors = dict[str, list[NDArray[Any]]]
 
 @dataclass(frozen=True)
 class Inherited:
-    """What a model has from its parent.
+    """The result of `inherit`.
 
     Attributes:
-        taken: the paths of the variables that have the parent's values.
-        reshaped: the paths of those that the parent has too, with another shape; they stay.
-        new: the paths of those that the parent doesn't have.
+        taken: the paths of the variables that got the parent's values.
+        reshaped: the paths of variables that have another shape in the parent; they are unchanged.
+        new: the paths of variables that the parent doesn't have.
     """
 
     taken: tuple[str, ...]
@@ -31,19 +31,19 @@ class Inherited:
 
 
 def inherit(model: Any, parent: Any) -> Inherited:
-    """Give a model the weights of its parent, layer by layer.
+    """Copy the weights of a parent into a model, layer by layer.
 
-    Layers are matched by their path of names; those of the blocks and cells have the same names in
-    each trial. A layer takes all its variables or none: half of a layer's weights are worth
-    nothing. Moving statistics belong to them, the optimizer's variables don't.
+    Layers are matched by the path of their names; those of the blocks and cells have the same names
+    in each trial. A layer gets all its variables or none: a part of a layer's weights is useless.
+    Moving statistics are copied, the optimizer's variables are not.
 
     Args:
         model: a built Keras model, which is changed.
-        parent: a `.weights.h5` file, which Keras or a checkpoint wrote; a built Keras model; or
-            a mapping from variables' paths to arrays.
+        parent: a `.weights.h5` file that Keras or a checkpoint wrote; a built Keras model; or a
+            mapping from variables' paths to arrays.
 
     Returns:
-        What was inherited, and what not.
+        The variables that were inherited, and those that were not.
 
     Raises:
         SearchError: when the file is missing or not of this kind, or the model isn't built.
@@ -80,7 +80,8 @@ def _layers(model: Any) -> dict[str, list[Any]]:
 
 
 def _layer_of(path: str, model: Any) -> str:
-    # A Sequential or subclassed model's own name is part of the path, and counted up in a process.
+    # The path includes the name of a Sequential or subclassed model, which Keras numbers in a
+    # process.
     return str(path.removeprefix(f"{model.name}/").rpartition("/")[0])
 
 
@@ -122,8 +123,8 @@ def _walk(group: Any, names: tuple[str, ...]) -> Iterator[tuple[str, list[NDArra
     if own is not None and group.name != "/":
         if "name" not in own.attrs:
             raise SearchError(
-                f"inherit got the file {group.file.filename}, in which layers have no names; the "
-                "Keras that wrote it is too old. Write it again, or hand over the parent model."
+                f"inherit got the file {group.file.filename}, in which layers have no names: a "
+                "Keras version that is too old wrote it. Write it again, or pass the parent model."
             )
         names = (*names, str(own.attrs["name"]))
         if len(own):

@@ -1,6 +1,6 @@
-"""The kinds of layers that a search chooses among, as tables, and how their shapes are made to fit.
+"""Tables of the layer kinds that a search chooses among, and layers that make shapes fit.
 
-Whatever the choices, there is a model: convolutions keep the size of what they read, a skip
+Each combination of choices gives a valid model: convolutions keep the size of their input, a skip
 connection between different widths goes through a projection, and nothing is halved below one.
 """
 
@@ -15,20 +15,20 @@ import keras
 from keras_candle.errors import SearchError
 
 # A trial of an architecture is short: with Keras's own .99 the moving statistics would still be
-# near their first values when it is over.
+# near their initial values at its end.
 MOMENTUM = 0.9
 
 
 @dataclass(frozen=True)
 class Choices:
-    """What was chosen for one layer; None for what its kind doesn't have.
+    """The choices for one layer; None for a decision that its kind doesn't have.
 
     Attributes:
         kind: a key of `DENSE`, `CONV` or `TEXT`; None where the layer isn't there at all.
         width: units or filters.
         kernel: the convolution's size.
         heads: of an attention.
-        skip: whether what goes in is added to what comes out.
+        skip: whether to add the layer's input to its output.
     """
 
     kind: str | None
@@ -43,8 +43,8 @@ class LayerKind:
     """One kind of layer.
 
     Attributes:
-        build: (x, choices, width, name) -> a tensor of x's size with so many channels, or x's.
-        decisions: which of a layer's decisions it has.
+        build: (x, choices, width, name) -> a tensor of x's size with `width` or x's channels.
+        decisions: the decisions that this kind has.
     """
 
     build: Callable[[Any, Choices, int, str], Any]
@@ -131,13 +131,13 @@ TEXT: Mapping[str, LayerKind] = {
 
 
 def build(kinds: Mapping[str, LayerKind], x: Any, choices: Choices, name: str) -> Any:
-    """The chosen layer on a tensor.
+    """Apply the chosen layer to a tensor.
 
     Args:
         kinds: `DENSE`, `CONV` or `TEXT`.
         x: a Keras tensor.
-        choices: what was chosen.
-        name: stands before the names of all its layers.
+        choices: of this layer.
+        name: the prefix of its layers' names.
 
     Returns:
         A tensor of x's size; x itself where the layer isn't there.
@@ -149,12 +149,12 @@ def build(kinds: Mapping[str, LayerKind], x: Any, choices: Choices, name: str) -
 
 
 def add(tensors: list[Any], width: int, name: str) -> Any:
-    """The sum of tensors of one size, those of another width projected first.
+    """Add tensors of one size, after projecting those of another width.
 
     Args:
-        tensors: of shape [..., channels], channels may differ.
+        tensors: of shape [..., channels]; channels may differ.
         width: the channels of the sum.
-        name: stands before the names of its layers.
+        name: the prefix of its layers' names.
     """
     if len(tensors) == 1:
         return project(tensors[0], width, f"{name}_project_0")
@@ -163,21 +163,21 @@ def add(tensors: list[Any], width: int, name: str) -> Any:
 
 
 def project(x: Any, width: int, name: str) -> Any:
-    """The tensor with so many channels: itself, or through a linear layer."""
+    """Return the tensor if it has `width` channels, else a linear projection of it."""
     return x if x.shape[-1] == width else keras.layers.Dense(width, use_bias=False, name=name)(x)
 
 
 def halve(x: Any, name: str) -> Any:
-    """Half of the height and width of [batch, height, width, channels], not below one."""
+    """Halve the height and width of [batch, height, width, channels], not below one."""
     size = tuple(min(2, side or 2) for side in x.shape[1:3])
     return x if size == (1, 1) else keras.layers.MaxPooling2D(size, name=f"{name}_halve")(x)
 
 
 def choose(table: Mapping[str, Any], kinds: Sequence[str], name: str) -> dict[str, Any]:
-    """The part of a table with these kinds.
+    """Return the part of a table with these kinds.
 
     Raises:
-        SearchError: when it doesn't have them, with those that it has.
+        SearchError: when a kind is unknown, or none is given.
     """
     if not kinds or any(kind not in table for kind in kinds):
         raise SearchError(
@@ -191,14 +191,14 @@ def check(x: Any, axes: str, what: str) -> None:
 
     Args:
         x: a Keras tensor.
-        axes: names of the axes, with blanks between.
-        what: is being built.
+        axes: names of the axes, separated by blanks.
+        what: the name of the block, for the message.
 
     Raises:
-        SearchError: with the shape that was received and the axes that were expected.
+        SearchError: with the received shape and the expected axes.
     """
     if len(x.shape) != len(axes.split()):
         raise SearchError(
             f"{what} got a tensor of shape {tuple(x.shape)}, expected [{axes.replace(' ', ', ')}]. "
-            "Reshape it before."
+            "Reshape it first."
         )
