@@ -1,4 +1,4 @@
-"""Run directories and searches as one HTML page that needs nothing else: `candle report`."""
+"""Report runs and searches as one self-contained HTML page: `candle report`."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ FILE = "report.html"
 def write_report(
     paths: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str] | None = None
 ) -> tuple[Path, str]:
-    """Write a page that shows runs and searches.
+    """Write an HTML report of runs and searches.
 
-    Nothing else is needed to read it: no network, no other file. A run or a search that is still
-    under way, or whose files are damaged, is shown as far as they tell; the page says what is
-    missing.
+    The page is self-contained: it needs no network and no further file. A run or a search that is
+    still running, or whose files are damaged, is shown as far as it can be read; the page lists
+    what is missing.
 
     Args:
         paths: run directories (as given to `CandleCallback`) and folders of searches.
-        out: the file, replaced as a whole; report.html in the first of the paths by default.
+        out: the file, replaced atomically; report.html in the first of the paths by default.
 
     Returns:
-        The file's path, and a line on what it shows.
+        The file's path, and a one-line summary of its content.
 
     Raises:
         CandleError: when one of the paths is neither a run nor a search, none is given, or the
@@ -65,7 +65,7 @@ def _read(folders: list[Path]) -> tuple[list[ReportedRun], list[Search]]:
 
 
 def names_of(paths: Sequence[Path]) -> list[str]:
-    """The shortest ends of different paths that are all different.
+    """Return the shortest suffixes of paths that are all different.
 
     Example:
         >>> names_of([Path("/a/one/run"), Path("/a/two/run")])
@@ -93,7 +93,7 @@ def _refusal(path: Path) -> str:
     with contextlib.suppress(OSError):
         inside = sorted(each.name for each in path.iterdir() if is_run(each) or is_search(each))
     more = f", and {len(inside) - 5} more" if len(inside) > 5 else ""
-    hint = f" Inside it there are: {', '.join(inside[:5])}{more}." if inside else ""
+    hint = f" It contains: {', '.join(inside[:5])}{more}." if inside else ""
     return f"{path} is neither a run nor a search. {_EXPECTED}{hint}"
 
 
@@ -107,15 +107,15 @@ def _replace(path: Path, content: bytes) -> None:
 
 
 def _summary(runs: Sequence[ReportedRun], searches: Sequence[Search]) -> str:
-    said = []
+    summary = []
     if runs:
         epochs = sum(len(each.epochs) for each in runs)
-        restarts = sum(max(len(each.starts) - 1, 0) for each in runs)
-        said.append(
+        restarts = sum(max(len(each.attempts) - 1, 0) for each in runs)
+        summary.append(
             f"{counted(len(runs), 'run')} with {counted(epochs, 'epoch')} and "
             f"{counted(restarts, 'restart')}"
         )
     for each in searches:
         best = f", best {each.best_text}" if each.completed else ", no result yet"
-        said.append(f"a search of {counted(len(each.trials), 'trial')}{best}")
-    return "; ".join(said)
+        summary.append(f"a search of {counted(len(each.trials), 'trial')}{best}")
+    return "; ".join(summary)

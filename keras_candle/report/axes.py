@@ -1,4 +1,4 @@
-"""From values to places: linear, logarithmic, of times and of categories, with their ticks."""
+"""Axes that map values to positions: linear, logarithmic, time and categories, with ticks."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _TIME_UNITS = ((86400.0, "days"), (3600.0, "hours"), (60.0, "minutes"), (1.0, "s
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 # Values that span more than this are clearer on a logarithmic axis.
 _WIDE = 100.0
-# What is less is as good as zero on a logarithmic axis.
+# Smaller values are treated as zero on a logarithmic axis.
 _LEAST = 1e-140
 
 
 @dataclass(frozen=True)
 class Tick:
-    """A place on an axis, from 0 to 1, and what stands there."""
+    """A tick of an axis: its position, from 0 to 1, and its text."""
 
     place: float
     text: str
@@ -27,14 +27,14 @@ class Tick:
 
 @dataclass(frozen=True)
 class Axis:
-    """A scale of numbers.
+    """An axis of numbers.
 
     Attributes:
-        low: what lies at place 0.
-        high: what lies at place 1.
-        log: whether places go by the logarithm.
-        label: what the numbers are.
-        unit: what one of the labels' units is in the values' own.
+        low: the value at position 0.
+        high: the value at position 1.
+        log: whether the axis is logarithmic.
+        label: the name of the axis.
+        unit: the size of the labels' unit in the values' unit.
         whole: whether only whole numbers have a tick.
     """
 
@@ -46,7 +46,7 @@ class Axis:
     whole: bool = False
 
     def place(self, value: float) -> float:
-        """Where a value lies, from 0 to 1; one beyond the ends lies at the end."""
+        """Return the position of a value, from 0 to 1; values beyond an end are moved to it."""
         if self.log:
             low, high = math.log(self.low), math.log(self.high)
             value = math.log(value) if value > 0 else low
@@ -55,7 +55,7 @@ class Axis:
         return min(max((value - low) / (high - low), 0.0), 1.0)
 
     def ticks(self, most: int = 6) -> list[Tick]:
-        """About so many ticks, at round numbers."""
+        """Return about `most` ticks at round numbers."""
         if self.log:
             return [Tick(self.place(each), _power(each)) for each in self._powers(most)]
         step = _round_step((self.high - self.low) / self.unit / most, self.whole)
@@ -79,11 +79,11 @@ class Axis:
 
 
 def fitted(values: Iterable[float], label: str = "", *, log: bool | None = None) -> Axis:
-    """An axis on which values have room.
+    """Return an axis that fits values.
 
     Args:
-        values: that it shows; finite.
-        label: what they are.
+        values: the values to show; finite.
+        label: the name of the axis.
         log: whether it is logarithmic; by default where positive values span two decades.
     """
     found = sorted(values)
@@ -99,33 +99,33 @@ def fitted(values: Iterable[float], label: str = "", *, log: bool | None = None)
         return Axis(low / room, high * room, True, label)
     size = max(abs(low), abs(high))
     room = 0.04 * (high - low) if high - low > 1e-9 * size else 0.05 * size or 0.5
-    # Values that are all on one side of zero don't reach over it.
+    # If all values are on one side of zero, the axis doesn't cross it.
     lowest = 0.0 if low >= 0 > low - room else low - room
     return Axis(lowest, high + room, label=label)
 
 
 def from_zero(values: Iterable[float], label: str = "") -> Axis:
-    """A linear axis from 0 to what is not negative."""
+    """Return a linear axis from 0 for values that are not negative."""
     return Axis(0.0, 1.05 * max(values, default=0.0) or 1.0, label=label)
 
 
 def of_time(seconds: Iterable[float], label: str = "time") -> Axis:
-    """An axis from 0 to the largest of some times, in the unit that fits it."""
+    """Return a time axis from 0 to the largest of some times, in a unit that fits it."""
     high = max(seconds, default=0.0) or 1.0
     unit, name = next((each for each in _TIME_UNITS if high >= 1.5 * each[0]), (1.0, "seconds"))
     return Axis(0.0, high * 1.01, label=f"{label} ({name})", unit=unit)
 
 
 def counting(last: int, label: str, first: int = 1) -> Axis:
-    """An axis of whole numbers."""
+    """Return an axis of whole numbers."""
     room = 0.02 * max(last - first, 1)
     return Axis(first - room, max(last, first + 1) + room, label=label, whole=True)
 
 
-def fenced(values: Sequence[float], sign: int) -> list[float]:
-    """The values without those that are far worse than most.
+def without_outliers(values: Sequence[float], sign: int) -> list[float]:
+    """Return the values without those that are far worse than most.
 
-    One terrible value would press all the others together.
+    A single outlier would compress the axis for the rest.
 
     Args:
         values: finite.
@@ -141,23 +141,23 @@ def fenced(values: Sequence[float], sign: int) -> list[float]:
 
 @dataclass(frozen=True)
 class Categories:
-    """An axis of values without a scale.
+    """An axis of categories.
 
     Attributes:
         values: their texts, in order.
-        label: what they are.
+        label: the name of the axis.
     """
 
     values: tuple[str, ...]
     label: str = ""
 
     def place(self, value: str | float) -> float:
-        """Where a value, or a number that is between two of them, lies, from 0 to 1."""
+        """Return the position of a value, or of a fractional index, from 0 to 1."""
         number = self.values.index(value) if isinstance(value, str) else value
         return (number + 0.5) / len(self.values)
 
     def ticks(self) -> list[Tick]:
-        """A tick for each, or for some where there are many."""
+        """Return a tick for each value, or for some of very many."""
         every = math.ceil(len(self.values) / 14)
         chosen = itertools.islice(self.values, 0, None, every)
         return [Tick(self.place(each), each) for each in chosen]
@@ -170,7 +170,7 @@ def _round_step(least: float, whole: bool) -> float:
 
 
 def _tick_text(value: float, step: float) -> str:
-    """With as many digits as tell it from the next one."""
+    """A tick's text with the digits that distinguish it from its neighbours."""
     if value == 0:
         return "0"
     last = math.floor(math.log10(step) + 1e-9)

@@ -1,10 +1,10 @@
-"""How the best result of a search came about, over trials and over time."""
+"""Charts of a search's best objective so far, over trials and over time."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from keras_candle.report.axes import Axis, counting, fenced, fitted, of_time
+from keras_candle.report.axes import Axis, counting, fitted, of_time, without_outliers
 from keras_candle.report.chart import Chart
 from keras_candle.report.layout import card, grid
 from keras_candle.report.legend import LegendEntry
@@ -14,7 +14,7 @@ from keras_candle.report.trials import ReportedTrial, Search
 
 
 def best_so_far(search: Search) -> Markup:
-    """Every trial's objective, and the best one until then."""
+    """Return the charts of each trial's objective and the best so far."""
     ended = search.ended
     if not any(each.objective is not None for each in ended):
         return Markup("")
@@ -39,7 +39,7 @@ def best_so_far(search: Search) -> Markup:
 
 
 def quality_entries() -> list[LegendEntry]:
-    """What the colours of trials mean."""
+    """Return the legend entries of the trials' colours."""
     return [
         LegendEntry("a good trial", "q0", shape="dot"),
         LegendEntry("a bad one", "q6", shape="dot"),
@@ -47,17 +47,17 @@ def quality_entries() -> list[LegendEntry]:
 
 
 def axis_of(search: Search) -> Axis:
-    """On which objectives have room; those far worse than most lie at its end."""
+    """Return an axis of the first objective; outliers are drawn at its end."""
     values = [each.objective for each in search.completed if each.objective is not None]
-    return fitted(fenced(values, search.objectives[0].sign()))
+    return fitted(without_outliers(values, search.objectives[0].sign()))
 
 
 def _chart(
     search: Search, ended: list[ReportedTrial], x: Axis, where: Callable[[ReportedTrial], float]
 ) -> Markup:
     objective, quality, y = search.objectives[0], search.quality, axis_of(search)
-    what = "over time" if x.label.startswith("time") else "over trials"
-    chart = Chart(f"{objective.name}, best so far {what}", x, y)
+    over = "over time" if x.label.startswith("time") else "over trials"
+    chart = Chart(f"{objective.name}, best so far {over}", x, y)
     worst = y.high if objective.smaller_is_better else y.low
     chart.dots(
         (
@@ -72,7 +72,7 @@ def _chart(
     )
     line = _line(search, ended, where)
     if line:
-        # The best holds until the last trial.
+        # Extend the line to the last trial.
         line.append((where(ended[-1]), line[-1][1], line[-1][2]))
     chart.line(line, "best", steps=True)
     chart.legend = [LegendEntry("best so far", "best"), *quality_entries()]
@@ -85,19 +85,19 @@ def _line(
     search: Search, ended: list[ReportedTrial], where: Callable[[ReportedTrial], float]
 ) -> list[tuple[float, float, str]]:
     sign, best, points = search.objectives[0].sign(), float("inf"), []
-    # As the search does it: those above the limit count where none keeps it.
-    any_kept = not all(map(search.is_dear, search.completed))
+    # As in the search: trials above max_cost count only while none keeps it.
+    any_kept = not all(map(search.exceeds_max_cost, search.completed))
     for each in ended:
-        if any_kept and search.is_dear(each):
+        if any_kept and search.exceeds_max_cost(each):
             continue
         if each.objective is not None and sign * each.objective < best:
             best = sign * each.objective
-            told = f"new best {exact(each.objective)}\ntrial {each.name}, {_when(search, each)}"
-            points.append((where(each), each.objective, told))
+            tooltip = f"new best {exact(each.objective)}\ntrial {each.name}, {_when(search, each)}"
+            points.append((where(each), each.objective, tooltip))
     return points
 
 
 def _when(search: Search, trial: ReportedTrial) -> str:
     if trial.ended_s is None or search.first_s is None:
-        return "at a time that is not told"
+        return "at an unknown time"
     return f"after {duration(trial.ended_s - search.first_s)}"

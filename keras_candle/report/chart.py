@@ -1,4 +1,4 @@
-"""A frame with two axes, in which lines, points and bars are drawn as SVG."""
+"""Charts as SVG: lines, dots, bars, areas and markers in a frame with two axes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from keras_candle.report.axes import Axis, Categories, Tick
-from keras_candle.report.legend import FONT, ROW, LegendEntry, legend, sign
+from keras_candle.report.legend import FONT, ROW, LegendEntry, legend, marker
 from keras_candle.report.markup import Markup, element, joined, shortened, width_of
 
 _MOST_POINTS, _MOST_DOTS = 600, 80
@@ -16,16 +16,16 @@ _LONGEST = 30
 
 @dataclass
 class Chart:
-    """A chart that is being drawn.
+    """A chart to draw on.
 
     Attributes:
-        title: what it shows.
+        title: the heading.
         x: the axis from left to right.
         y: the axis from the bottom to the top.
-        width: of the whole, in the units in which text has 12.
+        width: of the whole chart, in units in which the text has size 12.
         height: of the frame, without title, legend and labels.
-        legend: what its styles mean.
-        key: by which the page's script knows it.
+        legend: the entries of its legend.
+        key: its key for the page's script.
     """
 
     title: str
@@ -44,7 +44,7 @@ class Chart:
         self.right = self.width - 14
 
     def at(self, x: float | str, y: float | str) -> tuple[float, float]:
-        """Where a point lies, from the frame's top left corner."""
+        """Return the position of a point, from the frame's top left corner."""
         right, up = self.x.place(x), self.y.place(y)  # type: ignore[arg-type]
         return self.left + right * (self.right - self.left), (1 - up) * self.height
 
@@ -56,13 +56,13 @@ class Chart:
         *,
         steps: bool = False,
     ) -> None:
-        """A line through (x, y, what a reader is told there).
+        """Draw a line through (x, y, tooltip) points.
 
         Args:
             points: in the order of x.
             style: class names of the style sheet.
-            key: what is highlighted together with it.
-            steps: whether a value holds until the next.
+            key: elements with the same key are highlighted together.
+            steps: whether to draw steps instead of slopes.
         """
         if not points:
             return
@@ -72,44 +72,46 @@ class Chart:
         path = f"M{_xy(drawn[0])}{path}"
         self._marks.append(element("path", d=path, class_=f"line {style}", data_key=key))
         every = -(-len(points) // _MOST_DOTS)
-        for (x, y), (*_, told) in list(zip(places, points, strict=True))[::every]:
-            self._marks.append(_dot(x, y, f"small {style}", told, key))
+        for (x, y), (*_, tooltip) in list(zip(places, points, strict=True))[::every]:
+            self._marks.append(_dot(x, y, f"small {style}", tooltip, key))
 
-    def area(self, points: Sequence[tuple[float, float, float]], style: str, told: str) -> None:
-        """What lies between two lines: (x, lower y, upper y), in the order of x."""
+    def area(self, points: Sequence[tuple[float, float, float]], style: str, tooltip: str) -> None:
+        """Fill the area between two lines: (x, lower y, upper y), in the order of x."""
         there = [_xy(self.at(x, upper)) for x, _, upper in points]
         back = [_xy(self.at(x, lower)) for x, lower, _ in reversed(points)]
         path = f"M{'L'.join([*there, *back])}Z"
-        self._marks.append(element("path", element("title", told), d=path, class_=f"area {style}"))
+        self._marks.append(
+            element("path", element("title", tooltip), d=path, class_=f"area {style}")
+        )
 
-    def rule(self, x: float, told: str) -> None:
-        """A line from the bottom to the top."""
+    def rule(self, x: float, tooltip: str) -> None:
+        """Draw a vertical line from the bottom to the top."""
         across, _ = self.at(x, 0.0)
         drawn = element(
-            "path", element("title", told), d=f"M{across:.1f} 0V{self.height:.0f}", class_="rule"
+            "path", element("title", tooltip), d=f"M{across:.1f} 0V{self.height:.0f}", class_="rule"
         )
         self._marks.append(drawn)
 
     def dots(self, points: Iterable[tuple[float | str, float | str, str, str, str | None]]) -> None:
-        """Points: (x, y, class names, what a reader is told there, key)."""
-        for x, y, style, told, key in points:
-            self._marks.append(_dot(*self.at(x, y), style, told, key))
+        """Draw points: (x, y, class names, tooltip, key)."""
+        for x, y, style, tooltip, key in points:
+            self._marks.append(_dot(*self.at(x, y), style, tooltip, key))
 
     def bar(
         self,
         x: tuple[float, float],
         y: str,
         style: str,
-        told: str,
+        tooltip: str,
         key: str | None = None,
     ) -> None:
-        """A bar from one x to another, in a category of y."""
+        """Draw a horizontal bar from x[0] to x[1], in a category of y."""
         (left, middle), (right, _) = self.at(x[0], y), self.at(x[1], y)
         lanes = len(self.y.values) if isinstance(self.y, Categories) else 20
         high = 0.7 * min(self.height / lanes, 26.0)
         drawn = element(
             "rect",
-            element("title", told),
+            element("title", tooltip),
             x=left,
             y=middle - high / 2,
             width=max(right - left, 1.0),
@@ -120,17 +122,17 @@ class Chart:
         )
         self._marks.append(drawn)
 
-    def write(self, x: float, y: float | str, text: str) -> None:
-        """A text whose left end is at a point."""
+    def annotate(self, x: float, y: float | str, text: str) -> None:
+        """Write a text whose left end is at a point."""
         left, top = self.at(x, y)
         self._marks.append(element("text", text, x=left + 5, y=top + 4, class_="note"))
 
-    def sign(self, x: float, y: float | str, kind: str, told: str) -> None:
-        """A sign for something that happened: see `legend.SIGNS`."""
-        self._marks.append(sign(kind, *self.at(x, y), told))
+    def marker(self, x: float, y: float | str, kind: str, tooltip: str) -> None:
+        """Draw the marker of an event: see `legend.MARKERS`."""
+        self._marks.append(marker(kind, *self.at(x, y), tooltip))
 
     def svg(self) -> Markup:
-        """The chart as an element."""
+        """Return the chart as an SVG element."""
         entries, rows = legend(self.legend, self.left, self.right)
         top = 26 + rows * ROW + (8 if rows else 0)
         height = top + self.height + (42 if self.x.label else 26)
@@ -151,7 +153,7 @@ class Chart:
 
     def _grid(self) -> Markup:
         parts = [part for tick in self.y.ticks() for part in self._across(tick)]
-        for tick in apart(self.x.ticks(), self.right - self.left):
+        for tick in spaced_ticks(self.x.ticks(), self.right - self.left):
             parts += self._upwards(tick)
         axis = f"M{self.left:.1f} {self.height:.0f}H{self.right:.1f}"
         parts.append(element("path", d=axis, class_="axis"))
@@ -177,12 +179,12 @@ class Chart:
         yield element("text", text, x=place, y=self.height + 17, class_=style)
 
 
-def apart(ticks: Sequence[Tick], room: float) -> list[Tick]:
-    """Every n-th tick, so that their texts don't touch.
+def spaced_ticks(ticks: Sequence[Tick], room: float) -> list[Tick]:
+    """Return every n-th tick, so that their texts don't touch.
 
     Args:
         ticks: in their order.
-        room: how long the axis is.
+        room: the length of the axis.
     """
     widest = max((width_of(shortened(each.text, 12), FONT) + 10 for each in ticks), default=0.0)
     gaps = [after.place - before.place for before, after in itertools.pairwise(ticks)]
@@ -191,11 +193,11 @@ def apart(ticks: Sequence[Tick], room: float) -> list[Tick]:
     return list(ticks[:: int(-(-widest // (min(gaps) * room)))])
 
 
-def _dot(x: float, y: float, style: str, told: str, key: str | None) -> Markup:
+def _dot(x: float, y: float, style: str, tooltip: str, key: str | None) -> Markup:
     radius = 2.2 if style.startswith("small") else 6.0 if "best" in style else 3.6
     return element(
         "circle",
-        element("title", told),
+        element("title", tooltip),
         cx=round(x, 1),
         cy=round(y, 1),
         r=radius,
@@ -205,7 +207,7 @@ def _dot(x: float, y: float, style: str, told: str, key: str | None) -> Markup:
 
 
 def _thinned(places: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Of a long line the lowest and the highest of each piece, in their order."""
+    """Thin a long line: keep the lowest and the highest point of each piece, in order."""
     if len(places) <= _MOST_POINTS:
         return places
     size = -(-2 * len(places) // _MOST_POINTS)

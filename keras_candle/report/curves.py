@@ -1,12 +1,12 @@
-"""How the metrics of runs went, epoch by epoch and over time."""
+"""Charts of runs' metrics, by epoch and over time."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from keras_candle.report.axes import Axis, counting, fenced, fitted, of_time
+from keras_candle.report.axes import Axis, counting, fitted, of_time, without_outliers
 from keras_candle.report.chart import Chart
-from keras_candle.report.layout import card, grid, part, views
+from keras_candle.report.layout import card, grid, subsection, views
 from keras_candle.report.legend import LegendEntry
 from keras_candle.report.markup import Markup
 from keras_candle.report.overview import entries_of
@@ -15,12 +15,12 @@ from keras_candle.report.run import Epoch, ReportedRun
 
 _VALIDATION = "val_"
 _MOST = 24
-# What a reader looks for first, and last.
+# The metrics that are shown first, and last.
 _FIRST, _LAST = ("loss", "accuracy"), ("learning_rate", "lr", "effective_learning_rate")
 
 
 def curves(runs: Sequence[ReportedRun]) -> Markup:
-    """Charts of all metrics, a metric and its validation in one.
+    """Return a chart for each metric together with its validation metric.
 
     Args:
         runs: each with its colour.
@@ -33,11 +33,12 @@ def curves(runs: Sequence[ReportedRun]) -> Markup:
         grid(*[card(_chart(runs, name, over_time=over_time)) for name in names[:_MOST]])
         for over_time in (False, True)
     )
-    return part(
+    return subsection(
         "Curves",
         views(by_epoch=by_epoch, by_time=by_time),
-        lead="Solid: validation, or all there is. Dashed: training. A star is the best epoch; what "
-        "was trained again after a restart stands once, as it counts." + left_out,
+        lead="Solid: validation, or the only curve. Dashed: training. A star is the best epoch. "
+        "Epochs that were trained again after a restart are shown once, as last trained."
+        + left_out,
     )
 
 
@@ -62,7 +63,7 @@ def _chart(runs: Sequence[ReportedRun], name: str, *, over_time: bool) -> Markup
     where: Callable[[Epoch], float]
     if over_time:
         where = lambda epoch: epoch.active_s  # noqa: E731
-        x = of_time([each.active_s for run in runs for each in run.epochs], "time at work")
+        x = of_time([each.active_s for run in runs for each in run.epochs], "running time")
     else:
         where = lambda epoch: float(epoch.number)  # noqa: E731
         x = counting(max((e.number for run in runs for e in run.epochs), default=1), "epoch")
@@ -70,16 +71,16 @@ def _chart(runs: Sequence[ReportedRun], name: str, *, over_time: bool) -> Markup
     chart = Chart(name, x, _y(values, sign))
     for run in runs:
         _draw(chart, run, name, where, alone=len(runs) == 1)
-    told = [run for run in runs if {name, _VALIDATION + name} & set(run.metrics)]
-    chart.legend = entries_of(told) if len(runs) > 1 else []
+    shown = [run for run in runs if {name, _VALIDATION + name} & set(run.metrics)]
+    chart.legend = entries_of(shown) if len(runs) > 1 else []
     if len(runs) == 1 and _VALIDATION + name in runs[0].metrics:
         chart.legend = [LegendEntry(name, "c0 train"), LegendEntry(_VALIDATION + name, "c1")]
     return chart.svg()
 
 
 def _y(values: Sequence[float], sign: int) -> Axis:
-    """One terrible value doesn't press the others together; it lies at the edge."""
-    return fitted(fenced(values, sign) if min(values) <= 0 else values)
+    """The axis of a metric; outliers are drawn at its edge."""
+    return fitted(without_outliers(values, sign) if min(values) <= 0 else values)
 
 
 def _draw(
@@ -96,14 +97,14 @@ def _draw(
         ]
         key = None if alone else run.key
         chart.line(points, f"{colour} train" if is_training else colour, key)
-    for number, start in enumerate(run.starts[1:] if alone else [], 1):
-        first = next((each for each in run.epochs if each.start >= number), None)
+    for number, attempt in enumerate(run.attempts[1:] if alone else [], 1):
+        first = next((each for each in run.epochs if each.attempt >= number), None)
         if first is not None:
-            chart.rule(where(first), f"first epoch after a restart at step {start.step}")
+            chart.rule(where(first), f"first epoch after a restart at step {attempt.step}")
     best = run.best(run.monitor) if run.monitor in (name, _VALIDATION + name) else None
     if best is not None and run.monitor:
-        told = f"best: {_described(run, run.monitor, best)}"
-        chart.sign(where(best), best.values[run.monitor], "best", told)
+        tooltip = f"best: {_described(run, run.monitor, best)}"
+        chart.marker(where(best), best.values[run.monitor], "best", tooltip)
 
 
 def _described(run: ReportedRun, metric: str, epoch: Epoch) -> str:

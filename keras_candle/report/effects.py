@@ -1,4 +1,4 @@
-"""How much each hyperparameter explains alone, where the search itself has not told yet."""
+"""The effect of each hyperparameter alone, for searches without an importance of their own."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _GROUPS = 6
 
 
 def effects_of(search: Search) -> dict[str, float]:
-    """Part of the variance of the results' ranks, by hyperparameter, the largest first.
+    """Return the part of the ranks' variance that each hyperparameter explains, largest first.
 
-    It is the part that groups of a hyperparameter's values explain, corrected for the number of
-    groups (epsilon squared; Kelley, An Unbiased Correlation Ratio Measure, 1935). That sees no
-    interactions, and what goes together counts twice.
+    Values are grouped, and the part that the groups explain is corrected for their number (epsilon
+    squared; Kelley, An Unbiased Correlation Ratio Measure, 1935). It ignores interactions, and
+    counts correlated hyperparameters twice.
 
     Args:
-        search: with its trials; of fewer than 12 with a result nothing is told.
+        search: with its trials; the result is empty for fewer than 12 with a result.
     """
     whole = search.completed
     if len(whole) < _FEWEST_TRIALS:
@@ -40,7 +40,7 @@ def effects_of(search: Search) -> dict[str, float]:
 
 
 def _groups(parameter: Parameter, pairs: list[tuple[Any, float]]) -> list[list[float]]:
-    """Ranks by value, numbers in groups of about the same size."""
+    """Ranks grouped by value; numbers are in groups of about the same size."""
     if not parameter.choices and all(number(value) is not None for value, _ in pairs):
         ordered = sorted(pairs, key=lambda pair: number(pair[0]) or 0.0)
         different = len({value for value, _ in pairs})

@@ -1,4 +1,4 @@
-"""Which group of ranks ran which trial when, and how busy each was."""
+"""The chart of groups of ranks: their trials over time, and how busy each group was."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import defaultdict
 
 from keras_candle.report.axes import Categories, of_time
 from keras_candle.report.chart import Chart
-from keras_candle.report.layout import card, part
+from keras_candle.report.layout import card, subsection
 from keras_candle.report.markup import Markup
 from keras_candle.report.quantities import counted, duration, moment, percent
 from keras_candle.report.trials import ReportedTrial, Search
@@ -15,7 +15,7 @@ _MOST_GROUPS = 64
 
 
 def groups(search: Search) -> Markup:
-    """A lane for each group; nothing where the trials' times are not told."""
+    """Return a chart with a lane for each group; nothing without the trials' times."""
     lanes: dict[int, list[ReportedTrial]] = defaultdict(list)
     for each in search.trials:
         if each.started_s is not None and each.group is not None:
@@ -27,11 +27,11 @@ def groups(search: Search) -> Markup:
     hosts = {each.host for each in search.trials if each.host}
     where = f"{counted(len(lanes), 'group')} on {counted(len(hosts), 'host')}. " if hosts else ""
     more = f" {left_out} more groups are left out." if left_out else ""
-    return part(
+    return subsection(
         "Trials over time",
         card(_chart(search, shown, search.first_s)),
-        lead=f"{where}A bar is a trial, a lane a group of ranks, with the share of the time in "
-        f"which it had one.{more}",
+        lead=f"{where}A bar is a trial, a lane is a group of ranks, with the part of the time in "
+        f"which it ran one.{more}",
     )
 
 
@@ -56,8 +56,8 @@ def _chart(search: Search, lanes: dict[int, list[ReportedTrial]], first_s: float
             ended = max((each.ended_s or last_s) - first_s, begin)
             took = duration(ended - begin) if each.ended_s else f"since {moment(begin + first_s)}"
             style = quality.get(each.name, "c7 faint")
-            told = f"{search.describe(each)}\n{took}"
-            chart.bar((begin, ended), names[group], style, told, search.key(each))
+            tooltip = f"{search.describe(each)}\n{took}"
+            chart.bar((begin, ended), names[group], style, tooltip, search.key(each))
     return chart.svg()
 
 

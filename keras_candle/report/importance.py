@@ -1,4 +1,4 @@
-"""Which hyperparameters matter."""
+"""The chart of the hyperparameters' importance."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MOST = 16
 
 
 def by_importance(search: Search) -> list[Parameter]:
-    """The hyperparameters, those that matter most first; Keras Tuner's own last."""
+    """Return the hyperparameters by importance, the highest first; Keras Tuner's own last."""
     names = [each.name for each in search.parameters]
     return sorted(
         search.parameters,
@@ -26,7 +26,7 @@ def by_importance(search: Search) -> list[Parameter]:
 
 
 def importance_chart(search: Search) -> Markup | None:
-    """A bar for each hyperparameter; None where too few trials tell."""
+    """Return a chart with a bar for each hyperparameter; None with too few trials."""
     parts = search.importance
     shown = list(parts.items())[:_MOST]
     if not shown:
@@ -38,9 +38,9 @@ def importance_chart(search: Search) -> Markup | None:
     for name, part in shown:
         style = "c7 faint" if name == INTERACTIONS else "c0"
         chart.bar((0.0, part), name, style, f"{name}: {percent(part, 1)}")
-        chart.write(part, name, percent(part))
-    how = "a forest's main effects" if search.forest_told else "each alone, by ranks"
-    chart.legend = [LegendEntry(how, "c0", shape="bar")]
+        chart.annotate(part, name, percent(part))
+    method = "a forest's main effects" if search.from_forest else "each alone, by ranks"
+    chart.legend = [LegendEntry(method, "c0", shape="bar")]
     if INTERACTIONS in parts:
-        chart.legend.append(LegendEntry("together only", "c7 faint", shape="bar"))
+        chart.legend.append(LegendEntry("interactions", "c7 faint", shape="bar"))
     return chart.svg()

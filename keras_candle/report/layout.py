@@ -1,4 +1,4 @@
-"""What a page is made of beside charts: sections, cards, tiles and tables."""
+"""The layout of a page: sections, cards, tiles and tables."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from keras_candle.report.markup import Markup, element, joined, shortened
 from keras_candle.report.quantities import exact, short
 
-# In a cell that has nothing to tell.
+# The text of an empty cell.
 NOTHING = "—"
 _LONGEST = 48
 
@@ -18,9 +18,9 @@ class Cell:
     """A cell of a table.
 
     Attributes:
-        text: what stands there, or markup.
-        value: by which the column is sorted; None where it is the text.
-        title: what a reader is told who points at it.
+        text: its text or markup.
+        value: the sort key of the column; None: the text.
+        title: its tooltip.
         style: class names of the style sheet.
     """
 
@@ -30,20 +30,20 @@ class Cell:
     style: str | None = None
 
 
-def of_number(value: float | None, text: str | None = None) -> Cell:
-    """A cell with a number, by which it is sorted.
+def number_cell(value: float | None, text: str | None = None) -> Cell:
+    """Return a cell with a number, which is also its sort key.
 
     Args:
-        value: the number; None where there is none.
-        text: how it stands there; a few of its digits by default.
+        value: the number; None: an empty cell.
+        text: its text; None: a few of its digits.
     """
     if value is None:
         return Cell(NOTHING, style="right")
     return Cell(short(value) if text is None else text, value, exact(value), "right")
 
 
-def of_text(text: object, longest: int = _LONGEST) -> Cell:
-    """A cell with a text, shortened where it is long."""
+def text_cell(text: object, longest: int = _LONGEST) -> Cell:
+    """Return a cell with a text, shortened if it is long."""
     whole = str(text)
     line = shortened(whole, longest)
     style = "long" if longest > _LONGEST else None
@@ -55,7 +55,7 @@ class LayoutRow:
     """A row of a table.
 
     Attributes:
-        key: what is highlighted together with it.
+        key: elements with the same key are highlighted together.
         style: class names of the style sheet.
     """
 
@@ -72,16 +72,16 @@ def table(
     name: str | None = None,
     style: str | None = None,
 ) -> Markup:
-    """A table in a box of its own, which scrolls where it is large.
+    """Return a table in a box that scrolls if the table is large.
 
     Args:
-        head: what its columns are.
+        head: the column headings.
         rows: each with a cell for each column; the first one is the row's heading.
         sortable: whether a click on a column's head sorts it.
         name: its id on the page.
         style: class names of the style sheet.
     """
-    # A column of numbers has its head on their side.
+    # Headings of numeric columns are right-aligned, too.
     found = list(rows)
     numeric = [
         any(row.cells[column].style == "right" for row in found) for column in range(len(head))
@@ -108,48 +108,48 @@ def _row(row: LayoutRow) -> Markup:
 
 
 def section(title: object, *parts: object, name: str | None = None, lead: object = None) -> Markup:
-    """A part of the page with a heading; without any content it is left out.
+    """Return a section of the page with a heading; without content it is left out.
 
     Args:
         title: the heading.
         *parts: its content.
         name: its id on the page.
-        lead: a sentence beneath the heading.
+        lead: an introductory sentence beneath the heading.
     """
     content = joined(*parts)
     if not content:
         return content
-    said = None if lead is None else element("p", lead, class_="soft")
-    return element("section", element("h2", title), said, content, id=name)
+    intro = None if lead is None else element("p", lead, class_="soft")
+    return element("section", element("h2", title), intro, content, id=name)
 
 
-def part(title: object, *parts: object, lead: object = None) -> Markup:
-    """A part of a section with a heading; without any content it is left out."""
+def subsection(title: object, *parts: object, lead: object = None) -> Markup:
+    """Return a part of a section with a heading; without content it is left out."""
     content = joined(*parts)
     if not content:
         return content
-    said = None if lead is None else element("p", lead, class_="soft")
-    return joined(element("h3", title), said, content)
+    intro = None if lead is None else element("p", lead, class_="soft")
+    return joined(element("h3", title), intro, content)
 
 
 def grid(*cards: Markup | None) -> Markup:
-    """Cards side by side, as many as fit; nothing where there is none."""
+    """Return cards side by side, as many as fit; nothing without cards."""
     found = [each for each in cards if each]
     return element("div", *found, class_="grid") if found else Markup("")
 
 
 def card(content: Markup | None, *, wide: bool = False) -> Markup:
-    """A frame around a chart; nothing where there is none."""
+    """Return a frame around a chart; nothing without a chart."""
     if not content:
         return Markup("")
     return element("div", content, class_="card wide" if wide else "card")
 
 
 def views(**named: Markup) -> Markup:
-    """Different views of the same thing, of which one is seen at a time.
+    """Return alternative views, of which one is visible at a time.
 
     Args:
-        **named: what the reader chooses by, an underscore for a space; the first is seen at first.
+        **named: the views by name, an underscore for a space; the first one is visible at first.
     """
     found = {name.replace("_", " "): each for name, each in named.items() if each}
     if len(found) < 2:
@@ -159,10 +159,10 @@ def views(**named: Markup) -> Markup:
 
 
 def facts(pairs: Iterable[tuple[object, Cell]]) -> Markup:
-    """What is told of one thing, as many side by side as fit.
+    """Return a list of named values, as many side by side as fit.
 
     Args:
-        pairs: the name of each, and what it is.
+        pairs: the name and the value of each.
     """
     found = [
         element("div", element("dt", name), element("dd", cell.text, title=cell.title))
@@ -172,18 +172,18 @@ def facts(pairs: Iterable[tuple[object, Cell]]) -> Markup:
 
 
 def tiles(*pairs: tuple[object, object] | None) -> Markup:
-    """Large figures, each with what it is beneath it."""
+    """Return large figures, each with its name beneath it."""
     found = [
-        element("div", element("b", value), element("span", what), class_="tile")
-        for value, what in filter(None, pairs)
+        element("div", element("b", value), element("span", name), class_="tile")
+        for value, name in filter(None, pairs)
     ]
     return element("div", *found, class_="tiles")
 
 
 def missing(sentences: Iterable[str]) -> Markup:
-    """What could not be read or is not there; nothing where all is."""
+    """Return a list of the missing and damaged data; nothing without any."""
     lines = [element("li", each) for each in dict.fromkeys(sentences)]
     if not lines:
         return Markup("")
-    heading = element("b", "What this page cannot tell")
+    heading = element("b", "Missing from this page")
     return element("div", heading, element("ul", *lines), class_="missing")

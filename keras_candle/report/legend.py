@@ -1,4 +1,4 @@
-"""What the styles of a chart mean, and the signs for what happens at one moment."""
+"""The legend of a chart, and the markers of events."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from keras_candle.report.markup import Markup, element, joined, shortened, width_of
 
-# Of the text in a chart, in its own units.
+# The font size of a chart's text, in the chart's units.
 FONT = 12.0
 ROW = 18.0
-SIGNS = {
+MARKERS = {
     "checkpoint": "M0-5L4 0L0 5L-4 0Z",
     "best": "M0-7L2-2.2L7-2.2L3 1.2L4.4 6.2L0 3.2L-4.4 6.2L-3 1.2L-7-2.2L-2-2.2Z",
     "resume": "M-4-6L6 0L-4 6Z",
@@ -22,13 +22,13 @@ SIGNS = {
 
 @dataclass(frozen=True)
 class LegendEntry:
-    """What the legend says of a style.
+    """An entry of a legend.
 
     Attributes:
-        text: what it stands for.
+        text: its text.
         style: class names of the style sheet.
-        key: of what is shown when somebody points at it.
-        shape: "line", "dot", "bar" or a name of `SIGNS`.
+        key: elements with the same key are highlighted together.
+        shape: "line", "dot", "bar" or a name of `MARKERS`.
     """
 
     text: str
@@ -38,12 +38,12 @@ class LegendEntry:
 
 
 def legend(entries: Sequence[LegendEntry], left: float, right: float) -> tuple[Markup, int]:
-    """The entries in as many rows as they need.
+    """Lay out legend entries in rows.
 
     Args:
         entries: in their order.
-        left: where a row begins.
-        right: where it ends at the latest.
+        left: the left end of the rows.
+        right: the right limit of the rows.
 
     Returns:
         The markup, from y = 0 downwards, and the number of rows.
@@ -61,12 +61,12 @@ def legend(entries: Sequence[LegendEntry], left: float, right: float) -> tuple[M
     return joined(*parts), row + 1 if entries else 0
 
 
-def sign(kind: str, x: float, y: float, told: str | None = None) -> Markup:
-    """A sign at a place: one of `SIGNS`, the one for others where there is none of that name."""
-    kind = kind if kind in SIGNS else "other"
-    title = None if told is None else element("title", told)
+def marker(kind: str, x: float, y: float, tooltip: str | None = None) -> Markup:
+    """Return a marker at a point: one of `MARKERS`; for an unknown kind, a circle."""
+    kind = kind if kind in MARKERS else "other"
+    title = None if tooltip is None else element("title", tooltip)
     place = f"translate({x:.1f},{y:.1f})"
-    drawn = element("path", title, d=SIGNS[kind], transform=place)
+    drawn = element("path", title, d=MARKERS[kind], transform=place)
     return element("g", drawn, class_=f"sign {kind}")
 
 
@@ -79,4 +79,4 @@ def _sample(entry: LegendEntry, x: float, y: float) -> Markup:
         return element(
             "rect", x=x + 6, y=y - 6, width=13, height=12, rx=2, class_=f"bar {entry.style}"
         )
-    return sign(entry.shape, x + 12, y)
+    return marker(entry.shape, x + 12, y)

@@ -1,12 +1,12 @@
-"""HTML and SVG as text in which nothing of the user's can be taken for markup."""
+"""Build HTML and SVG as text; the text of values is escaped."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
 
-# What no page may hold (control characters, halves of surrogate pairs), and what would turn the
-# direction of the text behind it.
+# Characters that are invalid in HTML (control characters, halves of surrogate pairs), and those
+# that change the direction of the text after them.
 _UNFIT = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069\ufffe\uffff]"
 )
@@ -15,13 +15,13 @@ _VOID = {"meta", "link", "input", "br"}
 
 
 class Markup(str):
-    """Text that is markup already and is not escaped again."""
+    """Text that is already markup and is not escaped again."""
 
     __slots__ = ()
 
 
 def clean(text: object) -> str:
-    """A value's text without the characters that no page may hold.
+    """Return a value's text without characters that are invalid or unsafe in HTML.
 
     Example:
         >>> clean(f"a{chr(0)}b") == f"a{chr(0xFFFD)}b"
@@ -31,7 +31,7 @@ def clean(text: object) -> str:
 
 
 def escaped(text: object) -> Markup:
-    """A value's text as it may stand between tags and in quotes; markup stays as it is.
+    """Escape a value's text for use between tags and in quotes; markup is unchanged.
 
     Example:
         >>> escaped("</script>")
@@ -41,12 +41,12 @@ def escaped(text: object) -> Markup:
 
 
 def element(tag: str, /, *children: object, **attributes: object) -> Markup:
-    """An element of HTML or SVG.
+    """Return an element of HTML or SVG.
 
     Args:
         tag: its name.
         *children: markup, or values whose text is escaped; None is left out.
-        **attributes: `class_` stands for class, an underscore for a hyphen, True for an attribute
+        **attributes: `class_` is class, an underscore becomes a hyphen, and True is an attribute
             without a value. None is left out.
 
     Example:
@@ -70,12 +70,12 @@ def element(tag: str, /, *children: object, **attributes: object) -> Markup:
 
 
 def joined(*parts: object) -> Markup:
-    """Pieces of markup, one after the other; other values' text is escaped, None left out."""
+    """Concatenate markup; the text of plain values is escaped, None is left out."""
     return Markup("".join(escaped(each) for each in parts if each is not None))
 
 
 def shortened(text: object, most: int) -> str:
-    """A value's text in one line of at most so many characters.
+    """Return a value's text in one line of at most `most` characters.
 
     Example:
         >>> shortened("batch_normalisation", 10)
@@ -86,9 +86,9 @@ def shortened(text: object, most: int) -> str:
 
 
 def width_of(text: str, size: float = 12.0) -> float:
-    """About how wide a line is in a sans-serif font of a size, in the same unit.
+    """Estimate the width of a line in a sans-serif font of a size, in the same unit.
 
-    It is rather too large than too small: room is made by it.
+    The estimate is rather too large than too small.
     """
     return size * sum(map(_width, text))
 
@@ -106,5 +106,5 @@ def _width(character: str) -> float:
 
 
 def _text(value: object) -> object:
-    """Numbers as short as a picture needs them."""
+    """Numbers with at most two decimals, which is enough for SVG."""
     return f"{value:.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else value

@@ -1,4 +1,4 @@
-"""The whole page: what it shows in which order, its style and its script."""
+"""The HTML page: its sections, style and script."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from keras_candle.report.trials import Search
 
 
 def page_of(runs: Sequence[ReportedRun], searches: Sequence[Search], written_s: float) -> str:
-    """The page's text.
+    """Return the text of the page.
 
     Args:
         runs: shown together, in their order.
-        searches: shown one after the other, behind the runs.
-        written_s: when, in seconds since the epoch.
+        searches: shown in their order, after the runs.
+        written_s: the time of writing, in seconds since the epoch.
     """
     sections = [("runs", "Runs", section_of_runs(runs))] if runs else []
     sections += [
@@ -32,10 +32,10 @@ def page_of(runs: Sequence[ReportedRun], searches: Sequence[Search], written_s: 
     shown: list[ReportedRun | Search] = [*runs, *searches]
     title = ", ".join(each.name for each in shown[:3]) + (", …" if len(shown) > 3 else "")
     links = [element("a", text, href=f"#{key}") for key, text, _ in sections]
-    told = f"Written {moment(written_s)} from what lay in the directories then."
+    footer = f"Written {moment(written_s)} from the files at that time."
     body = element(
         "body",
-        element("header", element("h1", "candle report"), element("p", told, class_="soft")),
+        element("header", element("h1", "candle report"), element("p", footer, class_="soft")),
         element("nav", *links) if len(links) > 1 else None,
         element("main", *[content for *_, content in sections]),
         element("footer", *[element("div", each.path) for each in shown]),
@@ -45,8 +45,7 @@ def page_of(runs: Sequence[ReportedRun], searches: Sequence[Search], written_s: 
 
 
 def _head(title: str) -> Markup:
-    # Whatever may stand in the page, the browser runs this script alone and asks nobody for
-    # anything.
+    # Whatever the page contains, the browser runs only this script and loads nothing.
     policy = (
         f"default-src 'none'; style-src '{_hash('page.css')}'; script-src '{_hash('page.js')}'; "
         "img-src data:; base-uri 'none'; form-action 'none'"

@@ -10,18 +10,18 @@ from keras_candle.report.best_so_far import axis_of
 from keras_candle.report.importance import by_importance
 from keras_candle.report.layout import card
 from keras_candle.report.markup import Markup, element, joined, shortened
-from keras_candle.report.scales import place_of, scale_of, written
+from keras_candle.report.scales import place_of, scale_of, value_text
 from keras_candle.report.trials import ReportedTrial, Search
 
 _WIDTH, _HEIGHT, _TOP, _SIDE = 1148.0, 300.0, 64.0, 70.0
-# Beneath an axis, where the lines of trials go that don't have its hyperparameter.
+# The distance below an axis at which lines of trials without its hyperparameter pass.
 _NOT_ACTIVE = 24.0
 _MOST_AXES = 12
 
 
 @dataclass(frozen=True)
 class _Upright:
-    """One of the axes.
+    """A vertical axis.
 
     Attributes:
         name: the hyperparameter's; None for the objective.
@@ -45,15 +45,15 @@ class _Upright:
 
 
 def parallel(search: Search) -> Markup:
-    """The chart; nothing where fewer than two trials have a result.
+    """Return the parallel coordinates chart; nothing for fewer than two trials with a result.
 
-    The axes stand by importance, so that those which matter are beside the objective.
+    The axes are sorted by importance; the most important one is next to the objective.
     """
     whole = [each for each in search.completed if each.name in search.drawn]
     chosen = [
         each
         for each in by_importance(search)
-        if len({written(trial.values.get(each.name)) for trial in whole}) > 1
+        if len({value_text(trial.values.get(each.name)) for trial in whole}) > 1
     ]
     shown = list(reversed(chosen[:_MOST_AXES]))
     if len(whole) < 2 or not shown:
@@ -67,7 +67,7 @@ def parallel(search: Search) -> Markup:
     axes.append(
         _Upright(_SIDE + len(shown) * gap, None, search.objectives[0].name, axis_of(search))
     )
-    title = "parallel coordinates, the most important beside the objective"
+    title = "parallel coordinates, the most important next to the objective"
     if len(chosen) > _MOST_AXES:
         title += f"; {len(chosen) - _MOST_AXES} hyperparameters are left out"
     return card(_svg(title, _lines(search, whole, axes), axes, gap))
@@ -97,23 +97,23 @@ def _svg(title: str, lines: Markup, axes: list[_Upright], gap: float) -> Markup:
 
 
 def _lines(search: Search, whole: list[ReportedTrial], axes: list[_Upright]) -> Markup:
-    """The worst first, so that the best lie above."""
+    """The trials' lines, the worst first, so that the best are on top."""
     quality, parts = search.quality, []
     for trial in reversed(whole):
         points = "L".join(f"{axis.x:.0f} {axis.y(trial):.1f}" for axis in axes)
         style = "best" if trial is whole[0] else f"thin {quality[trial.name]}"
-        values = [f"{name} {written(value)}" for name, value in trial.values.items()]
-        told = element("title", "\n".join([search.describe(trial), *values[:20]]))
+        values = [f"{name} {value_text(value)}" for name, value in trial.values.items()]
+        tooltip = element("title", "\n".join([search.describe(trial), *values[:20]]))
         parts.append(
             element(
-                "path", told, d=f"M{points}", class_=f"line {style}", data_key=search.key(trial)
+                "path", tooltip, d=f"M{points}", class_=f"line {style}", data_key=search.key(trial)
             )
         )
     return joined(*parts)
 
 
 def _drawn(axis: _Upright, gap: float, *, low: bool) -> Markup:
-    """An axis with its name; every other name stands lower, so that they don't touch."""
+    """An axis with its name; every second name is lower, so that they don't touch."""
     letters = int(2 * gap / 7.4) - 1
     name = element(
         "text",

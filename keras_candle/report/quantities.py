@@ -1,4 +1,4 @@
-"""Numbers as people read them."""
+"""Format numbers, durations, sizes and times for people."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _DURATIONS = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"), (1.0, "s"), (1e-3, "
 
 
 def short(value: float, digits: int = 4) -> str:
-    """A number with so many digits.
+    """Format a number with at most `digits` digits.
 
     Example:
         >>> [short(each) for each in (0.123456, 1234567, 1e-7, 3.0)]
@@ -30,7 +30,7 @@ def short(value: float, digits: int = 4) -> str:
 
 
 def exact(value: float) -> str:
-    """A number as a program may take it, without digits that are noise.
+    """Format a number for use in a program, without rounding noise.
 
     Example:
         >>> exact(0.1 + 0.2), exact(25088.0)
@@ -40,7 +40,7 @@ def exact(value: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time.
+    """Format a duration.
 
     Example:
         >>> duration(0.0123), duration(75), duration(7300)
@@ -51,15 +51,15 @@ def duration(seconds: float) -> str:
         unit, name = next((each for each in _DURATIONS if size >= each[0]), (1.0, "s"))
         return f"{_trimmed(f'{seconds / unit:.3g}')} {name}"
     rounded = round(seconds)
-    for (unit, name), (smaller, other) in itertools.pairwise(_DURATIONS):
+    for (unit, name), (smaller, smaller_name) in itertools.pairwise(_DURATIONS):
         if rounded >= unit:
             rest = int(rounded % unit // smaller)
-            return f"{rounded // unit:.0f} {name}" + (f" {rest} {other}" if rest else "")
+            return f"{rounded // unit:.0f} {name}" + (f" {rest} {smaller_name}" if rest else "")
     return f"{rounded} s"
 
 
 def memory(size_bytes: float) -> str:
-    """A size in memory.
+    """Format a size in memory.
 
     Example:
         >>> memory(3.4e8)
@@ -72,7 +72,7 @@ def memory(size_bytes: float) -> str:
 
 
 def percent(part: float, digits: int = 0) -> str:
-    """A part of one.
+    """Format a part of one as a percentage.
 
     Example:
         >>> percent(0.62), percent(0.001)
@@ -85,7 +85,7 @@ def percent(part: float, digits: int = 0) -> str:
 
 
 def change(ratio: float) -> str:
-    """How much more or less something is, given its ratio to another.
+    """Format a ratio as a relative change.
 
     Example:
         >>> change(1.05), change(0.4), change(6.0), change(1.0)
@@ -101,15 +101,15 @@ def change(ratio: float) -> str:
 
 
 def moment(time_s: float) -> str:
-    """A moment in the time zone of the machine that writes the report."""
+    """Format a time in the time zone of the machine that writes the report."""
     try:
         return time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(time_s))
-    except (OverflowError, ValueError, OSError):  # no calendar has it
+    except (OverflowError, ValueError, OSError):  # out of the calendar's range
         return f"{time_s} s"
 
 
 def counted(number: int, noun: str) -> str:
-    """A number of things.
+    """Format a number with its noun.
 
     Example:
         >>> counted(1, "epoch"), counted(2, "epoch")

@@ -1,4 +1,4 @@
-"""Files that may be missing, cut or damaged: what can be read of them, and what is wrong."""
+"""Read files that may be missing, cut or damaged, and describe the damage."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import json
 from pathlib import Path
 from typing import Any
 
-# A journal of a million epochs is shorter; more would be no journal.
+# A journal of a million epochs is shorter; a larger file is no journal.
 _LARGEST_BYTES = 512 << 20
-# What is larger is as good as infinite, and its square or its sum with others would be.
+# Larger numbers are treated as infinite: their squares and sums may overflow.
 _LARGEST = 1e100
 
 
 def json_of(path: Path, missing: list[str]) -> dict[str, Any]:
-    """The object in a JSON file; empty where there is none.
+    """Return the object in a JSON file; an empty one without the file.
 
     Args:
         path: the file.
-        missing: gets a sentence when it is there and cannot be read.
+        missing: gets a sentence if the file exists and cannot be read.
     """
     try:
         found = json.loads(_read(path))
@@ -33,12 +33,12 @@ def json_of(path: Path, missing: list[str]) -> dict[str, Any]:
 
 
 def lines_of(path: Path, missing: list[str]) -> list[dict[str, Any]]:
-    """The objects in a file with one in each line; a line that is cut is left out.
+    """Return the objects in a file with one JSON object in each line; cut lines are left out.
 
     Args:
         path: the file.
-        missing: gets a sentence when lines are left out or the file cannot be read. The last line
-            may be under way and is no reason for one.
+        missing: gets a sentence if lines are left out or the file cannot be read. A cut last line
+            adds none, as it may still be written.
     """
     try:
         lines = _read(path).split("\n")
@@ -59,13 +59,13 @@ def lines_of(path: Path, missing: list[str]) -> list[dict[str, Any]]:
         elif value is not None:
             damaged += 1
     if damaged:
-        said = "1 line is" if damaged == 1 else f"{damaged} lines are"
-        missing.append(f"{path.name}: {said} damaged and left out.")
+        subject = "1 line is" if damaged == 1 else f"{damaged} lines are"
+        missing.append(f"{path.name}: {subject} damaged and left out.")
     return found
 
 
 def number(value: object) -> float | None:
-    """A number as a float; None for everything else, and for one that no axis can hold.
+    """Return a number as a float; None for anything else, and for one that is not finite or huge.
 
     Example:
         >>> number(3), number(True), number("3"), number(float("nan"))
@@ -81,7 +81,7 @@ def number(value: object) -> float | None:
 
 
 def numbers(value: object) -> dict[str, float]:
-    """The finite numbers of an object, by name; empty for what is none."""
+    """Return the finite numbers of an object, by name; empty if it is no object."""
     if not isinstance(value, dict):
         return {}
     found = {str(name): number(each) for name, each in value.items()}
@@ -89,17 +89,17 @@ def numbers(value: object) -> dict[str, float]:
 
 
 def table(value: object) -> dict[str, Any]:
-    """An object; an empty one for everything else."""
+    """Return the value if it is an object, else an empty one."""
     return value if isinstance(value, dict) else {}
 
 
 def rows(value: object) -> list[dict[str, Any]]:
-    """The objects of a list; empty for what is none."""
+    """Return the objects of a list; empty if it is no list."""
     return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
 
 
 def _read(path: Path) -> str:
     size = path.stat().st_size
     if size > _LARGEST_BYTES:
-        raise ValueError(f"it has {size} bytes, at most {_LARGEST_BYTES} are read")
+        raise ValueError(f"it has {size} bytes, expected at most {_LARGEST_BYTES}")
     return path.read_bytes().decode(errors="replace")

@@ -1,4 +1,4 @@
-"""Reads a run's directory: what the lines of its journal say together."""
+"""Read a run's directory and replay its journal."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from keras_candle.run_directory import CHECKPOINTS, JOURNAL
 
 CONFIG, PERFORMANCE = "config.json", "performance.json"
 _COMMITTED = re.compile(r"step-(\d{8,})")
-# Events with which a process tells that it has begun.
+# The events that mark the start of an attempt.
 _BEGINS = ("begin", "resume")
 
 
 def is_run(path: Path) -> bool:
-    """Whether a directory looks like one of a run."""
+    """Return whether a directory looks like a run directory."""
     return any((path / name).is_file() for name in (JOURNAL, PERFORMANCE)) or (
         (path / CONFIG).is_file() and (path / CHECKPOINTS).is_dir()
     )
@@ -31,11 +31,11 @@ def read_run(path: Path, name: str, number_of_run: int = 0) -> ReportedRun:
 
     Args:
         path: the directory.
-        name: by which the report calls it.
-        number_of_run: its place among the report's runs, from 0.
+        name: its name in the report.
+        number_of_run: its index among the report's runs, from 0.
 
     Returns:
-        The run, with what could not be read in `missing`.
+        The run; its `missing` lists missing and damaged files.
     """
     run = ReportedRun(path, name, number_of_run)
     for each in (CONFIG, PERFORMANCE, JOURNAL):
@@ -43,7 +43,7 @@ def read_run(path: Path, name: str, number_of_run: int = 0) -> ReportedRun:
             run.missing.append(f"{each} is not there.")
     run.config = json_of(path / CONFIG, run.missing)
     run.performance = json_of(path / PERFORMANCE, run.missing)
-    take_journal(run, lines_of(path / JOURNAL, run.missing))
+    apply_journal(run, lines_of(path / JOURNAL, run.missing))
     checkpoints = path / CHECKPOINTS
     try:
         found = [_COMMITTED.fullmatch(each.name) for each in checkpoints.iterdir()]
@@ -55,21 +55,21 @@ def read_run(path: Path, name: str, number_of_run: int = 0) -> ReportedRun:
     return run
 
 
-def take_journal(run: ReportedRun, lines: list[dict[str, Any]]) -> None:
-    """Fill a run's epochs, starts and marks.
+def apply_journal(run: ReportedRun, lines: list[dict[str, Any]]) -> None:
+    """Fill in a run's epochs, attempts and events from its journal.
 
-    What a restart trains again replaces what was trained before: an epoch counts once.
+    Epochs that a restart trains again replace the earlier ones: each epoch counts once.
 
     Args:
-        run: it is filled.
+        run: the run to fill in.
         lines: of its journal, in their order.
     """
-    story = _Story(run)
+    replay = _JournalReplay(run)
     for line in lines:
         time_s, event = number(line.get("time_s")), line.get("event")
         if time_s is not None and isinstance(event, str):
-            story.take(event, time_s, line)
-    run.epochs, run.repeated = story.epochs(), story.repeated
+            replay.take(event, time_s, line)
+    run.epochs, run.repeated = replay.epochs(), replay.repeated
     first: dict[str, int] = {}
     for epoch in run.epochs:
         for name in epoch.broken:
@@ -77,15 +77,15 @@ def take_journal(run: ReportedRun, lines: list[dict[str, Any]]) -> None:
     run.missing += [f"{name} is not a number in epoch {epoch}." for name, epoch in first.items()]
 
 
-class _Story:
+class _JournalReplay:
     def __init__(self, run: ReportedRun) -> None:
         self._run = run
         self._by_fit: dict[int, list[Epoch]] = {}
-        self._passed_s = 0.0  # in the starts before this one
+        self._passed_s = 0.0  # in the attempts before this one
         self.repeated = 0
 
     def epochs(self) -> list[Epoch]:
-        """Those that count; a fit that counts from 1 again stands behind the one before."""
+        """The final epochs; those of a fit that counts from 1 again follow the fit before."""
         found: list[Epoch] = []
         for fit in sorted(self._by_fit):
             own = self._by_fit[fit]
@@ -95,89 +95,89 @@ class _Story:
         return found
 
     def take(self, event: str, time_s: float, line: dict[str, Any]) -> None:
-        starts, step = self._run.starts, _whole(line.get("step"))
-        fit = _whole(line["fit"]) if "fit" in line else starts[-1].fit if starts else 0
+        attempts, step = self._run.attempts, _whole(line.get("step"))
+        fit = _whole(line["fit"]) if "fit" in line else attempts[-1].fit if attempts else 0
         begins = event in _BEGINS
-        if not starts or (begins and self._is_restart(event, fit)):
-            self._start(time_s, step if begins else 0)
-        start = starts[-1]
-        start.ended_s, start.fit = max(time_s, start.ended_s), fit
+        if not attempts or (begins and self._is_restart(event, fit)):
+            self._start_attempt(time_s, step if begins else 0)
+        attempt = attempts[-1]
+        attempt.ended_s, attempt.fit = max(time_s, attempt.ended_s), fit
         if begins:
-            start.end = ""
-            start.ranks = _whole(line.get("ranks")) or start.ranks
-            start.hosts = _hosts(line.get("hosts")) or start.hosts
+            attempt.end = ""
+            attempt.ranks = _whole(line.get("ranks")) or attempt.ranks
+            attempt.hosts = _hosts(line.get("hosts")) or attempt.hosts
             if number(line.get("step")) is not None:
-                self._forget(fit, lambda epoch: epoch.step > step)
+                self._discard(fit, lambda epoch: epoch.step > step)
             return
-        start.events += 1
+        attempt.event_count += 1
         if event == "epoch":
             self._take_epoch(fit, step, time_s, line)
         else:
             self._take_event(event, step, time_s, line)
 
     def _is_restart(self, event: str, fit: int) -> bool:
-        start = self._run.starts[-1]
-        # Else it is the next fit of the same process, or the second of the two lines with which
-        # one begins.
-        next_fit = fit > start.fit and start.end in ("ended", "")
-        return not next_fit and (start.events > 0 or event == "begin")
+        attempt = self._run.attempts[-1]
+        # Else it is the next fit of the same process, or the second of the two lines that start an
+        # attempt.
+        next_fit = fit > attempt.fit and attempt.end in ("ended", "")
+        return not next_fit and (attempt.event_count > 0 or event == "begin")
 
-    def _start(self, time_s: float, step: int) -> None:
-        starts = self._run.starts
-        if starts:
-            self._passed_s += starts[-1].ended_s - starts[-1].began_s
-            starts[-1].end = starts[-1].end or "killed, or ended without a word"
-        starts.append(RunAttempt(time_s, time_s, step=step))
+    def _start_attempt(self, time_s: float, step: int) -> None:
+        attempts = self._run.attempts
+        if attempts:
+            self._passed_s += attempts[-1].ended_s - attempts[-1].began_s
+            attempts[-1].end = attempts[-1].end or "killed, or ended without a record"
+        attempts.append(RunAttempt(time_s, time_s, step=step))
 
     def _take_epoch(self, fit: int, step: int, time_s: float, line: dict[str, Any]) -> None:
         in_fit = _whole(line.get("epoch"))
         if in_fit < 1:
             return
-        self._forget(fit, lambda epoch: epoch.in_fit >= in_fit)
+        self._discard(fit, lambda epoch: epoch.in_fit >= in_fit)
         values = numbers(line.get("logs"))
         broken = [
             str(name)
             for name, value in table(line.get("logs")).items()
             if isinstance(value, float) and str(name) not in values
         ]
-        starts = self._run.starts
+        attempts = self._run.attempts
         epoch = Epoch(
             fit=fit,
             number=in_fit,
             in_fit=in_fit,
             step=step,
-            active_s=self._passed_s + time_s - starts[-1].began_s,
+            active_s=self._passed_s + time_s - attempts[-1].began_s,
             time_s=time_s,
             values=values,
             broken=tuple(broken),
             performance=table(line.get("performance")),
-            start=len(starts) - 1,
+            attempt=len(attempts) - 1,
         )
         self._by_fit.setdefault(fit, []).append(epoch)
 
-    def _forget(self, fit: int, again: Callable[[Epoch], bool]) -> None:
+    def _discard(self, fit: int, again: Callable[[Epoch], bool]) -> None:
         epochs = self._by_fit.get(fit, [])
         while epochs and again(epochs[-1]):
             epochs.pop()
             self.repeated += 1
 
     def _take_event(self, event: str, step: int, time_s: float, line: dict[str, Any]) -> None:
-        start = self._run.starts[-1]
+        attempt = self._run.attempts[-1]
         if event == "end":
-            start.end = "ended"
+            attempt.end = "ended"
             return
         text = f"{event} at step {step}"
         if event == "stop":
-            start.end = f"stopped by {line.get('reason', 'what is not told')}"
-            text = f"{start.end} at step {step}"
+            attempt.end = f"stopped by {line.get('reason', 'an unknown cause')}"
+            text = f"{attempt.end} at step {step}"
         elif event == "stall":
-            start.end = "stalled"
+            attempt.end = "stalled"
             text = f"stall, see {line['report']}" if "report" in line else "stall"
         elif event == "checkpoint":
             took_s = number(line.get("seconds"))
             took = "" if took_s is None else f", {quantities.duration(took_s)} to the disk"
             text = f"checkpoint of step {step}{took}"
-        self._run.marks.append(RunEvent(event, time_s, text, len(self._run.starts) - 1))
+        self._run.events.append(RunEvent(event, time_s, text, len(self._run.attempts) - 1))
 
 
 def _whole(value: object) -> int:

@@ -1,4 +1,4 @@
-"""The part of the page that shows runs."""
+"""The section of the page that shows runs."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from keras_candle.report.timeline import timeline
 
 
 def section_of_runs(runs: Sequence[ReportedRun]) -> Markup:
-    """All runs, side by side.
+    """Return the section of all runs.
 
     Args:
-        runs: each has its colour by its place.
+        runs: each has its colour by its index.
     """
     sentences = [
         f"{each.name}: {sentence}" if len(runs) > 1 else sentence

@@ -1,4 +1,4 @@
-"""On what scale a hyperparameter's values lie, and how they are written."""
+"""The scales of hyperparameters, and the text of their values."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ _LONGEST = 40
 
 
 def scale_of(parameter: Parameter, values: Iterable[Any]) -> Axis | Categories:
-    """An axis for the values that a hyperparameter had.
+    """Return an axis for the values of a hyperparameter.
 
     Args:
-        parameter: whose scale it is.
-        values: those of the trials.
+        parameter: the hyperparameter.
+        values: its values in the trials.
     """
     given = list(values)
     found = [number(each) for each in given]
     whole = [each for each in found if each is not None]
     if parameter.choices or len(whole) < len(found):
-        texts = dict.fromkeys(written(each) for each in [*parameter.choices, *given])
-        had = {written(each) for each in given}
+        texts = dict.fromkeys(value_text(each) for each in [*parameter.choices, *given])
+        had = {value_text(each) for each in given}
         return Categories(tuple(each for each in texts if each in had), parameter.name)
     return fitted(whole, parameter.name, log=parameter.log)
 
 
 def place_of(scale: Axis | Categories, value: Any) -> float | str:
-    """A value as its scale takes it."""
-    return written(value) if isinstance(scale, Categories) else number(value) or 0.0
+    """Return a value in the form that its axis takes."""
+    return value_text(value) if isinstance(scale, Categories) else number(value) or 0.0
 
 
-def written(value: Any) -> str:
-    """A hyperparameter's value in a line."""
+def value_text(value: Any) -> str:
+    """Format a hyperparameter's value in one line."""
     as_number = number(value)
     if as_number is not None:
         return exact(as_number)

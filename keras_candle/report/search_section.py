@@ -1,4 +1,4 @@
-"""The part of the page that shows a search."""
+"""The section of the page that shows a search."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from keras_candle.report.best_so_far import best_so_far
 from keras_candle.report.front import fronts
 from keras_candle.report.groups import groups
 from keras_candle.report.importance import importance_chart
-from keras_candle.report.layout import card, grid, missing, part, section, tiles
+from keras_candle.report.layout import card, grid, missing, section, subsection, tiles
 from keras_candle.report.markup import Markup, element
 from keras_candle.report.parallel import parallel
 from keras_candle.report.quantities import counted, duration, short
@@ -20,13 +20,15 @@ from keras_candle.report.trials import Search
 
 
 def section_of_search(search: Search) -> Markup:
-    """Everything about a search, what was found first."""
+    """Return the section of a search, its results first."""
     return section(
         f"Search {search.name}",
         _tiles(search),
         missing(search.missing),
-        part("How the best came about", best_so_far(search)),
-        part("What matters", grid(card(importance_chart(search)), _best(search)), parallel(search)),
+        subsection("Best so far", best_so_far(search)),
+        subsection(
+            "What matters", grid(card(importance_chart(search)), _best(search)), parallel(search)
+        ),
         slices(search),
         fronts(search),
         subspaces(search),
@@ -70,7 +72,7 @@ def _tiles(search: Search) -> Markup:
 
 
 def _best(search: Search) -> Markup | None:
-    """The best trial's values as a program takes them."""
+    """The best trial's values as Python code."""
     best = next(iter(search.completed), None)
     if best is None:
         return None

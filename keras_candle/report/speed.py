@@ -1,4 +1,4 @@
-"""How fast runs were and where their time went."""
+"""Charts of runs' throughput, and of the parts of a step's time."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from keras_candle.report.axes import Axis, Categories, counting, from_zero
 from keras_candle.report.chart import Chart
-from keras_candle.report.layout import card, grid, part
+from keras_candle.report.layout import card, grid, subsection
 from keras_candle.report.legend import LegendEntry
 from keras_candle.report.markup import Markup
 from keras_candle.report.overview import entries_of
@@ -16,7 +16,7 @@ from keras_candle.report.reading import number, numbers, table
 from keras_candle.report.run import Epoch, ReportedRun
 from keras_candle.report.speed_table import speed_table
 
-# Shares of a step, in the order in which they stand, with their colours.
+# The parts of a step's time, in the order in which they are stacked, with their colours.
 SHARES = {
     "compute": "c0",
     "communication": "c3",
@@ -28,7 +28,7 @@ _REST, _REST_COLOUR = "rest", "c7"
 
 
 def speed(runs: Sequence[ReportedRun]) -> Markup:
-    """Charts of throughput and of the split of a step, and a table of what else was measured.
+    """Return charts of throughput and of a step's parts, and a table of all further figures.
 
     Args:
         runs: each with its colour.
@@ -36,7 +36,7 @@ def speed(runs: Sequence[ReportedRun]) -> Markup:
     alone = runs[0] if len(runs) == 1 else None
     by_rank = _by_rank(alone) if alone else None
     wide = alone is not None and by_rank is None
-    return part(
+    return subsection(
         "Speed",
         grid(
             card(_throughput(runs)),
@@ -50,13 +50,13 @@ def speed(runs: Sequence[ReportedRun]) -> Markup:
 
 
 def _throughput(runs: Sequence[ReportedRun]) -> Markup | None:
-    told = any(number(e.performance.get("samples_per_s")) for run in runs for e in run.epochs)
-    series = [_samples(run) if told else _steps(run) for run in runs]
+    by_samples = any(number(e.performance.get("samples_per_s")) for run in runs for e in run.epochs)
+    series = [_samples(run) if by_samples else _steps(run) for run in runs]
     values = [y for points in series for _, y, _ in points]
     if not values:
         return None
     last = max(each.number for run in runs for each in run.epochs)
-    title = "samples/s of all ranks" if told else "steps/s, by the journal's times"
+    title = "samples/s of all ranks" if by_samples else "steps/s, by the journal's times"
     chart = Chart(title, counting(last, "epoch"), from_zero(values))
     for run, points in zip(runs, series, strict=True):
         chart.line(points, run.colour, run.key)
@@ -74,14 +74,14 @@ def _samples(run: ReportedRun) -> list[tuple[float, float, str]]:
 
 
 def _steps(run: ReportedRun) -> list[tuple[float, float, str]]:
-    """From one epoch's end to the next one's, where both are of one start."""
+    """Steps per second from one epoch's end to the next, within one attempt."""
     points = []
     for before, each in zip(run.epochs, run.epochs[1:], strict=False):
         passed_s, taken = each.time_s - before.time_s, each.step - before.step
-        if before.start == each.start and passed_s > 0 and taken > 0:
+        if before.attempt == each.attempt and passed_s > 0 and taken > 0:
             rate = taken / passed_s
-            told = f"{run.name}\nepoch {each.number}: {short(rate)} steps/s"
-            points.append((float(each.number), rate, told))
+            tooltip = f"{run.name}\nepoch {each.number}: {short(rate)} steps/s"
+            points.append((float(each.number), rate, tooltip))
     return points
 
 
@@ -98,47 +98,47 @@ def _by_rank(run: ReportedRun) -> Markup | None:
 
 
 def _split(runs: Sequence[ReportedRun], wide: bool) -> Markup | None:
-    splits = {run.name: _shares(run.performance) for run in runs}
-    told = {name: shares for name, shares in splits.items() if shares}
-    if not told:
+    all_splits = {run.name: _shares(run.performance) for run in runs}
+    splits = {name: shares for name, shares in all_splits.items() if shares}
+    if not splits:
         return None
-    lanes = Categories(tuple(reversed(told)))
-    whole = max(1.0, *(sum(shares.values()) for shares in told.values()))
-    height = max(34.0, 30.0 * len(told))
+    lanes = Categories(tuple(reversed(splits)))
+    whole = max(1.0, *(sum(shares.values()) for shares in splits.values()))
+    height = max(34.0, 30.0 * len(splits))
     chart = Chart("where a step's time goes", _percent_axis(whole), lanes, height=height,
                   width=1148.0 if wide else 560.0)  # fmt: skip
-    for name, shares in told.items():
+    for name, shares in splits.items():
         begin = 0.0
         for share, part_of in shares.items():
             words = f"{name}\n{_named(share)}: {percent(part_of, 1)}"
             chart.bar((begin, begin + part_of), name, _colour(share), words)
             begin += part_of
-    chart.legend = _entries(told.values())
+    chart.legend = _entries(splits.values())
     return chart.svg()
 
 
 def _split_over_epochs(run: ReportedRun) -> Markup | None:
-    told = [(each, shares) for each in run.epochs if (shares := _shares(each.performance))]
-    if len(told) < 2:
+    by_epoch = [(each, shares) for each in run.epochs if (shares := _shares(each.performance))]
+    if len(by_epoch) < 2:
         return None
-    names = [each for each in (*SHARES, _REST) if any(each in shares for _, shares in told)]
-    names += [n for _, shares in told for n in shares if n not in names]
-    whole = max(1.0, *(sum(shares.values()) for _, shares in told))
+    names = [each for each in (*SHARES, _REST) if any(each in shares for _, shares in by_epoch)]
+    names += [n for _, shares in by_epoch for n in shares if n not in names]
+    whole = max(1.0, *(sum(shares.values()) for _, shares in by_epoch))
     chart = Chart("where a step's time goes, epoch by epoch",
                   counting(run.epochs[-1].number, "epoch"), _percent_axis(whole))  # fmt: skip
-    below: dict[int, float] = dict.fromkeys((each.number for each, _ in told), 0.0)
+    below: dict[int, float] = dict.fromkeys((each.number for each, _ in by_epoch), 0.0)
     for name in dict.fromkeys(names):
-        chart.area(_band(told, name, below), _colour(name), _named(name))
-    chart.legend = _entries([shares for _, shares in told])
+        chart.area(_band(by_epoch, name, below), _colour(name), _named(name))
+    chart.legend = _entries([shares for _, shares in by_epoch])
     return chart.svg()
 
 
 def _band(
-    told: Sequence[tuple[Epoch, dict[str, float]]], name: str, below: dict[int, float]
+    by_epoch: Sequence[tuple[Epoch, dict[str, float]]], name: str, below: dict[int, float]
 ) -> list[tuple[float, float, float]]:
-    """(epoch, from, to) of a share that stands on those below it, which it is added to."""
+    """(epoch, from, to) of a part that is stacked on `below`, which is updated."""
     points = []
-    for epoch, shares in told:
+    for epoch, shares in by_epoch:
         lower = below[epoch.number]
         below[epoch.number] = lower + shares.get(name, 0.0)
         points.append((float(epoch.number), lower, below[epoch.number]))
@@ -153,8 +153,8 @@ def _shares(performance: dict[str, Any]) -> dict[str, float]:
     return {**found, _REST: rest} if found and rest > 0.005 else found
 
 
-def _entries(told: Any) -> list[LegendEntry]:
-    names = dict.fromkeys(name for shares in told for name in shares)
+def _entries(splits: Any) -> list[LegendEntry]:
+    names = dict.fromkeys(name for shares in splits for name in shares)
     order = [*SHARES, *names]
     return [LegendEntry(_named(name), _colour(name), shape="bar")
             for name in sorted(names, key=order.index)]  # fmt: skip

@@ -1,11 +1,11 @@
-"""performance.json of runs as a table, and how each figure was measured."""
+"""The table of runs' performance.json, and how each figure was measured."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from keras_candle.report.layout import NOTHING, Cell, LayoutRow, facts, of_text, table
+from keras_candle.report.layout import NOTHING, Cell, LayoutRow, facts, table, text_cell
 from keras_candle.report.markup import Markup, element, joined
 from keras_candle.report.quantities import duration, exact, memory, percent, short
 from keras_candle.report.reading import number
@@ -22,7 +22,7 @@ def _per_second(value: float) -> str:
 
 
 _LIMIT = "what limits it"
-# Where it stands in performance.json, what the table calls it, how its number is written.
+# The path in performance.json, the name in the table, and the format of each figure.
 _FIGURES: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     ("verdict", _LIMIT, str),
     ("samples_per_s", "samples/s, all ranks", short),
@@ -46,7 +46,7 @@ _FIGURES: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     ("utilisation", "utilisation of the peak", percent),
     ("memory.host_peak_bytes", "host memory, peak", memory),
     ("memory.device_peak_bytes", "device memory, peak", memory),
-    ("gpu.utilisation", "GPU, share of the time at work", percent),
+    ("gpu.utilisation", "GPU, part of the time in use", percent),
     ("gpu.memory_peak_bytes", "GPU memory of all processes, peak", memory),
     ("gpu.energy_j", "GPU energy, J", short),
     ("cost.core_s", "cost, core time", duration),
@@ -54,28 +54,28 @@ _FIGURES: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     ("flops_unknown_layers", "layers without known FLOP", str),
 )
 _KNOWN = {each for each, *_ in _FIGURES}
-# What stands elsewhere on the page.
+# Figures that are elsewhere on the page.
 _ELSEWHERE = ("ranks", "engine", "samples_per_s_by_rank", "split", "measured")
 
 
 def speed_table(runs: Sequence[ReportedRun]) -> Markup:
-    """A row for each figure that any of the runs has, a column for each run."""
-    told = [run for run in runs if run.performance]
+    """Return a table with a row for each figure that any run has, and a column for each run."""
+    shown = [run for run in runs if run.performance]
     rows = [
-        LayoutRow([Cell(title), *[_cell(run, path, write) for run in told]])
+        LayoutRow([Cell(title), *[_cell(run, path, write) for run in shown]])
         for path, title, write in _FIGURES
-        if any(_found(run.performance, path) is not None for run in told)
+        if any(_found(run.performance, path) is not None for run in shown)
     ]
-    paths = dict.fromkeys(path for run in told for path in _paths(run.performance))
-    others = [path for path in paths if path not in _KNOWN and path.split(".")[0] not in _ELSEWHERE]
-    rows += [LayoutRow([Cell(path), *[_cell(run, path, short) for run in told]]) for path in others]
+    paths = dict.fromkeys(path for run in shown for path in _paths(run.performance))
+    more = [path for path in paths if path not in _KNOWN and path.split(".")[0] not in _ELSEWHERE]
+    rows += [LayoutRow([Cell(path), *[_cell(run, path, short) for run in shown]]) for path in more]
     if not rows:
         return Markup("")
     if len(runs) == 1:
-        # What limits it stands above.
+        # The verdict is shown above.
         pairs = ((row.cells[0].text, row.cells[1]) for row in rows if row.cells[0].text != _LIMIT)
-        return joined(facts(pairs), _measured(told))
-    return joined(table(("", *[run.name for run in told]), rows, style="facts"), _measured(told))
+        return joined(facts(pairs), _measured(shown))
+    return joined(table(("", *[run.name for run in shown]), rows, style="facts"), _measured(shown))
 
 
 def _cell(run: ReportedRun, path: str, write: Callable[[float], str]) -> Cell:
@@ -85,7 +85,7 @@ def _cell(run: ReportedRun, path: str, write: Callable[[float], str]) -> Cell:
         return Cell(write(as_number), title=exact(as_number))
     if isinstance(value, list):
         value = ", ".join(map(str, value))
-    return Cell(NOTHING) if value in (None, "") else of_text(value, 120)
+    return Cell(NOTHING) if value in (None, "") else text_cell(value, 120)
 
 
 def _found(performance: dict[str, Any], path: str) -> Any:
@@ -96,7 +96,7 @@ def _found(performance: dict[str, Any], path: str) -> Any:
 
 
 def _paths(performance: dict[str, Any]) -> list[str]:
-    """Those of what this table doesn't know, one object deep."""
+    """The paths of all figures, one object deep."""
     found = []
     for name, value in performance.items():
         inner = [f"{name}.{each}" for each in value] if isinstance(value, dict) else [name]
@@ -105,14 +105,14 @@ def _paths(performance: dict[str, Any]) -> list[str]:
 
 
 def _measured(runs: Sequence[ReportedRun]) -> Markup | None:
-    said = {
+    measured = {
         str(name): sentence
         for run in runs
         for name, sentence in object_of(run.performance.get("measured")).items()
     }
-    if not said:
+    if not measured:
         return None
     lines = [element("li", element("b", name.replace("_", " ")), f": {sentence}")
-             for name, sentence in said.items()]  # fmt: skip
+             for name, sentence in measured.items()]  # fmt: skip
     return element("details", element("summary", "How each figure was measured"),
                    element("ul", *lines), class_="soft")  # fmt: skip

@@ -1,4 +1,4 @@
-"""The subspaces of a search: when each was tried, and what it found."""
+"""The subspaces of a search: a chart of their trials, and a table of their results."""
 
 from __future__ import annotations
 
@@ -7,7 +7,15 @@ from collections import defaultdict
 from keras_candle.report.axes import Categories, counting
 from keras_candle.report.best_so_far import quality_entries
 from keras_candle.report.chart import Chart
-from keras_candle.report.layout import NOTHING, Cell, LayoutRow, card, of_number, part, table
+from keras_candle.report.layout import (
+    NOTHING,
+    Cell,
+    LayoutRow,
+    card,
+    number_cell,
+    subsection,
+    table,
+)
 from keras_candle.report.legend import LegendEntry
 from keras_candle.report.markup import Markup, joined
 from keras_candle.report.quantities import percent
@@ -17,7 +25,7 @@ _MOST_LANES = 64
 
 
 def subspaces(search: Search) -> Markup:
-    """A chart and a table; nothing where the space was not cut."""
+    """Return a chart and a table of the subspaces; nothing if the space was not cut."""
     found: dict[int, list[ReportedTrial]] = defaultdict(list)
     for each in search.trials:
         if each.subspace is not None:
@@ -25,11 +33,11 @@ def subspaces(search: Search) -> Markup:
     if len(found) < 2:
         return Markup("")
     ordered = dict(sorted(found.items()))
-    return part(
+    return subsection(
         "Subspaces",
         card(_chart(search, ordered)),
         _table(search, ordered),
-        lead="The space was cut into parts that overlap; each trial was asked for in one of them.",
+        lead="The space was cut into overlapping subspaces; each trial belongs to one of them.",
     )
 
 
@@ -43,7 +51,7 @@ def _chart(search: Search, found: dict[int, list[ReportedTrial]]) -> Markup | No
     if not places:
         return None
     chart = Chart(
-        "which subspace was tried when",
+        "trials of each subspace",
         counting(len(places), "trials that have ended"),
         Categories(tuple(map(_name, reversed(shown)))),
         width=1148,
@@ -75,12 +83,12 @@ def _table(search: Search, found: dict[int, list[ReportedTrial]]) -> Markup:
             LayoutRow(
                 [
                     Cell(_name(subspace), float(subspace)),
-                    of_number(len(trials)),
-                    of_number(sum(each.status == FAILED for each in trials)),
-                    of_number(best.objective if best else None),
+                    number_cell(len(trials)),
+                    number_cell(sum(each.status == FAILED for each in trials)),
+                    number_cell(best.objective if best else None),
                     Cell(best.name if best else NOTHING),
-                    of_number(sum(each.name in new_bests for each in trials)),
-                    of_number(share, percent(share)),
+                    number_cell(sum(each.name in new_bests for each in trials)),
+                    number_cell(share, percent(share)),
                 ],
                 search.key(best) if best else None,
             )
@@ -89,7 +97,7 @@ def _table(search: Search, found: dict[int, list[ReportedTrial]]) -> Markup:
 
 
 def _budget(search: Search) -> dict[str, float]:
-    """What each trial has spent: its cost where all have one, else its time, else one trial."""
+    """Each trial's part of the budget: its cost if all have one, else its time, else 1."""
     ended = search.ended
     if all(each.cost is not None for each in ended):
         return {each.name: max(each.cost or 0.0, 0.0) for each in ended}

@@ -1,7 +1,7 @@
-"""Reads a search's folder: the journals of its groups, else insight.json, else Keras Tuner's files.
+"""Read a search's folder: the journals of its groups, else insight.json, else Keras Tuner's files.
 
-The journals are the truth while a search is under way, and tell of each trial's group and times.
-A search of a stock Keras Tuner has trial.json files alone.
+The journals are the source of truth while a search is running, and have each trial's group and
+times. A search of Keras Tuner's own tuners has only trial.json files.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from keras_candle.report.trials import (
 
 INSIGHT, SEARCH, ORACLE, JOURNALS = "insight.json", "search.json", "oracle.json", "journals"
 _INVALID = "INVALID"
-# The condition with which a search tells scopes apart in which a name stands.
+# The condition that a search adds to a name in a conditional scope.
 _SCOPE = re.compile(r" \(.+ in \[.*\].*\)$")
 
 
 def is_search(path: Path) -> bool:
-    """Whether a directory looks like a search's."""
+    """Return whether a directory looks like a search's folder."""
     names = (INSIGHT, SEARCH, ORACLE)
     return any((path / name).is_file() for name in names) or (path / JOURNALS).is_dir()
 
@@ -39,11 +39,11 @@ def read_search(path: Path, name: str, number_of_search: int = 0) -> Search:
 
     Args:
         path: the folder.
-        name: by which the report calls it.
-        number_of_search: its place among the report's searches, from 0.
+        name: its name in the report.
+        number_of_search: its index among the report's searches, from 0.
 
     Returns:
-        The search, with what could not be read in `missing`.
+        The search; its `missing` lists missing and damaged files.
     """
     search = Search(path, name, number_of_search)
     insight = json_of(path / INSIGHT, search.missing)
@@ -68,7 +68,7 @@ def read_search(path: Path, name: str, number_of_search: int = 0) -> Search:
     found = [row for line in lines for row in rows(line.get("hyperparameters"))]
     search.parameters = _parameters([*rows(space), *found], search.trials)
     forest = _importance(insight)
-    search.importance, search.forest_told = forest or effects_of(search), bool(forest)
+    search.importance, search.from_forest = forest or effects_of(search), bool(forest)
     return search
 
 
@@ -84,7 +84,7 @@ def _take_objectives(search: Search, asked: object, insight: dict[str, Any]) -> 
 
 
 def _importance(insight: dict[str, Any]) -> dict[str, float]:
-    """By hyperparameter: what stands there in several conditional scopes is added up."""
+    """The importance by hyperparameter, summed over the conditional scopes of a name."""
     found: dict[str, float] = defaultdict(float)
     for name, part in numbers(insight.get("importance")).items():
         found[_SCOPE.sub("", name)] += part
@@ -95,7 +95,7 @@ def _importance(insight: dict[str, Any]) -> dict[str, float]:
 def _of_journals(
     lines: list[dict[str, Any]], objectives: tuple[Objective, ...]
 ) -> list[ReportedTrial]:
-    """Of several starts of a trial the first one that gave a result counts, as in the search."""
+    """The trials; the first attempt with a result counts, as in the search."""
     started: dict[str, dict[int, dict[str, Any]]] = {}
     ended: dict[str, dict[int, dict[str, Any]]] = {}
     for line in lines:
@@ -118,21 +118,21 @@ def _of_lines(
     end: dict[str, Any] | None,
     objectives: tuple[Objective, ...],
 ) -> ReportedTrial:
-    told = end or {}
-    # There, all of them are to be minimised.
+    ended = end or {}
+    # In the journal all objectives are minimised.
     signs = [each.sign() for each in objectives]
     return ReportedTrial(
         name=name,
-        status=str(told.get("status", "RUNNING")),
-        values=table(told.get("values")) or table(start.get("values")),
-        objectives=_objectives(told, signs),
-        measured=_measured(told.get("metrics")),
-        cost=number(told.get("cost")),
+        status=str(ended.get("status", "RUNNING")),
+        values=table(ended.get("values")) or table(start.get("values")),
+        objectives=_objectives(ended, signs),
+        measured=_measured(ended.get("metrics")),
+        cost=number(ended.get("cost")),
         group=_whole(start.get("group")),
         subspace=_whole(start.get("subspace")),
         started_s=number(start.get("time_s")),
-        ended_s=number(told.get("time_s")),
-        message=last_line(told.get("message")),
+        ended_s=number(ended.get("time_s")),
+        message=last_line(ended.get("message")),
         host=str(table(start.get("owner")).get("host") or ""),
     )
 
@@ -170,20 +170,20 @@ def _of_keras_tuner(path: Path, search: Search) -> list[ReportedTrial]:
     return trials
 
 
-def _score(told: dict[str, Any]) -> float | None:
-    return number(told.get("score")) if told.get("status") == COMPLETED else None
+def _score(line: dict[str, Any]) -> float | None:
+    return number(line.get("score")) if line.get("status") == COMPLETED else None
 
 
-def _objectives(told: dict[str, Any], signs: list[int]) -> tuple[float | None, ...]:
-    given = told.get("objectives")
+def _objectives(line: dict[str, Any], signs: list[int]) -> tuple[float | None, ...]:
+    given = line.get("objectives")
     found = [number(each) for each in given] if isinstance(given, list) else []
-    if told.get("status") != COMPLETED or len(found) != len(signs) or None in found:
+    if line.get("status") != COMPLETED or len(found) != len(signs) or None in found:
         return (None,) * len(signs)
     return tuple(sign * (each or 0.0) for sign, each in zip(signs, found, strict=True))
 
 
 def _measured(metrics: object) -> dict[str, float]:
-    """Each metric's best value, as Keras Tuner takes it."""
+    """Each metric's best value, as in Keras Tuner."""
     found = {}
     for name, metric in table(table(metrics).get("metrics")).items():
         seen = [each.get("value") for each in rows(table(metric).get("observations"))]
@@ -202,7 +202,7 @@ def _mean(values: object) -> float | None:
 
 
 def _parameters(space: list[dict[str, Any]], trials: list[ReportedTrial]) -> list[Parameter]:
-    """Of a name that stands in several conditional scopes, the first one's scale."""
+    """The hyperparameters; a name in several conditional scopes has the first one's scale."""
     found: dict[str, Parameter] = {}
     for described in space:
         config = table(described.get("config"))
@@ -224,7 +224,7 @@ def _parameters(space: list[dict[str, Any]], trials: list[ReportedTrial]) -> lis
 
 
 def last_line(message: object) -> str:
-    """What an error says at its end."""
+    """Return the last line of an error message."""
     lines = message.strip().splitlines() if isinstance(message, str) else []
     return lines[-1].strip() if lines else ""
 

@@ -1,4 +1,4 @@
-"""All trials with everything that is known of them, sortable."""
+"""The sortable table of all trials."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from keras_candle.report.layout import (
     NOTHING,
     Cell,
     LayoutRow,
-    of_number,
-    of_text,
-    part,
+    number_cell,
+    subsection,
     table,
+    text_cell,
 )
 from keras_candle.report.markup import Markup
 from keras_candle.report.quantities import counted, duration, short
 from keras_candle.report.reading import number
-from keras_candle.report.scales import written
+from keras_candle.report.scales import value_text
 from keras_candle.report.trials import FAILED, ReportedTrial, Search
 
 _CellOf = Callable[[ReportedTrial], Cell]
@@ -25,12 +25,12 @@ _MOST = 5000
 
 
 def trial_table(search: Search) -> Markup:
-    """The best first, then those without a result."""
+    """Return a table of the trials, the best first, those without a result last."""
     if not search.trials:
         return Markup("")
     best = search.completed
-    others = [each for each in search.trials if each.objective is None]
-    trials = [*best, *others]
+    unfinished = [each for each in search.trials if each.objective is None]
+    trials = [*best, *unfinished]
     names = [each.name for each in by_importance(search)]
     measured = _measured(search)
     columns = _columns(search)
@@ -40,19 +40,19 @@ def trial_table(search: Search) -> Markup:
     rows = [
         LayoutRow(
             [
-                of_text(each.name),
+                text_cell(each.name),
                 _status(each),
                 *[cell(each) for _, cell in columns],
                 *[_value(each, name) for name in names],
-                *[of_number(each.measured.get(name)) for name in measured],
-                *([of_text(each.message, 90)] if search.failed else []),
+                *[number_cell(each.measured.get(name)) for name in measured],
+                *([text_cell(each.message, 90)] if search.failed else []),
             ],
             search.key(each),
         )
         for each in trials[:_MOST]
     ]
     left_out = f" {len(trials) - _MOST} of them are left out." if len(trials) > _MOST else ""
-    return part(
+    return subsection(
         f"All {counted(len(trials), 'trial')}",
         table(head, rows, sortable=True, name=f"trials-{search.number}"),
         lead="A click on a column's head sorts, a click on a trial marks it in all charts."
@@ -61,22 +61,22 @@ def trial_table(search: Search) -> Markup:
 
 
 def _columns(search: Search) -> list[tuple[str, _CellOf]]:
-    """What every search tells of a trial, where this one does."""
+    """The columns that any search may have, if this one has them."""
 
     def objective(place: int) -> _CellOf:
         return lambda each: _objective(each.objectives[place])
 
     def took(each: ReportedTrial) -> Cell:
         if each.started_s is None or each.ended_s is None:
-            return of_number(None)
-        return of_number(each.ended_s - each.started_s, duration(each.ended_s - each.started_s))
+            return number_cell(None)
+        return number_cell(each.ended_s - each.started_s, duration(each.ended_s - each.started_s))
 
     columns = [(each.name, objective(place)) for place, each in enumerate(search.objectives)]
     optional: list[tuple[str, _CellOf]] = [
-        (search.cost, lambda each: of_number(each.cost)),
+        (search.cost, lambda each: number_cell(each.cost)),
         ("time", took),
-        ("group", lambda each: of_number(each.group)),
-        ("subspace", lambda each: of_number(each.subspace)),
+        ("group", lambda each: number_cell(each.group)),
+        ("subspace", lambda each: number_cell(each.subspace)),
     ]
     columns += [
         (name, cell)
@@ -87,8 +87,8 @@ def _columns(search: Search) -> list[tuple[str, _CellOf]]:
 
 
 def _objective(value: float | None) -> Cell:
-    """With more digits than others: the best ones are close to each other."""
-    return of_number(value, None if value is None else short(value, 6))
+    """An objective with more digits, as the best ones are close together."""
+    return number_cell(value, None if value is None else short(value, 6))
 
 
 def _measured(search: Search) -> list[str]:
@@ -107,5 +107,5 @@ def _value(trial: ReportedTrial, name: str) -> Cell:
     value = trial.values[name]
     as_number = number(value)
     if as_number is None:
-        return of_text(written(value)) if value is None else of_text(value, 40)
-    return of_number(as_number, str(value) if isinstance(value, int) else short(as_number))
+        return text_cell(value_text(value)) if value is None else text_cell(value, 40)
+    return number_cell(as_number, str(value) if isinstance(value, int) else short(as_number))

@@ -1,4 +1,4 @@
-"""One search as its folder tells it: what was asked for, its trials, what they gave and cost."""
+"""The reported search: its objectives, hyperparameters and trials, read from its folder."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from typing import Any
 from keras_candle.report.quantities import exact
 
 COMPLETED, FAILED = "COMPLETED", "FAILED"
-# What no hyperparameter explains by itself, among the parts that matter.
+# The name of the part of the importance that no hyperparameter explains by itself.
 INTERACTIONS = "interactions"
-# With more trials the charts would be slow, and black.
+# With more trials the charts would be slow and unreadable.
 MOST_DRAWN = 1000
 
 
 @dataclass(frozen=True)
 class Objective:
-    """What is searched for.
+    """An objective of a search.
 
     Attributes:
-        smaller_is_better: whether it is to be minimised.
+        smaller_is_better: whether it is minimised.
     """
 
     name: str
     smaller_is_better: bool = True
 
     def sign(self) -> int:
-        """By what a value is multiplied so that less is better."""
+        """Return the factor that makes it an objective to minimise."""
         return 1 if self.smaller_is_better else -1
 
 
@@ -37,8 +37,8 @@ class Parameter:
     """A hyperparameter of the space.
 
     Attributes:
-        choices: its values where they have no scale: of a choice or a switch.
-        log: whether its scale is logarithmic; None where nothing tells.
+        choices: its values, if they have no scale: of a Choice or a Boolean.
+        log: whether its scale is logarithmic; None if unknown.
     """
 
     name: str
@@ -51,12 +51,12 @@ class ReportedTrial:
     """One trial.
 
     Attributes:
-        objectives: one for each of the search's; None where there is none.
+        objectives: one value for each of the search's objectives; None without a result.
         measured: every metric's best value, by name.
-        cost: what the search counts as its cost.
-        host: on which its group's first rank ran; empty where nothing tells.
-        message: the last line of the error that it ended with.
-        started_s: in seconds since the epoch; None where nothing tells.
+        cost: its cost in the search.
+        host: the host of its group's first rank; empty if unknown.
+        message: the last line of its error message.
+        started_s: in seconds since the epoch; None if unknown.
     """
 
     name: str
@@ -74,26 +74,27 @@ class ReportedTrial:
 
     @property
     def objective(self) -> float | None:
-        """The first one's value."""
+        """The value of the first objective."""
         return self.objectives[0] if self.objectives else None
 
 
 @dataclass
 class Search:
-    """One search; its lists don't change once it was read.
+    """One search; its lists don't change after reading.
 
     Attributes:
         path: its folder.
-        name: by which the report calls it.
-        number: its place among the report's searches, from 0.
-        objectives: the first one counts where one is shown.
-        cost: the name of what is counted as cost.
-        max_cost: trials above it stand behind all others; None: no limit, or none told of yet.
-        parameters: of its space, and others that its trials have, in order.
+        name: its name in the report.
+        number: its index among the report's searches, from 0.
+        objectives: charts of a single objective show the first one.
+        cost: the name of the cost.
+        max_cost: trials above it rank last; None: no limit, or not recorded yet.
+        parameters: of its space, and further ones of its trials, in order.
         trials: by their names.
-        importance: name to part of the variance, the largest first; empty where it is not known.
-        forest_told: whether that is what the search's forest tells, else each one's effect alone.
-        missing: sentences on what could not be read.
+        importance: name to part of the variance, the largest first; empty if unknown.
+        from_forest: whether the importance is from the search's forest, else from each
+            hyperparameter alone.
+        missing: sentences on missing and damaged files.
     """
 
     path: Path
@@ -105,7 +106,7 @@ class Search:
     parameters: list[Parameter] = field(default_factory=list)
     trials: list[ReportedTrial] = field(default_factory=list)
     importance: dict[str, float] = field(default_factory=dict)
-    forest_told: bool = False
+    from_forest: bool = False
     missing: list[str] = field(default_factory=list)
 
     @cached_property
@@ -115,61 +116,65 @@ class Search:
         whole = [each for each in self.trials if each.objective is not None]
         return sorted(
             whole,
-            key=lambda each: (self.is_dear(each), sign * (each.objective or 0.0), each.name),
+            key=lambda each: (
+                self.exceeds_max_cost(each),
+                sign * (each.objective or 0.0),
+                each.name,
+            ),
         )
 
-    def is_dear(self, trial: ReportedTrial) -> bool:
-        """Whether a trial is above the limit of the cost."""
+    def exceeds_max_cost(self, trial: ReportedTrial) -> bool:
+        """Return whether a trial's cost is above `max_cost`."""
         if self.max_cost is None or trial.cost is None:
             return False
         return trial.cost > self.max_cost
 
     @property
     def best_text(self) -> str:
-        """The best trial in a few words; empty where there is no result."""
+        """The best trial in a few words; empty without a result."""
         best = next(iter(self.completed), None)
         if best is None or best.objective is None:
             return ""
         return f"{self.objectives[0].name} {exact(best.objective)} (trial {best.name})"
 
     def describe(self, trial: ReportedTrial) -> str:
-        """A trial and its result in a line."""
+        """Describe a trial and its result in one line."""
         pairs = zip(self.objectives, trial.objectives, strict=False)
         values = [f"{each.name} {exact(value)}" for each, value in pairs if value is not None]
         return f"trial {trial.name}: {', '.join(values) or trial.status.lower()}"
 
     def key(self, trial: ReportedTrial) -> str:
-        """By which the page's script knows a trial."""
+        """Return a trial's key for the page's script."""
         return f"{self.number}:{trial.name}"
 
     @cached_property
     def drawn(self) -> frozenset[str]:
-        """The trials that charts show: all, or of very many the best and some of the others."""
+        """The names of the trials that charts show: all, or of very many the best and a sample."""
         if len(self.trials) <= MOST_DRAWN:
             return frozenset(each.name for each in self.trials)
         best = [each.name for each in self.completed[: MOST_DRAWN // 2]]
         chosen = set(best)
-        others = [each.name for each in self.trials if each.name not in chosen]
-        every = -(-len(others) // (MOST_DRAWN - len(best)))
-        return frozenset([*best, *others[::every]])
+        rest = [each.name for each in self.trials if each.name not in chosen]
+        every = -(-len(rest) // (MOST_DRAWN - len(best)))
+        return frozenset([*best, *rest[::every]])
 
     @cached_property
     def quality(self) -> dict[str, str]:
-        """The style in which each trial is drawn, by name: from q0, the best eighth, to q7."""
+        """The style class of each trial, by name: from q0, the best eighth, to q7."""
         whole = self.completed
         styles = {each.name: f"q{8 * place // len(whole)}" for place, each in enumerate(whole)}
         return {**dict.fromkeys((each.name for each in self.failed), "failed"), **styles}
 
     @cached_property
     def first_s(self) -> float | None:
-        """When its first trial began, in seconds since the epoch; None where nothing tells."""
+        """The start of its first trial, in seconds since the epoch; None if unknown."""
         return min(
             (each.started_s for each in self.trials if each.started_s is not None), default=None
         )
 
     @cached_property
     def failed(self) -> list[ReportedTrial]:
-        """Those that failed."""
+        """The trials that failed."""
         return [each for each in self.trials if each.status == FAILED]
 
     @cached_property

@@ -7,8 +7,8 @@ import random
 import pytest
 
 from keras_candle.report import names_of
-from keras_candle.report.axes import Categories, counting, fenced, fitted, of_time
-from keras_candle.report.chart import Chart, apart
+from keras_candle.report.axes import Categories, counting, fitted, of_time, without_outliers
+from keras_candle.report.chart import Chart, spaced_ticks
 
 RANDOM = random.Random(0)  # noqa: S311
 SPREADS = [
@@ -28,7 +28,7 @@ def test_values_keep_their_order_and_ticks_lie_on_the_axis(values, log):
     ticks = axis.ticks()
     assert 1 <= len(ticks) <= 30
     assert all(-1e-6 <= each.place <= 1 + 1e-6 for each in ticks)
-    assert len({each.text for each in apart(ticks, 500)}) == len(apart(ticks, 500))
+    assert len({each.text for each in spaced_ticks(ticks, 500)}) == len(spaced_ticks(ticks, 500))
 
 
 def test_an_axis_of_counts_has_whole_numbers():
@@ -42,8 +42,8 @@ def test_times_have_the_unit_that_fits(seconds, unit):
 
 def test_what_is_far_worse_than_most_does_not_press_the_others_together():
     values = [*[float(each) for each in range(10)], 1e9]
-    assert fenced(values, 1) == values[:-1]
-    assert fenced(values, -1) == values
+    assert without_outliers(values, 1) == values[:-1]
+    assert without_outliers(values, -1) == values
 
 
 def test_a_long_line_keeps_its_extremes():

@@ -68,7 +68,7 @@ def test_the_second_fit_of_a_script_stands_behind_the_first(tmp_path):
     assert [(each.fit, each.number) for each in found.epochs] == [
         (0, 1), (0, 2), (0, 3), (1, 4), (1, 5),
     ]  # fmt: skip
-    assert len(found.starts) == 1
+    assert len(found.attempts) == 1
 
 
 def test_a_stop_tells_its_reason(copied):
@@ -84,8 +84,8 @@ def test_starts_and_checkpoints_are_on_the_time_line(run):
     legend = 1
     assert len(page.marks("g", "checkpoint")) == events.count("checkpoint") + legend
     assert len(page.marks("g", "resume")) == 1 + legend
-    starts = page.table("start", "from step")
-    assert [row["from step"][0] for row in starts] == ["0", "18"]
+    attempts = page.table("attempt", "from step")
+    assert [row["from step"][0] for row in attempts] == ["0", "18"]
 
 
 def test_the_environment_is_told(run):

@@ -52,7 +52,7 @@ def _read_node(
     table: Mapping[str, LayerKind],
     values: Mapping[str, Sequence[int]],
 ) -> tuple[Choices, int, int]:
-    """A node's choices, the tensor it reads (0: the cell's input) and the one it adds (-1: none)."""
+    """A node's choices, the tensor it reads (0: the cell's input), and what it adds (-1: none)."""
     choices = blocks.read(hp, name, table, values, skip=False)
     reads = hp.Choice(f"{name}/reads", list(range(number + 1)), ordered=False) if number else 0
     adds = hp.Choice(f"{name}/adds", list(range(-1, number + 1)), ordered=False)
