@@ -141,7 +141,7 @@ def first_error(text: str) -> str:
     for line in text.splitlines():
         if _ERROR.search(line):
             return f"Building Horovod failed: {line.strip()}"
-    return "Building Horovod failed, and the log has no line that looks like an error"
+    return "Building Horovod failed without an error message in its log"
 
 
 def verify_wheel(wheel: Path, facts: BuildFacts, folder: Path, log: Path) -> None:

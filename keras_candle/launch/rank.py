@@ -100,7 +100,7 @@ class Rank:
             for name in os.environ.get(environment.TERMINALS, "").split():
                 emulate_terminal(name)
         cores = environment.cores_of_this_node()
-        os.environ.update(environment.share_of_threads(os.environ, cores, self.local_size))
+        os.environ.update(environment.thread_settings(os.environ, cores, self.local_size))
         faulthandler.enable()
         launcher_messages.on_independent = self._record_independent
         launcher_messages.observers.append(self._shared)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from keras_candle.cluster.launchers import rank_facts
-from keras_candle.launch.environment import share_of_threads
+from keras_candle.launch.environment import thread_settings
 from keras_candle.launch.local import Job, command, variables
 
 
@@ -32,10 +32,10 @@ def test_who_am_i(environment, facts):
 
 def test_threads_are_shared_and_never_fewer_than_one():
     names = {"OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"}
-    assert share_of_threads({}, cores=8, local_size=2) == dict.fromkeys(names, "4")
-    assert share_of_threads({}, cores=2, local_size=16) == dict.fromkeys(names, "1")
-    assert share_of_threads({}, cores=8, local_size=1) == {}
-    assert share_of_threads(dict.fromkeys(names, "7"), cores=8, local_size=2) == {}
+    assert thread_settings({}, cores=8, local_size=2) == dict.fromkeys(names, "4")
+    assert thread_settings({}, cores=2, local_size=16) == dict.fromkeys(names, "1")
+    assert thread_settings({}, cores=8, local_size=1) == {}
+    assert thread_settings(dict.fromkeys(names, "7"), cores=8, local_size=2) == {}
 
 
 def test_the_command_line_is_a_function_of_the_job():
