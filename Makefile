@@ -75,7 +75,7 @@ soak: env
 oldest: env $(OLDEST)/.made
 	$(ONE_THREAD) $(OLDEST)/bin/python -m pytest tests/keras_private/test_contract.py \
 		tests/training/test_identity.py tests/training/test_equivalence.py tests/checkpoints \
-		tests/callback/test_candle_callback.py tests/resume/test_keras_callbacks.py \
+		tests/callback/test_candle_callback.py tests/keras_private/test_callbacks.py \
 		tests/precision_audit/test_laws.py \
 		-k "keras_private or identity or checkpoints or candle_callback or keras_callbacks or \
 		precision_audit or \

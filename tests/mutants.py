@@ -240,7 +240,7 @@ MUTANTS = (
     ),
     Mutant(
         "EarlyStopping forgets its best value",
-        "resume/keras_callbacks.py",
+        "keras_private/callbacks.py",
         '"EarlyStopping": ("wait", "best", ',
         '"EarlyStopping": ("wait", ',
         ("callback/test_candle_callback.py::test_what_was_best_before_is_the_best_after",),
@@ -248,7 +248,7 @@ MUTANTS = (
     Mutant(
         "a resumed training begins with epoch 0",
         "resume/restore.py",
-        'given["epochs"] if over else state["epoch"]',
+        'call["epochs"] if over else state["epoch"]',
         'given["epochs"] if over else 0',
         (f"{INTERRUPTED}[arrays-rich]",),
     ),

@@ -19,7 +19,7 @@ _MODULES = re.compile(r"\b(?:keras\.src|tensorflow\.python|keras_tuner\.src)\b")
 # Documented, although they begin with an underscore.
 _PUBLIC = {"_getframe", "_current_frames", "_exit", "_replace", "_asdict", "_fields"}
 # What the linter looks for in users' scripts.
-_ALLOWED = {"keras_candle/lint/names.py"}
+_ALLOWED = {"keras_candle/lint/names.py", "keras_candle/lint/training_steps.py"}
 
 
 def findings(sources: Mapping[str, str]) -> Iterator[str]:
@@ -34,10 +34,12 @@ def findings(sources: Mapping[str, str]) -> Iterator[str]:
     for path, tree in trees.items():
         if path in _ALLOWED:
             continue
-        docstrings = {id(each) for each in _docstrings(tree)}
+        skipped = {id(each) for each in [*_docstrings(tree), *_parts_of_strings(tree)]}
         for node in ast.walk(tree):
             if name := _foreign_attribute(node, defined[path], anywhere) or (
-                "" if id(node) in docstrings else _foreign_module(node)
+                ""
+                if id(node) in skipped
+                else _foreign_module(node) or _foreign_string(node, anywhere)
             ):
                 yield f"{path}:{node.lineno}: {name} belongs into keras_candle/keras_private"
 
@@ -61,6 +63,12 @@ def _docstrings(tree: ast.AST) -> Iterator[ast.AST]:
                 yield first.value
 
 
+def _parts_of_strings(tree: ast.AST) -> Iterator[ast.AST]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            yield from node.values
+
+
 def _foreign_module(node: ast.AST) -> str:
     names = []
     if isinstance(node, ast.ImportFrom):
@@ -70,6 +78,14 @@ def _foreign_module(node: ast.AST) -> str:
     elif isinstance(node, ast.Constant) and isinstance(node.value, str):
         names = [node.value]
     return next((name for name in names if _MODULES.search(name)), "")
+
+
+def _foreign_string(node: ast.AST, anywhere: set[str]) -> str:
+    """A string that is an attribute's name, for getattr and setattr somewhere else."""
+    value = node.value if isinstance(node, ast.Constant) else None
+    if not isinstance(value, str) or not re.fullmatch(r"_[a-z]+(?:_[a-z]+)+", value):
+        return ""
+    return "" if value in anywhere | _PUBLIC or value.startswith("_candle") else value
 
 
 def _foreign_attribute(node: ast.AST, here: set[str], anywhere: set[str]) -> str:

@@ -12,6 +12,7 @@ from tests import private_names
         ("import tensorflow.python.framework.ops", "tensorflow.python.framework.ops"),
         ("name = 'keras_tuner.src'", "keras_tuner.src"),
         ('"""Like keras.src."""', ""),
+        ("names = ('_flatten_layers', 'flatten')", "_flatten_layers"),
         ("model._layers", "_layers"),
         ("super()._layers", "_layers"),
         ("self._layers", "_layers"),

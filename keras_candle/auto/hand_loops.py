@@ -14,7 +14,11 @@ from typing import Any
 from keras_candle import engine as engines
 from keras_candle.auto.models import defining_class
 from keras_candle.auto.notices import notice
-from keras_candle.keras_private.optimizers import optimized_variables
+from keras_candle.keras_private.optimizers import (
+    optimized_variables,
+    rate_methods,
+    replace_rate_methods,
+)
 from keras_candle.training.gradients import Transform, average_over_ranks, leaf_optimizers
 from keras_candle.training.step_context import StepContext
 
@@ -118,19 +122,15 @@ def _inner_optimizers() -> Iterator[None]:
 @contextmanager
 def _plain_learning_rates(optimizer: Any) -> Iterator[None]:
     """Suspend the learning rate scaling of a compiled optimizer: the global batch has not grown."""
-    scaled = {}
-    names = ("_get_current_learning_rate", "_backend_update_step", "_apply_weight_decay")
-    for leaf in leaf_optimizers(optimizer):
-        if hasattr(leaf, "_candle_plain_rate"):
-            scaled[leaf] = [getattr(leaf, name) for name in names]
-            for name, plain in zip(names, leaf._candle_plain_rate, strict=True):
-                setattr(leaf, name, plain)
+    leaves = [each for each in leaf_optimizers(optimizer) if hasattr(each, "_candle_plain_rate")]
+    scaled = [rate_methods(each) for each in leaves]
+    for leaf in leaves:
+        replace_rate_methods(leaf, leaf._candle_plain_rate)
     try:
         yield
     finally:
-        for leaf, methods in scaled.items():
-            for name, method in zip(names, methods, strict=True):
-                setattr(leaf, name, method)
+        for leaf, methods in zip(leaves, scaled, strict=True):
+            replace_rate_methods(leaf, methods)
 
 
 def disable_xla(tensorflow: ModuleType) -> None:

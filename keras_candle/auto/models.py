@@ -9,7 +9,9 @@ from typing import Any
 from keras_candle import engine as engines
 from keras_candle.auto.notices import notice
 from keras_candle.auto.random_draws import synchronize_random_state
+from keras_candle.keras_private.models import is_evaluation_of_fit
 from keras_candle.training.gradients import leaf_optimizers
+from keras_candle.training.keras_methods import trainer_of
 
 
 def defining_class(kind: type, name: str) -> type:
@@ -41,7 +43,7 @@ def scale_on_compile(keras: ModuleType) -> None:
 
 def is_scaled(model: Any) -> bool:
     """Return whether this model is scaled already."""
-    return hasattr(model, "_candle_trainer")
+    return trainer_of(model) is not None
 
 
 def _scale(model: Any) -> None:
@@ -52,7 +54,7 @@ def _scale(model: Any) -> None:
     scale(model)
     if not is_scaled(model):
         return
-    trainer = model._candle_trainer
+    trainer = trainer_of(model)
     register_trainer(trainer)
     synchronize_saves(model)
     for name in ("fit", "evaluate"):
@@ -70,7 +72,7 @@ def _scale(model: Any) -> None:
 def _with_synchronized_random_state(scaled: Any) -> Any:
     @functools.wraps(scaled)
     def method(*args: Any, **kwargs: Any) -> Any:
-        if not kwargs.get("_use_cached_eval_dataset"):  # fit's own evaluation is part of fit
+        if not is_evaluation_of_fit(kwargs):  # fit's own evaluation is part of fit
             synchronize_random_state()
         return scaled(*args, **kwargs)
 

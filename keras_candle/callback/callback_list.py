@@ -10,6 +10,7 @@ import keras
 from keras_candle.callback.display import Display
 from keras_candle.performance.meter import Meter
 from keras_candle.performance.phases import CALLBACKS, CHECKPOINT, INPUT, TRAINING
+from keras_candle.training.step_chain import Place, TrainFunction, chain_of
 from keras_candle.watchdog import heartbeat
 
 # These need on_epoch_begin of an epoch that is resumed; a LearningRateScheduler must not get it.
@@ -78,21 +79,21 @@ class DurableCallbackList(keras.callbacks.CallbackList):  # type: ignore[misc]
             self._skip_steps()
 
     def _skip_steps(self) -> None:
-        train = self.model.train_function
+        chain = chain_of(self.model)
         calls = self._steps_to_skip // self._steps_at_once
 
-        def skip(_: Any) -> dict[str, Any]:
+        def skip(_: TrainFunction, __: Any) -> dict[str, Any]:
             nonlocal calls
             calls -= 1
             if calls:
                 return {}
-            self.model.train_function = train
+            chain.remove(Place.RESUME)
             # Where the checkpoint is of an epoch's last step, these are the epoch's logs.
             results: dict[str, Any] = self.model.get_metrics_result()
             return results
 
         if calls:
-            self.model.train_function = skip
+            chain.put(Place.RESUME, skip)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Notify the callbacks, unless the epoch is resumed."""

@@ -6,8 +6,8 @@ import contextlib
 import inspect
 import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,13 @@ from keras_candle.resume.run_config import config_of
 from keras_candle.resume.run_session import RunSession
 from keras_candle.trackers import names
 from keras_candle.trackers.base import Tracker
-from keras_candle.training.fit_hooks import ResumableFit, find_fit_hook, make_data_resumable
+from keras_candle.training.fit_hooks import (
+    FitCall,
+    ResumableFit,
+    find_fit_hook,
+    make_data_resumable,
+)
+from keras_candle.training.keras_methods import trainer_of
 from keras_candle.training.options import check_guard
 
 _RESUME = ("auto", "required", "never")
@@ -120,15 +126,15 @@ class CandleCallback(keras.callbacks.Callback):  # type: ignore[misc]
         self.guard = check_guard(guard)
 
     def run_fit(
-        self, model: Any, given: dict[str, Any], fit: Callable[[dict[str, Any], ResumableFit], Any]
+        self, model: Any, call: FitCall, fit: Callable[[FitCall, ResumableFit], Any]
     ) -> Any:
         """Run `fit` with checkpoints, see `keras_candle.training.fit_hooks.FitHook`."""
-        trainer = getattr(model, "_candle_trainer", None)
-        engine = SingleEngine() if trainer is None else trainer.replica.engine
+        trainer = trainer_of(model)
+        engine = SingleEngine() if trainer is None else trainer.engine
         engine.agree("the arguments of CandleCallback", self._of_all_ranks(), CandleError)
         # From root: a name may hold the time, and the remaining ranks may have no TunerCallback.
         directory, trial = engine.on_root(
-            lambda: (self.run_directory, trial_of(given["callbacks"])), CandleError
+            lambda: (self.run_directory, trial_of(call["callbacks"])), CandleError
         )
         run = RunSession(directory, engine)
         if trial:
@@ -137,7 +143,7 @@ class CandleCallback(keras.callbacks.Callback):  # type: ignore[misc]
         try:
             tracking = TrackerHook(run, self.trackers, trial)
             state = run.find(self.resume)
-            config = self._config(trainer, engine, given)
+            config = self._config(trainer, engine, call)
             run.configure(config)
             resumption = Resumption(run, model, state, self.inexact_resume) if state else None
             session = FitSession(
@@ -149,10 +155,11 @@ class CandleCallback(keras.callbacks.Callback):  # type: ignore[misc]
                 resumption,
                 self.inexact_resume,
             )
+            comparing = trainer.comparing(self.guard) if trainer else contextlib.nullcontext()
             with tracking.during(config, state, self.resume):
                 try:
-                    with _guarded(trainer, self.guard):
-                        return fit(given, session)
+                    with comparing:
+                        return fit(call, session)
                 finally:
                     session.close()
         finally:
@@ -168,7 +175,7 @@ class CandleCallback(keras.callbacks.Callback):  # type: ignore[misc]
             "inexact_resume": self.inexact_resume,
         }
 
-    def _config(self, trainer: Any, engine: Engine, given: dict[str, Any]) -> str:
+    def _config(self, trainer: Any, engine: Engine, call: FitCall) -> str:
         arguments = {
             "run_directory": str(self.run_directory),
             "checkpoint": asdict(self.checkpoint),
@@ -178,8 +185,8 @@ class CandleCallback(keras.callbacks.Callback):  # type: ignore[misc]
             "guard": self.guard,
             "inexact_resume": self.inexact_resume,
         }
-        options = None if trainer is None else trainer.replica.options
-        return config_of(arguments, options, engine, given)
+        options = None if trainer is None else trainer.options
+        return config_of(arguments, options, engine, call)
 
     def on_train_begin(self, logs: Any = None) -> None:  # noqa: ARG002 - Keras's signature
         """Raise an error where `fit` was called without the fit session."""
@@ -200,21 +207,6 @@ def _warn_of_old_name() -> None:
     )
 
 
-@contextlib.contextmanager
-def _guarded(trainer: Any, guard: bool | int) -> Iterator[None]:
-    """Set how often a scaled model's ranks compare their state, for one fit."""
-    replica = None if trainer is None else trainer.replica
-    if replica is None or (guard is True and replica.options.guard):
-        yield
-        return
-    before = replica.options
-    replica.options = replace(before, guard=guard)
-    try:
-        yield
-    finally:
-        replica.options = before
-
-
 def fit(plain: Callable[..., Any], model: Any, *args: Any, **kwargs: Any) -> Any:
     """Call `keras.Model.fit` within the CandleCallback among its callbacks, where there is one.
 
@@ -225,16 +217,15 @@ def fit(plain: Callable[..., Any], model: Any, *args: Any, **kwargs: Any) -> Any
         **kwargs: arguments of `fit`.
     """
     bound = inspect.signature(plain).bind(model, *args, **kwargs)
-    around = find_fit_hook(bound.arguments.get("callbacks"))
-    if around is None or hasattr(model, "_candle_trainer"):
+    hook = find_fit_hook(bound.arguments.get("callbacks"))
+    if hook is None or trainer_of(model) is not None:
         return plain(model, *args, **kwargs)
     bound.apply_defaults()
-    given = dict(bound.arguments)
-    del given["self"]
+    arguments = dict(bound.arguments)
+    del arguments["self"]
 
-    def train(given: dict[str, Any], durable: ResumableFit) -> Any:
-        make_data_resumable(given, durable.start)
-        durable.install_callbacks(given, None)
-        return plain(model, **given)
+    def train(call: FitCall, resumable: ResumableFit) -> Any:
+        call = resumable.before_fit(make_data_resumable(call, resumable.start), None)
+        return plain(model, **call)
 
-    return around.run_fit(model, given, train)
+    return hook.run_fit(model, FitCall(arguments), train)

@@ -11,6 +11,7 @@ from keras_candle.callback.display import Display
 from keras_candle.callback.performance_recorder import PerformanceRecorder
 from keras_candle.callback.watchdog_hook import WatchdogHook
 from keras_candle.errors import EXIT_RUN_AGAIN, CheckpointError
+from keras_candle.keras_private.callbacks import check_names
 from keras_candle.resume.callback_state import CallbackState, resume_csv_loggers, values_of
 from keras_candle.resume.capture import CheckpointCapture
 from keras_candle.resume.checkpoint_options import Checkpoint, Intervals, SaveLimits
@@ -18,12 +19,13 @@ from keras_candle.resume.checkpoint_schedule import CheckpointSchedule
 from keras_candle.resume.data_state import DataState
 from keras_candle.resume.fit_progress import FitProgress
 from keras_candle.resume.inexact_resume import check_unsavable_state
-from keras_candle.resume.keras_callbacks import check_names
 from keras_candle.resume.model_description import describe_layers
 from keras_candle.resume.restore import Resumption
 from keras_candle.resume.run_session import RunSession
 from keras_candle.resume.script_changes import identity_of, settings_of
 from keras_candle.resume.stop_reasons import StopReasons, name_of
+from keras_candle.training.fit_hooks import FitCall
+from keras_candle.training.step_chain import Place, chain_of
 from keras_candle.training.stop_consensus import StopConsensus
 from keras_candle.watchdog import heartbeat
 
@@ -77,12 +79,12 @@ class FitSession:
         self._resumption = resumption
         self.start = resumption.start if resumption else None
 
-    def install_callbacks(self, given: dict[str, Any], stop: StopConsensus | None) -> None:
-        """Put the session's list of callbacks into the arguments of `fit`."""
-        adapter, self._stop_consensus = given["x"], stop
-        self._epochs, self._is_verbose = given["epochs"], given["verbose"] != 0
-        self._progress = FitProgress(adapter, given["steps_per_epoch"], step=self._run.first_step)
-        self._progress.epoch = given["initial_epoch"]
+    def before_fit(self, call: FitCall, stop: StopConsensus | None) -> FitCall:
+        """Return the call with the session's list of callbacks; see `ResumableFit`."""
+        adapter, self._stop_consensus = call["x"], stop
+        self._epochs, self._is_verbose = call["epochs"], call["verbose"] != 0
+        self._progress = FitProgress(adapter, call["steps_per_epoch"], step=self._run.first_step)
+        self._progress.epoch = call["initial_epoch"]
         self._performance = performance = PerformanceRecorder(
             self._run, self._model, adapter.batch_size, self._intervals.record_s
         )
@@ -90,33 +92,39 @@ class FitSession:
         identity = {**self._run.identity, **identity_of(self._model, adapter, self._engine)}
         settings = settings_of(self._model, adapter, self._run.config)
         if self._resumption:
-            self._resumption.prepare(given, self._progress, identity, settings)
+            call = self._resumption.prepare(call, self._progress, identity, settings)
         again = self._resumption is not None and self._resumption.compiles_again
         self._capture.compiled.start(compiled=again)
         self._capture.begin(self._progress, self._data, identity, settings, self._epochs)
         object.__setattr__(self._model, "_candle_is_durable", True)
-        steps = given["steps_per_epoch"] or adapter.num_batches
+        steps = call["steps_per_epoch"] or adapter.num_batches
         display = Display(
-            given["epochs"],
+            call["epochs"],
             steps,
-            given["verbose"],
+            call["verbose"],
             samples=lambda: self._engine.size * performance.meter.samples(),
             checkpoint_age_s=self._capture.age_s,
             line_s=self._intervals.line_s,
         )
-        self._at_close = [performance.stop, display.close, self._capture.compiled.stop]
-        given["callbacks"] = DurableCallbackList(
+        self._at_close = [
+            performance.stop,
+            display.close,
+            self._capture.compiled.stop,
+            lambda: chain_of(self._model).remove(Place.RESUME),
+        ]
+        callbacks = DurableCallbackList(
             self,
             performance.meter,
             display,
-            listed(given["callbacks"]),
+            listed(call["callbacks"]),
             self._model.steps_per_execution,
             add_history=True,
-            verbose=given["verbose"],
-            epochs=given["epochs"],
+            verbose=call["verbose"],
+            epochs=call["epochs"],
             steps=steps,
             model=self._model,
         )
+        return call.changed(callbacks=callbacks)
 
     def on_begin(self, callbacks: Sequence[Any]) -> None:
         """Prepare the callbacks' state, before their on_train_begin."""

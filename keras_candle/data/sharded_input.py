@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,12 +94,12 @@ def make_sharded_input(source: InputData, division: Division, engine: Engine) ->
 
 
 def make_sharded_inputs(
-    given: dict[str, Any], division: Division, engine: Engine, start: DataCursor | None = None
+    call: Mapping[str, Any], division: Division, engine: Engine, start: DataCursor | None = None
 ) -> tuple[ShardedInput, ShardedInput | None]:
     """Divide the training data and the validation data of `fit` among the ranks.
 
     Args:
-        given: the arguments of `fit`, by name.
+        call: the arguments of `fit`, by name.
         division: how the ranks divide data and batches.
         engine: connects the ranks.
         start: the data cursor to resume from; None for a new training.
@@ -108,12 +109,12 @@ def make_sharded_inputs(
         EngineError: when the ranks' arguments differ.
     """
     names = ("epochs", "initial_epoch", "validation_freq", "validation_split")
-    alike = {name: given[name] for name in names}
-    alike["validation_data"] = "given" if given["validation_data"] is not None else "none"
+    alike = {name: call[name] for name in names}
+    alike["validation_data"] = "given" if call["validation_data"] is not None else "none"
     engine.agree("the arguments of fit", alike)
     # Before dividing the data, or each rank would hold out its own last rows.
-    data, held_out = held_out_of(given)
-    training = make_sharded_input(training_source(given, data, start), division, engine)
+    data, held_out = held_out_of(call)
+    training = make_sharded_input(training_source(call, data, start), division, engine)
     if held_out is None:
         return training, None
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(held_out)
@@ -121,31 +122,31 @@ def make_sharded_inputs(
         x,
         y,
         sample_weight,
-        batch_size=given["validation_batch_size"] or given["batch_size"],
-        steps=given["validation_steps"],
+        batch_size=call["validation_batch_size"] or call["batch_size"],
+        steps=call["validation_steps"],
     )
     return training, make_sharded_input(validation, division, engine)
 
 
-def held_out_of(given: dict[str, Any]) -> tuple[tuple[Any, Any, Any], Any]:
+def held_out_of(call: Mapping[str, Any]) -> tuple[tuple[Any, Any, Any], Any]:
     """Return (x, y, sample_weight) and the validation data from the arguments of `fit`."""
-    data = (given["x"], given["y"], given["sample_weight"])
-    held_out = given["validation_data"]
-    if given["validation_split"] and held_out is None:
-        data, held_out = train_validation_split(data, validation_split=given["validation_split"])
+    data = (call["x"], call["y"], call["sample_weight"])
+    held_out = call["validation_data"]
+    if call["validation_split"] and held_out is None:
+        data, held_out = train_validation_split(data, validation_split=call["validation_split"])
     return data, held_out
 
 
 def training_source(
-    given: dict[str, Any], data: tuple[Any, Any, Any], start: DataCursor | None
+    call: Mapping[str, Any], data: tuple[Any, Any, Any], start: DataCursor | None
 ) -> InputData:
     """Return the training data from the arguments of `fit`."""
     return InputData(
         *data,
-        given["class_weight"],
-        given["batch_size"],
-        given["shuffle"],
-        given["steps_per_epoch"],
+        call["class_weight"],
+        call["batch_size"],
+        call["shuffle"],
+        call["steps_per_epoch"],
         for_training=True,
         start=start,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import FrameType
 from typing import Any
 
@@ -76,6 +76,11 @@ def initial_epoch(model: Any) -> int | None:
 def set_initial_epoch(model: Any, epoch: int | None) -> None:
     """Let `fit` begin at an epoch, whatever its argument says."""
     model._initial_epoch = epoch
+
+
+def is_evaluation_of_fit(arguments: Mapping[str, Any]) -> bool:
+    """Check the keyword arguments of `evaluate` for those that `fit` gives to its own."""
+    return bool(arguments.get("_use_cached_eval_dataset"))
 
 
 def call_for_training(model: Any, x: Any) -> Any:

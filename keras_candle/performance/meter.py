@@ -16,6 +16,7 @@ from keras_candle.performance.phases import (
     Phases,
 )
 from keras_candle.performance.stopwatch import Stopwatch, Waits, stopwatch_of
+from keras_candle.training.step_chain import Place, TrainFunction, chain_of
 
 
 @dataclass(frozen=True)
@@ -83,22 +84,23 @@ class Meter:
 
     def watch_first_step(self) -> None:
         """Put the measurement into the graph of the model's next training step, which is traced."""
-        train = self._model.train_function
+        chain = chain_of(self._model)
         self._before = self._engine.stopwatch  # that of a fit in whose callback this fit runs
         self._engine.stopwatch = self._stopwatch
 
-        def first(iterator: Any) -> Any:
-            self._model.train_function = train
+        def first(train: TrainFunction, iterator: Any) -> Any:
+            chain.remove(Place.TIMING)
             with ExitStack() as around:
                 around.enter_context(self._stopwatch.on_input(iterator))
                 if not self.flops.forward:
                     around.enter_context(self.flops.on())
                 return train(iterator)
 
-        self._model.train_function = first
+        chain.put(Place.TIMING, first)
 
     def stop(self) -> None:
-        """Stop adding the measurement to steps that are traced from now on."""
+        """Stop to put the measurement into steps that are traced from now on."""
+        chain_of(self._model).remove(Place.TIMING)
         if self._engine.stopwatch is self._stopwatch:
             self._engine.stopwatch = self._before
 

@@ -16,6 +16,7 @@ import keras
 
 from keras_candle.data.shard import Shard
 from keras_candle.performance.flops import FlopsCount
+from keras_candle.training.step_chain import chain_of
 
 # A traced step keeps its stopwatch, also when `fit` is called again.
 _of_models: weakref.WeakKeyDictionary[Any, Stopwatch] = weakref.WeakKeyDictionary()
@@ -157,5 +158,5 @@ def stopwatch_of(model: Any) -> Stopwatch:
     found = _of_models.get(model)
     if found is None:
         found = _of_models[model] = Stopwatch()
-        model.train_function = None
+        chain_of(model).take()
     return found

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 from keras_candle.lint.dry_run.journal import FactLog
 from keras_candle.lint.dry_run.training import replace_method
+from keras_candle.training.step_chain import chain_of
 
 _MOST_BATCHES = 8
 
@@ -56,10 +57,10 @@ def at_first_training(
             batches = list(itertools.islice(_batches(iterator), _MOST_BATCHES))
             # fit reads a tf.data iterator, train_on_batch has one batch.
             method = "fit" if hasattr(iterator, "element_spec") else "train_on_batch"
-            model.train_function = None
+            chain_of(model).take()
             act(FirstTraining(model, batches, method, lines[0] if lines else None))
 
-        model.train_function = take
+        chain_of(model).restore(take)
 
     replace_method(keras_module.Model, "make_train_function", make)
 

@@ -22,6 +22,7 @@ from keras_candle.precision_audit.loss_scale import (
 )
 from keras_candle.precision_audit.step import Bench, one_line
 from keras_candle.precision_audit.switching import switched
+from keras_candle.training.step_chain import chain_of
 from keras_candle.verification.exact import without_noise
 
 # For all precisions together; a model whose step is slow trains for fewer steps.
@@ -151,7 +152,7 @@ class _Measurement:
     def _compile(self) -> None:
         model = self._bench.model
         model.make_train_function(force=True)
-        self._function, model.train_function = model.train_function, None
+        self._function = chain_of(model).take()
 
     def _run(self, batch: Any) -> Any:
         logs = self._function(iter([batch]))

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from keras_candle.checkpoints.plain import is_plain, mark
+from keras_candle.keras_private import callbacks as keras_callbacks
 from keras_candle.keras_private.models import is_keras_class
-from keras_candle.resume import keras_callbacks
 from keras_candle.resume.object_state import attributes_of, is_installed, outside_of
 from keras_candle.resume.own_state import OwnState
 

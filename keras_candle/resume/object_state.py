@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from keras_candle import random_generators
 from keras_candle.checkpoints.plain import is_plain
-from keras_candle.resume import keras_callbacks
+from keras_candle.keras_private import callbacks as keras_callbacks
 from keras_candle.training.shared_state import seed_generators
 
 _OUTSIDE, _LOST = ["outside"], ["lost"]

@@ -13,6 +13,7 @@ import keras
 
 from keras_candle.errors import CheckpointError
 from keras_candle.keras_private.models import compile_arguments, layers_of
+from keras_candle.training.step_chain import chain_of
 
 _COMPILED = (
     keras.losses.Loss,
@@ -98,7 +99,7 @@ def repeat_compile(model: Any, recorded: Mapping[str, Any], folder: str) -> bool
             f"repeated: {cause}. Register its classes and functions with "
             "keras.saving.register_keras_serializable, or compile the model like that before fit."
         ) from cause
-    model.train_function = None
+    chain_of(model).take()
     return True
 
 

@@ -37,7 +37,9 @@ from keras_candle.resume.script_changes import (
     check_settings,
     new_learning_rate,
 )
+from keras_candle.training.fit_hooks import FitCall
 from keras_candle.training.gradients import leaf_optimizers, outermost_optimizers
+from keras_candle.training.keras_methods import trainer_of
 from keras_candle.training.learning_rate import LearningRateScale, scale_learning_rate
 from keras_candle.training.metrics import metric_variables
 from keras_candle.training.model_building import build_model
@@ -68,15 +70,15 @@ class Resumption:
 
     def prepare(
         self,
-        given: dict[str, Any],
+        call: FitCall,
         progress: FitProgress,
         identity: dict[str, Any],
         settings: dict[str, Any],
-    ) -> None:
-        """Check that it is the same training, and set `fit` to begin at the checkpoint.
+    ) -> FitCall:
+        """Check that it is the same training; return the call that begins at the checkpoint.
 
         Args:
-            given: the arguments of `fit`; `initial_epoch` is set.
+            call: the arguments of `fit`.
             progress: set to the checkpoint's position.
             identity: value of `identity_of` for the current model and data; gets the architecture.
             settings: value of `settings_of`.
@@ -88,7 +90,7 @@ class Resumption:
         state, model = self.state, self._model
         folder = str(self._run.folder.path_of(state["step"]))
         self._check(folder, progress.adapter, identity, settings)
-        over = state["finished"] and state["epochs"] == given["epochs"]
+        over = state["finished"] and state["epochs"] == call["epochs"]
         if not over:
             doubts = [*(() if state["can_go_on"] else (PART_OF_A_PASS,)), *progress.adapter.doubts]
             check_data_order(doubts, self._inexact_resume, folder, self._engine)
@@ -104,15 +106,15 @@ class Resumption:
         progress.passes = state["position"]["passes"]
         if state["can_go_on"]:
             progress.before_epoch = state["before_epoch"]
-        given["initial_epoch"] = given["epochs"] if over else state["epoch"]
         if over:
             progress.adapter.get_tf_dataset().skip_all()
         progress.steps_to_skip = state["in_epoch"]
         left = progress.adapter.steps_left(state["position"]["taken"]) if state["in_epoch"] else 0
         batches = progress.adapter.num_batches
-        if state["in_epoch"] and not given["steps_per_epoch"] and None not in (left, batches):
+        if state["in_epoch"] and not call["steps_per_epoch"] and None not in (left, batches):
             # Another number of ranks has other steps; the epoch ends with the data.
             progress.steps_to_skip = max(batches - left, 0)
+        return call.changed(initial_epoch=call["epochs"] if over else state["epoch"])
 
     def _check(
         self, folder: str, adapter: Any, identity: dict[str, Any], settings: dict[str, Any]
@@ -202,8 +204,8 @@ class Resumption:
 def build(model: Any, adapter: Any) -> None:
     """Create the weights of a model that has not been built yet."""
     spec = adapter.get_tf_dataset().element_spec
-    trainer = getattr(model, "_candle_trainer", None)
-    make = functools.partial(build_model, model) if trainer is None else trainer.replica.build
+    trainer = trainer_of(model)
+    make = functools.partial(build_model, model) if trainer is None else trainer.build
     make(getattr(spec, "data", spec))
 
 
@@ -241,7 +243,7 @@ def resume_schedule(model: Any, position: int, iterations: int) -> None:
     """
     scale = _scale_of(model)
     scale.offset = position - iterations * scale.advance
-    if scale.offset and not hasattr(model, "_candle_trainer"):
+    if scale.offset and trainer_of(model) is None:
         object.__setattr__(model, "_candle_scale", scale)
         for optimizer in outermost_optimizers(model):
             for leaf in leaf_optimizers(optimizer):
@@ -249,9 +251,9 @@ def resume_schedule(model: Any, position: int, iterations: int) -> None:
 
 
 def _scale_of(model: Any) -> LearningRateScale:
-    trainer = getattr(model, "_candle_trainer", None)
+    trainer = trainer_of(model)
     if trainer is not None:
-        scale: LearningRateScale = trainer.replica.scale
+        scale: LearningRateScale = trainer.scale
         return scale
     return getattr(model, "_candle_scale", None) or LearningRateScale()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -29,7 +30,10 @@ _OF_FIT = (
 
 
 def config_of(
-    callback: dict[str, Any], options: ScalingOptions | None, engine: Engine, given: dict[str, Any]
+    callback: dict[str, Any],
+    options: ScalingOptions | None,
+    engine: Engine,
+    call: Mapping[str, Any],
 ) -> str:
     """Return the text of config.json.
 
@@ -37,12 +41,12 @@ def config_of(
         callback: the arguments of CandleCallback.
         options: those of `@candle.scalable`; None for a model that is not scaled.
         engine: connects the ranks.
-        given: the arguments of `fit`.
+        call: the arguments of `fit`.
 
     Returns:
         JSON, without values from the environment, the command line or the data.
     """
-    fit = {name: given[name] for name in _OF_FIT if name in given}
+    fit = {name: call[name] for name in _OF_FIT if name in call}
     config = {
         "callback": callback,
         "scalable": None if options is None else asdict(options),

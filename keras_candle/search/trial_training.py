@@ -18,6 +18,7 @@ from keras_candle.search.hyperparameters import INHERITS
 from keras_candle.search.measurement import release_memory
 from keras_candle.search.nas.inheritance import inherit
 from keras_candle.search.stopping import StopHopeless
+from keras_candle.training.keras_methods import trainer_of
 
 
 class TrialTraining(keras_tuner.Tuner):  # type: ignore[misc]
@@ -117,7 +118,7 @@ class TrialTraining(keras_tuner.Tuner):  # type: ignore[misc]
 
 
 def _check_scaled(model: Any, ranks: int) -> None:
-    if not hasattr(model, "_candle_trainer"):
+    if trainer_of(model) is None:
         raise SearchError(
             f"ranks_per_trial={ranks}, but the model {model.name!r} is not scaled: each rank would "
             "train it by itself. Build it with @candle.scalable, or leave ranks_per_trial out."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import keras
@@ -19,6 +19,37 @@ from keras_candle.keras_private.data import input_arrays
 from keras_candle.training.stop_consensus import StopConsensus
 
 
+class FitCall(Mapping[str, Any]):
+    """The arguments of one call of `fit`, by name; a hook returns a changed copy.
+
+    Args:
+        arguments: all that `keras.Model.fit` takes, defaults included.
+    """
+
+    def __init__(self, arguments: Mapping[str, Any]) -> None:
+        self._arguments = dict(arguments)
+
+    def __getitem__(self, name: str) -> Any:
+        return self._arguments[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arguments)
+
+    def __len__(self) -> int:
+        return len(self._arguments)
+
+    def changed(self, **arguments: Any) -> FitCall:
+        """Return the call with new values of some arguments.
+
+        Raises:
+            KeyError: for a name that `fit` does not take.
+        """
+        unknown = sorted(arguments.keys() - self._arguments.keys())
+        if unknown:
+            raise KeyError(f"fit has no argument {unknown[0]!r}")
+        return FitCall({**self._arguments, **arguments})
+
+
 class ResumableFit(Protocol):
     """One call of `fit` that can be resumed.
 
@@ -28,11 +59,11 @@ class ResumableFit(Protocol):
 
     start: DataCursor | None
 
-    def install_callbacks(self, given: dict[str, Any], stop: StopConsensus | None) -> None:
-        """Replace the callbacks in the arguments of `fit` by its own CallbackList.
+    def before_fit(self, call: FitCall, stop: StopConsensus | None) -> FitCall:
+        """Return the call with a CallbackList of its own in the place of the callbacks.
 
         Args:
-            given: the arguments; x is a data adapter.
+            call: the arguments; x is a data adapter.
             stop: the ranks' consensus on stopping; None for a model that is not scaled.
         """
 
@@ -42,13 +73,13 @@ class FitHook(Protocol):
     """A callback that wraps the call of `fit`."""
 
     def run_fit(
-        self, model: Any, given: dict[str, Any], fit: Callable[[dict[str, Any], ResumableFit], Any]
+        self, model: Any, call: FitCall, fit: Callable[[FitCall, ResumableFit], Any]
     ) -> Any:
-        """Call fit(given, resumable), unless nothing is left to train.
+        """Call fit(call, resumable), unless nothing is left to train.
 
         Args:
             model: the model.
-            given: the arguments of its `fit`, by name.
+            call: the arguments of its `fit`.
             fit: trains.
 
         Returns:
@@ -64,15 +95,15 @@ def find_fit_hook(callbacks: Any) -> FitHook | None:
     return next((each for each in kept if isinstance(each, FitHook)), None)
 
 
-def make_data_resumable(given: dict[str, Any], start: DataCursor | None) -> None:
-    """Replace the data in the arguments of one rank's `fit` by a resumable adapter.
+def make_data_resumable(call: FitCall, start: DataCursor | None) -> FitCall:
+    """Return the call of one rank's `fit` with its data in a resumable adapter.
 
     Args:
-        given: the arguments of `fit`.
+        call: the arguments of `fit`.
         start: the data cursor to resume from; None for a new training.
     """
-    data, held_out = held_out_of(given)
-    source = training_source(given, data, start)
+    data, held_out = held_out_of(call)
+    source = training_source(call, data, start)
     adapter: Any = None
     if source.kind == ARRAYS:
         adapter = source.keras_adapter
@@ -85,7 +116,7 @@ def make_data_resumable(given: dict[str, Any], start: DataCursor | None) -> None
             adapter = None
     adapter = adapter or ResumableAdapter(source.keras_adapter, start, source.x)
     adapter.doubts = inexact_orders(source, adapter)
-    given.update(
+    return call.changed(
         x=adapter,
         y=None,
         sample_weight=None,
@@ -94,5 +125,5 @@ def make_data_resumable(given: dict[str, Any], start: DataCursor | None) -> None
         shuffle=False,
         validation_split=0.0,
         validation_data=held_out,
-        validation_batch_size=given["validation_batch_size"] or given["batch_size"],
+        validation_batch_size=call["validation_batch_size"] or call["batch_size"],
     )

@@ -34,7 +34,7 @@ def call_trainers() -> None:
 def _calling_trainer(name: str, plain: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(plain)
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-        trainer = vars(self).get("_candle_trainer")
+        trainer = trainer_of(self)
         if trainer is None:
             return plain(self, *args, **kwargs)
         bound = MethodType(plain, self)
@@ -44,3 +44,8 @@ def _calling_trainer(name: str, plain: Callable[..., Any]) -> Callable[..., Any]
 
     method.candle_calls_trainers = True  # type: ignore[attr-defined]
     return method
+
+
+def trainer_of(model: Any) -> Any:
+    """Return the `Trainer` of a scaled model; None for any other object."""
+    return getattr(model, "__dict__", {}).get("_candle_trainer")

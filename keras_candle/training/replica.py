@@ -40,6 +40,7 @@ from keras_candle.training.state_reductions import (
     remedy,
     unregistered_state,
 )
+from keras_candle.training.step_chain import chain_of
 from keras_candle.training.step_context import StepContext
 from keras_candle.training.train_step import run_on_shards
 
@@ -179,10 +180,12 @@ class Replica:
         )
         if facts == self._traced_for:
             return
-        model, kept = self.model, self._functions
+        model, kept, chain = self.model, self._functions, chain_of(self.model)
+        before = chain.take(), model.test_function
         if self._depth > 1 or kept:
-            kept[self._traced_for] = (model.train_function, model.test_function)
-        model.train_function, model.test_function = kept.pop(facts, (None, None))
+            kept[self._traced_for] = before
+        train, model.test_function = kept.pop(facts, (None, None))
+        chain.restore(train)
         self._traced_for = facts
 
     def build(self, batch: Any) -> None:

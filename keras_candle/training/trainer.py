@@ -10,7 +10,7 @@ import copy
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from types import MethodType
 from typing import Any
@@ -28,19 +28,25 @@ from keras_candle.data.sharded_input import (
 from keras_candle.engine.base import Engine
 from keras_candle.engine.consensus import succeed_on_all
 from keras_candle.errors import CandleError
-from keras_candle.keras_private.models import METRICS_RESULT, TensorFlowTrainer, flatten_metrics
+from keras_candle.keras_private.models import (
+    METRICS_RESULT,
+    TensorFlowTrainer,
+    flatten_metrics,
+    is_evaluation_of_fit,
+)
 from keras_candle.training.compatibility import check_environment, check_trainable
 from keras_candle.training.divergence_checks import DivergenceChecks
-from keras_candle.training.fit_hooks import FitHook, ResumableFit, find_fit_hook
+from keras_candle.training.fit_hooks import FitCall, FitHook, ResumableFit, find_fit_hook
 from keras_candle.training.gradients import leaf_optimizers
-from keras_candle.training.keras_methods import call_trainers
-from keras_candle.training.learning_rate import effective_learning_rate
+from keras_candle.training.keras_methods import call_trainers, trainer_of
+from keras_candle.training.learning_rate import LearningRateScale, effective_learning_rate
 from keras_candle.training.metrics import global_result
 from keras_candle.training.options import ScalingOptions
 from keras_candle.training.prediction import predict_together
 from keras_candle.training.replica import Replica
 from keras_candle.training.split_step import why_not
 from keras_candle.training.stateful_layers import check_stateless
+from keras_candle.training.step_chain import Place, TrainFunction, chain_of
 from keras_candle.training.stop_consensus import StopConsensus
 from keras_candle.training.train_on_batch import make_batch
 from keras_candle.training.user_callbacks import in_writing_callback, rank_safe
@@ -72,7 +78,7 @@ def scale_model(model: Any, options: ScalingOptions, engine: Engine) -> Any:
         CandleError: when the installed Keras lacks a private name that keras_candle uses.
         EngineError: when Keras does not run on TensorFlow, or tf.distribute divides the work.
     """
-    if engine.size > 1 and not hasattr(model, "_candle_trainer"):
+    if engine.size > 1 and trainer_of(model) is None:
         check_environment(model)
         call_trainers()
         Trainer(Replica(model, options, engine))
@@ -100,8 +106,41 @@ class Trainer:
         object.__setattr__(model, "__deepcopy__", self._copy)
         for name in ON_INSTANCE:
             setattr(model, name, getattr(self, name))
-        model.train_function = model.test_function = None
+        self._chain = chain_of(model)
+        self._chain.take()
+        model.test_function = None
+        self._chain.put(Place.CONSENSUS, self._together)
         replica.hook()
+
+    @property
+    def engine(self) -> Engine:
+        """The engine of the ranks that train the model."""
+        return self._engine
+
+    @property
+    def options(self) -> ScalingOptions:
+        """The options of `scalable` or `scale`."""
+        return self.replica.options
+
+    @property
+    def scale(self) -> LearningRateScale:
+        """The factor of the learning rate and the position of its schedule."""
+        return self.replica.scale
+
+    def build(self, batch: Any) -> None:
+        """Make the model's variables from tensor specs of a batch."""
+        self.replica.build(batch)
+
+    @contextmanager
+    def comparing(self, guard: bool | int) -> Iterator[None]:
+        """Let the ranks compare their state as often as a CandleCallback asks, see there."""
+        before = self.replica.options
+        if not (guard is True and before.guard):
+            self.replica.options = replace(before, guard=guard)
+        try:
+            yield
+        finally:
+            self.replica.options = before
 
     def _plain(self, name: str) -> Any:
         """A method of the model's class, looked up at each call: a program may replace it there."""
@@ -131,20 +170,14 @@ class Trainer:
             self._plain("make_train_function")(*args, **kwargs)
         finally:
             self._model.jit_compile = asked
-        self._model.train_function = self._together(self._model.train_function)
+        self._chain.install()
 
-    def _together(self, train: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        """A train function after which the ranks are compared, and no rank stops alone."""
-        train = getattr(train, "candle_plain", train)
-
-        def train_together(iterator: Any) -> Any:
-            logs = train(iterator)
-            self._checks.after_step()
-            self.stop.defer_request()
-            return logs
-
-        train_together.candle_plain = train  # type: ignore[attr-defined]
-        return train_together
+    def _together(self, train: TrainFunction, iterator: Any) -> Any:
+        """Call a train function, then compare the ranks and let no rank stop alone."""
+        logs = train(iterator)
+        self._checks.after_step()
+        self.stop.defer_request()
+        return logs
 
     def _split_for_xla(self) -> None:
         obstacle = why_not(self._model)
@@ -158,11 +191,11 @@ class Trainer:
 
     def fit(self, plain: Method, *args: Any, **kwargs: Any) -> Any:
         succeed_on_all(partial(check_trainable, self._model), self._engine)
-        given = self._arguments("fit", args, kwargs)
-        hook, fit = find_fit_hook(given["callbacks"]), partial(self._fit, plain)
+        call = FitCall(self._arguments("fit", args, kwargs))
+        hook, fit = find_fit_hook(call["callbacks"]), partial(self._fit, plain)
         self._agree_on_options()
         self._agree_on_loop(hook)
-        return fit(given) if hook is None else hook.run_fit(self._model, given, fit)
+        return fit(call) if hook is None else hook.run_fit(self._model, call, fit)
 
     def _agree_on_options(self) -> None:
         """Refuse options that differ by rank, before the first collective that they decide.
@@ -188,16 +221,20 @@ class Trainer:
         }
         self._engine.agree("how they train; every rank must train alike", loop, CandleError)
 
-    def _fit(
-        self, plain: Method, given: dict[str, Any], resumable: ResumableFit | None = None
-    ) -> Any:
+    def _fit(self, plain: Method, call: FitCall, resumable: ResumableFit | None = None) -> Any:
         with self._run("fit"):
-            data, held_out = succeed_on_all(lambda: held_out_of(given), self._engine)
-            given["x"], given["y"], given["sample_weight"] = data
-            given.update(validation_data=held_out, validation_split=0.0)
+            data, held_out = succeed_on_all(lambda: held_out_of(call), self._engine)
+            x, y, sample_weight = data
+            call = call.changed(
+                x=x,
+                y=y,
+                sample_weight=sample_weight,
+                validation_data=held_out,
+                validation_split=0.0,
+            )
             start = resumable.start if resumable else None
             training, validation = make_sharded_inputs(
-                given, self.replica.options.division, self._engine, start
+                call, self.replica.options.division, self._engine, start
             )
             self._check_streams(training, validation)
             self.replica.prepare(training, validation)
@@ -205,14 +242,14 @@ class Trainer:
             self.stop = StopConsensus(self._model, self._engine)
             self._checks.begin_training()
             callbacks = rank_safe(
-                given["callbacks"],
+                call["callbacks"],
                 self._engine,
                 self.stop,
                 self.replica.take_root_state,
                 self._checks.check_epoch,
             )
-            given.update(
-                _NO_DATA,
+            call = call.changed(
+                **_NO_DATA,
                 x=training.adapter,
                 class_weight=None,
                 steps_per_epoch=training.steps,
@@ -220,12 +257,13 @@ class Trainer:
                 callbacks=callbacks,
             )
             if validation:
-                given["validation_data"] = (validation.adapter,)
-                given["validation_steps"] = validation.steps
+                call = call.changed(
+                    validation_data=(validation.adapter,), validation_steps=validation.steps
+                )
             if resumable:
-                resumable.install_callbacks(given, self.stop)
+                call = resumable.before_fit(call, self.stop)
             with self._own_validation_data(validation, held_out):
-                history = plain(**given)
+                history = plain(**call)
             if isinstance(training.adapter, PyDatasetShard):
                 training.adapter.randomness.draw_together()
             return history
@@ -268,7 +306,7 @@ class Trainer:
 
     def evaluate(self, plain: Method, *args: Any, **kwargs: Any) -> Any:
         with self._run("evaluate"):
-            if kwargs.get("_use_cached_eval_dataset"):
+            if is_evaluation_of_fit(kwargs):
                 return plain(*args, **kwargs)
             self._agree_on_options()
             given = self._arguments("evaluate", args, kwargs)

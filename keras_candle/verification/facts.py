@@ -30,6 +30,7 @@ from keras_candle.keras_private.models import (
 from keras_candle.keras_private.optimizers import optimized_variables
 from keras_candle.training.batch_normalization import synchronized_variables
 from keras_candle.training.gradients import leaf_optimizers, outermost_optimizers
+from keras_candle.training.keras_methods import trainer_of
 from keras_candle.verification.record import Fact
 
 # Name endings of the sums of squared gradients in Adam, RMSprop and Adagrad.
@@ -227,8 +228,8 @@ def _masked_outputs(model: Any) -> list[str]:
 
 
 def _compression(model: Any) -> list[str]:
-    trainer = getattr(model, "_candle_trainer", None)
-    asked = trainer and trainer.replica.options.compression
+    trainer = trainer_of(model)
+    asked = trainer and trainer.options.compression
     return [f"compression={asked!r}"] if asked else []
 
 

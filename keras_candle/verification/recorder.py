@@ -21,7 +21,9 @@ import keras
 import numpy as np
 
 from keras_candle.cluster import launchers
+from keras_candle.keras_private.models import is_evaluation_of_fit
 from keras_candle.training.gradients import outermost_optimizers
+from keras_candle.training.keras_methods import trainer_of
 from keras_candle.verification.exact import without_noise
 from keras_candle.verification.facts import (
     FactWatcher,
@@ -92,7 +94,7 @@ class TrainingRecorder:
 
     def evaluate(self, plain: Callable[..., Any], model: Any, args: Any, kwargs: Any) -> Any:
         """Record one call of `evaluate`, unless it belongs to a `fit`."""
-        if kwargs.get("_use_cached_eval_dataset"):
+        if is_evaluation_of_fit(kwargs):
             return plain(*args, **kwargs)
         record = self._begin("evaluate", model)
         x = kwargs.get("x", args[0] if args else None)
@@ -124,7 +126,7 @@ class TrainingRecorder:
     def _begin(self, kind: str, model: Any) -> TrainingRecord:
         self._close_batches()
         name = f"{type(model).__name__} {model.name!r}"
-        record = TrainingRecord(kind, name, scaled=hasattr(model, "_candle_trainer"))
+        record = TrainingRecord(kind, name, scaled=trainer_of(model) is not None)
         self._records.append(record)
         return record
 

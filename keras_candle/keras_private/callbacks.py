@@ -42,7 +42,7 @@ STATE: dict[str, tuple[str, ...]] = {
 def kind_of(callback: Any) -> str:
     """Return the name of the Keras class of a callback or its nearest base; "" for none."""
     for each in type(callback).__mro__:
-        if _is_of_keras(each) and each is not keras.callbacks.Callback:
+        if is_keras_class(each) and each is not keras.callbacks.Callback:
             return each.__name__
     return ""
 
@@ -87,13 +87,9 @@ def _assigned_in(kind: type, *, but_init: bool = False) -> set[str]:
     return {
         step.argval
         for each in kind.__mro__
-        if _is_of_keras(each)
+        if is_keras_class(each)
         for name, method in vars(each).items()
         if isinstance(method, FunctionType) and not (but_init and name == "__init__")
         for step in dis.get_instructions(method)
         if step.opname == "STORE_ATTR"
     }
-
-
-def _is_of_keras(kind: type) -> bool:
-    return is_keras_class(kind)
