@@ -40,7 +40,7 @@ def prepare() -> None:
 
 
 def _prepare_tensorflow(tensorflow: ModuleType, is_root: bool) -> None:
-    from keras_candle.auto.hand_loops import disable_xla
+    from keras_candle.auto.custom_loops import disable_xla
     from keras_candle.auto.strategies import replace_strategies
     from keras_candle.auto.tensorflow_files import write_checkpoints_on_root
 
@@ -50,7 +50,7 @@ def _prepare_tensorflow(tensorflow: ModuleType, is_root: bool) -> None:
 
 
 def _prepare_keras(keras: ModuleType) -> None:
-    from keras_candle.auto.hand_loops import average_hand_loops
+    from keras_candle.auto.custom_loops import average_custom_loops
     from keras_candle.auto.keras_files import save_on_root
     from keras_candle.auto.models import scale_on_compile
 
@@ -58,5 +58,5 @@ def _prepare_keras(keras: ModuleType) -> None:
     # imports Keras, whose import may be in progress.
     pin_gpu(engines.start())
     scale_on_compile(keras)
-    average_hand_loops(keras)
+    average_custom_loops(keras)
     save_on_root(keras)

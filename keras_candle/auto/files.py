@@ -68,10 +68,10 @@ def is_private(path: Any) -> bool:
     return bool(_overlays) and _overlays[0].is_private(path)
 
 
-def find_elsewhere(path: Any, real: str) -> None:
+def redirect_reads(path: Any, real: str) -> None:
     """Read the root's path `real` wherever this rank's script reads `path` from now on."""
     if _overlays and _overlays[0].scratch:
-        _overlays[0].scratch.find_elsewhere(os.fspath(path), real)
+        _overlays[0].scratch.redirect_reads(os.fspath(path), real)
 
 
 def _patch_os(name: str, function: Any) -> None:

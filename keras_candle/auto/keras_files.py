@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from keras_candle import engine as engines
-from keras_candle.auto.files import find_elsewhere, is_private
+from keras_candle.auto.files import is_private, redirect_reads
 from keras_candle.auto.models import defining_class, is_scaled
 from keras_candle.errors import EngineError
 
@@ -55,7 +55,7 @@ def run_on_root(plain: Callable[[], Any], what: str, path: Any = None) -> Any:
     if error:
         raise EngineError(f"{what} failed on the root: {error}")
     if path is not None and os.path.abspath(os.fspath(path)) != root_path:
-        find_elsewhere(path, root_path)
+        redirect_reads(path, root_path)
     return result
 
 

@@ -47,7 +47,7 @@ def is_scaled(model: Any) -> bool:
 
 
 def _scale(model: Any) -> None:
-    from keras_candle.auto.hand_loops import register_trainer
+    from keras_candle.auto.custom_loops import register_trainer
     from keras_candle.auto.keras_files import synchronize_saves
     from keras_candle.decorator import scale
 

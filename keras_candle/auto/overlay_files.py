@@ -23,7 +23,7 @@ class OverlayFiles:
     def __init__(self, folder: str, started_s: float) -> None:
         self._folder, self._started_s = folder, started_s
         self._removed_s: dict[str, float] = {}
-        self._elsewhere: dict[str, str] = {}
+        self._redirected: dict[str, str] = {}
 
     def private_path(self, path: str) -> str:
         """Return the path of the rank's own copy of a path, whether it exists or not."""
@@ -32,8 +32,8 @@ class OverlayFiles:
     def read_path(self, path: str) -> str:
         """Return the path to read instead of a path."""
         path = os.path.abspath(path)
-        if path in self._elsewhere:
-            return self._elsewhere[path]
+        if path in self._redirected:
+            return self._redirected[path]
         private = self.private_path(path)
         # Own folders shadow no real ones: both have entries.
         if os.path.lexists(private) and (not os.path.isdir(private) or not os.path.isdir(path)):
@@ -48,7 +48,7 @@ class OverlayFiles:
             keep: whether to copy its content first, as for appending.
         """
         seen, private = self.read_path(path), self.private_path(path)
-        self._elsewhere.pop(os.path.abspath(path), None)
+        self._redirected.pop(os.path.abspath(path), None)
         folder = os.path.dirname(os.path.abspath(path))
         if not os.path.isdir(self._folder):
             os.mkdir(self._folder, 0o700)
@@ -74,7 +74,7 @@ class OverlayFiles:
             shutil.rmtree(private)
         else:
             private.unlink(missing_ok=True)
-        self._elsewhere.pop(path, None)
+        self._redirected.pop(path, None)
         self._removed_s[path] = time.time()
 
     def rename(self, source: str, target: str) -> None:
@@ -104,9 +104,9 @@ class OverlayFiles:
             found.update(each for each in real if not self._is_hidden(os.path.join(path, each)))
         return sorted(found)
 
-    def find_elsewhere(self, path: str, real: str) -> None:
+    def redirect_reads(self, path: str, real: str) -> None:
         """Read `real`, the root's path, wherever the script reads `path` from now on."""
-        self._elsewhere[os.path.abspath(path)] = os.path.abspath(real)
+        self._redirected[os.path.abspath(path)] = os.path.abspath(real)
 
     def _is_hidden(self, path: str) -> bool:
         """Return whether the rank has removed a path that has not been written since."""

@@ -54,14 +54,14 @@ class Failure:
     output: str = ""
 
     @property
-    def is_by_number(self) -> bool:
+    def is_exit_code_only(self) -> bool:
         """Whether the program chose an exit code and gave no reason."""
         return not (self.signal or self.reason or self.traceback)
 
     @property
     def asks_to_run_again(self) -> bool:
         """Whether the program saved its state and asks to be requeued."""
-        return self.is_by_number and self.code == EXIT_RUN_AGAIN
+        return self.is_exit_code_only and self.code == EXIT_RUN_AGAIN
 
     def frame(self) -> bytes:
         """Encode this failure as a message inside a byte stream."""

@@ -60,7 +60,7 @@ def _stopped(cause: Failure, number: int) -> tuple[str, int]:
         return cause.text(stopped), cause.code
     if cause.asks_to_run_again:
         return f"candle: {stopped}; {_AGAIN.format(cause.code)}\n", cause.code
-    if cause.is_by_number:
+    if cause.is_exit_code_only:
         return f"candle: {stopped}; the program exited with code {cause.code}\n", cause.code
     return cause.text(), cause.code
 

@@ -32,14 +32,14 @@ from keras_candle.launch.program import (
     initialised_mpi_abort,
     run_program,
 )
-from keras_candle.launch.rank_states import lost_its_partner
+from keras_candle.launch.rank_states import lost_peer
 from keras_candle.launch.shared_memory import SharedMemory
 from keras_candle.launch.standard_input import assign_stdin, empty_stdin
 from keras_candle.launcher_messages import LAUNCHER, RANK, message, write_through
 
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 _STALLED = "the watchdog has ended the job; see its report above"
-_PARTNER_WITHIN_S = 2.0
+_PEER_REPORT_S = 2.0
 _TAIL_LINES = 30
 _TAIL_BYTES = 8000
 
@@ -185,9 +185,9 @@ class Rank:
         if ending.asks_to_run_again or (ending.by_exit and self._shared.stop_asked):
             self._record_end(ending.code)
             return
-        if lost_its_partner(ending.traceback):
+        if lost_peer(ending.traceback):
             # Give the supervisor of the rank that has left time to report it before the job ends.
-            time.sleep(_PARTNER_WITHIN_S)
+            time.sleep(_PEER_REPORT_S)
         self._shared.end_job = True
         abort = initialised_mpi_abort()
         if abort is not None and not _under_hydra():

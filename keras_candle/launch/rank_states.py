@@ -8,7 +8,7 @@ from typing import Any
 from keras_candle.launch.failure import Failure
 
 # Horovod's errors on a rank whose peer has ended in the middle of a step.
-_LOST_PARTNER = (
+_PEER_ERRORS = (
     "Horovod has been shut down",
     "Connection closed by peer",
     "Connection reset",
@@ -32,13 +32,13 @@ class _Waiting:
     since_s: float
 
 
-def lost_its_partner(text: str) -> bool:
+def lost_peer(text: str) -> bool:
     """Return whether Horovod's error means that it lost a peer in the middle of a step.
 
     Args:
         text: the error's text.
     """
-    return _HOROVOD in text and any(each in text for each in _LOST_PARTNER)
+    return _HOROVOD in text and any(each in text for each in _PEER_ERRORS)
 
 
 class RankStates:
@@ -112,7 +112,7 @@ class RankStates:
             failure: of a rank.
         """
         text = failure.reason + failure.traceback + failure.output
-        if not (self._ended and lost_its_partner(text)):
+        if not (self._ended and lost_peer(text)):
             return ""
         left, ended = min(self._ended.items(), key=lambda each: each[1].at_s)
         return self._left(left, ended, "was in a training step", failure.rank)

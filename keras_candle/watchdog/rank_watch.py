@@ -14,7 +14,7 @@ from typing import IO, Any, cast
 
 from keras_candle.errors import EXIT_STALLED
 from keras_candle.watchdog.heartbeat import HeartbeatBoard
-from keras_candle.watchdog.stacks import offer_stacks, stop_offering
+from keras_candle.watchdog.stacks import disable_stacks, enable_stacks
 
 _END_WITHIN_S = 2.0
 
@@ -33,7 +33,7 @@ class RankWatch:
         self, rank: int, timeout_s: float, run_directory: Path, *, on_one_node: bool
     ) -> None:
         self.board = HeartbeatBoard()
-        self._stacks = offer_stacks()
+        self._stacks = enable_stacks()
         end, to_end = os.pipe()
         arguments = {
             "rank": rank,
@@ -80,7 +80,7 @@ class RankWatch:
         if self._watcher.poll() is None:
             self._watcher.kill()
             self._watcher.communicate()
-        stop_offering(self._stacks)
+        disable_stacks(self._stacks)
         self.board.close()
 
     def _send(self, message: dict[str, Any]) -> None:

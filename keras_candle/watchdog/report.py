@@ -37,7 +37,7 @@ def report(
 
 
 def _sentence(guilty: Sequence[RankSnapshot], ranks: Sequence[RankSnapshot]) -> str:
-    if len(ranks) > 1 and len(guilty) == len(ranks) and not guilty[0].is_odd:
+    if len(ranks) > 1 and len(guilty) == len(ranks) and not guilty[0].explains_stall:
         return "No rank is behind the others: see their stacks."
     first = guilty[0]
     who = _names([each.rank for each in guilty])

@@ -90,14 +90,14 @@ class RootWatcher(Watcher):
         quiet_s = max(self._quiets[rank].passed_s() for rank in self._snapshots)
         if quiet_s > self._watched.timeout_s:
             self._is_reporting = True  # asking can wake a rank: its earlier state counts
-            self._ask_for_stacks()
+            self._request_stacks()
             ranks = [self._snapshots[rank] for rank in sorted(self._snapshots)]
             self._watched.report(ranks, quiet_s, left=self._left)
             for channel in list(self._channels):
                 channel.send(ask="end")
             self._watched.end()
 
-    def _ask_for_stacks(self) -> None:
+    def _request_stacks(self) -> None:
         deadline_s = time.monotonic() + _STACKS_WITHIN_S
         for channel in self._channels:
             channel.send(ask="stacks")

@@ -59,7 +59,7 @@ class RankSnapshot:
     stacks: str = ""
 
     @property
-    def is_odd(self) -> bool:
+    def explains_stall(self) -> bool:
         """Whether the state of the process explains the stall."""
         return not self.answers or self.state in _STATES
 

@@ -15,24 +15,24 @@ import tempfile
 import time
 
 # A real-time signal that programs rarely use, where the system has them.
-_ASK = signal.SIGRTMAX - 3 if hasattr(signal, "SIGRTMAX") else signal.SIGUSR2
+_SIGNAL = signal.SIGRTMAX - 3 if hasattr(signal, "SIGRTMAX") else signal.SIGUSR2
 # The watchdog's own thread, by its function's name; left out of the stacks.
 OWN_THREAD = "in _end_when_asked"
 _ANSWER_WITHIN_S = 1.0
 _POLL_S = 0.05
 
 
-def offer_stacks() -> int:
+def enable_stacks() -> int:
     """Register the signal handler. Return the descriptor of the file that it writes to."""
     with tempfile.TemporaryFile() as file:
         descriptor = os.dup(file.fileno())
-    faulthandler.register(_ASK, file=descriptor, all_threads=True)
+    faulthandler.register(_SIGNAL, file=descriptor, all_threads=True)
     return descriptor
 
 
-def stop_offering(descriptor: int) -> None:
-    """Unregister the handler of `offer_stacks`."""
-    faulthandler.unregister(_ASK)
+def disable_stacks(descriptor: int) -> None:
+    """Unregister the handler of `enable_stacks`."""
+    faulthandler.unregister(_SIGNAL)
     os.close(descriptor)
 
 
@@ -48,16 +48,16 @@ def state_of(pid: int) -> str:
         return ""
 
 
-def ask_for_stacks(pid: int, descriptor: int) -> str:
+def request_stacks(pid: int, descriptor: int) -> str:
     """Return the stacks of a process that offers them; empty where it does not answer.
 
     Args:
         pid: the process. A stopped one is continued: only then can it answer.
-        descriptor: the file of its `offer_stacks`.
+        descriptor: the file of its `enable_stacks`.
     """
     begin = size = os.fstat(descriptor).st_size
     with contextlib.suppress(OSError):
-        _ask_main_thread(pid)
+        _signal_main_thread(pid)
         os.kill(pid, signal.SIGCONT)
     deadline_s = time.monotonic() + _ANSWER_WITHIN_S
     while time.monotonic() < deadline_s:
@@ -70,12 +70,12 @@ def ask_for_stacks(pid: int, descriptor: int) -> str:
     return "\n\n".join(each for each in threads if OWN_THREAD not in each)
 
 
-def _ask_main_thread(pid: int) -> None:
+def _signal_main_thread(pid: int) -> None:
     """Send the signal to the thread that trains.
 
     A stopped process takes no signal. When it continues, whichever thread runs first would take
     it, and the main thread would have moved on by then.
     """
     of_thread = getattr(ctypes.CDLL(None), "tgkill", None)  # of glibc 2.30 and later
-    if of_thread is None or of_thread(pid, pid, int(_ASK)) != 0:
-        os.kill(pid, _ASK)
+    if of_thread is None or of_thread(pid, pid, int(_SIGNAL)) != 0:
+        os.kill(pid, _SIGNAL)

@@ -54,8 +54,8 @@ def suspects(ranks: Sequence[RankSnapshot]) -> Suspects:
     """
     frames = [user_frames(each.stacks) for each in ranks]
     counts = Counter(frame for each in frames for frame in set(each))
-    found = [i for i, each in enumerate(ranks) if each.is_odd] or _behind(ranks)
-    if len(found) == len(ranks) > 1 and not ranks[0].is_odd:
+    found = [i for i, each in enumerate(ranks) if each.explains_stall] or _behind(ranks)
+    if len(found) == len(ranks) > 1 and not ranks[0].explains_stall:
         few = len(ranks) / 2
         alone = [i for i, each in enumerate(frames) if any(counts[one] <= few for one in each)]
         found = alone or found

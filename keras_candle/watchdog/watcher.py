@@ -19,7 +19,7 @@ from keras_candle.run_directory import RunDirectory
 from keras_candle.watchdog.heartbeat import HeartbeatBoard
 from keras_candle.watchdog.report import report
 from keras_candle.watchdog.snapshot import RankSnapshot
-from keras_candle.watchdog.stacks import ask_for_stacks, state_of
+from keras_candle.watchdog.stacks import request_stacks, state_of
 from keras_candle.watchdog.transport import Transport
 from keras_candle.watchdog.verdict import suspects
 
@@ -60,7 +60,7 @@ class Watched:
 
     def stacks(self) -> str:
         """Return all threads' stacks. This continues a stopped process: take a snapshot first."""
-        return ask_for_stacks(self._pid, self._stacks)
+        return request_stacks(self._pid, self._stacks)
 
     def is_gone(self) -> bool:
         """Return whether the rank's process has ended."""

@@ -82,5 +82,5 @@ def test_in_a_folder_that_is_not_there_nothing_can_be_written(scratch, real):
 
 
 def test_another_name_for_the_roots_file(scratch, real):
-    scratch.find_elsewhere(str(real / "18-00-01.txt"), str(real / "old.txt"))
+    scratch.redirect_reads(str(real / "18-00-01.txt"), str(real / "old.txt"))
     assert read(scratch, real / "18-00-01.txt") == "real"

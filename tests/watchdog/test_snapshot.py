@@ -11,7 +11,7 @@ from keras_candle.watchdog import heartbeat
 from keras_candle.watchdog.heartbeat import HeartbeatBoard
 from keras_candle.watchdog.report import report
 from keras_candle.watchdog.snapshot import RankSnapshot
-from keras_candle.watchdog.stacks import ask_for_stacks, state_of
+from keras_candle.watchdog.stacks import request_stacks, state_of
 from keras_candle.watchdog.verdict import suspects, user_frames
 
 
@@ -157,10 +157,10 @@ def test_what_a_rank_writes_its_watcher_reads():
 
 STANDS = """
 import os, signal, sys, threading, time
-from keras_candle.watchdog.stacks import offer_stacks
+from keras_candle.watchdog.stacks import enable_stacks
 def in_another_thread(): time.sleep(100)
 threading.Thread(target=in_another_thread, daemon=True).start()
-print(offer_stacks(), flush=True)
+print(enable_stacks(), flush=True)
 def here():
     {how}
 here()
@@ -182,7 +182,7 @@ def test_the_stacks_of_a_process_that_stands_still(how):
                 pass
             assert (state_of(process.pid) == "T") == (how == "stopped")
             with open(f"/proc/{process.pid}/fd/{descriptor}", "rb") as file:
-                stacks = ask_for_stacks(process.pid, file.fileno())
+                stacks = request_stacks(process.pid, file.fileno())
         finally:
             process.kill()
     assert "in here" in stacks

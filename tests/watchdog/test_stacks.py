@@ -7,7 +7,7 @@ import sys
 import tempfile
 import time
 
-from keras_candle.watchdog.stacks import ask_for_stacks, state_of
+from keras_candle.watchdog.stacks import request_stacks, state_of
 
 CHILD = """
 import faulthandler, os, signal, sys, threading, time
@@ -34,7 +34,7 @@ def test_where_a_stopped_process_stood():
                     while state_of(child.pid) != "T":
                         assert child.poll() is None
                         time.sleep(0.01)
-                    told = ask_for_stacks(child.pid, file.fileno())
+                    told = request_stacks(child.pid, file.fileno())
                     assert "in stand_still" in told
                     assert "in go_on" not in told
                 assert child.wait(10) == 0

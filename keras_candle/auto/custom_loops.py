@@ -32,7 +32,7 @@ def register_trainer(trainer: Any) -> None:
     _trainers.add(trainer)
 
 
-def average_hand_loops(keras: ModuleType) -> None:
+def average_custom_loops(keras: ModuleType) -> None:
     """Average the gradients that a script applies by itself, eagerly or in a tf.function.
 
     Each rank works on all of the loop's data, as one process would; so the learning rate is not
@@ -87,7 +87,7 @@ def _averaging_transform(optimizer: Any, step: StepContext | None) -> Transform:
                 "a custom training loop applies gradients: they are averaged, but each rank works "
                 "on all of its data. Shard them with candle.shard(data) to gain speed",
             )
-    name = f"hand_loop.{optimizer._candle_number}"
+    name = f"custom_loop.{optimizer._candle_number}"
     return average_over_ranks(engines.current(), name, step or StepContext(), adds_up_rows=False)
 
 
