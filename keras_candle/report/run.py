@@ -81,7 +81,7 @@ class RunEvent:
 
 @dataclass
 class ReportedRun:
-    """One run.
+    """A run, read from its directory.
 
     Attributes:
         path: its directory.

@@ -48,7 +48,7 @@ class Parameter:
 
 @dataclass(frozen=True)
 class ReportedTrial:
-    """One trial.
+    """A trial, read from its search's folder.
 
     Attributes:
         objectives: one value for each of the search's objectives; None without a result.
@@ -80,7 +80,7 @@ class ReportedTrial:
 
 @dataclass
 class Search:
-    """One search; its lists don't change after reading.
+    """A search, read from its folder; its lists don't change after reading.
 
     Attributes:
         path: its folder.
@@ -179,6 +179,6 @@ class Search:
 
     @cached_property
     def ended(self) -> list[ReportedTrial]:
-        """The trials that gave a result or failed, by the time of their end, else by name."""
+        """The completed and failed trials, sorted by the time of their end, then by name."""
         over = [each for each in self.trials if each.objective is not None or each.status == FAILED]
         return sorted(over, key=lambda each: (each.ended_s or 0.0, each.name))

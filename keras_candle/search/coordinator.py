@@ -44,7 +44,7 @@ class Coordinator:
         trial_log: all trials, read from the journals.
         leaderboard: the results of the trials.
         candidates: proposes the next trial's values.
-        starts: the attempt number of each trial that this process has run.
+        attempts: the attempt number of each trial that this process has run.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Coordinator:
         seed: int | None,
     ) -> None:
         self.group, self.max_trials, self._options = group, max_trials, options
-        self.trial_log, self.starts = TrialLog(), dict[str, int]()
+        self.trial_log, self.attempts = TrialLog(), dict[str, int]()
         self.leaderboard = Leaderboard(self.trial_log, objectives, options.max_cost)
         self.project: Project | None = None
         settings = AskSettings(
@@ -143,11 +143,11 @@ class Coordinator:
         if may_check:
             self._checked_s = time.monotonic()
         for record in self._open_trials():
-            failed = record.last_start.end is not None
+            failed = record.last_attempt.end is not None
             if not ((failed or may_check) and project.is_free(record, self._tuner_id)):
                 continue
-            number = project.leases.last_start(record.trial_id) + 1
-            if project.leases.claim_start(record.trial_id, number):
+            number = project.leases.last_attempt(record.trial_id) + 1
+            if project.leases.claim_attempt(record.trial_id, number):
                 again = Candidate(record.values, record.subspace, b"")
                 return self._start(record.trial_id, number, again)
         return None
@@ -173,10 +173,10 @@ class Coordinator:
         """A trial whose group died between its claim and its first journal line."""
         project = self._open_project()
         for trial_id in project.leases.unstarted(set(self.trial_log.trials)):
-            number = project.leases.last_start(trial_id) + 1
+            number = project.leases.last_attempt(trial_id) + 1
             if not (
                 project.leases.has_expired(trial_id)
-                and project.leases.claim_start(trial_id, number)
+                and project.leases.claim_attempt(trial_id, number)
             ):
                 continue
             claimed = project.claimed_values(trial_id)
@@ -197,7 +197,7 @@ class Coordinator:
             owner=owner(),
             tuner=self._tuner_id,
         )
-        self.starts[trial_id] = number
+        self.attempts[trial_id] = number
         return trial_id, proposal.values
 
     def _promotion(self, *, closing: bool) -> Candidate | None:

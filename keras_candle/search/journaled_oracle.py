@@ -98,7 +98,7 @@ class JournaledOracle(keras_tuner.Oracle):  # type: ignore[misc]
                 self._mirror(self.coordinator.trial_log.trials[trial_id])
 
     def records(self) -> list[TrialRecord]:
-        """Return the records of all trials from the journals, by their numbers."""
+        """Return the records of all trials from the journals, sorted by number."""
         with self._lock:
             self.read()
             return self.coordinator.leaderboard.records()
@@ -120,7 +120,7 @@ class JournaledOracle(keras_tuner.Oracle):  # type: ignore[misc]
             ]
 
     def front(self) -> list[str]:
-        """Return the trials on the Pareto front, by the first objective."""
+        """Return the trials on the Pareto front, sorted by the first objective."""
         with self._lock:
             self.read()
             return self.coordinator.leaderboard.front()
@@ -145,7 +145,7 @@ class JournaledOracle(keras_tuner.Oracle):  # type: ignore[misc]
             return
         if trial_id not in self.end_order:
             self.end_order.append(trial_id)
-        if trial_id not in self.coordinator.starts:
+        if trial_id not in self.coordinator.attempts:
             trial.hyperparameters = with_values(self.hyperparameters, record.values)
             trial.status, trial.score, trial.best_step = end["status"], end["score"], end["step"]
             trial.message = end["message"]
@@ -166,23 +166,23 @@ class JournaledOracle(keras_tuner.Oracle):  # type: ignore[misc]
             self.open().log_event("found", hyperparameters=described)
 
     def save(self, *, now: bool = False) -> None:
-        """Write oracle.json for Keras Tuner's own oracles: by group 0 alone, every few seconds.
+        """Write oracle.json for Keras Tuner's own oracles: by group 0, at most every 10 s.
 
         Args:
             now: whether to write in any case, at the search's end, by the group that reports.
         """
         if self._coordinator is None or self._coordinator.project is None:
             return
-        if self.announces_end() if now else self.group.number == 0:
+        if self.writes_results() if now else self.group.number == 0:
             self._coordinator.project.write_oracle(self.get_state, now=now)
 
-    def announces_end(self) -> bool:
+    def writes_results(self) -> bool:
         """Return whether this group writes the results: group 0, or the last trial's group.
 
         Both do, as group 0 may be dead by then.
         """
         ended = self.coordinator.trial_log.ended()
-        return self.group.number in {0, *(each.last_start.group for each in ended[-1:])}
+        return self.group.number in {0, *(each.last_attempt.group for each in ended[-1:])}
 
     def reload(self) -> None:
         """Resume the search in the project's folder."""

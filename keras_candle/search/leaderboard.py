@@ -29,11 +29,11 @@ class Leaderboard:
         self._began_s = time.time()
 
     def records(self) -> list[TrialRecord]:
-        """Return all trials, by their numbers."""
+        """Return all trials, sorted by number."""
         return sorted(self._trial_log.trials.values(), key=lambda each: each.trial_id)
 
     def completed(self) -> list[TrialRecord]:
-        """Return the completed trials, by their numbers."""
+        """Return the completed trials, sorted by number."""
         return [each for each in self.records() if each.status == states.COMPLETED]
 
     def objectives_of(self, record: TrialRecord) -> list[float]:
@@ -47,7 +47,7 @@ class Leaderboard:
         return limit is not None and cost is not None and cost > limit
 
     def front(self) -> list[str]:
-        """Return the trials on the Pareto front, by the first objective.
+        """Return the trials on the Pareto front, sorted by the first objective.
 
         None of them is above `max_cost`.
         """

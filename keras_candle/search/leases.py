@@ -57,7 +57,7 @@ class Leases:
         """Claim a new trial; return False if it exists."""
         return _make(self._trial(trial_id))
 
-    def claim_start(self, trial_id: str, number: int) -> bool:
+    def claim_attempt(self, trial_id: str, number: int) -> bool:
         """Claim a further attempt of a trial; return False if another process has it."""
         return _make(self._trial(trial_id) / f"start-{number}")
 
@@ -84,7 +84,7 @@ class Leases:
                     found.append(json.loads(Path(entry.path).read_text()))
         return found
 
-    def last_start(self, trial_id: str) -> int:
+    def last_attempt(self, trial_id: str) -> int:
         """Return the highest attempt number that was claimed; 1 for a trial claimed once."""
         numbers = [1]
         with contextlib.suppress(FileNotFoundError):

@@ -165,8 +165,8 @@ class HyperSpaceOracle(JournaledOracle):
         with self._lock:
             for trial in self.ongoing_trials.values():
                 self._heartbeat.end(trial_directory(self, trial.trial_id))
-                start = self.coordinator.starts[trial.trial_id]
-                self.open().log_event("left", trial=trial.trial_id, start=start)
+                number = self.coordinator.attempts[trial.trial_id]
+                self.open().log_event("left", trial=trial.trial_id, start=number)
             self.ongoing_trials.clear()
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:
@@ -193,10 +193,10 @@ class HyperSpaceOracle(JournaledOracle):
         return trial
 
     def _elapsed(self, trial_id: str) -> dict[str, float]:
-        start = self.coordinator.starts.get(trial_id)
-        if start is None:  # on a rank of the group that did not claim the trial
+        number = self.coordinator.attempts.get(trial_id)
+        if number is None:  # on a rank of the group that did not claim the trial
             return {}
-        began_s = self.coordinator.trial_log.trials[trial_id].starts[start].time_s
+        began_s = self.coordinator.trial_log.trials[trial_id].attempts[number].time_s
         return {"device_seconds": (time.time() - began_s) * self.group.ranks}
 
     def _score(self, trial: Any) -> None:
@@ -222,7 +222,7 @@ class HyperSpaceOracle(JournaledOracle):
         project.log_event(
             "ended",
             trial=trial.trial_id,
-            start=self.coordinator.starts[trial.trial_id],
+            start=self.coordinator.attempts[trial.trial_id],
             status=trial.status,
             values=trial.hyperparameters.values,
             score=trial.score,

@@ -155,12 +155,12 @@ class Project:
             tuner_id: the tuner that asks. It runs one trial at a time, so it no longer runs one
                 that it started earlier.
         """
-        start = record.last_start
+        attempt = record.last_attempt
         # Else another process has claimed the next attempt and not written it to its journal yet.
-        logged = start.number == self.leases.last_start(record.trial_id)
-        if logged and (start.end is not None or start.left or has_exited(start.owner)):
+        logged = attempt.number == self.leases.last_attempt(record.trial_id)
+        if logged and (attempt.end is not None or attempt.left or has_exited(attempt.owner)):
             return True
-        if logged and start.tuner == tuner_id and start.owner == owner():
+        if logged and attempt.tuner == tuner_id and attempt.owner == owner():
             return True
         return self.leases.has_expired(record.trial_id)
 

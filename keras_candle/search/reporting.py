@@ -33,7 +33,7 @@ def insight_of(oracle: Any) -> dict[str, Any]:
     found = summarise(
         candidates.cube.space,
         history,
-        [each.last_start.time_s for each in ended],
+        [each.last_attempt.time_s for each in ended],
         [each.end["time_s"] for each in ended],
         [each.trial_id for each in ended],
         max_cost=oracle.options.max_cost,
@@ -54,12 +54,12 @@ def _row(record: Any, parts: list[Any]) -> dict[str, Any]:
     signs = [-1 if each.direction == "max" else 1 for each in parts]
     return {
         "trial": record.trial_id,
-        "group": record.last_start.group,
+        "group": record.last_attempt.group,
         "subspace": record.subspace,
         "status": record.status,
         "objectives": [v and sign * v for v, sign in zip(values, signs, strict=True)],
         "cost": end.get("cost"),
-        "started_s": record.last_start.time_s,
+        "started_s": record.last_attempt.time_s,
         "ended_s": end.get("time_s"),
         "values": record.values,
     }

@@ -40,7 +40,7 @@ class TrialRecord:
         values: name to value of its active hyperparameters; those that are found while a trial
             is built or run are added at its end.
         subspace: the subspace that it belongs to; -1: none.
-        starts: the attempts, by number. The lowest number that ended decides: if two groups ran
+        attempts: by number. The lowest number that ended decides: if two groups ran
             the trial because one seemed dead, all readers take the same result.
         epochs: the objective after each reported epoch, by epoch from 0.
         end: the deciding journal line; None while it runs or waits for another attempt.
@@ -49,18 +49,18 @@ class TrialRecord:
     trial_id: str
     values: dict[str, Any]
     subspace: int = -1
-    starts: dict[int, TrialAttempt] = field(default_factory=dict)
+    attempts: dict[int, TrialAttempt] = field(default_factory=dict)
     epochs: dict[int, float] = field(default_factory=dict)
     end: dict[str, Any] | None = None
 
     @property
-    def last_start(self) -> TrialAttempt:
+    def last_attempt(self) -> TrialAttempt:
         """The attempt with the highest number."""
-        return self.starts[max(self.starts)]
+        return self.attempts[max(self.attempts)]
 
     def take_end(self, line: dict[str, Any]) -> None:
         """Add the journal line that ended one of its attempts."""
-        self.starts[line["start"]].end = line
+        self.attempts[line["start"]].end = line
         undecided = self.end is None or line["start"] < self.end["start"]
         if line["status"] != INVALID and undecided:
             self.end = line
@@ -70,14 +70,14 @@ class TrialRecord:
     def tries(self) -> int:
         """The number of attempts that ended without a result."""
         return sum(each.end is not None and each.end["status"] == INVALID
-                   for each in self.starts.values())  # fmt: skip
+                   for each in self.attempts.values())  # fmt: skip
 
     @property
     def status(self) -> str:
         """The status in Keras Tuner's terms; INVALID: waits for another attempt."""
         if self.end is not None:
             return str(self.end["status"])
-        return INVALID if self.last_start.end is not None else RUNNING
+        return INVALID if self.last_attempt.end is not None else RUNNING
 
 
 class TrialLog:
@@ -124,14 +124,14 @@ class TrialLog:
             self._start(line)
             return True
         record = self.trials.get(line.get("trial", ""))
-        if record is None or line["start"] not in record.starts:
+        if record is None or line["start"] not in record.attempts:
             return event not in ("ended", "epoch", "left")
         if event == "ended":
             record.take_end(line)
             if record.status == FAILED:
                 self.failures.add(record.trial_id)
         elif event == "left":
-            record.starts[line["start"]].left = True
+            record.attempts[line["start"]].left = True
         elif event == "epoch":
             record.epochs[line["epoch"]] = line["objective"]
         return True
@@ -139,7 +139,7 @@ class TrialLog:
     def _start(self, line: dict[str, Any]) -> None:
         name = str(line["trial"])
         record = self.trials.setdefault(name, TrialRecord(name, line["values"], line["subspace"]))
-        record.starts[line["start"]] = TrialAttempt(
+        record.attempts[line["start"]] = TrialAttempt(
             line["start"],
             line["time_s"],
             line["owner"],
@@ -148,6 +148,6 @@ class TrialLog:
         )
 
     def ended(self) -> list[TrialRecord]:
-        """Return the trials that have ended, by the time of their end."""
+        """Return the trials that have ended, sorted by the time of their end."""
         found = [each for each in self.trials.values() if each.end is not None]
         return sorted(found, key=lambda each: (each.end or {})["time_s"])

@@ -166,7 +166,7 @@ class CandleTuner(GroupTuner):
         """Keras Tuner's hook: write and print the results."""
         self._model = None
         release_memory()
-        if self.engine.is_root and self.oracle.announces_end():
+        if self.engine.is_root and self.oracle.writes_results():
             found = self.insight()
             self.oracle.open().write("insight.json", found)
             if self.oracle.verbose:
@@ -179,7 +179,7 @@ class CandleTuner(GroupTuner):
         return insight_of(self.oracle)
 
     def pareto_front(self) -> list[Any]:
-        """Return the trials on the Pareto front, by the first objective.
+        """Return the trials on the Pareto front, sorted by the first objective.
 
         Returns:
             `keras_tuner.engine.trial.Trial` objects; with one objective the best trial alone. None

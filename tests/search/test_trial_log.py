@@ -85,7 +85,7 @@ def test_of_many_who_claim_a_trial_one_gets_it(tmp_path):
     leases = Leases(tmp_path, lease_s=60)
     with ThreadPoolExecutor(16) as pool:
         assert sum(pool.map(lambda _: leases.claim_trial("0000"), range(64))) == 1
-        assert sum(pool.map(lambda _: leases.claim_start("0000", 2), range(64))) == 1
+        assert sum(pool.map(lambda _: leases.claim_attempt("0000", 2), range(64))) == 1
 
 
 def test_of_many_who_claim_a_point_one_gets_it(tmp_path):
@@ -142,8 +142,8 @@ def test_a_claim_that_was_never_started_is_found(tmp_path):
     leases.claim_trial("0001")
     assert leases.unstarted({"0001"}) == ["0000"]
     assert not leases.has_expired("0000")
-    assert leases.claim_start("0000", leases.last_start("0000") + 1)
-    assert leases.last_start("0000") == 2
+    assert leases.claim_attempt("0000", leases.last_attempt("0000") + 1)
+    assert leases.last_attempt("0000") == 2
     leases.release("0000")
     assert leases.unstarted({"0001"}) == []
 
@@ -155,7 +155,7 @@ def test_what_a_dead_group_had_only_claimed_is_run_by_another(tmp_path, found):
     if found == "claimed a point":
         leases.claim_point(b"p", "0000", {"x": 0.25})
     if found == "claimed a start":
-        leases.claim_start("0000", 2)
+        leases.claim_attempt("0000", 2)
     os.utime(tmp_path / "trial_0000", (0, 0))
     space = keras_tuner.HyperParameters()
     space.Float("x", 0.0, 1.0)
