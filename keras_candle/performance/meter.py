@@ -99,7 +99,7 @@ class Meter:
         chain.put(Place.TIMING, first)
 
     def stop(self) -> None:
-        """Stop to put the measurement into steps that are traced from now on."""
+        """Stop adding the measurement to steps that are traced from now on."""
         chain_of(self._model).remove(Place.TIMING)
         if self._engine.stopwatch is self._stopwatch:
             self._engine.stopwatch = self._before

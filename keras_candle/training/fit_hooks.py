@@ -42,7 +42,7 @@ class FitCall(Mapping[str, Any]):
         """Return the call with new values of some arguments.
 
         Raises:
-            KeyError: for a name that `fit` does not take.
+            KeyError: for a name that is not an argument of `fit`.
         """
         unknown = sorted(arguments.keys() - self._arguments.keys())
         if unknown:
@@ -60,7 +60,7 @@ class ResumableFit(Protocol):
     start: DataCursor | None
 
     def before_fit(self, call: FitCall, stop: StopConsensus | None) -> FitCall:
-        """Return the call with a CallbackList of its own in the place of the callbacks.
+        """Return the call with its own CallbackList instead of the callbacks.
 
         Args:
             call: the arguments; x is a data adapter.

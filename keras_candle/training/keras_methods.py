@@ -47,5 +47,5 @@ def _calling_trainer(name: str, plain: Callable[..., Any]) -> Callable[..., Any]
 
 
 def trainer_of(model: Any) -> Any:
-    """Return the `Trainer` of a scaled model; None for any other object."""
+    """Return the `Trainer` of a scaled model; None if the object is not one."""
     return getattr(model, "__dict__", {}).get("_candle_trainer")

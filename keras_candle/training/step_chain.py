@@ -19,9 +19,9 @@ class Place(enum.IntEnum):
     """The places in the chain, the outermost first.
 
     Attributes:
-        RESUME: leaves out the steps that the checkpoint has, and with them all that is inside.
-        TIMING: measures the step that is traced, the collectives of the links inside too.
-        CONSENSUS: compares the ranks' states after a step, and lets none stop alone.
+        RESUME: skips the steps that the checkpoint has, with all inner links.
+        TIMING: measures the step that is traced, with the collectives of the inner links.
+        CONSENSUS: compares the ranks' states after a step, and lets no rank stop alone.
     """
 
     RESUME = 0
@@ -48,23 +48,23 @@ class StepChain:
         return self._reference()
 
     def put(self, place: Place, link: Link) -> None:
-        """Put a link at its place, in the stead of one that is there."""
+        """Set the link at a place; it replaces an existing one."""
         self._links[place] = link
         self.install()
 
     def remove(self, place: Place) -> None:
-        """Take the link at a place out, if there is one."""
+        """Remove the link at a place, if there is one."""
         self._links.pop(place, None)
         if not self._links and self._model.train_function == self._run:
             self._model.train_function = self._plain
 
     def install(self) -> None:
-        """Surround what stands in `model.train_function`, such as what Keras has just made."""
+        """Wrap the present `model.train_function`, such as a new one of Keras's, in the chain."""
         if self._links and self._model.train_function not in (None, self._run):
             self._plain, self._model.train_function = self._model.train_function, self._run
 
     def take(self) -> Any:
-        """Return the function that Keras made, or None, and forget it: the next is traced anew."""
+        """Return Keras's train function, or None, and drop it, so that Keras traces a new one."""
         plain = self._model.train_function
         if plain == self._run:
             plain = self._plain
@@ -72,7 +72,7 @@ class StepChain:
         return plain
 
     def restore(self, plain: Any) -> None:
-        """Put back what `take` returned."""
+        """Restore the function that `take` returned."""
         self._model.train_function = plain
         self.install()
 
@@ -84,7 +84,7 @@ class StepChain:
             return self._plain(iterator)
         link = self._links.get(places[0])
         inner = places[1:]
-        if link is None:  # taken out by one outside of it
+        if link is None:  # removed by an outer link
             return self._call(inner, iterator)
         return link(lambda iterator: self._call(inner, iterator), iterator)
 
@@ -93,7 +93,7 @@ _chains: WeakKeyDictionary[Any, StepChain] = WeakKeyDictionary()
 
 
 def chain_of(model: Any) -> StepChain:
-    """Return the chain of a model, which is made when it is first asked for."""
+    """Return the chain of a model; the first call makes it."""
     found = _chains.get(model)
     if found is None:
         found = _chains[model] = StepChain(model)

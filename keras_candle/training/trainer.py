@@ -128,12 +128,16 @@ class Trainer:
         return self.replica.scale
 
     def build(self, batch: Any) -> None:
-        """Make the model's variables from tensor specs of a batch."""
+        """Create the model's variables from the tensor specs of a batch."""
         self.replica.build(batch)
 
     @contextmanager
     def comparing(self, guard: bool | int) -> Iterator[None]:
-        """Let the ranks compare their state as often as a CandleCallback asks, see there."""
+        """Replace the guard option by a CandleCallback's inside a `with` block.
+
+        Args:
+            guard: see `ScalingOptions`. True keeps an interval that the model's options have.
+        """
         before = self.replica.options
         if not (guard is True and before.guard):
             self.replica.options = replace(before, guard=guard)
