@@ -30,7 +30,10 @@ class TunerTrial:
         return {"hyperparameters": self.hyperparameters}
 
     def directory(self, run_directory: Path) -> Path:
-        """Return the run directory of the trial's fits."""
+        """Return the run directory of the trial's fits.
+
+        Trials do not share one: the n-th fit of a restarted search belongs to another trial.
+        """
         return run_directory / f"trial_{quote(self.name, safe='')}"
 
 

@@ -44,7 +44,7 @@ class CompileRecorder:
             self._compiled = True
             return plain(*args, **kwargs)
 
-        # Past Keras's own bookkeeping of attributes.
+        # object.__setattr__ bypasses Keras's tracking of attributes.
         object.__setattr__(model, "compile", compile_again)
 
     def stop(self) -> None:

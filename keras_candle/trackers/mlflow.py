@@ -19,7 +19,7 @@ from keras_candle.trackers.redaction import flat
 DATABASE, FILES = "mlflow.db", "mlflow-files"
 _FOR = "trackers='mlflow'"
 _ID, _PARENT = "keras_candle.run", "mlflow.parentRunId"
-# MLflow retries an unreachable server for minutes; and its telemetry.
+# Without telemetry, and without retrying an unreachable server for minutes.
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
