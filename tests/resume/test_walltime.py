@@ -62,7 +62,7 @@ def test_a_scheduler_that_does_not_answer(tmp_path, monkeypatch):
     assert ask("Slurm", "", tmp_path, monkeypatch, code=1, **end) == 600
     with pytest.raises(CandleError, match="Give it in seconds"):
         ask("Slurm", "INVALID", tmp_path, monkeypatch)
-    with pytest.raises(CandleError, match=r"qstat -f does not say .* PBS job"):
+    with pytest.raises(CandleError, match=r"cannot read from qstat -f .* PBS job"):
         ask("PBS", "", tmp_path, monkeypatch, code=1)
 
 
