@@ -12,7 +12,7 @@ from keras_candle.watchdog.stacks import request_stacks, state_of
 CHILD = """
 import faulthandler, os, signal, sys, threading, time
 from keras_candle.watchdog import stacks
-faulthandler.register(stacks._ASK, file=int(sys.argv[1]), all_threads=True)
+faulthandler.register(stacks._SIGNAL, file=int(sys.argv[1]), all_threads=True)
 for _ in range(6):
     threading.Thread(target=threading.Event().wait, daemon=True).start()
 def stand_still():

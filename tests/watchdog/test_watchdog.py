@@ -45,21 +45,21 @@ RANKS = (
     + """
 from pathlib import Path
 from mpi4py import MPI
-from keras_candle.watchdog import board
-from keras_candle.watchdog.rank_watch import Watch
+from keras_candle.watchdog import heartbeat
+from keras_candle.watchdog.rank_watch import RankWatch
 how, rank, run = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
 world = MPI.COMM_WORLD
-watch = Watch(world.rank, 1.5, run, on_one_node=True)
+watch = RankWatch(world.rank, 1.5, run, on_one_node=True)
 watch.connect(world.bcast(watch.address() if world.rank == 0 else None))
 if how == "leaves" and world.rank == rank:
     watch.stop()
     time.sleep(60)
 for step in range(1000):
-    watch.board.beat(0, step, board.IN_STEP)
+    watch.board.beat(0, step, heartbeat.IN_STEP)
     watch.board.begin_collective(f"barrier {step}", ())
     world.barrier()
     watch.board.end_collective()
-    watch.board.beat(0, step, board.IN_CALLBACKS)
+    watch.board.beat(0, step, heartbeat.IN_CALLBACKS)
     time.sleep(0.01)
     if how == "ends" and step == 30:
         break
