@@ -65,7 +65,7 @@ MUTANTS = (
     Mutant(
         "a sparse gradient is not divided by the ranks' total",
         "training/gradients.py",
-        "tf.cast(weight / total, values.dtype)",
+        "tf.cast(weight / total, each.values.dtype)",
         "tf.cast(weight, values.dtype)",
         (f"{EQUIVALENCE}test_the_other_pairs_of_engine_and_size[mpi-2]",),
     ),

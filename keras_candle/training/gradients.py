@@ -9,6 +9,7 @@ import keras
 
 from keras_candle.engine.base import Engine
 from keras_candle.keras_private.optimizers import optimized_variables
+from keras_candle.training.fixed_lookups import Lookup, parts_of, sum_over_ranks
 from keras_candle.training.step_context import StepContext
 
 # (gradients, variables) -> gradients. A gradient is a tensor, a tf.IndexedSlices or None.
@@ -138,13 +139,26 @@ def average_over_ranks(
         )
         for i, tensor in zip(dense, summed, strict=True):
             averaged[i] = tensor / tf.cast(total, tensor.dtype)
-        parts = []
-        for i in sparse:
-            values = gradients[i].values
-            parts += [multiply(values, tf.cast(weight / total, values.dtype)), gradients[i].indices]
-        whole = iter(engine.concat_tensors(parts, name=name) if parts else ())
-        for i in sparse:
-            averaged[i] = tf.IndexedSlices(next(whole), next(whole), gradients[i].dense_shape)
+        parts = {i: parts_of(gradients[i], step.lookups.get(id(variables[i]))) for i in sparse}
+        sent = [
+            tensor
+            for own in parts.values()
+            for each in own
+            for tensor in (
+                multiply(each.values, tf.cast(weight / total, each.values.dtype)),
+                each.indices,
+            )
+        ]
+        received = iter(engine.concat_tensors(sent, name=name) if sent else ())
+        for i, own in parts.items():
+            merged = [
+                (values, indices)
+                if each.lookup is Lookup.BATCH
+                else sum_over_ranks(values, indices, each, engine.size)
+                for each, values, indices in zip(own, received, received, strict=False)
+            ]
+            values, indices = (tf.concat(each, 0) for each in zip(*merged, strict=True))
+            averaged[i] = tf.IndexedSlices(values, indices, gradients[i].dense_shape)
         return averaged
 
     return transform

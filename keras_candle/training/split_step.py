@@ -6,11 +6,12 @@ gradients over the ranks.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 
+from keras_candle.errors import CandleError
 from keras_candle.keras_private.models import (
     TensorFlowTrainer,
     call_for_training,
@@ -20,6 +21,7 @@ from keras_candle.keras_private.models import (
     update_loss_tracker,
 )
 from keras_candle.training.batch_normalization import synchronized_variables
+from keras_candle.training.fixed_lookups import Lookup, parts_of
 from keras_candle.training.step_context import StepContext
 
 
@@ -30,6 +32,27 @@ def why_not(model: Any) -> str | None:
     if synchronized_variables(model):
         return "batch normalisation needs a collective in the forward pass"
     return None
+
+
+def _lookups(variables: Sequence[Any], gradients: Sequence[Any]) -> dict[int, Lookup]:
+    """What the indices of sparse gradients are computed from, by the variable's id.
+
+    Raises:
+        CandleError: when one variable is looked up by the batch and by fixed indices.
+    """
+    import tensorflow as tf
+
+    found = {}
+    for variable, gradient in zip(variables, gradients, strict=True):
+        if isinstance(gradient, tf.IndexedSlices):
+            first, *rest = parts_of(gradient)
+            if rest:
+                raise CandleError(
+                    f"{variable.path} is looked up by the batch and by fixed indices, which cannot "
+                    "be told apart behind XLA. Compile the model with jit_compile=False."
+                )
+            found[id(variable)] = first.lookup
+    return found
 
 
 def split_step(model: Any, step: StepContext) -> Callable[[Any], Any]:
@@ -53,6 +76,7 @@ def split_step(model: Any, step: StepContext) -> Callable[[Any], Any]:
                 loss = training_loss(model, x, y, y_pred, sample_weight)
                 scaled = loss if model.optimizer is None else model.optimizer.scale_loss(loss)
             gradients = tape.gradient(scaled, model.trainable_weights)
+            step.lookups = _lookups(model.trainable_weights, gradients)
         finally:
             step.in_xla = False
         masks = [get_keras_mask(each) for each in keras.tree.flatten(y_pred)]

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from keras_candle.training.fixed_lookups import Lookup
+
 
 @dataclass
 class StepContext:
@@ -28,6 +30,8 @@ class StepContext:
         gathered: (tensor, all ranks' rows of it) by the tensor's id.
         split_for_xla: whether the forward and backward pass are compiled by XLA.
         in_xla: whether they are being traced for XLA, where no collectives are possible.
+        lookups: what the indices of sparse gradients are computed from, by the variable's id, where
+            XLA compiles that.
         averaged: variables, by id, that averaged gradients update.
         steps_without_rows: int64 tf.Variable that counts steps without rows, where these are an
             error; else None.
@@ -47,6 +51,7 @@ class StepContext:
     gathered: dict[int, tuple[Any, Any]] = field(default_factory=dict)
     split_for_xla: bool = False
     in_xla: bool = False
+    lookups: dict[int, Lookup] = field(default_factory=dict)
     averaged: dict[int, Any] = field(default_factory=dict)
 
     def record_averaged(self, gradients: Sequence[Any], variables: Sequence[Any]) -> None:

@@ -259,6 +259,55 @@ def looked_up(sharing, optimizer, **options):
     return _both(build, (inputs, targets), fit, options)
 
 
+class Positions(layers.Layer):
+    """Adds an embedding of each position, which all rows share.
+
+    Args:
+        kind: "embedding" looks positions up in a table of its own, "shared" in that of the tokens,
+            "constant" looks fixed indices up, one of them twice, by keras.ops.take, "function" does
+            so in a tf.function.
+    """
+
+    def __init__(self, kind):
+        super().__init__()
+        self._kind = kind
+        self._tokens = layers.Embedding(30, 4)
+        self._positions = self._tokens if kind == "shared" else layers.Embedding(12, 4)
+        self._fixed = np.array([3, 1, 1, 0, 2, 4, 5, 6, 7, 8])
+
+    def build(self, _):
+        self._table = self.add_weight(shape=(12, 4), initializer="ones")
+
+    def _look_up(self):
+        import tensorflow as tf
+
+        def take():
+            return keras.ops.take(self._table, self._fixed, axis=0)
+
+        return tf.function(take)() if self._kind == "function" else take()
+
+    def call(self, ids):
+        if self._kind in ("constant", "function"):
+            return self._tokens(ids) + self._look_up()
+        return self._tokens(ids) + self._positions(keras.ops.arange(keras.ops.shape(ids)[-1]))
+
+
+def positions(kind, **compiled):
+    """Lookups that do not depend on the batch, with an optimizer that squares each slice."""
+
+    def build():
+        ids = keras.Input((10,), dtype="int32")
+        embedded = Positions(kind)(ids)
+        model = keras.Model(ids, layers.Dense(1)(layers.Flatten()(embedded)))
+        model.compile(optimizers.Adam(0.01), "mse", **compiled)
+        return model
+
+    random = np.random.default_rng(0)
+    ids = random.integers(0, 30, (101, 10))
+    ids[:50] = 7  # the same lookups on all ranks, and still of the batch
+    return _both(build, (ids, random.normal(size=(101, 1)).astype("float32")))
+
+
 OPTIMIZERS = {
     "sgd": lambda: optimizers.SGD(0.1),
     "accumulating": lambda: optimizers.Adam(0.01, gradient_accumulation_steps=2),

@@ -72,3 +72,20 @@ def test_sparse_gradients_travel_alike_whatever_a_ranks_last_batch(
     how = {"engine": engine, "sharing": sharing, "optimizer": optimizer}
     only([bits for *_, bits in ranks(size).run(cases.looked_up, batch="replica", **how)])
     assert_equal(ranks(size).run(cases.looked_up, **how))
+
+
+@pytest.mark.parametrize("engine", ["mpi", "horovod"])
+@pytest.mark.parametrize("kind", ["embedding", "shared", "constant", "function"])
+def test_lookups_that_all_rows_share_are_added_up_over_the_ranks(ranks, engine, kind):
+    assert_equal(ranks(3).run(cases.positions, engine=engine, kind=kind))
+
+
+@pytest.mark.parametrize("compiled", ["jit_compile", "run_eagerly"])
+def test_such_lookups_in_steps_that_are_compiled_otherwise(ranks, compiled):
+    results = ranks(2).run(cases.positions, kind="embedding", **{compiled: True})
+    assert_equal(results, tolerance=2e-6)
+
+
+def test_lookups_of_both_kinds_in_one_table_are_refused_behind_xla(ranks):
+    errors = ranks(2).errors(cases.positions, kind="shared", jit_compile=True)
+    assert all("looked up by the batch and by fixed indices" in each for each in errors)

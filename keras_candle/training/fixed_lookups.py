@@ -1,0 +1,155 @@
+"""Lookups whose indices do not depend on the batch, such as those of position embeddings.
+
+A sparse gradient has one slice for each lookup, and optimizers such as Adam square each slice. If
+the indices are data, the slices of all ranks side by side are those of the global batch. Where all
+rows of a batch share one lookup, a rank's slice is only its part of the global batch's slice, and
+the ranks' slices are added up.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+# They read the shape of a tensor, which the ranks' parts of a batch share but for the rows.
+_SHAPES = {"Shape", "ShapeN", "Size", "Rank"}
+_DATA = {"IteratorGetNext", "IteratorGetNextAsOptional"}
+_CALLS = {"PartitionedCall", "StatefulPartitionedCall", "While", "StatelessWhile", "If"}
+_CALLS |= {"StatelessIf", "Case", "StatelessCase", "EagerPyFunc", "PyFunc", "PyFuncStateless"}
+
+
+class Lookup(enum.Enum):
+    """What the indices of a sparse gradient are computed from.
+
+    Attributes:
+        BATCH: from values of the batch.
+        FIXED: from no value of the batch.
+        UNKNOWN: in a function that cannot be looked into, or without a graph.
+    """
+
+    BATCH = enum.auto()
+    FIXED = enum.auto()
+    UNKNOWN = enum.auto()
+
+
+class Part(NamedTuple):
+    """The slices of one lookup.
+
+    Attributes:
+        values: float [slices, ...].
+        indices: int [slices].
+        lookup: what the indices are computed from.
+    """
+
+    values: Any
+    indices: Any
+    lookup: Lookup
+
+
+def parts_of(gradient: Any, known: Lookup | None = None) -> list[Part]:
+    """Return the slices of a sparse gradient, apart where lookups of both kinds are in it.
+
+    Args:
+        gradient: a `tf.IndexedSlices`.
+        known: what its indices are computed from, where that is in another graph.
+    """
+    if known is not None:
+        return [Part(gradient.values, gradient.indices, known)]
+    values, indices = _joined(gradient.values), _joined(gradient.indices)
+    if len(values) == len(indices):
+        kinds = [lookup_of(each) for each in indices]
+        if len(set(kinds)) > 1:
+            return [Part(*each) for each in zip(values, indices, kinds, strict=True)]
+    return [Part(gradient.values, gradient.indices, lookup_of(gradient.indices))]
+
+
+def _joined(tensor: Any) -> list[Any]:
+    """What a tensor was concatenated from along its first axis."""
+    operation = _operation(tensor)
+    return list(operation.inputs)[:-1] if operation and operation.type == "ConcatV2" else [tensor]
+
+
+def lookup_of(indices: Any) -> Lookup:
+    """Return what indices are computed from.
+
+    Args:
+        indices: an int tensor; of one without a graph nothing is known.
+    """
+    if _operation(indices) is None:
+        return Lookup.UNKNOWN
+    found = set(_sources(indices))
+    return next((each for each in (Lookup.BATCH, Lookup.UNKNOWN) if each in found), Lookup.FIXED)
+
+
+def _operation(tensor: Any) -> Any:
+    import tensorflow as tf
+
+    return tensor.op if tf.is_symbolic_tensor(tensor) else None
+
+
+def _sources(tensor: Any) -> Iterator[Lookup]:
+    """The kinds of all tensors that the values of one are computed from."""
+    todo, seen = [tensor], set[int]()
+    while todo:
+        each = todo.pop()
+        operation = _operation(each)
+        if operation is None or id(operation) in seen:
+            continue
+        seen.add(id(operation))
+        if operation.type in _DATA:
+            yield Lookup.BATCH
+        elif operation.type == "Placeholder":
+            outside = _captured(each)
+            if outside is None:
+                yield Lookup.BATCH  # an argument of the function that is being traced
+            else:
+                todo.append(outside)
+        elif operation.type in _CALLS:
+            inputs = {kind for source in operation.inputs for kind in _sources(source)}
+            if inputs:
+                yield Lookup.UNKNOWN
+        elif operation.type not in _SHAPES:
+            todo += [source for source in operation.inputs if source.dtype != "resource"]
+
+
+def _captured(placeholder: Any) -> Any:
+    """The tensor that a function has captured by a placeholder; None for its own arguments."""
+    captures = getattr(placeholder.graph, "captures", ())
+    return next((outside for outside, inside in captures if inside.op is placeholder.op), None)
+
+
+def sum_over_ranks(values: Any, indices: Any, own: Part, size: int) -> tuple[Any, Any]:
+    """Add up the slices that all ranks have of the same lookups.
+
+    Args:
+        values: float [slices of all ranks, ...], by rank.
+        indices: int [slices of all ranks].
+        own: this rank's part.
+        size: number of ranks.
+
+    Returns:
+        Values and indices. Where the ranks have looked up the same, in the same order, one slice
+        for each of a rank's lookups. Else, of a fixed lookup, one for each index; what is not known
+        to be fixed stays as it is.
+    """
+    import tensorflow as tf
+
+    count = tf.size(own.indices)
+    as_many = tf.equal(tf.size(indices), size * count)
+    whole = tf.cond(as_many, lambda: indices, lambda: tf.zeros([size * count], indices.dtype))
+    alike = as_many & tf.reduce_all(tf.reshape(whole, [size, -1]) == own.indices)
+
+    def sum_alike() -> tuple[Any, Any]:
+        by_rank = tf.reshape(values, tf.concat([[size, count], tf.shape(values)[1:]], 0))
+        return tf.reduce_sum(by_rank, 0), own.indices
+
+    def otherwise() -> tuple[Any, Any]:
+        if own.lookup is Lookup.UNKNOWN:
+            return values, indices
+        unique, places = tf.unique(indices)
+        return tf.math.unsorted_segment_sum(values, places, tf.size(unique)), unique
+
+    summed, kept = tf.cond(alike, sum_alike, otherwise)
+    summed.set_shape([None, *values.shape[1:]])
+    return summed, kept
