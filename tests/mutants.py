@@ -249,7 +249,7 @@ MUTANTS = (
         "a resumed training begins with epoch 0",
         "resume/restore.py",
         'call["epochs"] if over else state["epoch"]',
-        'given["epochs"] if over else 0',
+        'call["epochs"] if over else 0',
         (f"{INTERRUPTED}[arrays-rich]",),
     ),
     Mutant(

@@ -7,17 +7,21 @@ from typing import Any
 
 from keras_candle.data.input_data import InputData
 from keras_candle.data.shared_randomness import SharedRandomness
+from keras_candle.keras_private.data import limit_passes
 
 
 def read_in_order(source: InputData, randomness: SharedRandomness) -> Any:
     """Return Keras's dataset of batches that can only be read in sequence.
 
-    Every rank reads all batches and keeps its own.
+    Every rank reads all batches and keeps its own. An evaluation of some steps reads just
+    these: Keras's adapter reads ahead, another number of batches on each rank, which would be lost.
     """
     import tensorflow as tf
 
     adapter = source.keras_adapter
     read = adapter.get_numpy_iterator
+    if source.steps and not source.for_training:
+        limit_passes(adapter, source.steps)
 
     def read_in_one_order() -> Iterator[Any]:
         # A torch DataLoader draws its order when the first batch is asked for.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -47,6 +48,17 @@ def first_batch(adapter: Any) -> Any:
         if taken:
             return taken[0]
     return next(iter(adapter.get_numpy_iterator()))
+
+
+def limit_passes(adapter: Any, batches: int) -> None:
+    """Let each pass over an adapter of a generator read so many batches, which follow each other.
+
+    Keras begins each pass with the generator's first batches again, and loses those that it has
+    read ahead. Adapters of other data stay as they are.
+    """
+    if isinstance(adapter, _GeneratorDataAdapter):
+        left = iter(private_attribute(adapter, "generator", "evaluations of a generator")())
+        adapter.generator = lambda: itertools.islice(left, batches)
 
 
 def dataset_functions(dataset: Any) -> list[Any]:

@@ -2,7 +2,8 @@
 
 A user's own metric is examined at its first update, when the shapes of its arguments are known. A
 function metric that depends on several rows of a batch (an R2 as a quotient of sums) is computed
-from the rows of all ranks where these divide one batch.
+from the rows of all ranks where these divide one batch. A mean of one number a batch counts each
+rank's number by its rows there.
 """
 
 from __future__ import annotations
@@ -46,6 +47,9 @@ def watch_metrics(model: Any, engine: Engine, step: StepContext) -> None:
         is_function = type(metric) is keras.metrics.MeanMetricWrapper
         if is_function and not hasattr(metric.update_state, "candle_plain"):
             metric.update_state = _of_all_rows(metric, engine, step)
+        is_mean = type(metric) is keras.metrics.Mean
+        if is_mean and not hasattr(metric.update_state, "candle_plain"):
+            metric.update_state = _by_rows(metric, step)
 
 
 def recompute_metrics(model: Any) -> None:
@@ -114,6 +118,24 @@ class _ExaminedUpdate:
         self._by_rows = found.by_rows
         if found.recomputes:
             self.candle_recompute = empty_call(*call)
+
+
+def _by_rows(metric: Any, step: StepContext) -> Any:
+    """A mean of one number a batch, such as the loss of a custom `train_step`.
+
+    Where the ranks divide a batch, each rank's number counts by its fraction of the rows.
+    """
+    plain = metric.update_state
+
+    def update_state(values: Any, sample_weight: Any = None) -> Any:
+        divided = step.training and step.is_one_batch and step.rows is not None
+        if divided and sample_weight is None and keras.ops.ndim(values) == 0:
+            rows, total = (keras.ops.cast(each, "float32") for each in (step.rows, step.total))
+            return plain(values, sample_weight=rows / total)
+        return plain(values, sample_weight=sample_weight)
+
+    update_state.candle_plain = plain  # type: ignore[attr-defined]
+    return update_state
 
 
 def _of_all_rows(metric: Any, engine: Engine, step: StepContext) -> Any:

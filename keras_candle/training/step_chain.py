@@ -7,7 +7,7 @@ which calls its links from the outermost to the innermost and then the function 
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary, ref
 
@@ -41,52 +41,66 @@ class StepChain:
     def __init__(self, model: Any) -> None:
         self._reference = ref(model)
         self._links: dict[Place, Link] = {}
-        self._plain: Any = None
+        self._is_inside = False
 
     @property
     def _model(self) -> Any:
         return self._reference()
 
     def put(self, place: Place, link: Link) -> None:
-        """Set the link at a place; it replaces an existing one."""
+        """Put a link at its place, in the stead of one that is there."""
         self._links[place] = link
         self.install()
 
     def remove(self, place: Place) -> None:
         """Remove the link at a place, if there is one."""
         self._links.pop(place, None)
-        if not self._links and self._model.train_function == self._run:
-            self._model.train_function = self._plain
+        if not self._links and isinstance(self._model.train_function, _Surrounded):
+            self._model.train_function = self._model.train_function.plain
 
     def install(self) -> None:
-        """Wrap the present `model.train_function`, such as a new one of Keras's, in the chain."""
-        if self._links and self._model.train_function not in (None, self._run):
-            self._plain, self._model.train_function = self._model.train_function, self._run
+        """Surround the present `model.train_function`, such as one that Keras has just made."""
+        train = self._model.train_function
+        if self._links and train is not None and not isinstance(train, _Surrounded):
+            self._model.train_function = _Surrounded(train, self)
 
     def take(self) -> Any:
-        """Return Keras's train function, or None, and drop it, so that Keras traces a new one."""
-        plain = self._model.train_function
-        if plain == self._run:
-            plain = self._plain
-        self._plain = self._model.train_function = None
-        return plain
+        """Return the function that Keras made, or None, and forget it: the next is traced anew."""
+        train, self._model.train_function = self._model.train_function, None
+        return train.plain if isinstance(train, _Surrounded) else train
 
     def restore(self, plain: Any) -> None:
-        """Restore the function that `take` returned."""
+        """Put back what `take` returned."""
         self._model.train_function = plain
         self.install()
 
-    def _run(self, iterator: Any) -> Any:
-        return self._call(sorted(self._links), iterator)
+    def call(self, plain: TrainFunction, iterator: Any) -> Any:
+        """Call a train function within the links, once where a program has surrounded it, too."""
+        if self._is_inside:
+            return plain(iterator)
+        self._is_inside = True
+        try:
+            return self._call(sorted(self._links), plain, iterator)
+        finally:
+            self._is_inside = False
 
-    def _call(self, places: list[Place], iterator: Any) -> Any:
+    def _call(self, places: Sequence[Place], plain: TrainFunction, iterator: Any) -> Any:
         if not places:
-            return self._plain(iterator)
-        link = self._links.get(places[0])
-        inner = places[1:]
-        if link is None:  # removed by an outer link
-            return self._call(inner, iterator)
-        return link(lambda iterator: self._call(inner, iterator), iterator)
+            return plain(iterator)
+        link, inner = self._links.get(places[0]), places[1:]
+        if link is None:  # removed by one outside of it
+            return self._call(inner, plain, iterator)
+        return link(lambda iterator: self._call(inner, plain, iterator), iterator)
+
+
+class _Surrounded:
+    """A train function within the links of a chain."""
+
+    def __init__(self, plain: TrainFunction, chain: StepChain) -> None:
+        self.plain, self._chain = plain, chain
+
+    def __call__(self, iterator: Any) -> Any:
+        return self._chain.call(self.plain, iterator)
 
 
 _chains: WeakKeyDictionary[Any, StepChain] = WeakKeyDictionary()

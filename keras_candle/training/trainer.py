@@ -350,6 +350,7 @@ class Trainer:
         self.replica.has_local_state = True
         compute = self._plain(METRICS_RESULT)
         logs = global_result(self._model, self._engine, compute, own)
+        logs = {**{name: logs[name] for name in own if name in logs}, **logs}  # in Keras's order
         return logs if given["return_dict"] else flatten_metrics(self._model, logs)
 
     def _get_metrics_result_or_logs(self, logs: Any) -> Any:

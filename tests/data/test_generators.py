@@ -92,3 +92,14 @@ def test_no_batch_is_loaded_while_a_hook_runs():
         assert loaded == ["begun", "done"]
     threads[1].join()
     assert loaded == ["begun", "done"] * 2
+
+
+@pytest.mark.parametrize(("engine", "size"), JOBS)
+def test_a_generator_is_evaluated_batch_by_batch_from_epoch_to_epoch(ranks, engine, size):
+    steps, epochs = 5, 6
+    order = np.arange(steps * epochs) % 7
+    expected = order.reshape(epochs, steps).mean(axis=1).tolist()
+    found = ranks(size).run(
+        cases.validated_by_a_generator, engine=engine, steps=steps, epochs=epochs
+    )
+    np.testing.assert_allclose(only(found), expected, rtol=1e-6)

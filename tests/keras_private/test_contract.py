@@ -194,6 +194,13 @@ def test_the_first_batch_of_a_generator_is_not_lost():
     assert [float(x[0, 0]) for x, _ in adapter.get_numpy_iterator()] == [0, 1, 2]
 
 
+def test_passes_over_a_generator_follow_each_other():
+    adapter = data.get_data_adapter((np.full((2, 1), i), np.ones(2)) for i in range(7))
+    data.limit_passes(adapter, 3)
+    passes = [[float(x[0, 0]) for x, _ in adapter.get_tf_dataset()] for _ in range(3)]
+    assert passes == [[0, 1, 2], [3, 4, 5], [6]]
+
+
 def test_masks_are_on_outputs():
     masked = keras.layers.Masking()(np.array([[[1.0], [0.0]]], "float32"))
     assert np.asarray(models.get_keras_mask(masked)).tolist() == [[True, False]]

@@ -144,10 +144,11 @@ class Tracking(keras.Model):
         self.dense = layers.Dense(1)
         self.error = metrics.Mean(name="error")
         self.curve = metrics.AUC(name="curve")
+        self.of_batches = metrics.Mean(name="of_batches")
 
     @property
     def metrics(self):
-        return [self.error, self.curve]
+        return [self.error, self.curve, self.of_batches]
 
     def call(self, x):
         return keras.ops.sigmoid(self.dense(x))
@@ -163,6 +164,7 @@ class Tracking(keras.Model):
         self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
         self.error.update_state(keras.losses.binary_crossentropy(y, y_pred))
         self.curve.update_state(y, y_pred)
+        self.of_batches.update_state(loss)  # one number: each batch counts once, also the last
         return {each.name: each.result() for each in self.metrics}
 
 
@@ -180,7 +182,7 @@ def tracked():
         if scale:
             candle.scale(model, batch="global")
         history = model.fit(x, y, batch_size=8, shuffle=False, verbose=0, epochs=2).history
-        return {name: history[name] for name in ("error", "curve")}
+        return {name: history[name] for name in ("error", "curve", "of_batches")}
 
     return logs(scale=False), logs(scale=True)
 

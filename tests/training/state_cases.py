@@ -318,3 +318,24 @@ def compressed():
         options={"compression": "fp16"},
     )
     return results[0], results[2]
+
+
+class Noam(keras.optimizers.schedules.LearningRateSchedule):
+    """A schedule as tutorials write it, without get_config."""
+
+    def __init__(self, warmup_steps):
+        super().__init__()
+        self.warmup_steps = warmup_steps
+
+    def __call__(self, step):
+        step = keras.ops.cast(step, "float32") + 1.0
+        return 0.05 * keras.ops.minimum(step**-0.5, step * self.warmup_steps**-1.5)
+
+
+def scheduled_without_config():
+    def build():
+        return cases.dense_model(optimizer=optimizers.Adam(Noam(4)))
+
+    return cases.train_both(
+        build, cases.digits_like(), options={"batch": "global", "learning_rate_scaling": None}
+    )

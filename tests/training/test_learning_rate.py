@@ -62,3 +62,8 @@ def test_weight_decay_uses_the_scaled_rate(ranks):
 def test_bad_rules_are_refused(bad):
     with pytest.raises(CandleError, match="learning_rate_scaling"):
         scaling_factor(bad, 2)
+
+
+def test_a_schedule_needs_no_config(ranks):
+    for weights, logs, _ in ranks(2).run(cases.scheduled_without_config):
+        assert max(weights, logs) <= 1e-6

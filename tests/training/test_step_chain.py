@@ -57,6 +57,20 @@ def test_a_chain_without_links_leaves_keras_function_as_it_is(model):
     chain.remove(Place.TIMING)
 
 
+def test_a_program_that_surrounds_the_function_too_calls_each_link_once(model):
+    calls = []
+    model.train_function = lambda _: calls.append("train")
+    chain = chain_of(model)
+    chain.put(Place.CONSENSUS, link("consensus", calls))
+    inner = model.train_function
+    model.train_function = lambda iterator: calls.append("program") or inner(iterator)
+    chain.put(Place.TIMING, link("timing", calls))
+    model.train_function(None)
+    assert calls == [
+        "before timing", "before consensus", "program", "train", "after consensus", "after timing",
+    ]  # fmt: skip
+
+
 def test_a_link_may_take_itself_or_one_inside_out(model):
     calls = []
     model.train_function = lambda _: {}
