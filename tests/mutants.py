@@ -66,7 +66,7 @@ MUTANTS = (
         "a sparse gradient is not divided by the ranks' total",
         "training/gradients.py",
         "tf.cast(weight / total, each.values.dtype)",
-        "tf.cast(weight, values.dtype)",
+        "tf.cast(weight, each.values.dtype)",
         (f"{EQUIVALENCE}test_the_other_pairs_of_engine_and_size[mpi-2]",),
     ),
     Mutant(
