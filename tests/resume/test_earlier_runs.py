@@ -1,4 +1,4 @@
-"""A run directory of a version whose state had no format yet resumes as it would have then."""
+"""Run directories of earlier versions resume as they would have then."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ def test_it_resumes(tmp_path, capsys):
         assert np.allclose(weight, expected, rtol=1e-4)
 
 
-OWN_RUN = Path(__file__).with_name("run_of_format_1_with_own_state")
+# The second one was made before the modules of resume and data had their present names.
+OWN_RUNS = ("run_of_format_1_with_own_state", "run_of_format_2")
 OWN_LOSS = 122.32515716552734
 
 
@@ -108,9 +109,10 @@ def train_with_own_state(run, epochs):
     return state, history["loss"][-1]
 
 
+@pytest.mark.parametrize("recorded", OWN_RUNS)
 @pytest.mark.parametrize("size", [1, 2])
-def test_the_state_of_callbacks_and_data_comes_back(ranks, tmp_path, size):
-    shutil.copytree(OWN_RUN, tmp_path / "run")
+def test_the_state_of_callbacks_and_data_comes_back(ranks, tmp_path, size, recorded):
+    shutil.copytree(Path(__file__).with_name(recorded), tmp_path / "run")
     run = str(tmp_path / "run")
     for state, loss in ranks(size).run(train_with_own_state, run=run, epochs=5):
         assert state == ([0, 1, 2, 3, 4], 5, [5.0, 5.0], {"epoch": 4}, 5)
