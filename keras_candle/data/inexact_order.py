@@ -10,7 +10,7 @@ from typing import Any
 from keras_candle.data.array_shard import ArrayShard
 from keras_candle.data.data_cursor import DataCursor
 from keras_candle.data.input_data import DATASET, PYDATASET, STREAM, InputData
-from keras_candle.data.tf_dataset import ancestors, is_unseeded
+from keras_candle.data.tf_dataset import ancestors, draws_unseeded, is_unseeded, nodes_of
 from keras_candle.keras_private.data import dataset_functions, keeps_order
 
 _PYTHON = ("PyFunc", "EagerPyFunc", "PyFuncStateless")
@@ -124,16 +124,14 @@ def _findings(dataset: Any) -> Iterator[_PipelineFinding]:
 
 
 def _findings_in(function: Any, *, parallel: bool) -> Iterator[_PipelineFinding]:
-    graph = function.graph.as_graph_def()
-    nodes = [*graph.node, *(node for each in graph.library.function for node in each.node_def)]
-    for node in nodes:
+    for node in nodes_of(function):
         if node.op in _PYTHON:
             remedy = "use operations of TensorFlow, or a keras.utils.PyDataset"
             yield _PipelineFinding(f"runs Python code ({node.op})", remedy, over_passes=True)
         elif node.op == "RngReadAndSkip" or node.op.startswith("Assign"):
             yield _PipelineFinding(f"changes variables ({node.op})", _STATELESS, over_passes=True)
         elif "seed" in node.attr and "seed2" in node.attr:
-            if node.attr["seed"].i == node.attr["seed2"].i == 0:
+            if draws_unseeded(node):
                 yield _PipelineFinding(f"draws without a seed ({node.op})", _SEED)
             elif parallel:
                 yield _PipelineFinding(f"draws in parallel calls ({node.op})", _STATELESS)

@@ -18,7 +18,7 @@ from keras_candle.data.keras_adapters import ResumableAdapter, ResumableDataset
 from keras_candle.data.pydataset import PyDatasetShard
 from keras_candle.data.shard import Shard, lookups_of_row
 from keras_candle.data.shared_randomness import SharedRandomness
-from keras_candle.data.tf_dataset import DatasetShard
+from keras_candle.data.tf_dataset import DatasetShard, describe_generated
 from keras_candle.engine.base import Engine
 from keras_candle.engine.consensus import together
 from keras_candle.errors import DataError
@@ -80,6 +80,11 @@ def make_sharded_input(source: InputData, division: Division, engine: Engine) ->
     by_user = source.is_sharded(division)
     what = "the number of batches" if by_user else "the data they were given"
     together(lambda: source.describe(division, engine.size, randomness), engine, what)
+    if not by_user and source.kind == DATASET and randomness.differs():
+        # Without seeds a from_generator may draw another order on each rank; with seeds it is not
+        # called once more, which could move a generator of its own on.
+        with randomness.undone():
+            together(lambda: describe_generated(source.x), engine, what)
     if by_user:
         adapter, steps = _per_rank(source, division, engine), source.steps
     elif source.kind == ARRAYS:

@@ -33,9 +33,25 @@ class SharedRandomness:
     def __init__(self, engine: Engine, source: Any = None) -> None:
         self._engine, self._source = engine, source
         self._apart, self._apart_globally, self._entered = False, (False, False), 0
-        self._state: Any = engine.broadcast(_state())
+        own = _state()
+        self._state: Any = engine.broadcast(own)
+        roots = self._state
+        self._differs = own[0] != roots[0] or bool(np.any(own[1][1] != roots[1][1]))
         self._seed = engine.broadcast(int(np.random.SeedSequence().generate_state(1)[0]))
         self._take_roots()
+
+    def differs(self) -> bool:
+        """Whether the ranks' global generators had different states: without a seed they have."""
+        return bool(self._engine.allreduce(float(self._differs), "max"))
+
+    @contextmanager
+    def undone(self) -> Iterator[None]:
+        """Restore this rank's own global generators after the context."""
+        before = _state()
+        try:
+            yield
+        finally:
+            _set(before)
 
     def __enter__(self) -> None:
         self._outside = _state()

@@ -8,6 +8,7 @@ from typing import Any
 
 from keras_candle.data.batch_assignment import BatchAssignment
 from keras_candle.data.data_cursor import DataCursor, EpochIterator
+from keras_candle.data.fingerprint import fingerprint
 from keras_candle.data.shared_randomness import SharedRandomness
 from keras_candle.data.tf_sharding import (
     assign_rounds,
@@ -21,6 +22,7 @@ from keras_candle.errors import DataError
 from keras_candle.keras_private.data import (
     DataAdapter,
     TFDatasetAdapter,
+    dataset_functions,
     dataset_inputs,
     dataset_seeds,
 )
@@ -139,20 +141,75 @@ def describe_dataset(dataset: Any) -> list[str]:
     """Describe the properties of a dataset that must be the same on all ranks.
 
     Raises:
-        DataError: when there is no batch, or a `shuffle` of the dataset has no seed: its order
-            would differ on each rank, and some rows would go to two ranks and others to none.
+        DataError: see `check_dataset`.
+    """
+    check_dataset(dataset)
+    seeds = [found for each in ancestors(dataset) if (found := dataset_seeds(each)) is not None]
+    batches = int(dataset.cardinality())
+    return [f"{batches} batches of {dataset.element_spec}", f"seeds of shuffles {seeds}"]
+
+
+def describe_generated(dataset: Any) -> list[str]:
+    """Describe the first element of each `from_generator` in a dataset, by calling it once more."""
+    facts = []
+    for each in ancestors(dataset):
+        if any("GeneratorDataset" in _ops_of(function) for function in dataset_functions(each)):
+            first: Any = next(iter(each.take(1)), None)
+            # The targets where there are some: x may be augmented, differently on each rank.
+            several = isinstance(first, tuple) and len(first) > 1
+            seen = fingerprint(first[1] if several else first)
+            facts += [f"the first element of from_generator: {what}" for what in seen]
+    return facts
+
+
+def check_dataset(dataset: Any) -> None:
+    """Refuse a dataset whose rows the ranks cannot share.
+
+    Raises:
+        DataError: when there is no batch, or rows are ordered or chosen by draws without a seed:
+            some would go to two ranks and others to none.
     """
     if int(dataset.cardinality()) == 0:
         raise DataError("The tf.data.Dataset has no batch, expected at least one.")
-    shuffles = [each for each in ancestors(dataset) if "Shuffle" in type(each).__name__]
-    if any(is_unseeded(each) for each in shuffles):
+    for how, calls in _unseeded_orders(dataset):
         raise DataError(
-            "The tf.data.Dataset is shuffled without a seed, so its order differs on each rank "
+            f"The tf.data.Dataset is {how} without a seed, so its order differs on each rank "
             "and rows would be lost. Call keras.utils.set_random_seed(...) before the dataset is "
-            "made, or give its shuffle(...) a seed."
+            f"made, or give its {calls} a seed."
         )
-    seeds, batches = [dataset_seeds(each) for each in shuffles], int(dataset.cardinality())
-    return [f"{batches} batches of {dataset.element_spec}", f"seeds of shuffles {seeds}"]
+
+
+def _unseeded_orders(dataset: Any) -> Iterator[tuple[str, str]]:
+    """How rows are ordered or chosen by unseeded draws, and the calls to give a seed to."""
+    for each in ancestors(dataset):
+        name = type(each).__name__
+        chooses = "Filter" in name or "TakeWhile" in name
+        if is_unseeded(each) and "Shuffle" in name:
+            yield "shuffled", "shuffle(...)"
+        elif is_unseeded(each):
+            yield "drawn", "sample_from_datasets(...) or random(...)"
+        elif chooses and any(map(_draws_unseeded, dataset_functions(each))):
+            yield "filtered by draws", "random operations"
+
+
+def nodes_of(function: Any) -> list[Any]:
+    """Return the nodes of a traced function's graph and of all functions that it calls."""
+    graph = function.graph.as_graph_def()
+    return [*graph.node, *(node for each in graph.library.function for node in each.node_def)]
+
+
+def draws_unseeded(node: Any) -> bool:
+    """Whether a node of a graph draws without a seed."""
+    seeds = "seed" in node.attr and "seed2" in node.attr
+    return seeds and node.attr["seed"].i == node.attr["seed2"].i == 0
+
+
+def _ops_of(function: Any) -> set[str]:
+    return {node.op for node in nodes_of(function)}
+
+
+def _draws_unseeded(function: Any) -> bool:
+    return any(map(draws_unseeded, nodes_of(function)))
 
 
 def ancestors(dataset: Any) -> Iterator[Any]:

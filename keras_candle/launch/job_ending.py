@@ -42,6 +42,12 @@ def job_ending(
     if exit_code and number:
         # Ranks that had not begun yet send no message, and mpiexec mixes their exit codes.
         return f"candle: stopped by {signal_name(number)}\n", 128 + number
+    if exit_code == signal.SIGKILL:
+        return (
+            "candle: the supervisor of a rank was killed by SIGKILL, by hand or for want of "
+            "memory\n",
+            128 + exit_code,
+        )
     if exit_code:
         return (
             f"candle: mpiexec ended with code {exit_code} and no rank reported a failure; see its "

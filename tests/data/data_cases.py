@@ -221,3 +221,28 @@ def endless_evaluations():
             x, x[:, :1], epochs=2, validation_data=dataset, validation_steps=3, verbose=0
         ).history
     return [*found, *history["val_loss"]]
+
+
+def drawn(how, seed):
+    """A dataset of which draws order or choose the rows."""
+    unseed()
+    if seed is not None:
+        keras.utils.set_random_seed(seed)
+    rows, targets = numbered(24), np.zeros((24, 1), "float32")
+
+    def generate():
+        for row in np.random.permutation(24):
+            yield rows[row], rows[row, :1]
+
+    def make(part):
+        return tf.data.Dataset.from_tensor_slices((rows[part], targets[part]))
+
+    if how == "sample":
+        halves = [make(slice(12)), make(slice(12, None))]
+        data = tf.data.Dataset.sample_from_datasets(halves, [0.5, 0.5])
+    elif how == "filter":
+        data = make(slice(None)).filter(lambda *_: tf.random.uniform(()) < 0.5)
+    else:
+        specs = tf.TensorSpec((2,)), tf.TensorSpec((1,))
+        data = tf.data.Dataset.from_generator(generate, output_signature=specs)
+    return seen_rows((data.batch(4),), 24)

@@ -85,6 +85,25 @@ def test_a_shuffle_without_a_seed_is_refused(ranks):
         assert "keras.utils.set_random_seed" in error
 
 
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("sample", "is drawn without a seed"),
+        ("filter", "is filtered by draws without a seed"),
+        ("generator", "The ranks differ in the data they were given"),
+    ],
+)
+def test_rows_that_are_drawn_without_a_seed_are_refused(ranks, how, message):
+    assert all(message in error for error in ranks(2).errors(cases.drawn, how=how, seed=None))
+
+
+@pytest.mark.parametrize("how", ["sample", "filter", "generator"])
+def test_rows_that_are_drawn_with_a_seed_go_to_one_rank_each(ranks, how):
+    results = ranks(2).run(cases.drawn, how=how, seed=3)
+    total = np.sum([seen for seen, *_ in results], axis=0)
+    assert set(total.tolist()) <= ({0, 1} if how == "filter" else {1})
+
+
 def test_shard_by_hand(ranks):
     parts = ranks(3).run(cases.handmade, rows=10)
     assert sorted(row for rows, _ in parts for row in rows) == list(range(10))

@@ -172,13 +172,13 @@ def _is_unseeded(data: Any) -> bool:
     """Return whether data are a tf.data.Dataset whose order differs by rank."""
     import tensorflow as tf
 
-    from keras_candle.data.tf_dataset import describe_dataset, is_sharded_by_user
+    from keras_candle.data.tf_dataset import check_dataset, is_sharded_by_user
     from keras_candle.errors import DataError
 
     if not isinstance(data, tf.data.Dataset) or is_sharded_by_user(data):
         return False
     try:
-        describe_dataset(data)
+        check_dataset(data)
     except DataError:
         return True
     return False
