@@ -9,7 +9,6 @@ from typing import Any
 from keras_candle import engine as engines
 from keras_candle.auto.notices import notice
 from keras_candle.auto.random_draws import synchronize_random_state
-from keras_candle.keras_private.models import is_evaluation_of_fit
 from keras_candle.training.gradients import leaf_optimizers
 from keras_candle.training.keras_methods import trainer_of
 
@@ -70,6 +69,9 @@ def _scale(model: Any) -> None:
 
 
 def _with_synchronized_random_state(scaled: Any) -> Any:
+    # Not at the top: TensorFlow can be imported, and this module with it, while Keras still is.
+    from keras_candle.keras_private.models import is_evaluation_of_fit
+
     @functools.wraps(scaled)
     def method(*args: Any, **kwargs: Any) -> Any:
         if not is_evaluation_of_fit(kwargs):  # fit's own evaluation is part of fit
