@@ -48,7 +48,7 @@ class StepChain:
         return self._reference()
 
     def put(self, place: Place, link: Link) -> None:
-        """Put a link at its place, in the stead of one that is there."""
+        """Set the link at a place; it replaces an existing one."""
         self._links[place] = link
         self.install()
 
@@ -65,12 +65,12 @@ class StepChain:
             self._model.train_function = _Surrounded(train, self)
 
     def take(self) -> Any:
-        """Return the function that Keras made, or None, and forget it: the next is traced anew."""
+        """Return Keras's train function, or None, and drop it, so that Keras traces a new one."""
         train, self._model.train_function = self._model.train_function, None
         return train.plain if isinstance(train, _Surrounded) else train
 
     def restore(self, plain: Any) -> None:
-        """Put back what `take` returned."""
+        """Restore the function that `take` returned."""
         self._model.train_function = plain
         self.install()
 
