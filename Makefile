@@ -41,6 +41,7 @@ lint: env
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m tests.private_names
+	$(BIN)/python -m tests.words
 
 # Two at a time, each on one core: most of the tests leave the other one idle. The short ones come
 # last: whichever of the long ones ends first, its core takes them.

@@ -51,7 +51,7 @@ def first_batch(adapter: Any) -> Any:
 
 
 def limit_passes(adapter: Any, batches: int) -> None:
-    """Let each pass over an adapter of a generator read so many batches, which follow each other.
+    """Let each pass over an adapter of a generator read its next batches, so many a pass.
 
     Keras begins each pass with the generator's first batches again, and loses those that it has
     read ahead. Adapters of other data stay as they are.
@@ -89,7 +89,7 @@ def keeps_order(dataset: Any) -> bool:
 
 
 def dataset_arrays(dataset: Any) -> Any:
-    """Return the tensors that a dataset was made from; None where it was made from others."""
+    """Return the tensors that a dataset was made from; None where it was made from datasets."""
     if not _is_dataset(dataset, *OF_TENSORS):
         return None
     return private_attribute(dataset, "_tensors", "checksums of tf.data")

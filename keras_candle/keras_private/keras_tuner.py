@@ -59,7 +59,7 @@ def build_config_path(tuner: Any, trial_id: str) -> Path:
 
 
 def copy_space(source: Any, values: dict[str, Any]) -> Any:
-    """Return `HyperParameters` with other values, which share the hyperparameters themselves.
+    """Return `HyperParameters` with new values, which share the hyperparameters themselves.
 
     Args:
         source: Keras Tuner's `HyperParameters`.

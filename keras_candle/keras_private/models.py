@@ -74,7 +74,7 @@ def initial_epoch(model: Any) -> int | None:
 
 
 def set_initial_epoch(model: Any, epoch: int | None) -> None:
-    """Let `fit` begin at an epoch, whatever its argument says."""
+    """Let `fit` begin at an epoch, whatever its argument is."""
     model._initial_epoch = epoch
 
 
@@ -134,7 +134,7 @@ def metric_parts(metric: Any) -> list[Any]:
 
 
 def metric_direction(metric: Any) -> str | None:
-    """Return which way a metric gets better, "min" or "max"; None where Keras does not say.
+    """Return which way a metric gets better, "min" or "max"; None where Keras leaves it open.
 
     Only some metrics have the attribute, as Keras's own callbacks know. A contract test holds that
     it has this name.

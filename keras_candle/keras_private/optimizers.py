@@ -51,7 +51,7 @@ def rate_methods(optimizer: Any) -> RateMethods:
 
 
 def replace_rate_methods(optimizer: Any, methods: RateMethods) -> None:
-    """Let an instance use its learning rate by other methods."""
+    """Replace the methods by which an instance uses its learning rate."""
     optimizer._get_current_learning_rate = methods.current_rate
     optimizer._backend_update_step = methods.update_step
     optimizer._apply_weight_decay = methods.weight_decay

@@ -156,7 +156,10 @@ def _changes(there: Mapping[str, Any], here: Mapping[str, Any]) -> Iterator[str]
         pair = (json.loads(each["compile"].get(name, "null")) for each in (there, here))
         for where, value, given in differences(*pair):
             yield f"{where or name} of the {name} was {value}, is {given}"
-    for name in ("options", "versions"):
+    names = ["versions"]
+    if there["options"] and here["options"]:  # on one rank a model is not scaled, and has none
+        names.append("options")
+    for name in names:
         for where, value, given in differences(there[name], here[name]):
             yield f"{where} was {value}, is {given}"
 

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 import keras_candle as candle
 from keras_candle.resume import model_description
+from keras_candle.resume.script_changes import check_settings
 from tests.callback import cases
 
 X = np.random.default_rng(0).normal(size=(16, 3)).astype("float32")
@@ -190,3 +191,18 @@ def test_connections_are_compared_and_names_are_not():
     assert "of layer 0 (Functional)" in model_description.difference_of_layers(
         plain, crossed, same_version=True
     )
+
+
+@pytest.mark.parametrize(
+    ("there", "here", "changes"),
+    [
+        ({"batch": "global"}, {"batch": "replica"}, ["batch was 'global', is 'replica'"]),
+        ({"batch": "global"}, {}, []),  # on one rank no model is scaled
+        ({}, {"batch": "global"}, []),
+    ],
+)
+def test_options_are_compared_where_both_starts_have_some(there, here, changes):
+    settings = [{"compile": {}, "versions": {}, "options": each} for each in (there, here)]
+    state = {"settings": settings[0], "ranks": 2}
+    found = check_settings("run", state, settings[1], ranks=1, by_rows=True)
+    assert found == changes
