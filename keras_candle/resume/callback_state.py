@@ -97,8 +97,12 @@ class CallbackState:
         outside = self._outside()
         return [each.take(outside) for each in self._states]
 
-    def restore(self, taken: Iterable[dict[str, Any]]) -> dict[str, str]:
+    def restore(self, taken: Iterable[dict[str, Any]], *, of_this_rank: bool) -> dict[str, str]:
         """Restore the states of `take`, matching callbacks of one class by their order.
+
+        Args:
+            taken: the states.
+            of_this_rank: whether `fit` had the same callbacks, unless the script has changed.
 
         Returns:
             By path, why a state could not be restored.
@@ -108,7 +112,10 @@ class CallbackState:
             state = _next_of(left, each.kind)
             if state is not None:
                 lost.update(each.restore(state, outside))
-        return lost
+        missing = {each["kind"] for each in left if of_this_rank and each["state"]}
+        why = "no callback of this class and module is in fit's list"
+        ours = ("keras.", "keras_candle.")
+        return {**lost, **{kind: why for kind in sorted(missing) if not kind.startswith(ours)}}
 
     def _outside(self) -> set[int]:
         return outside_of(self._model, self._excluded)

@@ -168,7 +168,7 @@ class Resumption:
         # A callback's set_state() may raise, on one rank.
         lost = engine.gather_results(
             lambda: {
-                **callback_state.restore(states),
+                **callback_state.restore(states, of_this_rank=self._same_ranks or engine.is_root),
                 **data.restore(
                     own["data"], within_pass=self.start.taken > 0, same_ranks=self._same_ranks
                 ),

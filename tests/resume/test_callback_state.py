@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import re
 import threading
 
 import keras
@@ -92,6 +93,18 @@ def test_what_cannot_be_put_back_is_named_or_refused(tmp_path, capsys):
         fit(epochs=2, callbacks=[Growing(3)], inexact_resume="refuse")
     fit(epochs=2, callbacks=[Growing(3)])
     assert "Growing.layer.kernel (its shape was [1, 2]" in capsys.readouterr().err
+
+
+def test_a_callback_whose_class_has_moved_is_named_or_refused(tmp_path, capsys, monkeypatch):
+    fit = functools.partial(cases.small_fit, tmp_path / "run")
+    fit(callbacks=[Growing(2)])
+    cases.forget_fits()
+    monkeypatch.setattr(Growing, "__module__", "moved")
+    why = f"{__name__}.Growing (no callback of this class and module is in fit's list)"
+    with pytest.raises(candle.CheckpointError, match=re.escape(why)):
+        fit(epochs=2, callbacks=[Growing(2)], inexact_resume="refuse")
+    fit(epochs=2, callbacks=[Growing(2)])
+    assert why in capsys.readouterr().err
 
 
 def test_the_former_name_of_inexact_resume_is_taken(tmp_path):
