@@ -11,6 +11,7 @@ from keras_candle.data.shard import Shard, rows_of
 from keras_candle.engine.base import Engine
 from keras_candle.training.batch_normalization import synchronized_variables
 from keras_candle.training.global_rows import traced_step
+from keras_candle.training.loss_gradients import summed_over_ranks
 from keras_candle.training.metrics import metric_variables
 from keras_candle.training.split_step import split_step
 from keras_candle.training.state_reductions import state_of_rows
@@ -47,7 +48,7 @@ def _on_shard(
         step.gathered.clear()
         run_plain = split_step(model, step) if training and step.split_for_xla else plain
         try:
-            with traced_step(engine, step):
+            with traced_step(engine, step), summed_over_ranks(step, shard.data):
                 if step.may_be_empty:
                     return _unless_empty(model, step, run_plain, shard)
                 return run_plain(shard.data)

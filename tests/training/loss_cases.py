@@ -202,3 +202,54 @@ def queued():
 
 def gathered_outside():
     return candle.gather_rows(ops.ones((2, 1))).shape
+
+
+class OneValueARow(keras.Model):
+    """A step whose loss has one value a row, as `self.loss(a, b)` with a function gives.
+
+    Args:
+        kind: "rows", "cells" for one value a row and output, "parts" for two means over rows in
+            one tensor, "penalty" for a mean with a penalty on the gradient by the inputs.
+    """
+
+    def __init__(self, kind):
+        super().__init__()
+        self.kind, self.dense = kind, layers.Dense(3, "tanh")
+
+    def call(self, x):
+        return self.dense(x)
+
+    def losses_of(self, x):
+        import tensorflow as tf
+
+        if self.kind == "penalty":
+            with tf.GradientTape() as by_inputs:
+                by_inputs.watch(x)
+                output = ops.sum(self(x), axis=1)
+            slopes = by_inputs.gradient(output, x)
+            return ops.mean(output) + ops.mean(ops.square(slopes))
+        error = ops.square(self(x) - x[:, :3])
+        if self.kind == "parts":
+            return ops.stack([ops.mean(error), ops.mean(ops.abs(error))])
+        return error if self.kind == "cells" else ops.mean(error, axis=1)
+
+    def train_step(self, data):
+        import tensorflow as tf
+
+        x, _ = data
+        with tf.GradientTape() as tape:
+            loss = self.losses_of(x)
+        gradients = tape.gradient(loss, self.trainable_weights)
+        self.optimizer.apply_gradients(zip(gradients, self.trainable_weights, strict=True))
+        return {"loss": ops.mean(loss)}
+
+
+def one_value_a_row(kind):
+    def build():
+        model = OneValueARow(kind)
+        model.build((None, 4))
+        model.compile(keras.optimizers.SGD(0.01))
+        return model
+
+    weights, _, bits = cases.train_both(build, rows(), {"epochs": 2})
+    return weights, bits

@@ -74,3 +74,10 @@ def test_what_looks_across_rows_is_found(name):
 def test_exact_loss_is_yes_or_no():
     with pytest.raises(candle.CandleError, match="exact_loss='yes', expected True or False"):
         candle.scalable(exact_loss="yes")
+
+
+@pytest.mark.parametrize("kind", ["rows", "cells", "parts", "penalty"])
+def test_a_loss_with_one_value_a_row_trains_as_on_one_rank(ranks, kind):
+    results = ranks(3).run(cases.one_value_a_row, kind=kind)
+    assert max(weights for weights, _ in results) <= 1e-6
+    only([bits for _, bits in results])
