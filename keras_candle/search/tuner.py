@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import keras_tuner
 
+from keras_candle import engine as engines
 from keras_candle.engine.devices import pin_gpu
 from keras_candle.errors import SearchError
 from keras_candle.keras_private.keras_tuner import populate_space
@@ -96,13 +97,16 @@ class CandleTuner(GroupTuner):
         self._reports = oracle.group.number == 0 and self.engine.is_root
         if overwrite:
             empty_project(folder, first=self._reports, alone=oracle.group.count == 1)
-        super().__init__(
-            oracle,
-            hypermodel,
-            directory=None if directory is None else str(directory),
-            project_name=project_name,
-            **options,
-        )
+        # It builds a model, which must not start the engine of all ranks: with MPI begun, the death
+        # of one rank would end all.
+        with engines.use(self.engine):
+            super().__init__(
+                oracle,
+                hypermodel,
+                directory=None if directory is None else str(directory),
+                project_name=project_name,
+                **options,
+            )
         self.tuner_id = f"group{oracle.group.number}"
         oracle.verbose = int(self._reports)
         if self._reports:
@@ -118,7 +122,8 @@ class CandleTuner(GroupTuner):
 
     def reload(self) -> None:
         """Keras Tuner's hook: resume the search with the hypermodel's current space."""
-        populate_space(self)
+        with engines.use(self.engine):
+            populate_space(self)
 
     def save(self) -> None:
         """Keras Tuner's hook; does nothing, as the oracle writes the files."""

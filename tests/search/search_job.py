@@ -44,8 +44,13 @@ def main(asked):
                 raise ValueError("this one is never good")
             return {"score": sum(ord(str(each)[-1]) for each in values)}
 
+    def build(hp):
+        ask(hp)
+        if asked.get("scaled"):
+            candle.engine.current()  # as @candle.scalable does
+
     tuner = Quick(
-        lambda hp: ask(hp) and None,
+        build,
         keras_tuner.Objective("score", "min"),
         asked["max_trials"],
         directory=folder / "runs",

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.search.search_job import main
 
 ROOT = Path(__file__).parents[2]
@@ -51,8 +53,9 @@ def test_a_finite_space_is_tried_whole_once_and_every_rank_stops(ranks, tmp_path
     assert len({json.dumps(each["best"]) for each in of_ranks}) == 1
 
 
-def test_a_killed_rank_loses_one_trial_which_another_runs_and_the_search_goes_on(tmp_path):
-    done = run(3, tmp_path, space="wide", max_trials=18, sleep_s=0.3, killed="0")
+@pytest.mark.parametrize("scaled", [False, True])
+def test_a_killed_rank_loses_one_trial_which_another_runs_and_the_search_goes_on(tmp_path, scaled):
+    done = run(3, tmp_path, space="wide", max_trials=18, sleep_s=0.3, killed="0", scaled=scaled)
     assert done.returncode == 137
     assert "was killed by SIGKILL" in done.stderr
     before = values(tmp_path)
