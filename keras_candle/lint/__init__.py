@@ -39,7 +39,7 @@ def read(script: Script) -> list[Finding]:
 
     Example:
         >>> from keras_candle.lint.names import Module
-        >>> source = "import horovod_lines.keras as hvd\nhvd.init()"
+        >>> source = "import horovod.keras as hvd\nhvd.init()"
         >>> [(each.line, each.code) for each in read(Script([Module("train.py", source)]))]
         [(1, 'horovod-import'), (2, 'horovod-init')]
     """
