@@ -93,7 +93,7 @@ def _choose_seed(engine: Engine) -> dict[str, Any]:
 
 
 def _order_of_keras(rows: int, batch_size: int, shuffle: bool | str) -> Any:
-    """The order of keras.src.trainers.data_adapters.ArrayDataAdapter.
+    """Return the order in which Keras's own adapter of arrays reads the rows.
 
     A shuffle's seed depends on the operations before it in its function, so they are the same as
     Keras's. Keras's whole adapter would take 5 ms more for each epoch.
