@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+import xxhash
+
 from keras_candle.data.batch_assignment import BatchAssignment
 from keras_candle.data.data_cursor import DataCursor, EpochIterator
 from keras_candle.data.fingerprint import fingerprint
@@ -149,16 +151,22 @@ def describe_dataset(dataset: Any) -> list[str]:
     return [f"{batches} batches of {dataset.element_spec}", f"seeds of shuffles {seeds}"]
 
 
-def describe_generated(dataset: Any) -> list[str]:
-    """Describe the first element of each `from_generator` in a dataset, by calling it once more."""
+def describe_generated(dataset: Any, elements: int = 32) -> list[str]:
+    """Describe the first elements of each `from_generator` in a dataset, by calling it once more.
+
+    Some of them, not one: two orders often begin with the same row, or the same label.
+    """
     facts = []
     for each in ancestors(dataset):
         if any("GeneratorDataset" in _ops_of(function) for function in dataset_functions(each)):
-            first: Any = next(iter(each.take(1)), None)
-            # The targets where there are some: x may be augmented, differently on each rank.
-            several = isinstance(first, tuple) and len(first) > 1
-            seen = fingerprint(first[1] if several else first)
-            facts += [f"the first element of from_generator: {what}" for what in seen]
+            seen: list[str] = []
+            for element in each.take(elements):
+                # The targets where there are some: x may be augmented, differently on each rank.
+                several = isinstance(element, tuple) and len(element) > 1
+                seen += fingerprint(element[1] if several else element)
+            checksum = xxhash.xxh3_64("\n".join(seen).encode()).hexdigest()
+            what = f"the first {elements} elements of from_generator"
+            facts.append(f"{what}: {seen[0] if seen else 'none'}; of all {checksum}")
     return facts
 
 

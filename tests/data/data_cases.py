@@ -224,14 +224,14 @@ def endless_evaluations():
 
 
 def drawn(how, seed):
-    """A dataset of which draws order or choose the rows."""
+    """A dataset of which draws order or choose the rows; a generator's begins with the same one."""
     unseed()
     if seed is not None:
         keras.utils.set_random_seed(seed)
     rows, targets = numbered(24), np.zeros((24, 1), "float32")
 
     def generate():
-        for row in np.random.permutation(24):
+        for row in (0, *np.random.permutation(np.arange(1, 24))):
             yield rows[row], rows[row, :1]
 
     def make(part):
