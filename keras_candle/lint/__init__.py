@@ -9,20 +9,18 @@ from __future__ import annotations
 from keras_candle.lint import (
     candle_usage,
     collectives,
-    control_flow,
     dry_run_findings,
     file_writes,
-    horovod_lines,
-    random_calls,
-    scaling,
-    training_steps,
+    manual_distribution,
+    model_definition,
+    nondeterminism,
 )
 from keras_candle.lint.finding import Finding, in_order
 from keras_candle.lint.script import Script
 
 TOPICS = (
-    *(candle_usage, collectives, random_calls, scaling, training_steps, control_flow, file_writes),
-    horovod_lines,
+    *(candle_usage, collectives, nondeterminism, manual_distribution, model_definition),
+    file_writes,
 )
 KINDS = tuple(kind for topic in (*TOPICS, dry_run_findings) for kind in topic.KINDS)
 """All kinds of finding."""

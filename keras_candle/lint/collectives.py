@@ -5,11 +5,10 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
-from keras_candle.lint.candle_options import candle_options
-from keras_candle.lint.data_flow import Flow, data_of
+from keras_candle.lint.candle_usage import candle_options
 from keras_candle.lint.finding import ERROR, INFO, WARNING, Finding, FindingKind
 from keras_candle.lint.names import Module
-from keras_candle.lint.script import EVALUATION, TRAINING, Script
+from keras_candle.lint.script import EVALUATION, TRAINING, Flow, Script, data_of
 
 COLLECTIVE = FindingKind(
     "collective-on-some-ranks",

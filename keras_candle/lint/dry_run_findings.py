@@ -6,11 +6,11 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from keras_candle.lint.candle_options import candle_options
+from keras_candle.lint.candle_usage import candle_options
 from keras_candle.lint.file_writes import WRITE
 from keras_candle.lint.finding import ERROR, INFO, WARNING, Finding, FindingKind
+from keras_candle.lint.model_definition import MODEL_LOOP, RAW_LOOP
 from keras_candle.lint.script import Script
-from keras_candle.lint.training_steps import MODEL_LOOP, RAW_LOOP
 
 FAILED = FindingKind(
     "dry-run-failed",

@@ -26,8 +26,7 @@ def prepare() -> None:
     result = os.open(os.environ[VARIABLE], os.O_WRONLY | os.O_CREAT)
 
     def hook(keras: ModuleType) -> None:
-        from keras_candle.precision_audit.audit import audit
-        from keras_candle.precision_audit.first_training import FirstTraining, at_first_training
+        from keras_candle.precision_audit.audit import FirstTraining, at_first_training, audit
         from keras_candle.precision_audit.layers import watch_layers
         from keras_candle.precision_audit.switching import watch_casts
 

@@ -1,35 +1,31 @@
-"""Audit one training: findings in 16 bits, layers to pin to float32, and the speed-up."""
+"""Audit the first training of a script: findings in 16 bits, layers to pin, and the speed-up."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection
-from typing import Any
+import itertools
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, NoReturn
 
 import keras
 
 from keras_candle.errors import CandleError
+from keras_candle.lint.dry_run import FactLog, replace_method
 from keras_candle.precision_audit.constants import ConstantSearch
-from keras_candle.precision_audit.findings import PrecisionFinding, owners_of
-from keras_candle.precision_audit.first_training import FirstTraining
 from keras_candle.precision_audit.layers import BFLOAT16, FLOAT16, FLOAT32, Part, parts_of
-from keras_candle.precision_audit.loss_scale import optimizer_in, unwrapped
 from keras_candle.precision_audit.measurement import Measured, measure
-from keras_candle.precision_audit.outputs import LOST_SHARE
-from keras_candle.precision_audit.pins import Pinned, PinSearch
-from keras_candle.precision_audit.state import State
-from keras_candle.precision_audit.step import (
-    AuditStep,
-    Bench,
-    intercept_gradients,
-    one_line,
-)
-from keras_candle.precision_audit.switching import switched
-from keras_candle.precision_audit.values import Counts
+from keras_candle.precision_audit.outputs import LOST_SHARE, Counts
+from keras_candle.precision_audit.pins import Pinned, PinSearch, PrecisionFinding, owners_of
+from keras_candle.precision_audit.step import AuditStep, Bench, intercept_gradients, one_line
+from keras_candle.precision_audit.switching import State, optimizer_in, switched, unwrapped
 from keras_candle.training.model_building import build_model
 from keras_candle.training.precision import precision_of_this_node
+from keras_candle.training.step_chain import chain_of
 
 Facts = dict[str, Any]
+_MOST_BATCHES = 8
 
 
 def audit(training: FirstTraining) -> Facts:
@@ -192,3 +188,68 @@ def _layer(part: Part) -> Facts:
         "line": part.line,
         "made_by_keras": part.by_keras,
     }
+
+
+@dataclass(frozen=True)
+class FirstTraining:
+    """The model and the data of a script's first training.
+
+    Attributes:
+        model: a compiled model.
+        batches: the arguments of its first steps.
+        method: "fit" or "train_on_batch".
+        line: the script's file and line that called it.
+    """
+
+    model: Any
+    batches: list[Any]
+    method: str
+    line: tuple[str, int] | None
+
+
+def at_first_training(
+    keras_module: ModuleType, journal: FactLog, act: Callable[[FirstTraining], NoReturn]
+) -> None:
+    """Call `act` instead of the first step; for a process that exists for one audit.
+
+    Args:
+        keras_module: Keras, imported by the script.
+        journal: knows the script's own lines.
+        act: called with the training; it must not return.
+    """
+    taken = False
+
+    def make(plain: Callable[..., Any], model: Any, *args: Any, **kwargs: Any) -> None:
+        nonlocal taken
+        if taken:
+            plain(model, *args, **kwargs)
+            return
+
+        def take(iterator: Iterator[Any]) -> NoReturn:
+            nonlocal taken
+            taken = True
+            lines = journal.lines()
+            batches = list(itertools.islice(_batches(iterator), _MOST_BATCHES))
+            # fit reads a tf.data iterator, train_on_batch has one batch.
+            method = "fit" if hasattr(iterator, "element_spec") else "train_on_batch"
+            chain_of(model).take()
+            act(FirstTraining(model, batches, method, lines[0] if lines else None))
+
+        chain_of(model).restore(take)
+
+    replace_method(keras_module.Model, "make_train_function", make)
+
+
+def _batches(iterator: Iterator[Any]) -> Iterator[Any]:
+    """Each batch as the argument of a step: tensors, or None."""
+    import keras
+    import numpy as np
+    import tensorflow as tf
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, tf.experimental.Optional):
+            return None
+        return tf.convert_to_tensor(value) if isinstance(value, np.ndarray) else value
+
+    for batch in iterator:
+        yield keras.tree.map_structure(plain, batch)

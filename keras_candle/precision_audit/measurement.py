@@ -14,14 +14,14 @@ import keras
 
 from keras_candle.keras_private.optimizers import optimized_variables
 from keras_candle.precision_audit.layers import FLOAT16
-from keras_candle.precision_audit.loss_scale import (
+from keras_candle.precision_audit.step import Bench, one_line
+from keras_candle.precision_audit.switching import (
     FIRST_SCALE,
     loss_scaling,
     optimizer_in,
+    switched,
     unwrapped,
 )
-from keras_candle.precision_audit.step import Bench, one_line
-from keras_candle.precision_audit.switching import switched
 from keras_candle.training.step_chain import chain_of
 from keras_candle.verification.exact import without_noise
 

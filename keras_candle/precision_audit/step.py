@@ -12,18 +12,16 @@ import keras
 import numpy as np
 
 from keras_candle.keras_private.optimizers import optimized_variables
-from keras_candle.precision_audit.calls import recorded_by
-from keras_candle.precision_audit.layers import FLOAT16, Part
-from keras_candle.precision_audit.loss_scale import (
+from keras_candle.precision_audit.layers import FLOAT16, Part, recorded_by
+from keras_candle.precision_audit.outputs import Array, Counts, OutputWatch, count, reference_of
+from keras_candle.precision_audit.switching import (
     FIRST_SCALE,
+    State,
     loss_scaling,
     optimizer_in,
+    switched,
     unwrapped,
 )
-from keras_candle.precision_audit.outputs import OutputWatch
-from keras_candle.precision_audit.state import State
-from keras_candle.precision_audit.switching import switched
-from keras_candle.precision_audit.values import Array, Counts, count, reference_of
 from keras_candle.verification.exact import without_noise
 
 # Relative to a layer's largest gradient. float32 rounds to 6e-8 of a number; sums of many such

@@ -1,4 +1,4 @@
-"""Switch a model to another precision in place, as if it had been made in it."""
+"""Switch a model, its optimizer and its variables to another precision and back."""
 
 from __future__ import annotations
 
@@ -11,13 +11,21 @@ from types import ModuleType
 from typing import Any
 
 import keras
+import numpy as np
 
-from keras_candle.keras_private.models import output_operations
-from keras_candle.precision_audit.calls import operations_before
-from keras_candle.precision_audit.layers import FLOAT32, Part
+from keras_candle.keras_private.models import (
+    global_seed_generator,
+    layers_of,
+    output_operations,
+    seed_generators,
+)
+from keras_candle.precision_audit.layers import FLOAT32, Part, operations_before
+from keras_candle.training.gradients import outermost_optimizers
 
 # In a functional model, ops.cast(mask, x.dtype) keeps the dtype of x when the model was made.
 _READS_A_DTYPE = ".dtype", "compute_dtype"
+# The initial scale of Keras's LossScaleOptimizer, halved at each step that overflows.
+FIRST_SCALE = 2.0**15
 
 
 def watch_casts(keras_module: ModuleType, is_own: Callable[[str], bool]) -> None:
@@ -102,3 +110,81 @@ def _layers_beside(cast: Any) -> list[Any]:
                 found += operations_before(operation)
                 todo.append(operation)
     return found
+
+
+def loss_scaling(model: Any, scale: float = FIRST_SCALE) -> Any:
+    """Return the LossScaleOptimizer that `compile` makes in float16; None without an optimizer.
+
+    Args:
+        model: a compiled model.
+        scale: the initial scale.
+    """
+    optimizer = getattr(model, "optimizer", None)
+    if optimizer is None:
+        return None
+    inner = unwrapped(optimizer)
+    factor = inner.loss_scale_factor  # the wrapper removes it from the inner optimizer
+    scaling = keras.optimizers.LossScaleOptimizer(inner, initial_scale=scale)
+    inner.loss_scale_factor = factor
+    return scaling
+
+
+@contextmanager
+def optimizer_in(model: Any, scaling: Any) -> Iterator[None]:
+    """Replace the loss scaling of a model's optimizer inside a `with` block.
+
+    Args:
+        model: a compiled model.
+        scaling: made by `loss_scaling`; None for the optimizer without a loss scale.
+    """
+    before = getattr(model, "optimizer", None)
+    if before is None:
+        yield
+        return
+    inner = unwrapped(before)
+    factor = inner.loss_scale_factor
+    model.optimizer = inner
+    if scaling is not None:
+        model.optimizer, inner.loss_scale_factor = scaling, None
+    try:
+        yield
+    finally:
+        model.optimizer, inner.loss_scale_factor = before, factor
+
+
+def unwrapped(optimizer: Any) -> Any:
+    """Return an optimizer without the loss scaling around it."""
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        return optimizer.inner_optimizer
+    return optimizer
+
+
+class State:
+    """A copy of a model's variables, taken when it is made.
+
+    Args:
+        model: a compiled and built Keras model.
+    """
+
+    def __init__(self, model: Any) -> None:
+        variables = [*model.variables]
+        variables += [each for metric in model.metrics for each in metric.variables]
+        variables += [each for opt in outermost_optimizers(model) for each in opt.variables]
+        variables += [each.state for each in _generators(model)]
+        unique = {id(variable): variable for variable in variables}
+        self._values = [
+            (variable, np.copy(keras.ops.convert_to_numpy(variable)))
+            for variable in unique.values()
+        ]
+
+    def restore(self) -> None:
+        """Assign the saved values to the variables."""
+        for variable, value in self._values:
+            variable.assign(value)
+
+
+def _generators(model: Any) -> list[Any]:
+    """The random generators in layers, and Keras's global one."""
+    found = [each for layer in layers_of(model) for each in seed_generators(layer)]
+    common = global_seed_generator()
+    return found if common is None else [*found, common]

@@ -10,12 +10,11 @@ from keras import layers
 
 from keras_candle.errors import CandleError
 from keras_candle.launch.precision_report import text
-from keras_candle.precision_audit.audit import audit, bench_of
+from keras_candle.precision_audit.audit import FirstTraining, audit, bench_of
 from keras_candle.precision_audit.constants import ConstantSearch
-from keras_candle.precision_audit.first_training import FirstTraining
 from keras_candle.precision_audit.layers import FLOAT16, FLOAT32
+from keras_candle.precision_audit.outputs import count, reference_of
 from keras_candle.precision_audit.pins import PinSearch, minimal_subset
-from keras_candle.precision_audit.values import count, reference_of
 
 ROWS = np.random.default_rng(0).uniform(300, 600, (16, 6)).astype("float32")
 

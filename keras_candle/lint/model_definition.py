@@ -1,11 +1,12 @@
-"""Findings about custom training steps whose gradients or losses are not averaged."""
+"""Findings about a model's training steps, losses and layers."""
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
 
-from keras_candle.lint.finding import ERROR, WARNING, Finding, FindingKind
+from keras_candle.lint.candle_usage import candle_options
+from keras_candle.lint.finding import ERROR, INFO, WARNING, Finding, FindingKind
 from keras_candle.lint.names import Function, Module, argument, constant
 from keras_candle.lint.script import Script
 
@@ -56,7 +57,39 @@ NOT_REDUCED = FindingKind(
     "its gradient depends on how the ranks shard a batch, so keras_candle refuses it",
     "reduction='sum_over_batch_size', or 'sum'",
 )
-KINDS = (RAW_LOOP, MODEL_LOOP, UNSUPPORTED_BACKEND, ASSIGNED, SUMMED, NOT_REDUCED)
+LOCAL_STATISTICS = FindingKind(
+    "batch-norm-local",
+    INFO,
+    "BatchNormalization takes its statistics from one rank's rows",
+    "with small batches that differs from one rank with the whole batch",
+    "@candle.scalable(sync_batch_norm=True)",
+)
+SYNCHRONIZED = FindingKind(
+    "batch-norm-synchronized",
+    INFO,
+    "BatchNormalization(synchronized=True)",
+    "Keras alone would keep it local; keras_candle takes the statistics over all ranks, one more "
+    "collective for each such layer and step",
+    "nothing; remove it if the replica batch size is large enough",
+)
+STATEFUL = FindingKind(
+    "stateful-layer",
+    ERROR,
+    "{text} continues each row from the state of the same row in the previous batch",
+    "ranks shard batches, which would tear the sequences: fit and evaluate refuse it",
+    "@candle.scalable(shard=False), with whole sequences for each rank; or stateful=False",
+)
+JIT = FindingKind(
+    "jit-compile",
+    INFO,
+    "jit_compile=True",
+    "collectives do not run in XLA: on several ranks the averaging happens outside of it",
+    "nothing; remove it if steps are slower with it",
+)
+KINDS = (
+    *(RAW_LOOP, MODEL_LOOP, UNSUPPORTED_BACKEND, ASSIGNED, SUMMED, NOT_REDUCED),
+    *(LOCAL_STATISTICS, SYNCHRONIZED, STATEFUL, JIT),
+)
 
 _APPLY = ("apply_gradients", "apply", "stateless_apply")
 _SUMS = (
@@ -84,6 +117,11 @@ def find(script: Script) -> Iterator[Finding]:
                 yield from _assignments(module, function)
                 yield from _sums(module, function)
     yield from _reductions(script)
+    yield from _batch_norm(script)
+    yield from _stateful(script)
+    for module, call, _ in script.method_calls("compile"):
+        if constant(argument(call, "jit_compile")) is True:
+            yield JIT.at(module.path, call.lineno)
 
 
 def _backends(script: Script) -> Iterator[Finding]:
@@ -221,3 +259,31 @@ def _reductions(script: Script) -> Iterator[Finding]:
 
 def _calls_in(node: ast.AST) -> list[ast.Call]:
     return [each for each in ast.walk(node) if isinstance(each, ast.Call)]
+
+
+def _batch_norm(script: Script) -> Iterator[Finding]:
+    """Yield the first finding of each kind; more would repeat it."""
+    reported: set[str] = set()
+    by_option = candle_options(script).has("sync_batch_norm", True)
+    for module, call, name in script.calls():
+        if name != "keras.layers.BatchNormalization":
+            continue
+        synchronized = constant(argument(call, "synchronized")) is True
+        kind = SYNCHRONIZED if synchronized else LOCAL_STATISTICS
+        if kind.code not in reported and (synchronized or not by_option):
+            reported.add(kind.code)
+            yield kind.at(module.path, call.lineno)
+
+
+def _stateful(script: Script) -> Iterator[Finding]:
+    if candle_options(script).has("shard", False):
+        return
+    for module in script.modules:
+        for node in module.nodes:
+            if isinstance(node, ast.Call) and constant(argument(node, "stateful")) is True:
+                text = f"{ast.unparse(node.func)}(stateful=True)"
+                yield STATEFUL.at(module.path, node.lineno, text=text)
+            elif isinstance(node, ast.Assign) and constant(node.value) is True:
+                names = [ast.unparse(each) for each in node.targets]
+                if any(name.endswith(".stateful") for name in names):
+                    yield STATEFUL.at(module.path, node.lineno, text=ast.unparse(node))
