@@ -5,7 +5,9 @@
 A training's process is killed with SIGKILL, every other time together with the process that brings
 its numbers to the trackers, and started again. Each package's own reader then reads what is there:
 printed is how many epochs it has exactly as the journal has them. After that a training runs with
-Weights & Biases and MLflow on a port that answers nothing, and without them, interleaved.
+Weights & Biases and MLflow on a port that does not answer ("dead"), or that accepts a connection
+and then says nothing ("mute"), and without them, interleaved. The packages run in their own
+process, and for comparison in threads of the training's: what their process is worth.
 """
 
 from __future__ import annotations
@@ -24,18 +26,25 @@ import numpy as np
 
 from examples.benchmarks.claims import Claim, claim
 from keras_candle.trackers.journal_feed import JournalFeed
-from tests.trackers.cases import black_hole
+from tests.trackers.cases import black_hole, mute_server
 from tests.trackers.readers import NAMES, read
 
 EPOCHS, EPOCH_S = 40, 0.25
 TIMED_EPOCHS, ROUNDS = 40, 3
 
 
-def train(run: str, trackers: list[str], epochs: int, epoch_s: float) -> None:
-    """Print the seconds of the training, and those after it."""
+def train(
+    run: str, trackers: list[str], epochs: int, epoch_s: float, in_threads: bool = False
+) -> None:
+    """Print the seconds of the training, and when it ended."""
     import keras
 
     import keras_candle as candle
+
+    if in_threads:
+        from keras_candle.callback import tracker_hook
+
+        tracker_hook.IN_TRACKER_PROCESS = frozenset()
 
     keras.utils.set_random_seed(1)
     model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(16), keras.layers.Dense(1)])
@@ -50,7 +59,7 @@ def train(run: str, trackers: list[str], epochs: int, epoch_s: float) -> None:
     durable = candle.CandleCallback(run, candle.Checkpoint(every_epochs=3), trackers=trackers)
     began_s = time.monotonic()
     model.fit(x, x[:, :1], batch_size=8, epochs=epochs, verbose=0, callbacks=[durable, slow])
-    print(json.dumps([ended[0] - began_s, time.monotonic() - ended[0]]))
+    print(json.dumps([ended[0] - began_s, ended[0]]), flush=True)
 
 
 def start(*arguments: object, **environment: str) -> subprocess.Popen[str]:
@@ -107,22 +116,41 @@ def kept(kills: int) -> list[Claim]:
     return claims
 
 
+def timed(*arguments: object, **environment: str) -> list[float]:
+    """Seconds of a training, and from its end to that of its process."""
+    process = start(*arguments, **environment)
+    process.wait()
+    gone_s = time.monotonic()
+    training_s, ended_s = json.loads(process.communicate()[0])
+    return [training_s, gone_s - ended_s]
+
+
 def with_dead_servers() -> list[Claim]:
-    """What they cost."""
-    times: dict[str, list[list[float]]] = {"none": [], "dead": []}
-    with black_hole() as port, tempfile.TemporaryDirectory() as folder:
-        server = f"http://127.0.0.1:{port}"
-        dead = {"MLFLOW_TRACKING_URI": server, "WANDB_BASE_URL": server, "WANDB_API_KEY": "0" * 40}
-        for number in range(ROUNDS):
-            for name, trackers in (("none", []), ("dead", ["wandb", "mlflow"])):
-                process = start(f"{folder}/{name}-{number}", trackers, TIMED_EPOCHS, 0, **dead)
-                times[name].append(json.loads(process.communicate()[0]))
-    plain, tracked = (statistics.median(each[0] for each in times[name]) for name in times)
-    longest = max(each[1] for each in times["dead"])
-    return [
-        claim("a training with dead servers", tracked, "s", peer=("without trackers", plain)),
-        claim("the end of one with dead servers", longest, "s", at_most=5),
-    ]
+    """What they cost: with the packages in their own process, and in threads of the training's."""
+    claims = []
+    for what, server in (("dead", black_hole), ("mute", mute_server)):
+        times: dict[str, list[list[float]]] = {"none": [], "threads": [], "process": []}
+        with server() as port, tempfile.TemporaryDirectory() as folder:
+            url = f"http://127.0.0.1:{port}"
+            dead = {"MLFLOW_TRACKING_URI": url, "WANDB_BASE_URL": url, "WANDB_API_KEY": "0" * 40}
+            for number in range(ROUNDS):
+                for name, each in times.items():
+                    packages = [] if name == "none" else ["wandb", "mlflow"]
+                    run = f"{folder}/{name}-{number}"
+                    each.append(timed(run, packages, TIMED_EPOCHS, 0, name == "threads", **dead))
+        training, end = (
+            {name: statistics.median(each[part] for each in times[name]) for name in times}
+            for part in (0, 1)
+        )
+        longest = max(each[1] for each in times["process"])
+        peers = (("without trackers", "none"), ("packages in threads", "threads"))
+        for name, key in peers:
+            row = f"a training with {what} servers"
+            claims.append(claim(row, training["process"], "s", peer=(name, training[key])))
+        row = f"the end of one with {what} servers"
+        claims.append(claim(row, end["process"], "s", peer=("packages in threads", end["threads"])))
+        claims.append(claim(f"{row}, the longest", longest, "s", at_most=5))
+    return claims
 
 
 def main() -> int:
