@@ -33,13 +33,13 @@ if TYPE_CHECKING:
     from keras_candle.search import CandleTuner as CandleTuner
     from keras_candle.search import HyperSpaceOracle as HyperSpaceOracle
     from keras_candle.trackers import Tracker as Tracker
-    from keras_candle.training.global_rows import gather_rows as gather_rows
-    from keras_candle.training.metric_reductions import (
+    from keras_candle.training.reductions import (
         register_metric_reduction as register_metric_reduction,
     )
     from keras_candle.training.state_reductions import (
         register_state_reduction as register_state_reduction,
     )
+    from keras_candle.training.step_context import gather_rows as gather_rows
 
 __version__ = "0.1.0"
 
@@ -62,8 +62,8 @@ _MODULES = {
     **dict.fromkeys(("CandleTuner", "HyperSpaceOracle"), "keras_candle.search"),
     "Tracker": "keras_candle.trackers",
     "shard": "keras_candle.data.shard",
-    "gather_rows": "keras_candle.training.global_rows",
-    "register_metric_reduction": "keras_candle.training.metric_reductions",
+    "gather_rows": "keras_candle.training.step_context",
+    "register_metric_reduction": "keras_candle.training.reductions",
     "register_state_reduction": "keras_candle.training.state_reductions",
 }
 

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar, overload
 
-import keras
-
 from keras_candle import engine as engines
-from keras_candle.engine.devices import pin_gpu
+from keras_candle.engine.base import Engine
 from keras_candle.errors import CandleError
-from keras_candle.training.learning_rate import Scaling
-from keras_candle.training.options import ScalingOptions, with_overrides
-from keras_candle.training.precision import precision_scope
-from keras_candle.training.trainer import scale_model
+from keras_candle.training.options import Scaling, ScalingOptions, with_overrides
 
 Build = TypeVar("Build", bound=Callable[..., Any])
 
@@ -170,24 +166,52 @@ def scale(model: Any, **options: Any) -> Any:
             "makes them, or keras.config.set_dtype_policy before."
         )
     engine = engines.start(checked.engine)
-    pin_gpu(engine)
-    return scale_model(model, checked, engine)
+    _pin(engine)
+    return _scale(model, checked, engine)
 
 
 def _decorate(build: Any, options: ScalingOptions) -> Any:
     @functools.wraps(build)
     def build_scaled(*args: Any, **kwargs: Any) -> Any:
         engine = engines.start(options.engine)
-        pin_gpu(engine)
-        with precision_scope(options.precision, engine):
+        _pin(engine)
+        with _precision_scope(options.precision, engine):
             model = build(*args, **kwargs)
         _check_model(model, f"{build.__name__}() returned")
-        return scale_model(model, options, engine)
+        return _scale(model, options, engine)
 
     return build_scaled
 
 
+# On one rank a program imports no more of Keras than it does itself.
+
+
+def _pin(engine: Engine) -> None:
+    if engine.size > 1 or engine.local_size > 1:
+        from keras_candle import backend
+
+        backend.current().pin(engine)
+
+
+def _precision_scope(precision: str | None, engine: Engine) -> AbstractContextManager[None]:
+    if precision is None:
+        return nullcontext()
+    from keras_candle.training.precision import precision_scope
+
+    return precision_scope(precision, engine)
+
+
+def _scale(model: Any, options: ScalingOptions, engine: Engine) -> Any:
+    if engine.size == 1:
+        return model
+    from keras_candle.training.trainer import scale_model
+
+    return scale_model(model, options, engine)
+
+
 def _check_model(model: Any, what: str) -> None:
+    import keras
+
     if not isinstance(model, keras.Model):
         raise CandleError(f"{what} {model!r}, expected a keras.Model.")
 

@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import importlib
 import random
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
 from keras_candle.when_imported import when_imported
+
+# Global seeds that keras_candle has set, not the user.
+SEEDS_OF_OURS: set[int] = set()
 
 
 def seed_unseeded(seed: int) -> None:
@@ -52,11 +56,12 @@ def default_seeds(seed: str) -> Iterator[None]:
 def _seed_keras(keras: ModuleType, seed: int) -> None:
     """Call keras.utils.set_random_seed, but keep the seeds that the script has set already."""
     import numpy as np
-    import tensorflow as tf
 
     python, numpy = random.getstate(), np.random.get_state()
-    tensorflow, _ = tf.compat.v1.random.get_seed(0)
+    tensorflow = sys.modules.get("tensorflow")
+    before = tensorflow.compat.v1.random.get_seed(0)[0] if tensorflow else None
     keras.utils.set_random_seed(seed)
     random.setstate(python)
     np.random.set_state(numpy)
-    tf.random.set_seed(tensorflow)
+    if tensorflow:
+        tensorflow.random.set_seed(before)

@@ -30,7 +30,13 @@ class RankError(AssertionError):
 
 
 class RankPool:
-    """N ranks of one MPI job that wait for functions."""
+    """N ranks of one MPI job that wait for functions.
+
+    Attributes:
+        module: what each rank runs; it calls `serve`.
+    """
+
+    module = "tests.rank_pool"
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -90,7 +96,7 @@ class RankPool:
             us = os.getpid()
             mpiexec = Path(sys.executable).parent / "mpiexec"
             self._job = subprocess.Popen(
-                [mpiexec, "-n", str(self.size), sys.executable, "-m", "tests.rank_pool"],
+                [mpiexec, "-n", str(self.size), sys.executable, "-m", self.module],
                 env=environment,
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,

@@ -24,6 +24,24 @@ def test_importing_it_imports_nothing_heavy():
     assert done.stdout == "[]\n"
 
 
+def test_decorating_imports_no_framework():
+    program = f"""
+import sys
+import keras_candle as candle
+
+@candle.scalable(batch="global", learning_rate_scaling="sqrt", engine="single")
+def build_model():
+    pass
+
+candle.rank()
+print([m for m in {HEAVY} if m in sys.modules and m != "numpy"])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout == "[]\n"
+
+
 @pytest.mark.parametrize("name", candle.__all__)
 def test_every_public_name_is_there(name):
     assert getattr(candle, name) is not None

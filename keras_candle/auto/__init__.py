@@ -17,7 +17,6 @@ from keras_candle.auto.files import write_only_on_root
 from keras_candle.auto.horovod_lines import refuse_horovod_lines
 from keras_candle.auto.random_draws import seed_ranks
 from keras_candle.cluster import launchers
-from keras_candle.engine.devices import pin_gpu
 from keras_candle.when_imported import when_imported
 
 # Environment variables that `candle run --auto` sets, the same for all ranks.
@@ -50,13 +49,14 @@ def _prepare_tensorflow(tensorflow: ModuleType, is_root: bool) -> None:
 
 
 def _prepare_keras(keras: ModuleType) -> None:
+    from keras_candle import backend
     from keras_candle.auto.custom_loops import average_custom_loops
     from keras_candle.auto.keras_files import save_on_root
     from keras_candle.auto.models import scale_on_compile
 
     # Before the script makes a tensor on a GPU. Not when TensorFlow has been imported: Horovod
     # imports Keras, whose import may be in progress.
-    pin_gpu(engines.start())
+    backend.current().pin(engines.start())
     scale_on_compile(keras)
     average_custom_loops(keras)
     save_on_root(keras)

@@ -9,8 +9,7 @@ import os
 import random
 
 from keras_candle import engine as engines
-from keras_candle.seeding import seed_unseeded
-from keras_candle.when_imported import when_imported
+from keras_candle.seeding import SEEDS_OF_OURS, seed_unseeded
 
 
 def seed_ranks(seed: int) -> None:
@@ -21,7 +20,7 @@ def seed_ranks(seed: int) -> None:
     """
     seed_unseeded(seed)
     if "KERAS_CANDLE_VERIFY" not in os.environ:
-        when_imported("keras", lambda _: _reshuffle_each_epoch(seed))
+        SEEDS_OF_OURS.add(seed)  # no seed of the script's: arrays are shuffled anew in each epoch
 
 
 def synchronize_random_state() -> None:
@@ -34,10 +33,3 @@ def synchronize_random_state() -> None:
     python, numpy = engines.current().broadcast((random.getstate(), np.random.get_state()))
     random.setstate(python)
     np.random.set_state(numpy)
-
-
-def _reshuffle_each_epoch(seed: int) -> None:
-    """Shuffle anew in each epoch, as the script has set no seed."""
-    from keras_candle.data import shuffling
-
-    shuffling.SEEDS_OF_OURS.add(seed)

@@ -1,24 +1,106 @@
-"""Each rank's shard of arrays: every row once an epoch, in equal numbers of steps."""
+"""Each rank's shard of arrays: every row once an epoch, in equal numbers of steps and one order."""
 
 from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import keras
 import numpy as np
+from numpy.typing import NDArray
 
-from keras_candle.data.data_cursor import DataCursor, EpochIterator, untuned
+from keras_candle import backend
+from keras_candle.data.batch_assignment import assigned_rows, divided_rows
+from keras_candle.data.data_cursor import DataCursor, EpochIterator, PassAdapter
 from keras_candle.data.fingerprint import fingerprint
-from keras_candle.data.shard import Shard
-from keras_candle.data.shuffling import RowOrder
 from keras_candle.engine.base import Engine
-from keras_candle.errors import DataError
-from keras_candle.keras_private.data import DataAdapter, convert_to_sliceable
+from keras_candle.seeding import SEEDS_OF_OURS
 
 
-class ArrayShard(DataAdapter):  # type: ignore[misc]
+class RowOrder:
+    """Draws the order of the rows for each pass.
+
+    With one seed on all ranks the orders are Keras's, so that the ranks read the rows as one rank
+    with that seed would. Without, each pass draws anew from a seed of the root's.
+
+    Args:
+        rows: how many rows there are.
+        batch_size: rows of a batch, within which shuffle="batch" stays.
+        shuffle: True, False or "batch", as in `fit`.
+        engine: connects the ranks.
+        state: the state to resume from; None for a new training.
+
+    Attributes:
+        state: JSON values that reproduce the orders in another process; empty without a shuffle.
+    """
+
+    def __init__(
+        self,
+        rows: int,
+        batch_size: int,
+        shuffle: bool | str,
+        engine: Engine,
+        state: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.rows, self.batch_size, self.shuffle = rows, batch_size, shuffle
+        self._next_pass = 0
+        self.state: dict[str, Any] = {}
+        if shuffle:
+            self.state = dict(state) if state else _choose_seed(engine)
+
+    def begin(self, passes: int) -> None:
+        """Draw the order of pass number `passes` next."""
+        self._next_pass = passes
+
+    @property
+    def seed_of_keras(self) -> int | None:
+        """The global seed by which Keras orders the rows; None where it does not order them."""
+        return self.state["seed"] if self.state.get("of_keras") else None
+
+    def draw(self) -> NDArray[np.int64]:
+        """Return the order of the next pass, where Keras does not order the rows."""
+        number, self._next_pass = self._next_pass, self._next_pass + 1
+        if not self.shuffle:
+            return np.arange(self.rows)
+        return drawn_order(self.rows, self.batch_size, self.shuffle, [self.state["seed"], number])
+
+
+def _choose_seed(engine: Engine) -> dict[str, Any]:
+    seeds = engine.gather_objects(backend.current().global_seed())
+    if len(set(seeds)) == 1 and seeds[0] not in (None, *SEEDS_OF_OURS):
+        return {"of_keras": True, "seed": seeds[0]}
+    seed = int(engine.broadcast(int(np.random.default_rng().integers(2**31))))
+    return {"of_keras": False, "seed": seed}
+
+
+def drawn_order(
+    rows: int, batch_size: int, shuffle: bool | str, seed: list[int]
+) -> NDArray[np.int64]:
+    """Draw an order of rows; with shuffle="batch" each row stays in its batch.
+
+    Args:
+        rows: how many rows there are.
+        batch_size: rows of a batch.
+        shuffle: True or "batch".
+        seed: of NumPy's default generator.
+
+    Returns:
+        A permutation of range(rows), int64 of shape [rows].
+
+    Example:
+        >>> sorted(drawn_order(5, 2, "batch", [7, 0])[:2].tolist())
+        [0, 1]
+    """
+    random = np.random.default_rng(seed)
+    if shuffle != "batch":
+        return random.permutation(rows)
+    batches = np.arange(rows) // batch_size
+    return np.lexsort((random.random(rows), batches))
+
+
+class ArrayShard(PassAdapter):
     """A rank's rows of arrays that every rank holds as a whole.
 
     Args:
@@ -43,7 +125,7 @@ class ArrayShard(DataAdapter):  # type: ignore[misc]
         *,
         divided: bool = True,
     ) -> None:
-        self._inputs, self._whole_batch_size, self.knows_total = inputs, batch_size, divided
+        self.inputs, self._whole_batch_size, self.knows_total = inputs, batch_size, divided
         self._rank, self._size = engine.rank, engine.size
         rows = int(keras.tree.flatten(inputs)[0].shape[0])
         self.rows = rows if limit is None else min(rows, limit)
@@ -54,7 +136,7 @@ class ArrayShard(DataAdapter):  # type: ignore[misc]
     @functools.cached_property
     def fingerprint(self) -> list[str]:
         """A line for each array: shape, dtype and checksum."""
-        return fingerprint(self._inputs)
+        return fingerprint(self.inputs)
 
     def position_after(self, passes: int, steps: int, begun: int) -> DataCursor:
         """Return the data cursor after whole passes and some steps of the next one.
@@ -72,95 +154,46 @@ class ArrayShard(DataAdapter):  # type: ignore[misc]
         """Return the remaining steps of a pass after `taken` rows."""
         return math.ceil((self.rows - taken) / self._whole_batch_size)
 
-    def get_tf_dataset(self) -> EpochIterator:
-        """Return the rank's shard of each batch, made once: the dataset holds a copy of the arrays.
+    @functools.cached_property
+    def passes(self) -> EpochIterator:  # type: ignore[override]
+        """The rank's shard of each batch, made once: the dataset holds a copy of the arrays.
 
-        It yields `Shard`s, or plain data where the row counts of a `Shard` follow from the shapes:
+        They are `Shard`s, or plain data where the row counts of a `Shard` follow from the shapes:
         two tensors more cost 4 % of a small batch's time.
         """
-        return self._passes
+        starts = [0, *([self._start.taken] if 0 < self._start.taken < self.rows else [])]
+        return EpochIterator(*backend.current().array_datasets(self, starts))
 
-    @functools.cached_property
-    def _passes(self) -> EpochIterator:
-        taken = self._start.taken
-        rest = self._dataset(taken) if 0 < taken < self.rows else None
-        return EpochIterator(self._dataset(), rest)
+    def row_numbers(self, order: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        """Return the numbers of the rank's rows in a pass.
 
-    def _dataset(self, taken: int = 0) -> Any:
-        """Dataset of one pass without its first `taken` rows."""
-        import tensorflow as tf
+        Args:
+            order: the numbers of all ranks' rows, in the order in which they are read.
 
-        arrays = self._tensors
-
-        def take(*row_numbers: Any) -> Any:
-            *counts, indices = row_numbers
-            data = keras.tree.map_structure(lambda x: _gather(x, indices), arrays)
-            if not counts:
-                return data
-            rows, total = counts
-            return Shard(rows, total, data)
-
-        options = tf.data.Options()
-        # As Keras does: these optimizations take longer than they save.
-        options.experimental_optimization.apply_default_optimizations = False
-        select = self._own_rows if self.knows_total else self._own_batches
-        own = self.order.dataset().flat_map(
-            lambda order: select(tf.ensure_shape(order, [self.rows])[taken:])
-        )
-        # Without autotuning this means one call for each thread, up to 16.
-        shards = own.map(take, num_parallel_calls=tf.data.AUTOTUNE)
-        return untuned(shards.prefetch(2).with_options(options))
-
-    @functools.cached_property
-    def _tensors(self) -> Any:
-        """The arrays as tensors, to share by reference: arrays would be copied into the graph."""
-        sliceable = convert_to_sliceable(self._inputs, target_backend="tensorflow")
-        return keras.tree.map_structure(_dense, keras.tree.lists_to_tuples(sliceable))
-
-    def _own_rows(self, order: Any) -> Any:
-        """Dataset of the rank's row numbers in each batch of an epoch; with counts where needed.
-
-        Computed for the whole epoch at once: a step then costs as much as one of Keras's.
+        Returns:
+            Where the ranks divide each batch, an array of shape [steps, rows of a step] of the full
+            batches, and one of the last batch if it is not full. Else one array of shape [rows],
+            of whole batches one after the other.
         """
-        import tensorflow as tf
+        of_rank = (self._whole_batch_size, self._rank, self._size)
+        if self.knows_total:
+            return divided_rows(order, *of_rank)
+        return [assigned_rows(order, *of_rank)]
 
-        rows = int(order.shape[0])
-        whole, rest = divmod(rows, self._whole_batch_size)
-        parts = tf.data.Dataset.from_tensor_slices(
-            self._part(tf.reshape(order[: rows - rest], [whole, self._whole_batch_size]))
-        )
-        if rest:
-            last = self._part(tf.reshape(order[rows - rest :], [1, rest]))
-            parts = parts.concatenate(tf.data.Dataset.from_tensor_slices(last))
-        return parts
+    def counts(self, taken: int = 0) -> list[tuple[int, int]]:
+        """Return (the rank's rows, all ranks' rows) of a step, for each divided `row_numbers`.
 
-    def _part(self, batches: Any) -> Any:
-        """Row numbers of the rank's columns, or (rows, total, row numbers) of each batch."""
-        import tensorflow as tf
+        A rank without rows has one in `row_numbers`, to stay in step: its weight is 0.
 
-        steps, total = batches.shape
-        own = batches[:, self._rank :: self._size]
-        if self._needs_no_counts:
-            return own
-        rows = own.shape[1]
-        # A rank without rows repeats a row of another rank, with weight 0, to stay in step.
-        own = own if rows else batches[:, :1]
-        return tf.fill([steps], rows), tf.fill([steps], total), own
-
-    def _own_batches(self, order: Any) -> Any:
-        """Dataset of the rank's whole batches, as row numbers; equally many on every rank."""
-        import tensorflow as tf
-
-        nothing = tf.constant(0)
-        batches = tf.data.Dataset.from_tensor_slices(order).batch(self._whole_batch_size)
-        own = batches.shard(self._size, self._rank)
-        if self._needs_no_counts:
-            return own
-        spare = tf.data.Dataset.from_tensors((nothing, nothing, np.zeros(1, np.int64)))
-        return own.map(lambda i: (tf.size(i), nothing, i)).concatenate(spare).take(self.num_batches)
+        Args:
+            taken: the rows of all ranks that precede the order.
+        """
+        rest = (self.rows - taken) % self._whole_batch_size
+        totals = [self._whole_batch_size, *([rest] if rest else [])]
+        return [(len(range(self._rank, total, self._size)), total) for total in totals]
 
     @property
-    def _needs_no_counts(self) -> bool:
+    def needs_no_counts(self) -> bool:
         """Whether the rows of each global batch follow from the rows of the rank's shard."""
         if self.may_be_empty:
             return False
@@ -177,7 +210,7 @@ class ArrayShard(DataAdapter):  # type: ignore[misc]
     @property
     def totals(self) -> dict[int, int]:
         """Rows of a global batch by rows of the rank's shard; empty where these are ambiguous."""
-        if not (self.knows_total and self._needs_no_counts):
+        if not (self.knows_total and self.needs_no_counts):
             return {}
         totals = {self._whole_batch_size} if self.rows >= self._whole_batch_size else set()
         totals |= self._rests
@@ -205,28 +238,3 @@ class ArrayShard(DataAdapter):  # type: ignore[misc]
     def has_partial_batch(self) -> bool:
         """Whether the last step has fewer rows than a full one."""
         return self.rows % self._whole_batch_size > 0
-
-    @property
-    def partial_batch_size(self) -> int | None:
-        """None: unknown, it differs by rank."""
-        return None
-
-
-def _dense(array: Any) -> Any:
-    import tensorflow as tf
-
-    if array is None or isinstance(array, tf.RaggedTensor):
-        return array
-    try:
-        return tf.convert_to_tensor(array)
-    except (TypeError, ValueError) as cause:
-        raise DataError(
-            f"Cannot divide a {type(array).__name__} among the ranks. Use dense arrays, or "
-            "batch='replica' and a tf.data.Dataset of its batches."
-        ) from cause
-
-
-def _gather(array: Any, rows: Any) -> Any:
-    import tensorflow as tf
-
-    return None if array is None else tf.gather(array, rows)

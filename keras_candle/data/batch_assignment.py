@@ -1,9 +1,78 @@
-"""Assignment of a stream's batches to ranks: pure arithmetic, the same on all ranks."""
+"""Assignment of rows and batches to ranks: pure arithmetic, the same on all ranks."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Division(NamedTuple):
+    """How the ranks divide data and batches.
+
+    Attributes:
+        batch: "replica" when a batch is one rank's, "global" when it is all ranks' together.
+        shard: False when each rank passes its own data.
+    """
+
+    batch: str = "replica"
+    shard: bool = True
+
+    def batch_growth(self, size: int) -> int:
+        """Return how many times as large the global batch is on `size` ranks as on one."""
+        return size if self.batch == "replica" else 1
+
+
+def divided_rows(
+    order: NDArray[np.int64], batch_size: int, rank: int, size: int
+) -> list[NDArray[np.int64]]:
+    """Return the rows of a rank where the ranks divide each batch: r, r + N, r + 2N, ... of it.
+
+    Args:
+        order: the numbers of all rows, in the order in which they are read.
+        batch_size: rows of a batch.
+        rank: the rank that takes the rows.
+        size: the number of ranks.
+
+    Returns:
+        An array of shape [full batches, rows], and one of shape [1, rows] of the last batch if it
+        is not full. A rank without rows gets the batch's first, to stay in step.
+
+    Example:
+        >>> [each.tolist() for each in divided_rows(np.arange(7), 4, rank=1, size=2)]
+        [[[1, 3]], [[5]]]
+    """
+    rest = len(order) % batch_size
+    full = order[: len(order) - rest].reshape(-1, batch_size)
+    batches = [full, order[len(order) - rest :].reshape(1, -1)] if rest else [full]
+    return [each[:, rank::size] if rank < each.shape[1] else each[:, :1] for each in batches]
+
+
+def assigned_rows(
+    order: NDArray[np.int64], batch_size: int, rank: int, size: int
+) -> NDArray[np.int64]:
+    """Return the rows of a rank where the ranks take whole batches in turn.
+
+    Args:
+        order: the numbers of all rows, in the order in which they are read.
+        batch_size: rows of a batch.
+        rank: the rank that takes the batches.
+        size: the number of ranks.
+
+    Example:
+        >>> assigned_rows(np.arange(7), 2, rank=1, size=2).tolist()
+        [2, 3, 6]
+    """
+    starts = range(rank * batch_size, len(order), size * batch_size)
+    return np.concatenate([order[:0], *(order[i : i + batch_size] for i in starts)])
+
+
+def shared_part(rows: int | None, size: int) -> int | None:
+    """Return the most rows of a rank where a batch is divided; None when its rows are unknown."""
+    return rows and math.ceil(rows / size)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from keras_candle.keras_private.data import DataAdapter
+
 
 @dataclass(frozen=True)
 class DataCursor:
@@ -30,7 +32,7 @@ class DataCursor:
 
 
 class EpochIterator:
-    """Replaces the `tf.data.Dataset` that Keras iterates once for each pass.
+    """Replaces the dataset that Keras iterates once for each pass.
 
     Args:
         dataset: the data of a pass.
@@ -79,15 +81,27 @@ class EpochIterator:
             self.begun += 1
 
 
-def untuned(dataset: Any) -> Any:
-    """Return the dataset without autotuning, so that a pass never waits for the one before.
+class PassAdapter(DataAdapter):  # type: ignore[misc]
+    """A data adapter of Keras's whose passes can be resumed, whichever backend reads them.
 
-    The thread with which tf.data tunes a pass is woken before the pass counts as cancelled (both
-    in TensorFlow's Model::OptimizeLoop), and may sleep on: for about as long as the pass has
-    lasted, up to a minute. Dropping the pass's iterator, as the next pass does, waits for it.
+    Attributes:
+        passes: what Keras iterates once for each pass.
     """
-    import tensorflow as tf
 
-    options = tf.data.Options()
-    options.autotune.enabled = False
-    return dataset.with_options(options)
+    passes: EpochIterator
+
+    def get_tf_dataset(self) -> EpochIterator:
+        """Return `passes`."""
+        return self.passes
+
+    get_numpy_iterator = get_jax_iterator = get_torch_dataloader = get_tf_dataset
+
+    @property
+    def has_partial_batch(self) -> bool | None:
+        """None: unknown."""
+        return None
+
+    @property
+    def partial_batch_size(self) -> int | None:
+        """None: unknown."""
+        return None

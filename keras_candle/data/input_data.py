@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 
+from keras_candle.data.batch_assignment import Division
 from keras_candle.data.data_cursor import DataCursor
 from keras_candle.data.fingerprint import fingerprint
 from keras_candle.data.shared_randomness import SharedRandomness
@@ -18,25 +19,10 @@ from keras_candle.keras_private.data import (
     first_batch,
     get_data_adapter,
     input_arrays,
+    is_tf_dataset,
 )
 
 ARRAYS, DATASET, PYDATASET, STREAM = "arrays", "tf.data.Dataset", "PyDataset", "stream"
-
-
-class Division(NamedTuple):
-    """How the ranks divide data and batches.
-
-    Attributes:
-        batch: "replica" when a batch is one rank's, "global" when it is all ranks' together.
-        shard: False when each rank passes its own data.
-    """
-
-    batch: str = "replica"
-    shard: bool = True
-
-    def batch_growth(self, size: int) -> int:
-        """Return how many times as large the global batch is on `size` ranks as on one."""
-        return size if self.batch == "replica" else 1
 
 
 @dataclass(frozen=True)
@@ -62,9 +48,7 @@ class InputData:
     @cached_property
     def kind(self) -> str:
         """ARRAYS, DATASET, PYDATASET, or STREAM for data that can only be read in sequence."""
-        import tensorflow as tf
-
-        if isinstance(self.x, tf.data.Dataset):
+        if is_tf_dataset(self.x):
             return DATASET
         if isinstance(self.x, keras.utils.PyDataset):
             return PYDATASET
@@ -95,9 +79,7 @@ class InputData:
         return self.keras_adapter
 
     def _keras_adapter(self, batch_size: int | None) -> Any:
-        import tensorflow as tf
-
-        orders = not isinstance(self.x, tf.data.Dataset) and self.shuffle
+        orders = not is_tf_dataset(self.x) and self.shuffle
         return get_data_adapter(
             x=self.x,
             y=self.y,
@@ -110,11 +92,9 @@ class InputData:
 
     def is_sharded(self, division: Division) -> bool:
         """Whether the data are this rank's shard already, divided by the user."""
-        import tensorflow as tf
-
         if not division.shard:
             return True
-        return isinstance(self.x, tf.data.Dataset) and is_sharded_by_user(self.x)
+        return is_tf_dataset(self.x) and is_sharded_by_user(self.x)
 
     def describe(self, division: Division, size: int, randomness: SharedRandomness) -> list[str]:
         """Describe the properties of the data that must be the same on all ranks.

@@ -1,15 +1,19 @@
-"""Keras's own data adapters, made resumable, for data that are not divided."""
+"""Keras's own data adapters: made resumable, for data that are not divided, or read in sequence."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
-from keras_candle.data.data_cursor import DataCursor, EpochIterator, untuned
-from keras_candle.data.tf_sharding import element_of, empty_shard, known_rows, own_shard
-from keras_candle.keras_private.data import ArrayDataAdapter, DataAdapter
+from keras_candle import backend
+from keras_candle.data.data_cursor import DataCursor, EpochIterator, PassAdapter
+from keras_candle.data.input_data import InputData
+from keras_candle.data.shard import known_rows
+from keras_candle.data.shared_randomness import SharedRandomness
+from keras_candle.keras_private.data import limit_passes
 
 
-class ResumableAdapter(DataAdapter):  # type: ignore[misc]
+class ResumableAdapter(PassAdapter):
     """Yields the batches of Keras's own adapter from a data cursor on.
 
     Args:
@@ -23,11 +27,10 @@ class ResumableAdapter(DataAdapter):  # type: ignore[misc]
     ) -> None:
         self._keras_adapter, self._start, self.source = keras_adapter, start or DataCursor(), source
         dataset = self._make_dataset()
-        self._passes = EpochIterator(dataset, None, self._start.begun, self._start.taken)
+        self.passes = EpochIterator(dataset, None, self._start.begun, self._start.taken)
 
     def _make_dataset(self) -> Any:
-        dataset = self._keras_adapter.get_tf_dataset()
-        return untuned(dataset) if isinstance(self._keras_adapter, ArrayDataAdapter) else dataset
+        return backend.current().batches_of(self._keras_adapter)
 
     def position_after(self, passes: int, steps: int, begun: int) -> DataCursor:
         """Return the data cursor after some steps, see `ArrayShard.position_after`."""
@@ -38,10 +41,6 @@ class ResumableAdapter(DataAdapter):  # type: ignore[misc]
     def steps_left(self, taken: int) -> int | None:
         """Return the remaining steps of a pass after `taken` batches; None when unknown."""
         return None if self.num_batches is None else self.num_batches - taken
-
-    def get_tf_dataset(self) -> EpochIterator:
-        """Return an iterable over the adapter's batches of each pass."""
-        return self._passes
 
     @property
     def num_batches(self) -> int | None:
@@ -86,12 +85,7 @@ class ResumableDataset(ResumableAdapter):
     may_be_empty = True
 
     def _make_dataset(self) -> Any:
-        import tensorflow as tf
-
-        dataset = super()._make_dataset()
-        own = dataset.map(lambda *e: own_shard(element_of(dataset, e)))
-        nothing = tf.data.Dataset.from_tensors(empty_shard(dataset.element_spec))
-        return own.concatenate(nothing.repeat()).prefetch(2)
+        return backend.current().endless_shards(super()._make_dataset())
 
     @property
     def num_batches(self) -> None:
@@ -101,7 +95,7 @@ class ResumableDataset(ResumableAdapter):
     @property
     def batch_size(self) -> int | None:
         """Rows of this rank in a step, None when unknown."""
-        return known_rows(self._passes.element_spec.data)
+        return known_rows(self.passes.element_spec.data)
 
     @property
     def has_partial_batch(self) -> None:
@@ -112,3 +106,27 @@ class ResumableDataset(ResumableAdapter):
     def partial_batch_size(self) -> None:
         """None: unknown."""
         return None
+
+
+def read_in_order(source: InputData, randomness: SharedRandomness) -> Any:
+    """Return Keras's dataset of batches that can only be read in sequence.
+
+    Every rank reads all batches and keeps its own. An evaluation of some steps reads just
+    these: Keras's adapter reads ahead, another number of batches on each rank, which would be lost.
+    """
+    adapter = source.keras_adapter
+    read = adapter.get_numpy_iterator
+    if source.steps and not source.for_training:
+        limit_passes(adapter, source.steps)
+
+    def read_in_one_order() -> Iterator[Any]:
+        # A torch DataLoader draws its order when the first batch is asked for.
+        with randomness.torch_only():
+            batches = iter(read())
+            first = next(batches, None)
+        if first is not None:
+            yield first
+            yield from batches
+
+    adapter.get_numpy_iterator = read_in_one_order
+    return backend.current().dataset_of_length(adapter)

@@ -1,27 +1,35 @@
-"""Each rank's shard of a `keras.utils.PyDataset`: a rank loads its own batches only."""
+"""Each rank's shard of a `keras.utils.PyDataset`: a rank loads its own batches only.
+
+Its epoch hooks run on all ranks, which must leave the same order of rows there.
+"""
 
 from __future__ import annotations
 
 import itertools
+import os
 import sys
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
 import keras
+import numpy as np
 
-from keras_candle.data.batch_assignment import BatchAssignment
-from keras_candle.data.data_cursor import DataCursor, EpochIterator
-from keras_candle.data.epoch_hooks import EpochHooks, LoadingGate
+from keras_candle import backend
+from keras_candle.data.batch_assignment import BatchAssignment, shared_part
+from keras_candle.data.data_cursor import DataCursor, EpochIterator, PassAdapter
+from keras_candle.data.fingerprint import fingerprint
 from keras_candle.data.input_data import InputData
 from keras_candle.data.shared_randomness import SharedRandomness
-from keras_candle.data.tf_sharding import divide, placeholder_batch, shared_part
 from keras_candle.engine.base import Engine
 from keras_candle.engine.consensus import succeed_on_all
-from keras_candle.keras_private.data import DataAdapter, PyDatasetAdapter, pydataset_batches
+from keras_candle.errors import DataError
+from keras_candle.keras_private.data import PyDatasetAdapter, pydataset_batches
 
 
-class PyDatasetShard(DataAdapter):  # type: ignore[misc]
+class PyDatasetShard(PassAdapter):
     """A rank's batches of a PyDataset that every rank has as a whole.
 
     Workers, multiprocessing and the PyDataset's own `on_epoch_begin` and `on_epoch_end` are
@@ -56,14 +64,14 @@ class PyDatasetShard(DataAdapter):  # type: ignore[misc]
         self._hooks = EpochHooks(source.x, randomness, engine)
         adapter = PyDatasetAdapter(source.x, class_weight=self._class_weight)
         with self.randomness:
-            whole = succeed_on_all(adapter.get_tf_dataset, engine)
+            whole = succeed_on_all(lambda: backend.current().batches_of(adapter), engine)
         if source.for_training and not self._divided:
             self.randomness.draw_apart()
         self._spec = whole.element_spec
         rows = keras.tree.flatten(self._spec)[0].shape[0]
         self._batch_size = shared_part(rows, engine.size) if self._divided else rows
         self._dataset = self._make_dataset()
-        self._passes = EpochIterator(self._dataset)
+        self.passes = EpochIterator(self._dataset)
 
     def position_after(self, passes: int, steps: int, begun: int) -> DataCursor:
         """Return the data cursor after some steps, see `ArrayShard.position_after`."""
@@ -80,18 +88,8 @@ class PyDatasetShard(DataAdapter):  # type: ignore[misc]
         return replace(self.assignment, batches=None if batches is None else batches - taken)
 
     def _make_dataset(self) -> Any:
-        import tensorflow as tf
-
-        signature = (tf.TensorSpec((), tf.bool), self._spec)
-        batches = tf.data.Dataset.from_generator(self._batches, output_signature=signature)
-        if self._divided:
-            shards = batches.map(lambda _, batch: divide(batch, self._engine))
-        else:
-            shards = batches.map(placeholder_batch)
-        options = tf.data.Options()
-        # As Keras does: the threads and processes that load batches are the PyDataset's own.
-        options.autotune.enabled = False
-        return shards.prefetch(2).with_options(options)
+        dividing = self._engine if self._divided else None
+        return backend.current().generated_shards(self._batches, self._spec, dividing)
 
     def _batches(self) -> Iterator[tuple[bool, Any]]:
         """One pass over the rank's batches; draws their order when it begins."""
@@ -121,10 +119,6 @@ class PyDatasetShard(DataAdapter):  # type: ignore[misc]
         finally:
             if adapter.enqueuer:
                 adapter.enqueuer.stop()
-
-    def get_tf_dataset(self) -> EpochIterator:
-        """Return an iterable over the `Shard`s of each pass."""
-        return self._passes
 
     @property
     def num_batches(self) -> int | None:
@@ -162,3 +156,137 @@ class _Part(keras.utils.PyDataset):  # type: ignore[misc]
         index, _ = self._assignment.at(number)
         with self._gate.loading():
             return self._source[self._order[index]]
+
+
+_ORDER = "an order of rows"
+
+
+class LoadingGate:
+    """Lock that lets threads load batches, except while a hook runs: loading draws numbers, too."""
+
+    def __init__(self) -> None:
+        self._changed, self._loading, self._closed = threading.Condition(), 0, False
+        self._process = os.getpid()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return LoadingGate, ()
+
+    @contextmanager
+    def loading(self) -> Iterator[None]:
+        """Hold while loading a batch; waits until no hook runs."""
+        if os.getpid() != self._process:  # a worker, which has its own copy of the data
+            yield
+            return
+        with self._changed:
+            self._changed.wait_for(lambda: not self._closed)
+            self._loading += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._loading -= 1
+                self._changed.notify_all()
+
+    @contextmanager
+    def closed(self) -> Iterator[None]:
+        """Hold while a hook runs: waits until no batch is being loaded, and blocks new loads."""
+        with self._changed:
+            self._closed = True
+            self._changed.wait_for(lambda: not self._loading)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._closed = False
+                self._changed.notify_all()
+
+
+class EpochHooks:
+    """Calls the hooks of a PyDataset on all ranks, and compares the attributes that they leave.
+
+    Args:
+        source: the user's PyDataset.
+        randomness: the generators from which the hooks draw.
+        engine: connects the ranks.
+
+    Attributes:
+        gate: to be held by code that loads batches.
+    """
+
+    def __init__(self, source: Any, randomness: SharedRandomness, engine: Engine) -> None:
+        self._source, self._randomness, self._engine = source, randomness, engine
+        self.gate = LoadingGate()
+
+    def call(self, name: str) -> None:
+        """Call a hook on every rank.
+
+        Args:
+            name: "on_epoch_begin" or "on_epoch_end".
+
+        Raises:
+            DataError: on every rank, when the hook raised on some, or when it left an attribute
+                different on each rank.
+        """
+        hook = getattr(self._source, name)
+        is_of_keras = getattr(hook, "__func__", None) is getattr(keras.utils.PyDataset, name)
+
+        def call() -> tuple[dict[str, str], dict[str, str]]:
+            before = self._attributes()
+            if is_of_keras:
+                return before, before
+            hook()
+            return before, self._attributes()
+
+        with nullcontext() if is_of_keras else self._synchronized():
+            found = self._engine.gather_results(call, DataError)
+        self._check(name, [each for each, _ in found], [each for _, each in found])
+
+    @contextmanager
+    def _synchronized(self) -> Iterator[None]:
+        with self.gate.closed(), self._randomness:
+            yield
+
+    def _attributes(self) -> dict[str, str]:
+        """The attributes that may determine the order of the rows, each as a short text."""
+        texts = {name: _text(value) for name, value in vars(self._source).items()}
+        texts["num_batches"] = repr(self._source.num_batches)
+        return {name: text for name, text in texts.items() if text}
+
+    def _check(
+        self, hook: str, before: Sequence[Mapping[str, str]], after: Sequence[Mapping[str, str]]
+    ) -> None:
+        for name in after[0]:
+            values = [each.get(name) for each in after]
+            if len(set(values)) == 1:
+                continue
+            # An attribute that differed before may belong to the rank, such as the batches loaded.
+            became_different = len({each.get(name) for each in before}) == 1
+            became_different |= name == "num_batches"
+            is_order = all(each and each.startswith(_ORDER) for each in values)
+            same_rows = len({each.partition(",")[0] for each in values if each}) == 1
+            if became_different or (is_order and same_rows):
+                listed = "\n".join(f"  rank {rank}: {each}" for rank, each in enumerate(values))
+                kind = type(self._source).__name__
+                raise DataError(
+                    f"After {kind}.{hook}, {kind}.{name} differs on the ranks, so rows would be "
+                    f"lost and others doubled:\n{listed}\nDraw there from np.random, random, or a "
+                    "generator that the dataset keeps, self.rng = np.random.default_rng(seed): "
+                    "all ranks draw the same from these in on_epoch_begin and on_epoch_end."
+                )
+
+
+def _text(value: Any) -> str | None:
+    if isinstance(value, np.ndarray) and value.ndim == 1 and value.dtype.kind in "iu":
+        # The content whatever its order, then a checksum of the order.
+        rows = value.astype(np.uint64)
+        content = f"{len(rows)} rows with sum {rows.sum()} and {(rows * rows).sum()}"
+        return f"{_ORDER}: {content}, {fingerprint(value)[0]}" if len(rows) else None
+    if hasattr(value, "shape") and len(value.shape):
+        return fingerprint(value)[0]
+    if isinstance(value, bool | int | np.integer):
+        return repr(value)
+    if isinstance(value, list | tuple) and len(value) > 1:
+        some = [value[int(i)] for i in np.unique(np.linspace(0, len(value) - 1, 64).astype(int))]
+        plain = all(isinstance(each, int | str | bytes | np.integer | tuple) for each in some)
+        return f"{len(value)} items, among them {repr(some)[:200]}" if plain else None
+    return None

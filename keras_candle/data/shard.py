@@ -3,29 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 
+from keras_candle import backend
 from keras_candle import engine as engines
 from keras_candle.errors import DataError
-
-
-class Shard(NamedTuple):
-    """One rank's shard of a global batch.
-
-    Attributes:
-        rows: int32 scalar, how many rows of `data` belong to this rank. 0 when the global batch
-            has fewer rows than there are ranks: then `data` only keeps the ranks in step and must
-            have weight 0.
-        total: int32 scalar, the rows of the global batch where it was divided; 0 where each rank
-            has its own batch and does not know the rows of the other ranks.
-        data: x, (x, y) or (x, y, sample_weight), as Keras's own data adapters yield them.
-    """
-
-    rows: Any
-    total: Any
-    data: Any
+from keras_candle.keras_private.data import is_tf_dataset
 
 
 def shard(data: Any) -> Any:
@@ -50,13 +35,9 @@ def shard(data: Any) -> Any:
         >>> shard(np.arange(3)).tolist()  # on one rank
         [0, 1, 2]
     """
-    import tensorflow as tf
-
     engine = engines.current()
-    if isinstance(data, tf.data.Dataset):
-        options = tf.data.Options()
-        options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
-        return data.shard(engine.size, engine.rank).with_options(options)
+    if is_tf_dataset(data):
+        return backend.current().every_nth(data, engine)
     lengths = {len(leaf) for leaf in keras.tree.flatten(data)}
     if len(lengths) != 1:
         raise DataError(
@@ -65,12 +46,13 @@ def shard(data: Any) -> Any:
     return keras.tree.map_structure(lambda leaf: leaf[engine.rank :: engine.size], data)
 
 
-def rows_of(data: Any) -> Any:
-    """Return the number of rows of a batch, as an int32 tensor."""
-    import tensorflow as tf
-
-    first = next(leaf for leaf in keras.tree.flatten(data) if leaf is not None)
-    return tf.shape(first)[0]
+def known_rows(spec: Any) -> int | None:
+    """Return the rows of a batch by its structure of tensor specs; None when unknown."""
+    shape = keras.tree.flatten(spec)[0].shape
+    if getattr(shape, "rank", 1) is None:  # of a TensorShape
+        return None
+    dimensions = tuple(shape)
+    return dimensions[0] if dimensions else None
 
 
 def lookups_of_row(spec: Any) -> int:
@@ -86,6 +68,10 @@ def lookups_of_row(spec: Any) -> int:
         200
     """
     leaves = [each for each in keras.tree.flatten(spec) if getattr(each, "shape", None)]
-    ids = [each for each in leaves if each.dtype.is_integer or each.dtype == "string"]
+    ids = [each for each in leaves if _is_id(each.dtype)]
     sizes = [math.prod(d or 1 for d in tuple(each.shape)[1:]) for each in ids or leaves]
     return max(sizes, default=1)
+
+
+def _is_id(dtype: Any) -> bool:
+    return getattr(dtype, "name", str(dtype)).startswith(("int", "uint", "str"))

@@ -8,21 +8,15 @@ from typing import Any
 
 import xxhash
 
-from keras_candle.data.batch_assignment import BatchAssignment
-from keras_candle.data.data_cursor import DataCursor, EpochIterator
+from keras_candle import backend
+from keras_candle.data.batch_assignment import BatchAssignment, shared_part
+from keras_candle.data.data_cursor import DataCursor, EpochIterator, PassAdapter
 from keras_candle.data.fingerprint import fingerprint
+from keras_candle.data.shard import known_rows
 from keras_candle.data.shared_randomness import SharedRandomness
-from keras_candle.data.tf_sharding import (
-    assign_rounds,
-    divide,
-    element_of,
-    known_rows,
-    shared_part,
-)
 from keras_candle.engine.base import Engine
 from keras_candle.errors import DataError
 from keras_candle.keras_private.data import (
-    DataAdapter,
     TFDatasetAdapter,
     dataset_functions,
     dataset_inputs,
@@ -30,7 +24,7 @@ from keras_candle.keras_private.data import (
 )
 
 
-class DatasetShard(DataAdapter):  # type: ignore[misc]
+class DatasetShard(PassAdapter):
     """A rank's batches of a dataset that every rank has as a whole.
 
     Args:
@@ -72,11 +66,11 @@ class DatasetShard(DataAdapter):  # type: ignore[misc]
         def assigned(taken: int) -> tuple[BatchAssignment, Any]:
             left = dataset.skip(taken) if taken else dataset
             if batch != "replica":
-                part = left.map(lambda *e: divide(element_of(dataset, e), engine))
-                return BatchAssignment(*ranks, None, steps), part.prefetch(2)
+                part = backend.current().divided_batches(left, engine)
+                return BatchAssignment(*ranks, None, steps), part
             cardinality = int(left.cardinality())
             assignment = BatchAssignment(*ranks, cardinality if cardinality >= 0 else None, steps)
-            return assignment, assign_rounds(left, assignment).prefetch(2)
+            return assignment, backend.current().assigned_batches(left, assignment)
 
         self.assignment, self._dataset = assigned(0)
         self._left = self._dataset
@@ -85,7 +79,7 @@ class DatasetShard(DataAdapter):  # type: ignore[misc]
         if taken:
             _, self._left = assigned(taken)
         rest = self._left if taken else None
-        self._passes = EpochIterator(self._dataset, rest, self._start.begun)
+        self.passes = EpochIterator(self._dataset, rest, self._start.begun)
 
     def position_after(self, passes: int, steps: int, begun: int) -> DataCursor:
         """Return the data cursor after some steps, see `ArrayShard.position_after`."""
@@ -105,10 +99,6 @@ class DatasetShard(DataAdapter):  # type: ignore[misc]
         cardinality = int(self._left.cardinality())
         return cardinality if cardinality >= 0 else None
 
-    def get_tf_dataset(self) -> EpochIterator:
-        """Return an iterable over the `Shard`s of each pass."""
-        return self._passes
-
     @property
     def num_batches(self) -> int | None:
         """Steps of an epoch, None when the dataset's cardinality is unknown."""
@@ -120,23 +110,10 @@ class DatasetShard(DataAdapter):  # type: ignore[misc]
         """Rows of this rank in a step, None when unknown."""
         return self._batch_size
 
-    @property
-    def has_partial_batch(self) -> bool | None:
-        """None: unknown."""
-        return None
-
-    @property
-    def partial_batch_size(self) -> int | None:
-        """None: unknown."""
-        return None
-
 
 def is_sharded_by_user(dataset: Any) -> bool:
     """Whether the dataset is marked, by AutoShardPolicy.OFF, as one rank's shard already."""
-    import tensorflow as tf
-
-    policy = dataset.options().experimental_distribute.auto_shard_policy
-    return bool(policy == tf.data.experimental.AutoShardPolicy.OFF)
+    return bool(dataset.options().experimental_distribute.auto_shard_policy.name == "OFF")
 
 
 def describe_dataset(dataset: Any) -> list[str]:

@@ -63,9 +63,9 @@ class Engine(ABC):
     # The ranks of the job that this engine connects.
     job_ranks: Sequence[int] = ()
     observers: tuple[CollectiveObserver, ...] = ()
-    # Called with the name of each collective in a step's TensorFlow graph.
+    # Called with the name of each collective that a step's graph holds.
     on_graph_collective: Callable[[str], Any] = staticmethod(_ignore)
-    # Measures the collectives in a step's TensorFlow graph.
+    # Measures the collectives of a step's tensors.
     stopwatch: WaitTimer | None = None
 
     @property
@@ -74,7 +74,7 @@ class Engine(ABC):
         return self.rank == 0
 
     @contextmanager
-    def _collective(self, what: str, ranks: Sequence[int] | None = None) -> Iterator[None]:
+    def reported(self, what: str, ranks: Sequence[int] | None = None) -> Iterator[None]:
         """Report a collective to the observers; `ranks`: the ranks it waits for, None for all."""
         observers = self.observers
         for each in observers:
@@ -276,43 +276,26 @@ class Engine(ABC):
             raise error(f"The ranks differ in {what}:\n{listed}")
         return value
 
-    # Collectives on tensors, inside and outside of a TensorFlow graph; they import TensorFlow.
-
-    def sum_tensors(self, tensors: Sequence[Any], *, name: str) -> list[Any]:
-        """Sum each tensor over the ranks.
-
-        Args:
-            tensors: dense tensors of floating dtype; same number, shapes and dtypes on all ranks.
-            name: identifies this collective: the same on all ranks, unique in one step.
-
-        Returns:
-            Tensors of the same shapes and dtypes.
-        """
-        return self._timed(lambda each: self._sum_tensors(each, name), tensors)
-
-    def concat_tensors(self, tensors: Sequence[Any], *, name: str) -> list[Any]:
-        """Concatenate each tensor over the ranks, along axis 0 and by rank.
-
-        Args:
-            tensors: dense tensors of rank 1 or more; the first dimension may differ by rank.
-            name: identifies this collective: the same on all ranks, unique in one step.
-
-        Returns:
-            Tensors of the same dtypes, as long as all ranks' together.
-        """
-        return self._timed(lambda each: self._concat_tensors(each, name), tensors)
-
-    def _timed(
-        self, exchange: Callable[[Sequence[Any]], list[Any]], tensors: Sequence[Any]
-    ) -> list[Any]:
-        watch = self.stopwatch
-        return exchange(tensors) if watch is None else watch.around(exchange, tensors)
+    # Collectives of a training step, on NumPy arrays. A backend may call them from threads of its
+    # framework, while the program is in another collective.
 
     @abstractmethod
-    def _sum_tensors(self, tensors: Sequence[Any], name: str) -> list[Any]: ...
+    def sum_in_step(self, array: NDArray[Any], name: str) -> NDArray[Any]:
+        """Sum an array of floating dtype over the ranks, in a training step.
+
+        Args:
+            array: of one shape and dtype on all ranks.
+            name: identifies this collective: the same on all ranks, unique in one step.
+        """
 
     @abstractmethod
-    def _concat_tensors(self, tensors: Sequence[Any], name: str) -> list[Any]: ...
+    def concat_in_step(self, arrays: Sequence[NDArray[Any]], name: str) -> list[NDArray[Any]]:
+        """Concatenate each array over the ranks, along axis 0 and by rank, in a training step.
+
+        Args:
+            arrays: of rank 1 or more; the first dimension may differ by rank.
+            name: identifies this collective: the same on all ranks, unique in one step.
+        """
 
     def print_on_root(self, message: str) -> None:
         """Print a message to stderr, on the root alone."""

@@ -1,4 +1,4 @@
-"""The Horovod engine: a step's tensors are exchanged by Horovod's own graph operations.
+"""The Horovod engine: a step's tensors are exchanged by Horovod's own operations.
 
 Horovod's Gloo is bootstrapped over MPI, so any launcher of MPI jobs can start this engine: no ssh,
 no horovodrun. Collectives of the program's own thread (metrics, initial weights) use MPI as well:
@@ -11,8 +11,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from keras_candle.engine.base import Engine
 from keras_candle.engine.mpi import MpiEngine
@@ -21,18 +20,22 @@ from keras_candle.optional import load
 
 
 class HorovodEngine(MpiEngine):
-    """The ranks of the MPI job, with Horovod between their TensorFlow graphs."""
+    """The ranks of the MPI job, with Horovod between the graphs of their steps.
+
+    Attributes:
+        library: Horovod's module for the framework; a backend calls its operations.
+    """
 
     name = "horovod"
 
     def __init__(self) -> None:
-        self._hvd = load("horovod.tensorflow", "engine='horovod'", EngineError)
+        # Horovod has a library for each framework. Ours is built for TensorFlow.
+        self.library = load("horovod.tensorflow", "engine='horovod'", EngineError)
         super().__init__()
-        self._compiled: dict[Any, Callable[..., Any]] = {}
         self._start_horovod()
-        if (self._hvd.rank(), self._hvd.size()) != (self.rank, self.size):
+        if (self.library.rank(), self.library.size()) != (self.rank, self.size):
             raise EngineError(
-                f"This is rank {self._hvd.rank()} of {self._hvd.size()} in Horovod, and rank "
+                f"This is rank {self.library.rank()} of {self.library.size()} in Horovod, and rank "
                 f"{self.rank} of {self.size} in MPI. Unset the HOROVOD_* variables of another "
                 "launcher."
             )
@@ -43,59 +46,12 @@ class HorovodEngine(MpiEngine):
             "`candle run --engine mpi`, or call candle.engine.start('mpi')."
         )
 
-    def _sum_tensors(self, tensors: Sequence[Any], name: str) -> list[Any]:
-        def exchange(*parts: Any) -> list[Any]:
-            summed: list[Any] = [None] * len(parts)
-            for dtype in dict.fromkeys(part.dtype for part in parts):
-                places = [i for i, part in enumerate(parts) if part.dtype == dtype]
-                grouped = self._hvd.grouped_allreduce(
-                    [parts[i] for i in places],
-                    op=self._hvd.Sum,
-                    name=f"candle.sum.{name}.{dtype.name}",
-                    ignore_name_scope=True,
-                )
-                for i, each in zip(places, grouped, strict=True):
-                    summed[i] = each
-            return summed
-
-        return self._in_graph(exchange, tensors, f"sum {name}")
-
-    def _concat_tensors(self, tensors: Sequence[Any], name: str) -> list[Any]:
-        def exchange(*parts: Any) -> list[Any]:
-            return [
-                self._hvd.allgather(part, name=f"candle.concat.{name}.{i}", ignore_name_scope=True)
-                for i, part in enumerate(parts)
-            ]
-
-        return self._in_graph(exchange, tensors, f"concat {name}")
-
     def stop(self) -> None:
-        self._compiled.clear()
-        self._hvd.shutdown()
+        self.library.shutdown()
         for name in self._variables:
             # Otherwise the next start would take them for a launcher's.
             os.environ.pop(name, None)
         super().stop()
-
-    def _in_graph(self, exchange: Any, tensors: Sequence[Any], key: str) -> list[Any]:
-        import tensorflow as tf
-
-        function = exchange
-        is_eager = tf.executing_eagerly()
-        if is_eager:
-            # Horovod matches operations by name only inside a graph.
-            in_graph = tf.function(exchange, autograph=False, reduce_retracing=True)
-            function = self._compiled.setdefault(key, in_graph)
-        # Horovod has no bfloat16.
-        travel = [tf.float32 if each.dtype == tf.bfloat16 else each.dtype for each in tensors]
-        sent = [tf.cast(each, dtype) for each, dtype in zip(tensors, travel, strict=True)]
-        if is_eager:
-            with self._collective(key):
-                received = function(*sent)
-        else:
-            self.on_graph_collective(key)
-            received = function(*sent)
-        return [tf.cast(each, own.dtype) for each, own in zip(received, tensors, strict=True)]
 
     def _start_horovod(self) -> None:
         hosts = self._host.allgather((socket.gethostname(), self.local_rank, self.local_size))
@@ -123,7 +79,7 @@ class HorovodEngine(MpiEngine):
         if "HOROVOD_GLOO_IFACE" not in os.environ:
             self._variables["HOROVOD_GLOO_IFACE"] = interface
         os.environ.update(self._variables)
-        self._hvd.init()
+        self.library.init()
         self._host.Barrier()
         if server:
             server.stop()

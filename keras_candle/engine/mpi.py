@@ -41,8 +41,8 @@ class MpiEngine(Engine):
     def __init__(self, communicator: Any = None) -> None:
         self._mpi = load("mpi4py.MPI", "engine='mpi'", EngineError)
         world = self._mpi.COMM_WORLD if communicator is None else communicator
-        # Steps run on TensorFlow's threads, everything else on the program's: each has its own
-        # communicator, so that their messages cannot mix.
+        # Steps may run on a framework's threads, everything else on the program's: each has its
+        # own communicator, so that their messages cannot mix.
         self._host, self._graph = world.Dup(), world.Dup()
         # For `meet_again`, when a rank has left a collective in which other ranks wait.
         self._spare = world.Dup()
@@ -102,7 +102,7 @@ class MpiEngine(Engine):
     def meet_again(self, problem: str) -> list[str]:
         peers = [rank for rank in range(self.size) if rank != self.rank]
         sent = [self._spare.isend(problem, rank, _FAILED) for rank in peers if problem]
-        with self._collective("meeting after work that may have failed"):
+        with self.reported("meeting after work that may have failed"):
             gathered = self._spare.allgather((problem, self._clock))
             problems = [each for each, _ in gathered]
             self._clock = max(clock for _, clock in gathered)
@@ -117,7 +117,7 @@ class MpiEngine(Engine):
 
     def after_root(self, action: Callable[[], Any], what: str) -> Any:
         if not self.is_root:
-            with self._collective(f"{what} of the root", ranks=self.job_ranks[:1]):
+            with self.reported(f"{what} of the root", ranks=self.job_ranks[:1]):
                 problem = self._problem_of_root(what)
             if problem:
                 raise EngineError(f"{what} failed on the root: {problem}")
@@ -165,42 +165,14 @@ class MpiEngine(Engine):
             if clock == self._clock:  # an action of the root alone, or its name differs here
                 passed_over, deadline_s = done, time.monotonic() + self.same_name_within_s
 
-    def _sum_tensors(self, tensors: Sequence[Any], name: str) -> list[Any]:
-        import tensorflow as tf
+    def sum_in_step(self, array: NDArray[Any], name: str) -> NDArray[Any]:
+        with self._met(self._graph, f"sum of {name}: {array.dtype} {array.shape}"):
+            return self._allreduce(self._graph, array, "sum")
 
-        def exchange(flat: NDArray[Any]) -> NDArray[Any]:
-            with self._met(self._graph, f"sum of {name}: {flat.dtype} {flat.shape}"):
-                return self._allreduce(self._graph, flat, "sum")
-
-        summed: list[Any] = [None] * len(tensors)
-        for dtype, places in _by_dtype(tensors).items():
-            # NumPy has no bfloat16, so it is sent as float32.
-            travel = tf.float32 if dtype == tf.bfloat16 else dtype
-            flat = tf.concat([tf.reshape(tensors[i], [-1]) for i in places], axis=0)
-            flat = tf.numpy_function(exchange, [tf.cast(flat, travel)], travel)
-            parts = tf.split(tf.cast(flat, dtype), [tf.size(tensors[i]) for i in places])
-            for i, part in zip(places, parts, strict=True):
-                summed[i] = tf.reshape(part, tf.shape(tensors[i]))
-                summed[i].set_shape(tensors[i].shape)
-        return summed
-
-    def _concat_tensors(self, tensors: Sequence[Any], name: str) -> list[Any]:
-        import tensorflow as tf
-
-        def exchange(*arrays: NDArray[Any]) -> list[NDArray[Any]]:
-            rows = ", ".join(f"{array.dtype} {array.shape[1:]}" for array in arrays)
-            with self._met(self._graph, f"concatenation of {name}: {rows}"):
-                return [self._allgatherv(array) for array in arrays]
-
-        dtypes = [tensor.dtype for tensor in tensors]
-        travel = [tf.float32 if dtype == tf.bfloat16 else dtype for dtype in dtypes]
-        sent = [tf.cast(tensor, dtype) for tensor, dtype in zip(tensors, travel, strict=True)]
-        # Outside of a graph, TensorFlow unpacks a list of one.
-        received = tf.nest.flatten(tf.numpy_function(exchange, sent, travel))
-        whole = [tf.cast(tensor, dtype) for tensor, dtype in zip(received, dtypes, strict=True)]
-        for tensor, part in zip(whole, tensors, strict=True):
-            tensor.set_shape([None, *part.shape[1:]])
-        return whole
+    def concat_in_step(self, arrays: Sequence[NDArray[Any]], name: str) -> list[NDArray[Any]]:
+        rows = ", ".join(f"{array.dtype} {array.shape[1:]}" for array in arrays)
+        with self._met(self._graph, f"concatenation of {name}: {rows}"):
+            return [self._allgatherv(array) for array in arrays]
 
     def stop(self) -> None:
         for request in self._sent:
@@ -211,7 +183,7 @@ class MpiEngine(Engine):
     @contextmanager
     def _met(self, communicator: Any, what: str) -> Iterator[None]:
         """Enter a collective after a handshake of all ranks."""
-        with self._collective(what):
+        with self.reported(what):
             self._meet(communicator, what)
             yield
 
@@ -302,13 +274,6 @@ class MpiEngine(Engine):
 
 def _bytes(array: NDArray[Any]) -> NDArray[np.uint8]:
     return array.reshape(-1).view(np.uint8)
-
-
-def _by_dtype(tensors: Sequence[Any]) -> dict[Any, list[int]]:
-    places: dict[Any, list[int]] = {}
-    for i, tensor in enumerate(tensors):
-        places.setdefault(tensor.dtype, []).append(i)
-    return places
 
 
 def _add_halves(left: Any, right: Any, _: Any) -> None:

@@ -51,8 +51,12 @@ class SingleEngine(Engine):
     def after_root(self, action: Callable[[], Any], what: str) -> Any:  # noqa: ARG002 - alone
         return action()
 
-    def _sum_tensors(self, tensors: Sequence[Any], name: str) -> list[Any]:  # noqa: ARG002
-        return list(tensors)
+    def sum_in_step(self, array: NDArray[Any], name: str) -> NDArray[Any]:  # noqa: ARG002
+        return array
 
-    def _concat_tensors(self, tensors: Sequence[Any], name: str) -> list[Any]:  # noqa: ARG002
-        return list(tensors)
+    def concat_in_step(
+        self,
+        arrays: Sequence[NDArray[Any]],
+        name: str,  # noqa: ARG002
+    ) -> list[NDArray[Any]]:
+        return list(arrays)

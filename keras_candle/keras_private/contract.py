@@ -120,8 +120,10 @@ PRIVATE_NAMES = (
 
 
 def missing_names(names: tuple[PrivateName, ...] = PRIVATE_NAMES) -> list[PrivateName]:
-    """Those of the names that the installed libraries don't have."""
-    return [name for name in names if not _exists(name)]
+    """Those of the names that the installed libraries don't have, for Keras's backend."""
+    uses_tensorflow = keras.backend.backend() == "tensorflow"
+    needed = [each for each in names if uses_tensorflow or "tensorflow" not in each.module]
+    return [name for name in needed if not _exists(name)]
 
 
 def check_private_names(names: tuple[PrivateName, ...] = PRIVATE_NAMES) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -28,6 +29,12 @@ get_data_adapter: Any = load_private(ADAPTERS, "get_data_adapter")
 _GeneratorDataAdapter: Any = load_private(
     f"{ADAPTERS}.generator_data_adapter", "GeneratorDataAdapter"
 )
+
+
+def is_tf_dataset(data: Any) -> bool:
+    """Check for a `tf.data.Dataset`, without importing TensorFlow for data that are none."""
+    tensorflow = sys.modules.get("tensorflow")
+    return tensorflow is not None and isinstance(data, tensorflow.data.Dataset)
 
 
 def input_arrays(adapter: Any) -> Any:

@@ -8,16 +8,19 @@ from collections.abc import Callable, Mapping
 from types import FrameType
 from typing import Any
 
+import keras
+
 from keras_candle.keras_private.contract import (
     GLOBALS,
     MASKING,
     SEEDS,
-    TRAINER,
     load_private,
     private_attribute,
 )
 
-TensorFlowTrainer: Any = load_private(TRAINER, "TensorFlowTrainer")
+KerasTrainer: Any = keras.Model.__mro__[1]
+"""The base class of `keras.Model` with its methods for the backend, such as `train_step`."""
+
 get_keras_mask: Any = load_private(MASKING, "get_keras_mask")
 set_keras_mask: Any = load_private(MASKING, "set_keras_mask")
 

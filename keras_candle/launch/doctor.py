@@ -183,7 +183,7 @@ def try_engine(name: str, timeout_s: float) -> Diagnosis:
     needed = "mpi4py" if name == "mpi" else name
     if _package(needed, "").state != OK:  # its remedy is in the package's row already
         return Diagnosis(label, MISSING, f"{needed} is not installed")
-    job = Job(2, ("-m", "keras_candle.engine.selftest", "--engine", name), engine=name)
+    job = Job(2, ("-m", "keras_candle.backend.tensorflow.selftest", "--engine", name), engine=name)
     stderr: list[bytes] = []
     with tempfile.TemporaryFile() as out:
         try:
@@ -199,4 +199,4 @@ def try_engine(name: str, timeout_s: float) -> Diagnosis:
 
 
 def _by_hand(name: str) -> str:
-    return f"candle run -np 2 -m keras_candle.engine.selftest --engine {name}"
+    return f"candle run -np 2 -m keras_candle.backend.tensorflow.selftest --engine {name}"

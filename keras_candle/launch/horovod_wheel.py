@@ -165,7 +165,7 @@ def verify_wheel(wheel: Path, facts: BuildFacts, folder: Path, log: Path) -> Non
             )
         archive.extractall(folder)
     python_path = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH", "")]))
-    program = ("-m", "keras_candle.engine.selftest", "--engine", "horovod")
+    program = ("-m", "keras_candle.backend.tensorflow.selftest", "--engine", "horovod")
     job = Job(2, program, engine="horovod", variables={"PYTHONPATH": python_path})
     with log.open("ab") as out:
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import keras
 
-from keras_candle.data.shard import Shard
+from keras_candle.backend import Shard
 from keras_candle.performance.flops import FlopsCount
 from keras_candle.training.step_chain import chain_of
 

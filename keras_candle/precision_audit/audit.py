@@ -20,8 +20,8 @@ from keras_candle.precision_audit.outputs import LOST_SHARE, Counts
 from keras_candle.precision_audit.pins import Pinned, PinSearch, PrecisionFinding, owners_of
 from keras_candle.precision_audit.step import AuditStep, Bench, intercept_gradients, one_line
 from keras_candle.precision_audit.switching import State, optimizer_in, switched, unwrapped
-from keras_candle.training.model_building import build_model
 from keras_candle.training.precision import precision_of_this_node
+from keras_candle.training.replica import build_model
 from keras_candle.training.step_chain import chain_of
 
 Facts = dict[str, Any]

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from keras_candle.resume.object_state import Capture
-from keras_candle.training.metric_reductions import reductions_of
 from keras_candle.training.metrics import metric_variables
+from keras_candle.training.reductions import reductions_of
 from keras_candle.training.shared_state import is_float
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from keras_candle.data.inexact_order import InexactOrder
+from keras_candle.data.sharded_input import InexactOrder
 from keras_candle.engine.base import Engine
 from keras_candle.errors import CheckpointError
 

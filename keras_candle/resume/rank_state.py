@@ -11,11 +11,9 @@ from numpy.typing import NDArray
 
 from keras_candle.checkpoints.manifest import digest
 from keras_candle.engine.base import Engine
-from keras_candle.training.accumulation import half_accumulated
-from keras_candle.training.gradients import outermost_optimizers
-from keras_candle.training.metric_reductions import reductions_of
+from keras_candle.training.gradients import half_accumulated, outermost_optimizers
 from keras_candle.training.metrics import metric_variables
-from keras_candle.training.reductions import combine_arrays
+from keras_candle.training.reductions import combine_arrays, reductions_of
 from keras_candle.training.shared_state import fold_rank, seed_generators
 from keras_candle.training.state_reductions import (
     begin_sums,

@@ -42,7 +42,7 @@ from keras_candle.training.gradients import leaf_optimizers, outermost_optimizer
 from keras_candle.training.keras_methods import trainer_of
 from keras_candle.training.learning_rate import LearningRateScale, scale_learning_rate
 from keras_candle.training.metrics import metric_variables
-from keras_candle.training.model_building import build_model
+from keras_candle.training.replica import build_model
 
 
 class Resumption:

@@ -10,8 +10,8 @@ from typing import Any
 import keras
 import keras_tuner
 
+from keras_candle import backend
 from keras_candle import engine as engines
-from keras_candle.engine.devices import pin_gpu
 from keras_candle.errors import SearchError
 from keras_candle.keras_private.keras_tuner import populate_space
 from keras_candle.launcher_messages import independent
@@ -91,8 +91,8 @@ class CandleTuner(GroupTuner):
         if oracle.options.stop_hopeless:
             check_stoppable(oracle.objective)
         oracle.group, self.engine = join(ranks_per_trial)
-        if keras.backend.backend() == "tensorflow":
-            pin_gpu(self.engine)
+        if keras.backend.backend() in backend.BACKENDS:
+            backend.current().pin(self.engine)
         folder = Path(directory or ".", project_name or "untitled_project")
         self._reports = oracle.group.number == 0 and self.engine.is_root
         if overwrite:

@@ -8,7 +8,9 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+from keras import ops
 
+from keras_candle import backend
 from keras_candle.engine.base import Engine
 from keras_candle.keras_private.models import layers_of, moments_of, reduction_axes, replace_moments
 from keras_candle.training.step_context import StepContext
@@ -51,45 +53,24 @@ class _Moments:
         self._layer, self._engine, self._step, self._name = layer, engine, step, name
 
     def __call__(self, inputs: Any, mask: Any) -> tuple[Any, Any]:
-        import tensorflow as tf
-
-        x = tf.cast(inputs, tf.float32)
+        x = ops.cast(inputs, "float32")
         axes = reduction_axes(self._layer)
         if mask is None:
-            weight = tf.ones_like(x)
+            weight = ops.ones_like(x)
         else:
-            weight = tf.broadcast_to(tf.cast(mask, tf.float32)[..., tf.newaxis], tf.shape(x))
+            weight = ops.broadcast_to(ops.cast(mask, "float32")[..., None], ops.shape(x))
         if self._step.rows is not None:
             # The placeholder row of an empty rank has weight 0.
-            weight *= tf.cast(self._step.rows > 0, tf.float32)
-        sums = tf.stack(
-            [tf.reduce_sum(each, axes) for each in (weight, weight * x, weight * x * x)]
-        )
-        count, total, squares = tf.unstack(self._sum_over_ranks(sums))
-        mean = total / tf.maximum(count, 1.0)
-        variance = tf.maximum(squares / tf.maximum(count, 1.0) - mean * mean, 0.0)
+            weight *= ops.cast(self._step.rows > 0, "float32")
+        sums = ops.stack([ops.sum(each, axes) for each in (weight, weight * x, weight * x * x)])
+        count, total, squares = ops.unstack(self._sum_over_ranks(sums), 3)
+        mean = total / ops.maximum(count, 1.0)
+        variance = ops.maximum(squares / ops.maximum(count, 1.0) - mean * mean, 0.0)
         return mean, variance
 
     def _sum_over_ranks(self, sums: Any) -> Any:
-        import tensorflow as tf
-
         self._step.calls += 1
         name = f"{self._name}.{self._step.calls}"
         rows = self._step.rows_expected if self._step.rows is None else self._step.rows
-        own_rows = tf.cast(rows, tf.float32) / self._step.rows_expected
-
-        @tf.custom_gradient  # type: ignore[untyped-decorator]
-        def summed(x: Any) -> Any:
-            (total,) = self._engine.sum_tensors([x], name=name)
-
-            def gradient(upstream: Any) -> Any:
-                # The gradient average weights each rank by its rows, so a gradient from another
-                # rank's loss must carry that rank's weight.
-                (arrived,) = self._engine.sum_tensors(
-                    [upstream * own_rows], name=f"{name}.gradient"
-                )
-                return tf.math.divide_no_nan(arrived, own_rows)
-
-            return total, gradient
-
-        return summed(sums)
+        own_rows = ops.cast(rows, "float32") / self._step.rows_expected
+        return backend.current().sum_differentiably(self._engine, sums, own_rows, name=name)

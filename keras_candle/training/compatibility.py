@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import keras
-
-from keras_candle.errors import CandleError, EngineError
+from keras_candle import backend
+from keras_candle.errors import CandleError
 from keras_candle.keras_private.contract import check_private_names
 from keras_candle.training.losses import check_reductions
 
@@ -26,21 +25,12 @@ def check_trainable(model: Any) -> None:
 
 
 def check_environment(model: Any) -> None:
-    """Refuse an unsupported Keras backend, Keras version or tf.distribute strategy.
+    """Refuse an unsupported Keras backend, Keras version, or a model that Keras itself divides.
 
     Raises:
         CandleError: when the installed Keras lacks a private name that keras_candle uses.
-        EngineError: when Keras does not run on TensorFlow, or tf.distribute divides the work.
+        EngineError: when Keras runs on another backend than ours, or divides the work itself.
     """
-    backend = keras.backend.backend()
-    if backend != "tensorflow":
-        raise EngineError(
-            f"Keras runs on {backend}; on several ranks keras_candle trains with TensorFlow. "
-            "Set KERAS_BACKEND=tensorflow."
-        )
+    current = backend.current()
     check_private_names()
-    if model.distribute_strategy.num_replicas_in_sync > 1:
-        raise EngineError(
-            "The model was built inside a tf.distribute strategy, which would divide the work a "
-            "second time. Build it outside of the strategy: keras_candle divides the work."
-        )
+    current.check(model)

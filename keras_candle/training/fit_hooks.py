@@ -9,10 +9,9 @@ import keras
 
 from keras_candle.data.array_shard import ArrayShard
 from keras_candle.data.data_cursor import DataCursor
-from keras_candle.data.inexact_order import inexact_orders
 from keras_candle.data.input_data import ARRAYS
 from keras_candle.data.keras_adapters import ResumableAdapter
-from keras_candle.data.sharded_input import held_out_of, training_source
+from keras_candle.data.sharded_input import held_out_of, inexact_orders, training_source
 from keras_candle.engine.single import SingleEngine
 from keras_candle.errors import DataError
 from keras_candle.keras_private.data import input_arrays

@@ -1,4 +1,8 @@
-"""Gradient transforms: applied between the backward pass and the optimizer."""
+"""Gradient transforms: applied between the backward pass and the optimizer.
+
+The average over ranks is one of them. Where an optimizer accumulates gradients over several steps,
+the ranks communicate once for each update of the weights.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +10,19 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
+from keras import ops
 
+from keras_candle import backend
 from keras_candle.engine.base import Engine
-from keras_candle.keras_private.optimizers import optimized_variables
-from keras_candle.training.fixed_lookups import Lookup, parts_of, sum_over_ranks
+from keras_candle.keras_private.optimizers import (
+    accumulated_gradients,
+    iterations_of,
+    optimized_variables,
+    replace_clipping,
+)
 from keras_candle.training.step_context import StepContext
 
-# (gradients, variables) -> gradients. A gradient is a tensor, a tf.IndexedSlices or None.
+# (gradients, variables) -> gradients. A gradient is a tensor, a sparse gradient or None.
 Transform = Callable[[list[Any], Sequence[Any]], list[Any]]
 
 
@@ -117,48 +127,37 @@ def average_over_ranks(
     Returns:
         The transform.
     """
-    import tensorflow as tf
+    framework = backend.current()
 
     def transform(gradients: list[Any], variables: Sequence[Any]) -> list[Any]:
         step.record_averaged(gradients, variables)
         weight = _weight(step, engine.size)
-        multiply = tf.math.multiply_no_nan if step.may_be_empty else tf.multiply
         averaged = list(gradients)
         sparse = [
             i
             for i, (gradient, variable) in enumerate(zip(gradients, variables, strict=True))
-            if isinstance(gradient, tf.IndexedSlices)
+            if framework.is_sparse(gradient)
             and not (adds_up_rows and _dense_is_smaller(variable, engine.size, step))
         ]
         dense = [i for i, each in enumerate(gradients) if each is not None and i not in sparse]
         for i in dense:
-            gradient = tf.convert_to_tensor(gradients[i])
-            averaged[i] = multiply(gradient, tf.cast(weight, gradient.dtype))
+            averaged[i] = framework.weigh(gradients[i], weight, may_be_empty=step.may_be_empty)
         *summed, total = send_dense(
             engine, [*(averaged[i] for i in dense), weight], name, compression
         )
         for i, tensor in zip(dense, summed, strict=True):
-            averaged[i] = tensor / tf.cast(total, tensor.dtype)
-        parts = {i: parts_of(gradients[i], step.lookups.get(id(variables[i]))) for i in sparse}
-        sent = [
-            tensor
-            for own in parts.values()
-            for each in own
-            for tensor in (
-                multiply(each.values, tf.cast(weight / total, each.values.dtype)),
-                each.indices,
+            averaged[i] = tensor / ops.cast(total, tensor.dtype)
+        if sparse:
+            found = framework.average_sparse(
+                engine,
+                [gradients[i] for i in sparse],
+                weight / total,
+                name=name,
+                may_be_empty=step.may_be_empty,
+                lookups=[step.lookups.get(id(variables[i])) for i in sparse],
             )
-        ]
-        received = iter(engine.concat_tensors(sent, name=name) if sent else ())
-        for i, own in parts.items():
-            merged = [
-                (values, indices)
-                if each.lookup is Lookup.BATCH
-                else sum_over_ranks(values, indices, each, engine.size)
-                for each, values, indices in zip(own, received, received, strict=False)
-            ]
-            values, indices = (tf.concat(each, 0) for each in zip(*merged, strict=True))
-            averaged[i] = tf.IndexedSlices(values, indices, gradients[i].dense_shape)
+            for i, gradient in zip(sparse, found, strict=True):
+                averaged[i] = gradient
         return averaged
 
     return transform
@@ -184,23 +183,19 @@ def adds_up_rows(optimizer: Any) -> bool:
 
 def _weight(step: StepContext, size: int) -> Any:
     """This rank's weight in the average, about 1 / size: 16-bit sums must not overflow."""
-    import tensorflow as tf
-
     rows = step.rows_expected if step.rows is None else step.rows
-    return tf.cast(rows, tf.float32) / (size * step.rows_expected)
+    return ops.cast(rows, "float32") / (size * step.rows_expected)
 
 
 def send_dense(
     engine: Engine, tensors: Sequence[Any], name: str, compression: str | None
 ) -> list[Any]:
     """Sum dense tensors over the ranks in one collective; scalars are not compressed."""
-    import tensorflow as tf
-
-    dense = [tf.convert_to_tensor(each) for each in tensors]
+    tensors = [ops.convert_to_tensor(each) for each in tensors]
     small = compression == "fp16"
-    sent = [tf.cast(each, tf.float16) if small and each.shape.rank else each for each in dense]
-    summed = engine.sum_tensors(sent, name=name)
-    return [tf.cast(total, each.dtype) for total, each in zip(summed, dense, strict=True)]
+    sent = [ops.cast(each, "float16") if small and len(each.shape) else each for each in tensors]
+    summed = backend.current().sum_in_step(engine, sent, name=name)
+    return [ops.cast(total, each.dtype) for total, each in zip(summed, tensors, strict=True)]
 
 
 def _dense_is_smaller(variable: Any, size: int, step: StepContext) -> bool:
@@ -210,3 +205,98 @@ def _dense_is_smaller(variable: Any, size: int, step: StepContext) -> bool:
     rank's last batch may have another shape, and then it alone traces the step anew.
     """
     return bool(size * step.lookups_expected >= variable.shape[0] / 2)
+
+
+def average_accumulated(
+    optimizer: Any,
+    average: Transform,
+    engine: Engine,
+    name: str,
+    step: StepContext,
+    compression: str | None,
+) -> Transform:
+    """Return the gradient transform for an optimizer that may accumulate over several steps.
+
+    Where a rank knows its fraction of each global batch, it accumulates its own gradients, and the
+    allreduce runs when the sum is used. Where it does not, the weight of a batch's rows is known
+    only after a collective, and the allreduce runs in every step.
+
+    Args:
+        optimizer: an outermost keras optimizer; a second call replaces the hooks of the first.
+        average: the transform that averages in every step.
+        engine: connects the ranks.
+        name: unique among the model's optimizers, and the same on all ranks.
+        step: the context of the step that is being traced.
+        compression: None or "fp16", the dtype in which gradients travel.
+
+    Returns:
+        `average` itself where nothing is accumulated.
+    """
+    leaves = leaf_optimizers(optimizer)
+    if len(leaves) != 1 or not leaves[0].gradient_accumulation_steps:
+        return average
+    late = _LateAverage(engine, name, compression)
+    late.hook(optimizer, leaves[0])
+
+    def transform(gradients: list[Any], variables: Sequence[Any]) -> list[Any]:
+        late.is_active = step.knows_total and step.rows is not None
+        if not late.is_active:
+            return average(gradients, variables)
+        step.record_averaged(gradients, variables)
+        return [_weighted(each, step, engine.size) for each in gradients]
+
+    return transform
+
+
+def half_accumulated(optimizers: Sequence[Any]) -> list[Any]:
+    """Return the accumulated gradients of updates that are still to come.
+
+    Each rank has accumulated its own. The update uses their mean, so averaging them earlier gives
+    the same update.
+    """
+    return [
+        variable
+        for optimizer in optimizers
+        for leaf in leaf_optimizers(optimizer)
+        if leaf.gradient_accumulation_steps and leaf.built
+        if int(iterations_of(leaf).numpy()) % leaf.gradient_accumulation_steps
+        for variable in accumulated_gradients(leaf)
+    ]
+
+
+class _LateAverage:
+    """Averages a leaf optimizer's accumulated gradients, right before they are clipped."""
+
+    def __init__(self, engine: Engine, name: str, compression: str | None) -> None:
+        self._engine, self._name, self._compression = engine, name, compression
+        self.is_active = False
+
+    def hook(self, optimizer: Any, leaf: Any) -> None:
+        replace_clipping(
+            leaf, lambda grads: self._average(list(grads)) if self.is_active else grads
+        )
+        if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+            plain_check = type(optimizer).check_finite
+            optimizer.check_finite = lambda grads: self._on_all(plain_check(optimizer, grads))
+
+    def _average(self, gradients: list[Any]) -> list[Any]:
+        summed = send_dense(self._engine, gradients, self._name, self._compression)
+        return [each / self._engine.size for each in summed]
+
+    def _on_all(self, finite: Any) -> Any:
+        """Whether the gradients are finite on every rank: all ranks must skip the same steps."""
+        if not self.is_active:
+            return finite
+        infinite = 1.0 - keras.ops.cast(finite, "float32")
+        (ranks,) = backend.current().sum_in_step(
+            self._engine, [infinite], name=f"{self._name}.finite"
+        )
+        return keras.ops.equal(ranks, 0.0)
+
+
+def _weighted(gradient: Any, step: StepContext, size: int) -> Any:
+    """The gradient times `size * rows / total`: its mean over ranks is the global gradient."""
+    if gradient is None:
+        return None
+    rows, total = (keras.ops.cast(each, "float32") for each in (step.rows, step.total))
+    return backend.current().weigh(gradient, size * rows / total, may_be_empty=step.may_be_empty)

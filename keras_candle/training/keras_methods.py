@@ -1,20 +1,21 @@
-"""Replace `fit`, `evaluate` and similar methods of `keras.Model`, to run a scaled model's trainer.
+"""Replace `fit`, `evaluate`, `save` and similar methods of `keras.Model` for scaled models.
 
 A subclass may override them: it maps the data, adds callbacks, and calls `super().fit`. So they are
 replaced on `keras.Model`, where such a call arrives, and not on the instance, where the override
-would no longer be reached. A model that is not scaled runs Keras's own method.
+would no longer be reached. A model that is not scaled runs Keras's own method. Saving is atomic:
+any rank may read a file while the root replaces it.
 """
 
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable
+from pathlib import Path
 from types import MethodType
 from typing import Any
 
 import keras
-
-from keras_candle.training.rank_files import save_whole
 
 TRAINED = ("evaluate", "fit", "predict", "train_on_batch")
 SAVED = ("export", "save", "save_weights")
@@ -49,3 +50,36 @@ def _calling_trainer(name: str, plain: Callable[..., Any]) -> Callable[..., Any]
 def trainer_of(model: Any) -> Any:
     """Return the `Trainer` of a scaled model; None if the object is not one."""
     return getattr(model, "__dict__", {}).get("_candle_trainer")
+
+
+_ONE_FILE = (".keras", ".h5")
+
+
+def save_whole(save: Callable[..., Any], filepath: Any, *args: Any, **kwargs: Any) -> Any:
+    """Call one of Keras's saving methods so that the file is never half written.
+
+    It writes a single file to a temporary name beside it and renames it when complete: a process
+    that reads the previous file keeps reading that.
+
+    Args:
+        save: `Model.save`, `save_weights` or `export` of a model.
+        filepath: the destination; passed on unchanged where it is not a single local file.
+        *args: further arguments.
+        **kwargs: further arguments.
+
+    Returns:
+        The value that `save` returns.
+    """
+    path = Path(filepath) if isinstance(filepath, str | os.PathLike) else None
+    overwrites = args[0] if args else kwargs.get("overwrite", True)
+    one_file = path is not None and path.suffix in _ONE_FILE and "://" not in str(filepath)
+    in_parts = kwargs.get("zipped") is False or kwargs.get("max_shard_size") is not None
+    if path is None or not one_file or in_parts or not (overwrites or not path.exists()):
+        return save(filepath, *args, **kwargs)
+    partial = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        result = save(partial, *args, **kwargs)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return result

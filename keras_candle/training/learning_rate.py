@@ -6,14 +6,11 @@ that is loaded again is not scaled twice.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import keras
 
-from keras_candle.errors import CandleError
 from keras_candle.keras_private.optimizers import (
     RateMethods,
     iterations_of,
@@ -21,50 +18,6 @@ from keras_candle.keras_private.optimizers import (
     rate_or_schedule,
     replace_rate_methods,
 )
-
-Scaling = str | Callable[[int], float] | None
-
-# name -> factor for a global batch that is `size` times as large
-RULES: dict[str, Callable[[int], float]] = {
-    # Goyal et al. 2017, "Accurate, Large Minibatch SGD", section 2.1
-    "linear": float,
-    # Krizhevsky 2014, "One weird trick for parallelizing convolutional neural networks", section 5
-    "sqrt": math.sqrt,
-}
-
-
-def scaling_factor(scaling: Scaling, size: int) -> float:
-    """Return the factor on the base learning rate.
-
-    Args:
-        scaling: "linear", "sqrt", None, or a function of `size`.
-        size: how many times as large the global batch is as on one rank.
-
-    Returns:
-        The factor, 1.0 for None.
-
-    Raises:
-        CandleError: when the rule is unknown or its result is not a positive number.
-
-    Example:
-        >>> scaling_factor("linear", 8), scaling_factor("sqrt", 4), scaling_factor(None, 8)
-        (8.0, 2.0, 1.0)
-    """
-    if scaling is None:
-        return 1.0
-    rule = scaling if callable(scaling) else RULES.get(scaling)
-    if rule is None:
-        raise CandleError(
-            f"learning_rate_scaling={scaling!r} is unknown, expected 'linear', 'sqrt', None or a "
-            "function of the number of ranks."
-        )
-    factor = rule(size)
-    if not isinstance(factor, int | float) or not 0 < factor < math.inf:
-        raise CandleError(
-            f"learning_rate_scaling returned the factor {factor!r} for {size} ranks, "
-            "expected a positive number."
-        )
-    return float(factor)
 
 
 @dataclass

@@ -12,13 +12,14 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+from keras import ops
 
+from keras_candle import backend
 from keras_candle.engine.base import Engine
 from keras_candle.errors import CandleError
 from keras_candle.keras_private.models import compile_loss, compiled_losses, get_keras_mask
-from keras_candle.training.global_rows import gather_structure
-from keras_candle.training.loss_rows import looks_across_rows
-from keras_candle.training.step_context import StepContext
+from keras_candle.training.probe_rows import looks_across_rows
+from keras_candle.training.step_context import StepContext, gather_structure
 
 _MEANS = ("sum_over_batch_size", "mean")
 
@@ -96,8 +97,6 @@ class _GlobalLoss:
 
     def _fraction(self, own: Any, dtype: Any) -> Any:
         """The rank's fraction of the sum over ranks; a constant for gradients."""
-        import tensorflow as tf
-
         if self._step.in_xla:
             raise CandleError(
                 f"The loss {self.name} divides by a mask or by sample weights, which the ranks "
@@ -105,41 +104,37 @@ class _GlobalLoss:
                 "jit_compile=False or batch='replica'."
             )
         # The placeholder row of an empty rank has weight 0.
-        own = tf.stop_gradient(tf.where(self._step.rows > 0, tf.cast(own, tf.float32), 0.0))
-        (whole,) = self._engine.sum_tensors([own], name=self._name)
-        return tf.cast(tf.math.divide_no_nan(own, tf.stop_gradient(whole)), dtype)
+        own = ops.stop_gradient(ops.where(self._step.rows > 0, ops.cast(own, "float32"), 0.0))
+        (whole,) = backend.current().sum_in_step(self._engine, [own], name=self._name)
+        return ops.cast(ops.divide_no_nan(own, ops.stop_gradient(whole)), dtype)
 
 
 def _fraction_of_rows(step: StepContext, dtype: Any) -> Any:
-    import tensorflow as tf
-
     # A rank without rows has no loss, but its step needs a finite number.
-    rows = tf.maximum(step.rows, 1)
-    return tf.cast(rows, dtype) / tf.cast(step.total, dtype)
+    rows = ops.maximum(step.rows, 1)
+    return ops.cast(rows, dtype) / ops.cast(step.total, dtype)
 
 
 def _divisor(loss: Any, reduction: str, y_true: Any, y_pred: Any, sample_weight: Any) -> Any:
     """The divisor of a loss; None where it is the number of values."""
-    import tensorflow as tf
-
     mask = get_keras_mask(y_pred)
     ignored = getattr(loss, "ignore_class", None)
     if ignored is not None:
-        counts = tf.not_equal(tf.cast(y_true, tf.int64), ignored)
+        counts = ops.not_equal(ops.cast(y_true, "int64"), ignored)
         if mask is not None:
-            counts = tf.logical_and(tf.reshape(counts, tf.shape(mask)), tf.cast(mask, tf.bool))
+            counts = ops.logical_and(ops.reshape(counts, ops.shape(mask)), ops.cast(mask, "bool"))
         mask = counts
     if reduction == "mean_with_sample_weight":
         if sample_weight is None:
-            return None if mask is None else tf.math.count_nonzero(mask)
-        weights = tf.cast(sample_weight, tf.float32)
+            return None if mask is None else ops.count_nonzero(mask)
+        weights = ops.cast(sample_weight, "float32")
         if mask is None:
-            return tf.reduce_sum(weights)
-        mask = tf.cast(mask, tf.float32)
-        while weights.shape.rank is not None and weights.shape.rank < mask.shape.rank:
-            weights = weights[..., tf.newaxis]
-        return tf.reduce_sum(weights * mask)
-    return None if mask is None else tf.math.count_nonzero(mask)
+            return ops.sum(weights)
+        mask = ops.cast(mask, "float32")
+        while (ops.ndim(weights) or 0) < (ops.ndim(mask) or 0):
+            weights = weights[..., None]
+        return ops.sum(weights * mask)
+    return None if mask is None else ops.count_nonzero(mask)
 
 
 def _weigh_tracker(tracker: Any, engine: Engine, step: StepContext) -> None:

@@ -1,20 +1,65 @@
-"""The options of data-parallel training, validated."""
+"""The options of data-parallel training, validated without Keras: it is imported for nothing."""
 
 from __future__ import annotations
 
 import json
+import math
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 
-from keras_candle.data.input_data import Division
+from keras_candle.data.batch_assignment import Division
 from keras_candle.errors import CandleError
-from keras_candle.training.learning_rate import Scaling, scaling_factor
-from keras_candle.training.precision import check_precision
 
 # JSON object of arguments that override the program's own: `candle verify` gives N ranks the
 # global batches of one rank with it.
 VARIABLE = "KERAS_CANDLE_OPTIONS"
 _BATCHES = ("replica", "global")
+_PRECISIONS = (None, "float32", "mixed_float16", "mixed_bfloat16", "auto")
+
+Scaling = str | Callable[[int], float] | None
+
+# name -> factor for a global batch that is `size` times as large
+RULES: dict[str, Callable[[int], float]] = {
+    # Goyal et al. 2017, "Accurate, Large Minibatch SGD", section 2.1
+    "linear": float,
+    # Krizhevsky 2014, "One weird trick for parallelizing convolutional neural networks", section 5
+    "sqrt": math.sqrt,
+}
+
+
+def scaling_factor(scaling: Scaling, size: int) -> float:
+    """Return the factor on the base learning rate.
+
+    Args:
+        scaling: "linear", "sqrt", None, or a function of `size`.
+        size: how many times as large the global batch is as on one rank.
+
+    Returns:
+        The factor, 1.0 for None.
+
+    Raises:
+        CandleError: when the rule is unknown or its result is not a positive number.
+
+    Example:
+        >>> scaling_factor("linear", 8), scaling_factor("sqrt", 4), scaling_factor(None, 8)
+        (8.0, 2.0, 1.0)
+    """
+    if scaling is None:
+        return 1.0
+    rule = scaling if callable(scaling) else RULES.get(scaling)
+    if rule is None:
+        raise CandleError(
+            f"learning_rate_scaling={scaling!r} is unknown, expected 'linear', 'sqrt', None or a "
+            "function of the number of ranks."
+        )
+    factor = rule(size)
+    if not isinstance(factor, int | float) or not 0 < factor < math.inf:
+        raise CandleError(
+            f"learning_rate_scaling returned the factor {factor!r} for {size} ranks, "
+            "expected a positive number."
+        )
+    return float(factor)
 
 
 @dataclass(frozen=True)
@@ -34,7 +79,7 @@ class ScalingOptions:
     exact_loss: bool = False
 
     def __post_init__(self) -> None:
-        check_precision(self.precision)
+        _check_choice("precision", self.precision, _PRECISIONS)
         scaling_factor(self.learning_rate_scaling, 2)
         _check_choice("batch", self.batch, _BATCHES)
         _check_choice("compression", self.compression, (None, "fp16"))

@@ -9,10 +9,8 @@ from typing import NamedTuple
 
 import keras
 
+from keras_candle import backend
 from keras_candle.engine.base import Engine
-from keras_candle.errors import CandleError
-
-PRECISIONS = (None, "float32", "mixed_float16", "mixed_bfloat16", "auto")
 
 # From the least to the most capable hardware.
 _LADDER = ("float32", "mixed_float16", "mixed_bfloat16")
@@ -35,25 +33,12 @@ class Choice(NamedTuple):
 _PRINTED: set[Choice] = set()
 
 
-def check_precision(precision: str | None) -> None:
-    """Refuse an unknown precision.
-
-    Raises:
-        CandleError: with the valid precisions.
-    """
-    if precision not in PRECISIONS:
-        raise CandleError(
-            f"precision={precision!r} is unknown, expected one of "
-            f"{', '.join(map(repr, PRECISIONS))}."
-        )
-
-
 @contextmanager
 def precision_scope(precision: str | None, engine: Engine) -> Iterator[None]:
     """Build layers under a dtype policy, and restore the global policy afterwards.
 
     Args:
-        precision: one of `PRECISIONS`; None changes nothing.
+        precision: as in `ScalingOptions`; None changes nothing.
         engine: for "auto", which takes the fastest precision of the weakest rank's hardware and
             prints it once.
     """
@@ -90,12 +75,9 @@ def automatic_precision(engine: Engine) -> Choice:
 
 def precision_of_this_node() -> Choice:
     """Return the precision for the hardware that this process sees."""
-    import tensorflow as tf
-
-    gpus = tf.config.get_visible_devices("GPU")
-    if gpus:
-        details = tf.config.experimental.get_device_details(gpus[0])
-        return precision_of_gpu(details.get("compute_capability", (0, 0)))
+    capability = backend.current().gpu_capability()
+    if capability is not None:
+        return precision_of_gpu(capability)
     cpuinfo = Path("/proc/cpuinfo")
     return precision_of_cpu(cpuinfo.read_text() if cpuinfo.exists() else "")
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_candle.engine.base import Engine
 from keras_candle.errors import DataError
-from keras_candle.training.stateful_layers import stateful_layers
+from keras_candle.training.shared_state import stateful_layers
 
 
 @dataclass(frozen=True)

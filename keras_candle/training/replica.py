@@ -6,16 +6,25 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import keras
+
+from keras_candle import backend
 from keras_candle.data.sharded_input import ShardedInput
 from keras_candle.engine.base import Engine
 from keras_candle.errors import CandleError, DivergenceError
-from keras_candle.keras_private.models import initial_epoch, set_initial_epoch
-from keras_candle.training.accumulation import average_accumulated, half_accumulated
+from keras_candle.keras_private.models import (
+    build_symbolically,
+    initial_epoch,
+    layers_inside,
+    set_initial_epoch,
+)
 from keras_candle.training.batch_normalization import synchronize
 from keras_candle.training.gradients import (
     Transform,
     adds_up_rows,
+    average_accumulated,
     average_over_ranks,
+    half_accumulated,
     leaf_optimizers,
     outermost_optimizers,
     transform_gradients,
@@ -23,12 +32,10 @@ from keras_candle.training.gradients import (
 from keras_candle.training.learning_rate import (
     LearningRateScale,
     scale_learning_rate,
-    scaling_factor,
 )
 from keras_candle.training.losses import weigh_losses
-from keras_candle.training.metric_updates import watch_metrics
-from keras_candle.training.model_building import build_model
-from keras_candle.training.options import ScalingOptions
+from keras_candle.training.metrics import watch_metrics
+from keras_candle.training.options import ScalingOptions, scaling_factor
 from keras_candle.training.shared_state import (
     broadcast_state,
     build_optimizers,
@@ -135,7 +142,9 @@ class Replica:
             step.lookups_expected = data.lookups_expected
             step.knows_total, step.totals = data.knows_total, data.totals
             step.is_one_batch = data.knows_total and data.growth == 1
-            step.steps_without_rows = _counter() if data.must_not_run_out else None
+            step.steps_without_rows = (
+                keras.Variable(0, dtype="int64", trainable=False) if data.must_not_run_out else None
+            )
             self._grow(data.growth)
             self.scale.warmup_steps = round(
                 self.options.warmup_epochs * (data.steps_per_epoch or 0)
@@ -234,7 +243,41 @@ class Replica:
             raise DivergenceError(f"The weight {unknown[0].path} differs by rank. {hint}.")
 
 
-def _counter() -> Any:
-    import tensorflow as tf
+def build_model(model: Any, batch: Any) -> None:
+    """Create the variables of a model and of its metrics without running a step.
 
-    return tf.Variable(0, dtype=tf.int64, trainable=False)
+    Args:
+        model: a compiled keras model.
+        batch: arrays or tensor specs like those of a step.
+
+    Raises:
+        CandleError: when the model can only be built by a step that runs.
+    """
+    optimizer: Any = getattr(model, "optimizer", None)
+    build_later = optimizer is not None and not optimizer.built
+    problem: Exception | None = None
+    try:
+        if build_later:
+            # On one rank Keras builds the optimizer in its first step. Some (ScheduleFreeAdamW)
+            # would be built differently here.
+            optimizer.built = True
+        build_symbolically(model, batch)
+    except Exception as caught:
+        problem = caught
+    finally:
+        if build_later:
+            optimizer.built = False
+    # A model that only has a training step (a GAN) need not be built itself.
+    parts = layers_inside(model)
+    if problem is not None and not all(layer.built for layer in parts):
+        _build_by_tracing(model, batch, problem)
+
+
+def _build_by_tracing(model: Any, batch: Any, cause: Exception) -> None:
+    try:
+        backend.current().trace_step(model.train_step, batch)
+    except Exception as also:
+        raise CandleError(
+            f"Cannot build the model before its first step ({cause}; {also}). Build it in the "
+            "function that makes it: model.build(input_shape), or call it on one batch."
+        ) from cause

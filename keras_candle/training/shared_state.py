@@ -1,4 +1,8 @@
-"""The state that all ranks share: weights, optimizer variables, dropout seeds."""
+"""The state that all ranks share: weights, optimizer variables, dropout seeds.
+
+The state of a stateful layer is a rank's own: row i of a batch continues where row i of the
+previous batch ended.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +14,11 @@ from typing import Any
 import keras
 
 from keras_candle.engine.base import Engine
-from keras_candle.errors import DivergenceError
+from keras_candle.errors import CandleError, DivergenceError
 from keras_candle.keras_private import models
+from keras_candle.keras_private.models import layers_of
 from keras_candle.keras_private.optimizers import optimized_variables
 from keras_candle.training.gradients import leaf_optimizers
-from keras_candle.training.stateful_layers import sequence_state
 
 # Odd, so that each of 2**32 ranks gets a different seed (the fraction of the golden ratio).
 _SEED_STRIDE = 0x9E3779B1
@@ -145,3 +149,29 @@ def seed_generators(model: Any) -> list[Any]:
 
 def is_float(variable: Any) -> bool:
     return "float" in keras.backend.standardize_dtype(variable.dtype)
+
+
+def stateful_layers(model: Any) -> list[Any]:
+    """Return the stateful layers of a model, however deeply nested."""
+    return [each for each in layers_of(model) if getattr(each, "stateful", False) is True]
+
+
+def sequence_state(model: Any) -> set[int]:
+    """Return the ids of the weights that hold the final state of a rank's last batch."""
+    return {id(each) for layer in stateful_layers(model) for each in layer.non_trainable_weights}
+
+
+def check_stateless(model: Any, size: int) -> None:
+    """Refuse a stateful layer where the ranks divide the batches.
+
+    Raises:
+        CandleError: naming the layer and the ways to train it.
+    """
+    for layer in stateful_layers(model):
+        raise CandleError(
+            f"Layer {layer.name!r} ({type(layer).__name__}) is stateful: row i of a batch "
+            f"continues where row i of the previous batch ended, and {size} ranks that divide the "
+            "batches break these sequences. Give each rank whole sequences of its own with "
+            "candle.scalable(shard=False), in batches of the model's batch size; or train with "
+            "stateful=False; or on one rank."
+        )

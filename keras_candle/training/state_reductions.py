@@ -19,7 +19,7 @@ from keras_candle.engine.base import Engine
 from keras_candle.errors import CandleError
 from keras_candle.keras_private.models import layers_of
 from keras_candle.training.reductions import check_reductions, combine_arrays, reduce_arrays
-from keras_candle.training.stateful_layers import sequence_state
+from keras_candle.training.shared_state import sequence_state
 
 # layer class -> {variable name: reduction}
 _REGISTERED: dict[type, dict[str, str]] = {

@@ -17,6 +17,7 @@ from typing import Any
 
 import keras
 
+from keras_candle import backend
 from keras_candle.data.input_data import InputData
 from keras_candle.data.pydataset import PyDatasetShard
 from keras_candle.data.sharded_input import (
@@ -30,12 +31,12 @@ from keras_candle.engine.consensus import succeed_on_all
 from keras_candle.errors import CandleError
 from keras_candle.keras_private.models import (
     METRICS_RESULT,
-    TensorFlowTrainer,
+    KerasTrainer,
     flatten_metrics,
     is_evaluation_of_fit,
 )
 from keras_candle.training.compatibility import check_environment, check_trainable
-from keras_candle.training.divergence_checks import DivergenceChecks
+from keras_candle.training.divergence import DivergenceChecks
 from keras_candle.training.fit_hooks import FitCall, FitHook, ResumableFit, find_fit_hook
 from keras_candle.training.gradients import leaf_optimizers
 from keras_candle.training.keras_methods import call_trainers, trainer_of
@@ -44,11 +45,10 @@ from keras_candle.training.metrics import global_result
 from keras_candle.training.options import ScalingOptions
 from keras_candle.training.prediction import predict_together
 from keras_candle.training.replica import Replica
-from keras_candle.training.split_step import why_not
-from keras_candle.training.stateful_layers import check_stateless
+from keras_candle.training.shared_state import check_stateless
 from keras_candle.training.step_chain import Place, TrainFunction, chain_of
 from keras_candle.training.stop_consensus import StopConsensus
-from keras_candle.training.train_on_batch import make_batch
+from keras_candle.training.train_step import make_batch, why_not_split
 from keras_candle.training.user_callbacks import in_writing_callback, rank_safe
 
 # Methods replaced on the model's instance; `keras_methods` replaces `fit` and its like.
@@ -76,7 +76,7 @@ def scale_model(model: Any, options: ScalingOptions, engine: Engine) -> Any:
 
     Raises:
         CandleError: when the installed Keras lacks a private name that keras_candle uses.
-        EngineError: when Keras does not run on TensorFlow, or tf.distribute divides the work.
+        EngineError: when Keras runs on another backend than ours, or divides the work itself.
     """
     if engine.size > 1 and trainer_of(model) is None:
         check_environment(model)
@@ -167,9 +167,10 @@ class Trainer:
     def make_train_function(self, *args: Any, **kwargs: Any) -> Any:
         self.replica.hook()
         asked = self._model.jit_compile
-        if asked:
-            self._split_for_xla()
-        self._model.jit_compile = False
+        if not backend.current().jit_has_collectives:
+            if asked:
+                self._split_for_xla()
+            self._model.jit_compile = False
         try:
             self._plain("make_train_function")(*args, **kwargs)
         finally:
@@ -184,7 +185,7 @@ class Trainer:
         return logs
 
     def _split_for_xla(self) -> None:
-        obstacle = why_not(self._model)
+        obstacle = why_not_split(self._model)
         self.replica.step.split_for_xla = obstacle is None
         if obstacle and not self._reported_xla:
             self._reported_xla = True
@@ -395,7 +396,7 @@ class Trainer:
 
     def _arguments(self, name: str, args: Any, kwargs: Any) -> dict[str, Any]:
         """The arguments by name, defaults included; only the root is verbose."""
-        method = getattr(TensorFlowTrainer, name)
+        method = getattr(KerasTrainer, name)
         bound = inspect.signature(method).bind(self._model, *args, **kwargs)
         bound.apply_defaults()
         given = dict(bound.arguments)

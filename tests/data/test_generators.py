@@ -7,7 +7,7 @@ import threading
 import numpy as np
 import pytest
 
-from keras_candle.data.epoch_hooks import LoadingGate
+from keras_candle.data.pydataset import LoadingGate
 from tests.data import generator_cases as cases
 from tests.training.jobs import JOBS, only
 

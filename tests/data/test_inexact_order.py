@@ -7,8 +7,8 @@ import pytest
 import tensorflow as tf
 
 from keras_candle.data.data_cursor import DataCursor
-from keras_candle.data.inexact_order import inexact_orders
 from keras_candle.data.input_data import InputData
+from keras_candle.data.sharded_input import inexact_orders
 
 
 def draw(x, **how):

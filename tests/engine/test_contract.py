@@ -112,11 +112,13 @@ def one_rank_elsewhere():
 def last_rank_fails(where):
     import tensorflow as tf
 
+    from keras_candle import backend
+
     engine = engines.current()
     waits = {
         "allreduce": lambda: engine.allreduce(1.0),
         "barrier": engine.barrier,
-        "step": lambda: engine.sum_tensors([tf.ones(3)], name="step"),
+        "step": lambda: backend.current().sum_in_step(engine, [tf.ones(3)], name="step"),
     }
     problem = "out of memory"
     if engine.rank < engine.size - 1:
@@ -208,14 +210,16 @@ def other_names():
 def tensors_in_graph(eager):
     import tensorflow as tf
 
+    from keras_candle.backend.tensorflow.collectives import concat_in_step, sum_in_step
+
     engine = engines.current()
     dense = [tf.fill([2, 2], engine.rank + 1.0), tf.constant([1], tf.int32) * 0 + 1]
     dense[1] = tf.cast(dense[1], tf.float64)
     rows = tf.fill([engine.rank + 1, 2], float(engine.rank))
 
     def exchange(a, b, c):
-        summed = engine.sum_tensors([a, b], name="test")
-        (whole,) = engine.concat_tensors([c], name="test")
+        summed = sum_in_step(engine, [a, b], name="test")
+        (whole,) = concat_in_step(engine, [c], name="test")
         return *summed, whole
 
     function = exchange if eager else tf.function(exchange)
@@ -226,9 +230,11 @@ def tensors_in_graph(eager):
 def half_tensors():
     import tensorflow as tf
 
+    from keras_candle import backend
+
     engine = engines.current()
     sums = [
-        engine.sum_tensors([tf.constant([1.5, -2.0], dtype)], name=dtype.name)[0]
+        backend.current().sum_in_step(engine, [tf.constant([1.5, -2.0], dtype)], name=dtype.name)[0]
         for dtype in (tf.float16, tf.bfloat16)
     ]
     return [(each.dtype.name, tf.cast(each, tf.float32).numpy().tolist()) for each in sums]

@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
+from keras_candle.backend.base import own_device
 from keras_candle.cluster import launchers
-from keras_candle.engine.devices import own_device
 from keras_candle.engine.horovod import _nodes
 
 MARKS = [(each.name, {each.size: "4", each.rank: "1"}) for each in launchers.LAUNCHERS]

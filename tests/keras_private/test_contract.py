@@ -15,7 +15,8 @@ import keras
 import numpy as np
 import pytest
 
-from keras_candle.data.shuffling import RowOrder
+from keras_candle.backend.tensorflow.datasets import orders
+from keras_candle.data.array_shard import RowOrder
 from keras_candle.engine.single import SingleEngine
 from keras_candle.errors import CandleError
 from keras_candle.keras_private import contract, data, models, optimizers, saving
@@ -45,6 +46,19 @@ def test_a_keras_that_lacks_one_gets_a_sentence():
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
     (bounds,) = (each for each in project["dependencies"] if each.startswith("keras>"))
     assert f"pip install '{bounds}'" in str(caught.value)
+
+
+def test_names_of_tensorflow_are_for_its_backend_alone(monkeypatch):
+    gone = contract.PrivateName("tensorflow.python.gone", "a", "this test")
+    assert contract.missing_names((gone,)) == [gone]
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    assert contract.missing_names((gone,)) == []
+
+
+def test_the_trainer_is_that_of_the_backend():
+    assert models.KerasTrainer.__module__ == contract.TRAINER
+    for name in ("fit", "evaluate", "predict", "train_on_batch", "train_step"):
+        assert name in vars(models.KerasTrainer)
 
 
 def model():
@@ -100,7 +114,7 @@ def test_the_order_of_rows_is_that_of_keras(shuffle, rows):
     numbers = np.arange(rows)
     stock = data.ArrayDataAdapter(numbers, batch_size=3, shuffle=shuffle).get_tf_dataset()
     stock = stock.unbatch().batch(rows)
-    ours = RowOrder(rows, 3, shuffle, SingleEngine()).dataset()
+    ours = orders(RowOrder(rows, 3, shuffle, SingleEngine()))
     for epochs in (1, 1, 3):
         expected = [order.tolist() for order in stock.repeat(epochs).as_numpy_iterator()]
         assert [order.tolist() for order in ours.repeat(epochs).as_numpy_iterator()] == expected

@@ -79,14 +79,12 @@ def unreduced_loss():
 
 
 def other_backend():
-    from keras_candle.training import compatibility
-
-    backend = compatibility.keras.backend.backend
-    compatibility.keras.backend.backend = lambda: "jax"
+    backend = keras.backend.backend
+    keras.backend.backend = lambda: "jax"
     try:
         candle.scale(dense_model(optimizer="sgd"))
     finally:
-        compatibility.keras.backend.backend = backend
+        keras.backend.backend = backend
 
 
 def unknown_engine():

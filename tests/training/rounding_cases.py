@@ -7,8 +7,9 @@ import numpy as np
 from keras import layers, optimizers
 
 import keras_candle as candle
+from keras_candle import backend
 from keras_candle import engine as engines
-from keras_candle.training import divergence_checks
+from keras_candle.training import divergence
 from tests.training import cases
 
 
@@ -72,7 +73,7 @@ class Observer(keras.callbacks.Callback):
 def sharpness_aware(rows=96, epochs=3, guard=True, **arguments):
     """The weights at each epoch's end, and by how much weights differ before a repair."""
     engine, apart = engines.current(), []
-    plain = divergence_checks.repair_rounding
+    plain = divergence.repair_rounding
 
     def repair(*args):
         apart.append(plain(*args))
@@ -83,7 +84,7 @@ def sharpness_aware(rows=96, epochs=3, guard=True, **arguments):
     model.compile(optimizers.Adam(1e-3, use_ema=True), cases.SPARSE_LOSS)
     candle.scale(model, batch="global", learning_rate_scaling=None, guard=guard)
     observer = Observer()
-    divergence_checks.repair_rounding = repair
+    divergence.repair_rounding = repair
     try:
         model.fit(
             *cases.digits_like(rows=rows),
@@ -93,7 +94,7 @@ def sharpness_aware(rows=96, epochs=3, guard=True, **arguments):
             callbacks=[observer],
         )
     finally:
-        divergence_checks.repair_rounding = plain
+        divergence.repair_rounding = plain
     state = [each.tobytes() for each in cases.optimizer_state(model)]
     return observer.found, state, [each is None for each in apart], engine.allgather(len(apart))
 
@@ -118,10 +119,10 @@ def tiny():
 
 def comparisons_traced():
     """How often a comparison is traced, by steps and epochs of a model with moving statistics."""
-    from keras_candle.training import divergence
 
-    traced, plain = [], divergence._checksum_function
-    divergence._checksum_function = lambda variables: traced.append(1) or plain(variables)
+    traced, kind = [], type(backend.current())
+    plain = kind.checksums
+    kind.checksums = staticmethod(lambda variables: traced.append(1) or plain(variables))
     model = keras.Sequential(
         [keras.Input((8,)), layers.BatchNormalization(), layers.Dense(3, activation="softmax")]
     )
@@ -131,5 +132,5 @@ def comparisons_traced():
         scaled = candle.scale(model, guard=1)
         scaled.fit(*cases.digits_like(rows=40), batch_size=4, epochs=6, verbose=0)
     finally:
-        divergence._checksum_function = plain
+        kind.checksums = staticmethod(plain)
     return len(traced), int(np.asarray(adam.iterations))

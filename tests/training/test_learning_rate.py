@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from keras_candle.errors import CandleError
-from keras_candle.training.learning_rate import scaling_factor
+from keras_candle.training.options import scaling_factor
 from tests.training import state_cases as cases
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import keras_candle as candle
-from keras_candle.training.loss_rows import looks_across_rows
+from keras_candle.training.probe_rows import looks_across_rows
 from tests.training import loss_cases as cases
 from tests.training.jobs import JOBS, only
 

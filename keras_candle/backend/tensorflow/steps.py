@@ -1,7 +1,7 @@
-"""A training step of which XLA compiles only the forward and backward pass.
+"""TensorFlow's training steps: compiled in part, traced without running, and their checksums.
 
 XLA has no collectives between processes, so a step that is compiled as a whole cannot average its
-gradients over the ranks.
+gradients over the ranks: it compiles only the forward and backward pass.
 """
 
 from __future__ import annotations
@@ -10,28 +10,18 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
+import tensorflow as tf
 
+from keras_candle.backend.tensorflow.gradients import Lookup, is_sparse, parts_of
 from keras_candle.errors import CandleError
 from keras_candle.keras_private.models import (
-    TensorFlowTrainer,
     call_for_training,
     get_keras_mask,
     set_keras_mask,
     training_loss,
     update_loss_tracker,
 )
-from keras_candle.training.batch_normalization import synchronized_variables
-from keras_candle.training.fixed_lookups import Lookup, parts_of
-from keras_candle.training.step_context import StepContext
-
-
-def why_not(model: Any) -> str | None:
-    """Return the reason why a model's training step cannot be compiled in part, or None."""
-    if type(model).train_step is not TensorFlowTrainer.train_step:
-        return "the model has a training step of its own"
-    if synchronized_variables(model):
-        return "batch normalisation needs a collective in the forward pass"
-    return None
 
 
 def _lookups(variables: Sequence[Any], gradients: Sequence[Any]) -> dict[int, Lookup]:
@@ -40,11 +30,9 @@ def _lookups(variables: Sequence[Any], gradients: Sequence[Any]) -> dict[int, Lo
     Raises:
         CandleError: when one variable is looked up by the batch and by fixed indices.
     """
-    import tensorflow as tf
-
     found = {}
     for variable, gradient in zip(variables, gradients, strict=True):
-        if isinstance(gradient, tf.IndexedSlices):
+        if is_sparse(gradient):
             first, *rest = parts_of(gradient)
             if rest:
                 raise CandleError(
@@ -55,30 +43,19 @@ def _lookups(variables: Sequence[Any], gradients: Sequence[Any]) -> dict[int, Lo
     return found
 
 
-def split_step(model: Any, step: StepContext) -> Callable[[Any], Any]:
-    """Split Keras's own training step in two parts, of which XLA compiles the first.
-
-    Args:
-        model: a model without a training step of its own.
-        step: its `in_xla` is set while the compiled part is traced.
-
-    Returns:
-        A function from a batch to logs.
-    """
-    import tensorflow as tf
-
+def split_step(model: Any, context: Any) -> Callable[[Any], Any]:
     @tf.function(jit_compile=True, autograph=False)  # type: ignore[untyped-decorator]
     def forward_and_backward(x: Any, y: Any, sample_weight: Any) -> Any:
-        step.in_xla = True
+        context.in_xla = True
         try:
             with tf.GradientTape() as tape:
                 y_pred = call_for_training(model, x)
                 loss = training_loss(model, x, y, y_pred, sample_weight)
                 scaled = loss if model.optimizer is None else model.optimizer.scale_loss(loss)
             gradients = tape.gradient(scaled, model.trainable_weights)
-            step.lookups = _lookups(model.trainable_weights, gradients)
+            context.lookups = _lookups(model.trainable_weights, gradients)
         finally:
-            step.in_xla = False
+            context.in_xla = False
         masks = [get_keras_mask(each) for each in keras.tree.flatten(y_pred)]
         return y_pred, masks, loss, gradients
 
@@ -94,3 +71,43 @@ def split_step(model: Any, step: StepContext) -> Callable[[Any], Any]:
         return model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
 
     return train_step
+
+
+def output_rank(function: Callable[..., Any], *like: Any) -> int | None:
+    ranks: list[int | None] = []
+
+    def traced(*data: Any) -> Any:
+        values = tf.convert_to_tensor(function(*data))
+        ranks.append(values.shape.rank)
+        return values
+
+    specs = [tf.TensorSpec([None, *each.shape[1:]], each.dtype) for each in like]
+    tf.function(traced, autograph=False).get_concrete_function(*specs)
+    return ranks[-1]
+
+
+def trace_step(step: Callable[[Any], Any], batch: Any) -> None:
+    tf.function(step, autograph=False).get_concrete_function(batch)
+
+
+def checksums(variables: Sequence[Any]) -> Callable[[], Any]:
+    if not variables:
+        return lambda: np.zeros(0)
+    # TensorFlow keeps 32-bit integers in the host's memory even where there is a GPU.
+    on_gpu = bool(tf.config.get_visible_devices("GPU"))
+    dtype = tf.int64 if on_gpu else tf.int32
+
+    @tf.function(autograph=False)  # type: ignore[untyped-decorator]
+    def of_all() -> Any:
+        return tf.stack([_checksum(variable.value, dtype) for variable in variables])
+
+    return of_all  # type: ignore[no-any-return]
+
+
+def _checksum(value: Any, dtype: Any) -> Any:
+    """Sum of each 32 bits times their place, in integers: independent of the order."""
+    bits = {2: tf.int16, 4: tf.int32, 8: tf.int32}.get(value.dtype.size)
+    value = tf.cast(value, tf.int32) if bits is None else tf.bitcast(value, bits)
+    flat = tf.reshape(tf.cast(value, dtype), [-1])
+    places = 2 * tf.range(tf.size(flat, out_type=dtype), dtype=dtype) + 1
+    return tf.reduce_sum(flat * places)

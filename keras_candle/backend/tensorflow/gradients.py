@@ -1,16 +1,24 @@
-"""Lookups whose indices do not depend on the batch, such as those of position embeddings.
+"""Average TensorFlow's sparse gradients, and weigh gradients of losses with one value a row.
 
 A sparse gradient has one slice for each lookup, and optimizers such as Adam square each slice. If
 the indices are data, the slices of all ranks side by side are those of the global batch. Where all
-rows of a batch share one lookup, a rank's slice is only its part of the global batch's slice, and
-the ranks' slices are added up.
+rows of a batch share one lookup, such as that of position embeddings, a rank's slice is only its
+part of the global batch's slice, and the ranks' slices are added up.
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator
+import functools
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
+
+import keras
+import tensorflow as tf
+
+from keras_candle.backend.tensorflow.collectives import concat_in_step
+from keras_candle.engine.base import Engine
 
 # They read the shape of a tensor, which the ranks' parts of a batch share but for the rows.
 _SHAPES = {"Shape", "ShapeN", "Size", "Rank"}
@@ -45,6 +53,47 @@ class Part(NamedTuple):
     values: Any
     indices: Any
     lookup: Lookup
+
+
+def weigh(gradient: Any, weight: Any, *, may_be_empty: bool) -> Any:
+    multiply = tf.math.multiply_no_nan if may_be_empty else tf.multiply
+    dense = tf.convert_to_tensor(gradient)
+    return multiply(dense, tf.cast(weight, dense.dtype))
+
+
+def is_sparse(gradient: Any) -> bool:
+    return isinstance(gradient, tf.IndexedSlices)
+
+
+def average_sparse(
+    engine: Engine,
+    gradients: Sequence[Any],
+    part: Any,
+    *,
+    name: str,
+    may_be_empty: bool,
+    lookups: Sequence[Any],
+) -> list[Any]:
+    multiply = tf.math.multiply_no_nan if may_be_empty else tf.multiply
+    parts = [parts_of(*each) for each in zip(gradients, lookups, strict=True)]
+    sent = [
+        tensor
+        for own in parts
+        for each in own
+        for tensor in (multiply(each.values, tf.cast(part, each.values.dtype)), each.indices)
+    ]
+    received = iter(concat_in_step(engine, sent, name=name))
+    averaged = []
+    for gradient, own in zip(gradients, parts, strict=True):
+        merged = [
+            (values, indices)
+            if each.lookup is Lookup.BATCH
+            else sum_over_ranks(values, indices, each, engine.size)
+            for each, values, indices in zip(own, received, received, strict=False)
+        ]
+        values, indices = (tf.concat(each, 0) for each in zip(*merged, strict=True))
+        averaged.append(tf.IndexedSlices(values, indices, gradient.dense_shape))
+    return averaged
 
 
 def parts_of(gradient: Any, known: Lookup | None = None) -> list[Part]:
@@ -83,8 +132,6 @@ def lookup_of(indices: Any) -> Lookup:
 
 
 def _operation(tensor: Any) -> Any:
-    import tensorflow as tf
-
     return tensor.op if tf.is_symbolic_tensor(tensor) else None
 
 
@@ -133,8 +180,6 @@ def sum_over_ranks(values: Any, indices: Any, own: Part, size: int) -> tuple[Any
         for each of a rank's lookups. Else, of a fixed lookup, one for each index; what is not known
         to be fixed stays as it is.
     """
-    import tensorflow as tf
-
     count = tf.size(own.indices)
     as_many = tf.equal(tf.size(indices), size * count)
     whole = tf.cond(as_many, lambda: indices, lambda: tf.zeros([size * count], indices.dtype))
@@ -153,3 +198,49 @@ def sum_over_ranks(values: Any, indices: Any, own: Part, size: int) -> tuple[Any
     summed, kept = tf.cond(alike, sum_alike, otherwise)
     summed.set_shape([None, *values.shape[1:]])
     return summed, kept
+
+
+@contextmanager
+def weighing_row_losses(rows: Any, total: Any, data: Any) -> Iterator[None]:
+    plain = tf.GradientTape.gradient
+    size = _leading_size(next(each for each in keras.tree.flatten(data) if each is not None))
+
+    @functools.wraps(plain)
+    def gradient(
+        tape: Any, target: Any, sources: Any, output_gradients: Any = None, **options: Any
+    ) -> Any:
+        targets = tf.nest.flatten(target)
+        # A gradient penalty differentiates outputs by inputs, row by row.
+        by_weights = all(hasattr(each, "assign") for each in tf.nest.flatten(sources))
+        if (
+            output_gradients is None
+            and by_weights
+            and any(_has_rows(each, size) for each in targets)
+        ):
+            weights = [
+                _factor(each, rows, total) if _has_rows(each, size) else tf.ones_like(each)
+                for each in targets
+            ]
+            output_gradients = tf.nest.pack_sequence_as(target, weights)
+        return plain(tape, target, sources, output_gradients, **options)
+
+    tf.GradientTape.gradient = gradient
+    try:
+        yield
+    finally:
+        tf.GradientTape.gradient = plain
+
+
+def _leading_size(tensor: Any) -> int | None:
+    return tensor.shape[0] if tensor.shape.rank else None
+
+
+def _has_rows(target: Any, rows: int | None) -> bool:
+    """Whether the first axis of a target may be that of the rows: it has the same static size."""
+    return bool(target.shape.rank) and target.shape[0] == rows
+
+
+def _factor(target: Any, rows: Any, total: Any) -> Any:
+    is_of_rows = tf.equal(tf.shape(target)[0], rows)
+    factor = tf.math.divide_no_nan(tf.cast(total, target.dtype), tf.cast(rows, target.dtype))
+    return tf.fill(tf.shape(target), tf.where(is_of_rows, factor, tf.ones_like(factor)))

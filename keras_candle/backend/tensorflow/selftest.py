@@ -1,4 +1,6 @@
-"""`python -m keras_candle.engine.selftest --engine NAME`: test the collectives of an engine.
+"""Test the collectives of an engine, on the host and in a TensorFlow graph.
+
+    python -m keras_candle.backend.tensorflow.selftest --engine NAME
 
 `candle doctor` and `candle build-horovod` start it on two ranks.
 """
@@ -11,8 +13,10 @@ import time
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from keras_candle import engine as engines
+from keras_candle.backend.tensorflow.collectives import concat_in_step, sum_in_step
 from keras_candle.errors import EngineError
 
 
@@ -22,11 +26,10 @@ def check(engine: engines.Engine) -> None:
     Raises:
         EngineError: when a sum is wrong.
     """
-    import tensorflow as tf
 
     def exchange(x: Any) -> tuple[Any, Any]:
-        (total,) = engine.sum_tensors([x], name="selftest")
-        (rows,) = engine.concat_tensors([x], name="selftest")
+        (total,) = sum_in_step(engine, [x], name="selftest")
+        (rows,) = concat_in_step(engine, [x], name="selftest")
         return total, rows
 
     own = np.full(3, engine.rank + 1.0, np.float32)
