@@ -1,4 +1,4 @@
-"""`candle report`: write one HTML page about runs and searches."""
+"""`candle report`: write an HTML page of runs and searches."""
 
 import argparse
 from pathlib import Path
@@ -13,20 +13,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         nargs="+",
         metavar="RUN",
-        help="a run directory (as given to CandleCallback) or a search's folder; several runs "
-        "share the same charts",
+        help="a run directory (as given to CandleCallback) or the folder of a search; the curves "
+        "of several runs are drawn in the same charts",
     )
     parser.add_argument(
         "-o",
         "--output",
         type=Path,
         metavar="FILE",
-        help="the page; report.html in the first RUN by default",
+        help="the HTML file to write; report.html in the first RUN by default",
     )
 
 
 def run(options: argparse.Namespace) -> int:
-    """Write the page and print its path.
+    """Write the page, and print its path and a summary.
 
     Args:
         options: as `add_arguments` describes them.
@@ -35,7 +35,7 @@ def run(options: argparse.Namespace) -> int:
         0.
 
     Raises:
-        LaunchError: a directory is not a run's or a search's, or the page cannot be written.
+        LaunchError: a directory is neither a run nor a search, or the page cannot be written.
     """
     from keras_candle.report import write_report
 

@@ -1,24 +1,23 @@
 """Report runs and searches as one self-contained HTML page: `candle report`."""
 
-from __future__ import annotations
-
 import contextlib
-import itertools
 import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from keras_candle.errors import CandleError
+from keras_candle.report.formats import counted
 from keras_candle.report.page import page_of
-from keras_candle.report.quantities import counted
-from keras_candle.report.run import ReportedRun
-from keras_candle.report.run_journal import is_run, read_run
-from keras_candle.report.trial_files import is_search, read_search
-from keras_candle.report.trials import Search
+from keras_candle.report.run import ReportedRun, is_run, read_run
+from keras_candle.report.trials import Search, is_search, read_search
 from keras_candle.run_directory import replace_file
 
 FILE = "report.html"
+_EXPECTED = (
+    "Expected the run directory that CandleCallback was given (it holds journal.jsonl and "
+    "config.json), or a search's folder (CandleTuner's directory/project_name, with search.json)."
+)
 
 
 def write_report(
@@ -44,14 +43,6 @@ def write_report(
     if not paths:
         raise CandleError(f"A report needs a directory. {_EXPECTED}")
     folders = list({Path(each).absolute().resolve(): None for each in paths})
-    runs, searches = _read(folders)
-    target = Path(out) if out is not None else folders[0] / FILE
-    text = page_of(runs, searches, time.time())
-    _replace(target, text.encode())
-    return target, _summary(runs, searches)
-
-
-def _read(folders: list[Path]) -> tuple[list[ReportedRun], list[Search]]:
     runs: list[ReportedRun] = []
     searches: list[Search] = []
     for path, name in zip(folders, names_of(folders), strict=True):
@@ -61,29 +52,24 @@ def _read(folders: list[Path]) -> tuple[list[ReportedRun], list[Search]]:
             searches.append(read_search(path, name, len(searches)))
         else:
             raise CandleError(_refusal(path))
-    return runs, searches
+    target = Path(out) if out is not None else folders[0] / FILE
+    page = page_of(runs, searches, time.time()).encode()
+    try:
+        replace_file(target, page)
+    except OSError as cause:
+        raise CandleError(
+            f"The report {target} cannot be written ({cause}). Name another file with -o."
+        ) from cause
+    return target, _summary(runs, searches)
 
 
 def names_of(paths: Sequence[Path]) -> list[str]:
-    """Return the shortest suffixes of paths that are all different.
-
-    Example:
-        >>> names_of([Path("/a/one/run"), Path("/a/two/run")])
-        ['one/run', 'two/run']
-        >>> names_of([Path("/a/one/run"), Path("/a/two")])
-        ['run', 'two']
-    """
-    for parts in itertools.count(1):
-        names = ["/".join(each.parts[-parts:]) or str(each) for each in paths]
-        if len(set(names)) == len(names) or parts > max(len(each.parts) for each in paths):
+    """Return the shortest suffixes of paths that are all different."""
+    for parts in range(1, max(len(each.parts) for each in paths) + 1):
+        names = ["/".join(each.parts[-parts:]) for each in paths]
+        if len(set(names)) == len(names):
             break
     return names
-
-
-_EXPECTED = (
-    "Expected the run directory that CandleCallback was given (it holds journal.jsonl and "
-    "config.json), or a search's folder (CandleTuner's directory/project_name, with search.json)."
-)
 
 
 def _refusal(path: Path) -> str:
@@ -97,25 +83,11 @@ def _refusal(path: Path) -> str:
     return f"{path} is neither a run nor a search. {_EXPECTED}{hint}"
 
 
-def _replace(path: Path, content: bytes) -> None:
-    try:
-        replace_file(path, content)
-    except OSError as cause:
-        raise CandleError(
-            f"The report {path} cannot be written ({cause}). Name another file with -o."
-        ) from cause
-
-
 def _summary(runs: Sequence[ReportedRun], searches: Sequence[Search]) -> str:
-    summary = []
-    if runs:
-        epochs = sum(len(each.epochs) for each in runs)
-        restarts = sum(max(len(each.attempts) - 1, 0) for each in runs)
-        summary.append(
-            f"{counted(len(runs), 'run')} with {counted(epochs, 'epoch')} and "
-            f"{counted(restarts, 'restart')}"
-        )
+    epochs = counted(sum(len(each.epochs) for each in runs), "epoch")
+    restarts = counted(sum(max(len(each.attempts) - 1, 0) for each in runs), "restart")
+    summary = [f"{counted(len(runs), 'run')} with {epochs} and {restarts}"] if runs else []
     for each in searches:
-        best = f", best {each.best_text}" if each.completed else ", no result yet"
-        summary.append(f"a search of {counted(len(each.trials), 'trial')}{best}")
+        best = f"best {each.describe(each.best)}" if each.best else "no result yet"
+        summary.append(f"a search of {counted(len(each.trials), 'trial')}, {best}")
     return "; ".join(summary)

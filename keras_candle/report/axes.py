@@ -1,24 +1,23 @@
 """Axes that map values to positions: linear, logarithmic, time and categories, with ticks."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
-from keras_candle.report.quantities import short
+from keras_candle.report.formats import exact, short, shortened, width_of
+from keras_candle.report.reading import number
+from keras_candle.report.trials import Parameter
 
 _TIME_UNITS = ((86400.0, "days"), (3600.0, "hours"), (60.0, "minutes"), (1.0, "seconds"))
-_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 # Values that span more than this are clearer on a logarithmic axis.
 _WIDE = 100.0
 # Smaller values are treated as zero on a logarithmic axis.
 _LEAST = 1e-140
 
 
-@dataclass(frozen=True)
-class Tick:
+class Tick(NamedTuple):
     """A tick of an axis: its position, from 0 to 1, and its text."""
 
     place: float
@@ -27,75 +26,76 @@ class Tick:
 
 @dataclass(frozen=True)
 class Axis:
-    """An axis of numbers.
-
-    Attributes:
-        low: the value at position 0.
-        high: the value at position 1.
-        log: whether the axis is logarithmic.
-        label: the name of the axis.
-        unit: the size of the labels' unit in the values' unit.
-        whole: whether only whole numbers have a tick.
-    """
+    """An axis of numbers, from `low` at position 0 to `high` at position 1."""
 
     low: float
     high: float
     log: bool = False
     label: str = ""
-    unit: float = 1.0
-    whole: bool = False
+    unit: float = 1.0  # of the labels, in the values' unit
+    whole: bool = False  # only whole numbers have a tick
 
-    def place(self, value: float) -> float:
+    def place(self, value: Any) -> float:
         """Return the position of a value, from 0 to 1; values beyond an end are moved to it."""
+        low, high, found = self.low, self.high, number(value) or 0.0
         if self.log:
-            low, high = math.log(self.low), math.log(self.high)
-            value = math.log(value) if value > 0 else low
-        else:
-            low, high = self.low, self.high
-        return min(max((value - low) / (high - low), 0.0), 1.0)
+            low, high = math.log(low), math.log(high)
+            found = math.log(found) if found > 0 else low
+        return min(max((found - low) / (high - low), 0.0), 1.0)
 
     def ticks(self, most: int = 6) -> list[Tick]:
         """Return about `most` ticks at round numbers."""
         if self.log:
-            return [Tick(self.place(each), _power(each)) for each in self._powers(most)]
+            return [Tick(self.place(each), short(each)) for each in self._powers(most)]
         step = _round_step((self.high - self.low) / self.unit / most, self.whole)
         first = math.ceil(self.low / self.unit / step - 1e-9)
         last = math.floor(self.high / self.unit / step + 1e-9)
-        values = [number * step for number in range(first, min(last, first + 50) + 1)]
+        values = [place * step for place in range(first, min(last, first + 50) + 1)]
         return [Tick(self.place(each * self.unit), _tick_text(each, step)) for each in values]
 
     def _powers(self, most: int) -> list[float]:
         low, high = math.log10(self.low), math.log10(self.high)
-        decades = range(math.ceil(low - 1e-9), math.floor(high + 1e-9) + 1)
-        found = [10.0**power for power in decades]
-        if len(found) > most:
+        found = [10.0**p for p in range(math.ceil(low - 1e-9), math.floor(high + 1e-9) + 1)]
+        if len(found) >= 3:
             return found[:: math.ceil(len(found) / most)]
-        if len(found) < 3:
-            around = range(math.floor(low), math.ceil(high) + 1)
-            mantissas = (1, 2, 5) if high - low > 0.5 else range(1, 10)
-            marks = [m * 10.0**power for power in around for m in mantissas]
-            found = [each for each in marks if self.low * 0.999 <= each <= self.high * 1.001]
-        return found
+        mantissas = (1, 2, 5) if high - low > 0.5 else range(1, 10)
+        marks = [
+            m * 10.0**p for p in range(math.floor(low), math.ceil(high) + 1) for m in mantissas
+        ]
+        return [each for each in marks if self.low * 0.999 <= each <= self.high * 1.001]
+
+
+@dataclass(frozen=True)
+class Categories:
+    """An axis of categories: their texts, in order."""
+
+    values: tuple[str, ...]
+    label: str = ""
+
+    def place(self, value: Any) -> float:
+        """Return the position of a category, or of a fractional index, from 0 to 1."""
+        index = value if isinstance(value, float) else self.values.index(value)
+        return (index + 0.5) / len(self.values)
+
+    def ticks(self, most: int = 14) -> list[Tick]:
+        """Return a tick for each category, or for every n-th of very many."""
+        every = math.ceil(len(self.values) / most)
+        return [Tick(self.place(each), each) for each in self.values[::every]]
 
 
 def fitted(values: Iterable[float], label: str = "", *, log: bool | None = None) -> Axis:
-    """Return an axis that fits values.
+    """Return an axis that fits finite values.
 
     Args:
-        values: the values to show; finite.
+        values: the values to show.
         label: the name of the axis.
         log: whether it is logarithmic; by default where positive values span two decades.
     """
-    found = sorted(values)
-    if not found:
-        return Axis(0.0, 1.0, label=label)
-    low, high = found[0], found[-1]
-    log = low > 0 and high / low > _WIDE if log is None else log and low > 0
-    if log:
+    found = list(values) or [0.0, 1.0]
+    low, high = min(found), max(found)
+    if low > 0 and (high / low > _WIDE if log is None else log):
         low, high = max(low, _LEAST), max(high, _LEAST)
-        if high / low < 1.01:
-            low, high = low / 1.5, high * 1.5
-        room = (high / low) ** 0.03
+        room = (high / low) ** 0.03 if high / low > 1.01 else 1.5
         return Axis(low / room, high * room, True, label)
     size = max(abs(low), abs(high))
     room = 0.04 * (high - low) if high - low > 1e-9 * size else 0.05 * size or 0.5
@@ -123,44 +123,40 @@ def counting(last: int, label: str, first: int = 1) -> Axis:
 
 
 def without_outliers(values: Sequence[float], sign: int) -> list[float]:
-    """Return the values without those that are far worse than most.
-
-    A single outlier would compress the axis for the rest.
+    """Return the values without those far worse than most, which would compress the axis.
 
     Args:
         values: finite.
         sign: 1 where less is better, -1 where more is.
     """
-    if len(values) < 8:
-        return list(values)
     costs = sorted(sign * each for each in values)
-    low, high = costs[len(costs) // 4], costs[3 * len(costs) // 4]
-    fence = high + 2.5 * (high - low)
-    return [each for each in values if sign * each <= fence] if high > low else list(values)
+    low, high = (costs[n * len(costs) // 4] if costs else 0.0 for n in (1, 3))
+    if len(costs) < 8 or high == low:
+        return list(values)
+    return [each for each in values if sign * each <= high + 2.5 * (high - low)]
 
 
-@dataclass(frozen=True)
-class Categories:
-    """An axis of categories.
+def axis_of(parameter: Parameter, values: Iterable[Any]) -> Axis | Categories:
+    """Return an axis for the values that a hyperparameter has in the trials."""
+    given = list(values)
+    found = [each for each in map(number, given) if each is not None]
+    if not parameter.choices and len(found) == len(given):
+        return fitted(found, parameter.name, log=parameter.log)
+    texts, had = ([value_text(v) for v in each] for each in ((*parameter.choices, *given), given))
+    return Categories(tuple(t for t in dict.fromkeys(texts) if t in had), parameter.name)
 
-    Attributes:
-        values: their texts, in order.
-        label: the name of the axis.
-    """
 
-    values: tuple[str, ...]
-    label: str = ""
+def value_text(value: Any) -> str:
+    """Format a hyperparameter's value in one line."""
+    as_number = number(value)
+    return shortened(value, 40) if as_number is None else exact(as_number)
 
-    def place(self, value: str | float) -> float:
-        """Return the position of a value, or of a fractional index, from 0 to 1."""
-        number = self.values.index(value) if isinstance(value, str) else value
-        return (number + 0.5) / len(self.values)
 
-    def ticks(self) -> list[Tick]:
-        """Return a tick for each value, or for some of very many."""
-        every = math.ceil(len(self.values) / 14)
-        chosen = itertools.islice(self.values, 0, None, every)
-        return [Tick(self.place(each), each) for each in chosen]
+def spaced_ticks(ticks: Sequence[Tick], room: float) -> list[Tick]:
+    """Return every n-th tick, so that their texts don't touch on an axis of a length."""
+    widest = max((width_of(shortened(each.text, 12)) + 10 for each in ticks), default=0.0)
+    gap = min((b.place - a.place for a, b in itertools.pairwise(ticks)), default=1.0)
+    return list(ticks[:: max(math.ceil(widest / (gap * room)), 1)])
 
 
 def _round_step(least: float, whole: bool) -> float:
@@ -177,12 +173,3 @@ def _tick_text(value: float, step: float) -> str:
     if last >= -6 and abs(value) < 1e4:
         return f"{value:.{max(0, -last)}f}"
     return short(value, max(math.floor(math.log10(abs(value)) + 1e-9) - last + 1, 1))
-
-
-def _power(value: float) -> str:
-    exponent = math.floor(math.log10(value) + 1e-9)
-    if -3 <= exponent <= 3:
-        return f"{value:.{max(0, -exponent)}f}"
-    mantissa = round(value / 10.0**exponent)
-    power = f"10{str(exponent).translate(_SUPERSCRIPTS)}"
-    return power if mantissa == 1 else f"{mantissa}·{power}"

@@ -1,19 +1,26 @@
-"""The HTML page: its sections, style and script."""
-
-from __future__ import annotations
+"""Render the HTML page from its templates."""
 
 import base64
 import hashlib
+import re
 from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
+from importlib import resources
 
-from keras_candle.report.markup import Markup, element, joined
-from keras_candle.report.quantities import moment
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from keras_candle.report import formats, run_charts, run_tables, search_charts, search_tables
+from keras_candle.report.axes import value_text
+from keras_candle.report.reading import number
 from keras_candle.report.run import ReportedRun
-from keras_candle.report.runs_section import section_of_runs
-from keras_candle.report.search_section import section_of_search
 from keras_candle.report.trials import Search
+
+# Characters that are invalid in HTML (control characters, halves of surrogate pairs), and those
+# that change the direction of the text after them.
+_UNFIT = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069\ufffe\uffff]"
+)
 
 
 def page_of(runs: Sequence[ReportedRun], searches: Sequence[Search], written_s: float) -> str:
@@ -24,49 +31,31 @@ def page_of(runs: Sequence[ReportedRun], searches: Sequence[Search], written_s: 
         searches: shown in their order, after the runs.
         written_s: the time of writing, in seconds since the epoch.
     """
-    sections = [("runs", "Runs", section_of_runs(runs))] if runs else []
-    sections += [
-        (f"search-{each.number}", f"Search {each.name}", section_of_search(each))
-        for each in searches
-    ]
-    shown: list[ReportedRun | Search] = [*runs, *searches]
-    title = ", ".join(each.name for each in shown[:3]) + (", …" if len(shown) > 3 else "")
-    links = [element("a", text, href=f"#{key}") for key, text, _ in sections]
-    footer = f"Written {moment(written_s)} from the files at that time."
-    body = element(
-        "body",
-        element("header", element("h1", "candle report"), element("p", footer, class_="soft")),
-        element("nav", *links) if len(links) > 1 else None,
-        element("main", *[content for *_, content in sections]),
-        element("footer", *[element("div", each.path) for each in shown]),
-        element("script", Markup(_file("page.js"))),
-    )
-    return f"<!doctype html>\n{element('html', _head(title), body, lang='en')}\n"
-
-
-def _head(title: str) -> Markup:
-    # Whatever the page contains, the browser runs only this script and loads nothing.
-    policy = (
-        f"default-src 'none'; style-src '{_hash('page.css')}'; script-src '{_hash('page.js')}'; "
-        "img-src data:; base-uri 'none'; form-action 'none'"
-    )
-    return element(
-        "head",
-        element("meta", charset="utf-8"),
-        Markup(f'<meta http-equiv="Content-Security-Policy" content="{policy}">'),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("meta", name="referrer", content="no-referrer"),
-        element("link", rel="icon", href="data:,"),
-        element("title", joined(title, " · candle report")),
-        element("style", Markup(_file("page.css"))),
-    )
+    template = _environment().get_template("page.html")
+    page = template.render(runs=runs, searches=searches, written_s=written_s)
+    return _UNFIT.sub("\ufffd", page)
 
 
 @cache
-def _file(name: str) -> str:
-    return Path(__file__).with_name(name).read_text("utf-8")
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("keras_candle.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    modules = (formats, run_charts, run_tables, search_charts, search_tables)
+    environment.globals |= {each.__name__.rpartition(".")[2]: each for each in modules}
+    functions = (_file, _hash, number, value_text)
+    environment.globals |= {each.__name__.lstrip("_"): each for each in functions}
+    return environment
+
+
+def _file(name: str) -> Markup:
+    # The package's own text: the page's policy names its hash.
+    return Markup((resources.files(__package__) / "templates" / name).read_text("utf-8"))  # noqa: S704
 
 
 def _hash(name: str) -> str:
-    digest = hashlib.sha256(_file(name).encode()).digest()
-    return f"sha256-{base64.b64encode(digest).decode()}"
+    return f"sha256-{base64.b64encode(hashlib.sha256(_file(name).encode()).digest()).decode()}"

@@ -7,8 +7,15 @@ import random
 import pytest
 
 from keras_candle.report import names_of
-from keras_candle.report.axes import Categories, counting, fitted, of_time, without_outliers
-from keras_candle.report.chart import Chart, spaced_ticks
+from keras_candle.report.axes import (
+    Categories,
+    counting,
+    fitted,
+    of_time,
+    spaced_ticks,
+    without_outliers,
+)
+from keras_candle.report.chart import Point, Series, chart
 
 RANDOM = random.Random(0)  # noqa: S311
 SPREADS = [
@@ -47,12 +54,13 @@ def test_what_is_far_worse_than_most_does_not_press_the_others_together():
 
 
 def test_a_long_line_keeps_its_extremes():
-    chart = Chart("", counting(5000, "epoch"), fitted([0.0, 1.0]))
-    points = [(float(n), float(n == 2222), "") for n in range(1, 5001)]
-    chart.line(points, "c0")
-    x, y = chart.at(2222.0, 1.0)
-    assert f"{x:.1f} {y:.1f}" in chart.svg()
-    assert len(chart.svg()) < 40_000
+    axes = (counting(5000, "epoch"), fitted([0.0, 1.0]))
+    points = [Point(float(n), float(n == 2222), f"epoch {n}") for n in range(1, 5001)]
+    drawn = chart("", axes, [Series("line", points), Series("dots", [points[2221]])])
+    line, *_, dot = drawn.layers[1]
+    assert f"L{dot.attributes['cx']} {dot.attributes['cy']}L" in line.attributes["d"]
+    assert line.attributes["d"].count("L") < 700
+    assert len(drawn.layers[1]) < 100
 
 
 def test_categories_have_their_place_each():

@@ -33,7 +33,7 @@ def test_what_is_no_run_is_bad_usage(tmp_path, capsys):
     assert "neither a run nor a search. Expected the run directory" in capsys.readouterr().err
 
 
-def test_it_needs_the_standard_library_alone(run):
+def test_it_imports_no_framework(run):
     program = (
         "import sys; from keras_candle.launch.cli import main; main(['report', sys.argv[1]]);"
         "print(sorted({'keras', 'tensorflow', 'numpy', 'keras_tuner', 'h5py'} & set(sys.modules)))"

@@ -8,8 +8,8 @@ import random
 import pytest
 
 from keras_candle.errors import CandleError
-from keras_candle.report.run_journal import is_run
-from keras_candle.report.trial_files import is_search
+from keras_candle.report.run import is_run
+from keras_candle.report.trials import is_search
 from tests.report import cases
 
 ODD = (

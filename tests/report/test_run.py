@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from keras_candle.report.run_journal import read_run
+from keras_candle.report.run import read_run
 from tests.callback.cases import forget_fits
 from tests.report import cases
 
@@ -46,7 +46,10 @@ def test_points_are_the_journals_values(run):
 
 def test_points_lie_where_their_values_are(run):
     text, points = (cases.write(run)).read_text(), {}
-    mark = r'<circle cx="([\d.]+)" cy="([\d.]+)"[^>]*><title>[^<]*\n(\w+) ([\d.e-]+)\nepoch (\d+),'
+    mark = (
+        r'<circle class="[^"]*" cx="([\d.]+)" cy="([\d.]+)"[^>]*><title>'
+        r"[^<]*\n(\w+) ([\d.e-]+)\nepoch (\d+),"
+    )
     for x, y, name, value, epoch in re.findall(mark, text)[:20]:
         points.setdefault(name, []).append((float(x), float(y), float(value), int(epoch)))
     assert {"loss", "val_loss"} <= points.keys()
@@ -75,15 +78,15 @@ def test_a_stop_tells_its_reason(copied):
     stop = {"time_s": 2e9, "event": "stop", "fit": 0, "reason": "SIGTERM", "step": 30}
     page = damaged(copied, lambda lines: [*lines[:-1], json.dumps(stop)])
     assert "stopped by SIGTERM" in page.text
-    assert len(page.marks("g", "stop")) == 2
+    assert len(page.marks("path", "stop")) == 2
 
 
 def test_starts_and_checkpoints_are_on_the_time_line(run):
     page, events = cases.page_of(run), [line["event"] for line in cases.journal_of(run)]
     assert len(page.marks("rect", "faint")) == 2
     legend = 1
-    assert len(page.marks("g", "checkpoint")) == events.count("checkpoint") + legend
-    assert len(page.marks("g", "resume")) == 1 + legend
+    assert len(page.marks("path", "checkpoint")) == events.count("checkpoint") + legend
+    assert len(page.marks("path", "resume")) == 1 + legend
     attempts = page.table("attempt", "from step")
     assert [row["from step"][0] for row in attempts] == ["0", "18"]
 
@@ -153,7 +156,7 @@ def test_an_epoch_that_is_trained_again_counts_once(copied):
     run = read_run(copied, "run")
     assert [each.number for each in run.epochs] == [1, 2, 3, 4, 5]
     assert run.epochs[-1].values == {"loss": 77.5}
-    assert (run.repeated, run.restarts) == (1, 2)
+    assert (run.repeated, len(run.attempts)) == (1, 3)
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ import keras_tuner
 import pytest
 
 from keras_candle.report import write_report
-from keras_candle.report.front import front_of
-from keras_candle.report.trial_files import read_search
+from keras_candle.report.search_charts import front_of
+from keras_candle.report.trials import read_search
 from tests.report import cases
 
 
@@ -107,7 +107,7 @@ def test_what_is_above_max_cost_is_not_the_best(tmp_path):
     best = json.loads((folder / "insight.json").read_text())["best"]
     search = read_search(folder, "search")
     assert search.completed[0].name == best["trial"]
-    assert f"(trial {best['trial']})" in search.best_text
+    assert f"best trial {best['trial']}: " in write_report([folder])[1]
     assert min(each.objective for each in search.completed) < best["objective"] == 1 / 20
     assert "new best 0.05" in cases.page_of(folder).text
 

@@ -1,25 +1,19 @@
-"""Format numbers, durations, sizes and times for people."""
-
-from __future__ import annotations
+"""Format numbers, durations, sizes and times for people, and fit text into a line."""
 
 import itertools
 import math
 import time
+import unicodedata
 
 _PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 _DURATIONS = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"), (1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))
 
 
 def short(value: float, digits: int = 4) -> str:
-    """Format a number with at most `digits` digits.
-
-    Example:
-        >>> [short(each) for each in (0.123456, 1234567, 1e-7, 3.0)]
-        ['0.1235', '1.235M', '1e-7', '3']
-    """
+    """Format a number with at most `digits` digits."""
+    size = abs(value)
     if not math.isfinite(value):
         return str(value)
-    size = abs(value)
     if size >= 1e15 or 0 < size < 1e-4:
         mantissa, _, exponent = f"{value:.{digits - 1}e}".partition("e")
         return f"{_trimmed(mantissa)}e{int(exponent)}"
@@ -29,28 +23,22 @@ def short(value: float, digits: int = 4) -> str:
     return f"{value:.0f}" if size >= 10**digits else _trimmed(f"{value:.{digits}g}")
 
 
-def exact(value: float) -> str:
-    """Format a number for use in a program, without rounding noise.
+def precise(value: float) -> str:
+    """Format a number with at most 6 digits."""
+    return short(value, 6)
 
-    Example:
-        >>> exact(0.1 + 0.2), exact(25088.0)
-        ('0.3', '25088')
-    """
+
+def exact(value: float) -> str:
+    """Format a number for use in a program, without rounding noise."""
     return str(int(value)) if value == int(value) and abs(value) < 1e15 else f"{value:.7g}"
 
 
 def duration(seconds: float) -> str:
-    """Format a duration.
-
-    Example:
-        >>> duration(0.0123), duration(75), duration(7300)
-        ('12.3 ms', '1 min 15 s', '2 h 1 min')
-    """
-    size = abs(seconds)
+    """Format a duration, from microseconds to days."""
+    size, rounded = abs(seconds), round(seconds)
     if size < 60:
         unit, name = next((each for each in _DURATIONS if size >= each[0]), (1.0, "s"))
         return f"{_trimmed(f'{seconds / unit:.3g}')} {name}"
-    rounded = round(seconds)
     for (unit, name), (smaller, smaller_name) in itertools.pairwise(_DURATIONS):
         if rounded >= unit:
             rest = int(rounded % unit // smaller)
@@ -59,12 +47,7 @@ def duration(seconds: float) -> str:
 
 
 def memory(size_bytes: float) -> str:
-    """Format a size in memory.
-
-    Example:
-        >>> memory(3.4e8)
-        '324 MiB'
-    """
+    """Format a size in memory."""
     for power, name in ((4, "TiB"), (3, "GiB"), (2, "MiB"), (1, "KiB")):
         if size_bytes >= 1024**power:
             return f"{_trimmed(f'{size_bytes / 1024**power:.3g}')} {name}"
@@ -72,32 +55,9 @@ def memory(size_bytes: float) -> str:
 
 
 def percent(part: float, digits: int = 0) -> str:
-    """Format a part of one as a percentage.
-
-    Example:
-        >>> percent(0.62), percent(0.001)
-        ('62%', '0.1%')
-    """
+    """Format a part of one as a percentage."""
     value = 100 * part
-    if value and abs(value) < 1:
-        return f"{_trimmed(f'{value:.1g}')}%"
-    return f"{value:.{digits}f}%"
-
-
-def change(ratio: float) -> str:
-    """Format a ratio as a relative change.
-
-    Example:
-        >>> change(1.05), change(0.4), change(6.0), change(1.0)
-        ('+5%', '-60%', '6 times', 'equal')
-    """
-    if ratio >= 3:
-        return f"{_trimmed(f'{ratio:.3g}')} times"
-    difference = 100 * (ratio - 1)
-    if abs(difference) < 0.05:
-        return "equal"
-    digits = 1 if abs(difference) < 10 else 0
-    return f"{'+' if difference > 0 else '-'}{_trimmed(f'{abs(difference):.{digits}f}')}%"
+    return f"{_trimmed(f'{value:.1g}')}%" if 0 < abs(value) < 1 else f"{value:.{digits}f}%"
 
 
 def moment(time_s: float) -> str:
@@ -109,16 +69,21 @@ def moment(time_s: float) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """Format a number with its noun.
-
-    Example:
-        >>> counted(1, "epoch"), counted(2, "epoch")
-        ('1 epoch', '2 epochs')
-    """
+    """Format a number with its noun: 1 epoch, 2 epochs."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
+def shortened(text: object, most: int) -> str:
+    """Return a value's text in one line of at most `most` characters."""
+    line = " ".join(str(text).split())
+    return line if len(line) <= most else f"{line[: most - 1].rstrip()}…"
+
+
+def width_of(text: str) -> float:
+    """Estimate the width of a line in a sans-serif font of size 12."""
+    return sum(13.0 if unicodedata.east_asian_width(each) in "WF" else 7.6 for each in text)
+
+
 def _trimmed(text: str) -> str:
-    if "e" in text:  # more than its digits
-        text = f"{float(text):.0f}"
+    text = f"{float(text):.0f}" if "e" in text else text  # more than its digits
     return text.rstrip("0").rstrip(".") if "." in text else text

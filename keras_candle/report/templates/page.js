@@ -1,6 +1,6 @@
 "use strict";
 (() => {
-  // What belongs together (a trial, a run) has one key in every chart and table.
+  // A trial or a run has one key in every chart and table.
   const keyed = new Map();
   for (const each of document.querySelectorAll("[data-key]")) {
     const key = each.dataset.key;
@@ -22,31 +22,31 @@
   };
   const keyOf = (target) => target.closest?.("[data-key]")?.dataset.key ?? null;
 
-  const told = document.createElement("div");
-  told.id = "told";
-  told.hidden = true;
-  document.body.append(told);
+  const tooltip = document.createElement("div");
+  tooltip.id = "tooltip";
+  tooltip.hidden = true;
+  document.body.append(tooltip);
   const textOf = (target) => {
     const mark = target.closest?.("svg.chart path, svg.chart circle, svg.chart rect");
     if (!mark) return "";
     const title = mark.querySelector(":scope > title");
     if (title) {  // else the browser would show it too
-      mark.dataset.told = title.textContent;
+      mark.dataset.tooltip = title.textContent;
       title.remove();
     }
-    return mark.dataset.told ?? "";
+    return mark.dataset.tooltip ?? "";
   };
   document.addEventListener("pointerover", (event) => {
     show(keyOf(event.target) ?? pinned);
-    told.textContent = textOf(event.target);
-    told.hidden = !told.textContent;
+    tooltip.textContent = textOf(event.target);
+    tooltip.hidden = !tooltip.textContent;
   });
   document.addEventListener("pointermove", (event) => {
-    if (told.hidden) return;
-    const left = Math.min(event.clientX + 14, innerWidth - told.offsetWidth - 8);
-    const below = event.clientY + 18 + told.offsetHeight < innerHeight;
-    told.style.left = `${Math.max(left, 4)}px`;
-    told.style.top = `${event.clientY + (below ? 18 : -told.offsetHeight - 10)}px`;
+    if (tooltip.hidden) return;
+    const left = Math.min(event.clientX + 14, innerWidth - tooltip.offsetWidth - 8);
+    const below = event.clientY + 18 + tooltip.offsetHeight < innerHeight;
+    tooltip.style.left = `${Math.max(left, 4)}px`;
+    tooltip.style.top = `${event.clientY + (below ? 18 : -tooltip.offsetHeight - 10)}px`;
   });
   document.addEventListener("click", (event) => {
     if (event.target.closest("a, button, summary")) return;
@@ -76,20 +76,22 @@
     button.type = "button";
     button.append(...head.childNodes);
     head.append(button);
+    const first = head.closest("table").tBodies[0].rows[0]?.cells[head.cellIndex];
+    head.classList.toggle("right", first?.classList.contains("right") ?? false);
     button.addEventListener("click", () => {
       const sign = head.ariaSort === "ascending" ? -1 : 1;
       for (const each of head.parentNode.cells) each.removeAttribute("aria-sort");
       head.setAttribute("aria-sort", sign > 0 ? "ascending" : "descending");
       const body = head.closest("table").tBodies[0];
       const rows = Array.from(body.rows, (row) => [valueOf(row, head.cellIndex), row]);
-      // What has no value stays at the end, whichever way.
+      // Rows without a value stay at the end in both orders.
       const empty = (value) => value === "" || value === "—";
       rows.sort(([a], [b]) => empty(a) - empty(b) || sign * compare(a, b));
       body.append(...rows.map(([, row]) => row));
     });
   }
 
-  // What a cell tells, in full; no spreadsheet takes it for a formula.
+  // The full text of a cell, which no spreadsheet takes for a formula.
   const inFull = (cell) => {
     if (cell.dataset.v !== undefined) return cell.dataset.v;
     if (cell.textContent === "—") return "";

@@ -1,0 +1,166 @@
+"""The values of runs that the page shows in tiles and tables: overview, figures, environment."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from keras_candle.report.formats import duration, exact, memory, percent, short
+from keras_candle.report.reading import mapping, number, sequence, whole
+from keras_candle.report.run import ReportedRun
+
+
+def _ms(value: float) -> str:
+    return duration(value / 1000)
+
+
+# The path in performance.json, the name on the page, and the format of each figure.
+_FIGURES: tuple[tuple[str, str, Callable[[float], str]], ...] = (
+    ("verdict", "what limits it", str),
+    ("samples_per_s", "samples/s, all ranks", short),
+    ("scaling_efficiency", "scaling efficiency", percent),
+    ("scaling_from", "compared with", str),
+    ("step_ms.p50", "step, median", _ms),
+    ("step_ms.p90", "step, 90th percentile", _ms),
+    ("step_ms.p99", "step, 99th percentile", _ms),
+    ("step_ms.mean", "step, mean", _ms),
+    ("step_ms.first", "first step", _ms),
+    ("steps", "steps", short),
+    ("samples", "samples", short),
+    ("global_batch_rows", "global batch, rows", exact),
+    ("time_s.whole", "time, whole", duration),
+    ("time_s.training", "time in training", duration),
+    ("time_s.evaluation", "time in evaluation", duration),
+    ("time_s.checkpoint", "time in checkpoints", duration),
+    ("parameters", "parameters", short),
+    ("flops_per_step", "FLOP a step", short),
+    ("flops_per_s", "FLOP/s", lambda value: f"{short(value)}/s"),
+    ("utilisation", "utilisation of the peak", percent),
+    ("memory.host_peak_bytes", "host memory, peak", memory),
+    ("memory.device_peak_bytes", "device memory, peak", memory),
+    ("gpu.utilisation", "GPU, part of the time in use", percent),
+    ("gpu.memory_peak_bytes", "GPU memory of all processes, peak", memory),
+    ("gpu.energy_j", "GPU energy, J", short),
+    ("cost.core_s", "cost, core time", duration),
+    ("cost.device_s", "cost, device time", duration),
+    ("flops_unknown_layers", "layers without known FLOP", str),
+)
+# Figures that are elsewhere on the page.
+_ELSEWHERE = ("ranks", "engine", "samples_per_s_by_rank", "split", "measured")
+# The options of a run in config.json; the rest of the file is its environment.
+_OPTIONS = ("callback", "scalable", "fit")
+# Values that differ in each run.
+_OWN = ("directory", "callback.run_directory")
+
+
+class Compared(NamedTuple):
+    """A value of several runs: the text of each, and the number in full if the text is short."""
+
+    name: str
+    cells: list[tuple[str, str | None]]
+    differs: bool
+
+
+def overview(run: ReportedRun) -> dict[str, Any]:
+    """Return the values that sum up a run, by name."""
+    epochs, attempts = run.epochs, run.attempts
+    ranks = [run.config.get("ranks"), run.performance.get("ranks"), *[a.ranks for a in attempts]]
+    records = [run.performance, *[each.performance for each in reversed(epochs)]]
+    rates = [number(each.get("samples_per_s")) for each in records]
+    last = [each.values[run.monitor] for each in epochs if run.monitor in each.values]
+    return {
+        "state": _state(run),
+        "ranks": next(filter(None, map(whole, reversed(ranks))), None),
+        "hosts": max((len(each.hosts) for each in attempts), default=0),
+        "steps": max((each.step for each in epochs), default=0),
+        "best": run.best(run.monitor),
+        "last": last[-1] if last else None,
+        "active_s": sum(each.ended_s - each.began_s for each in attempts),
+        "samples_per_s": next((each for each in rates if each is not None), None),
+        "restarts": max(len(attempts) - 1, 0),
+        "checkpoints": sum(each.kind == "checkpoint" for each in run.events),
+    }
+
+
+def _state(run: ReportedRun) -> str:
+    if not run.attempts:
+        return "not started"
+    asked = number(mapping(run.config.get("fit")).get("epochs"))
+    done = run.epochs[-1].in_fit if run.epochs else 0
+    ended = "ended" if asked is not None and done >= asked else ""
+    return run.attempts[-1].end or ended or "no end recorded: running, or killed"
+
+
+def figures(runs: Sequence[ReportedRun]) -> list[Compared]:
+    """Return every figure that any run's performance.json has, the known ones first."""
+    values = [dict(_flat(run.performance)) for run in runs]
+    known = {path for path, *_ in _FIGURES}
+    paths = dict.fromkeys(path for each in values for path in each if path not in known)
+    more = [(path, path, short) for path in paths if path.split(".")[0] not in _ELSEWHERE]
+    return [
+        Compared(name, [_figure(each.get(path), write) for each in values], differs=False)
+        for path, name, write in [*_FIGURES, *more]
+        if any(path in each for each in values)
+    ]
+
+
+def _figure(value: Any, write: Callable[[float], str]) -> tuple[str, str | None]:
+    as_number = number(value)
+    if as_number is not None and write is not str:
+        return write(as_number), exact(as_number)
+    return ", ".join(map(str, value)) if isinstance(value, list) else _described(value), None
+
+
+def measured(runs: Sequence[ReportedRun]) -> dict[str, Any]:
+    """Return how each figure was measured, by its name."""
+    found = [mapping(run.performance.get("measured")) for run in runs]
+    return {str(name).replace("_", " "): text for each in found for name, text in each.items()}
+
+
+def options(runs: Sequence[ReportedRun]) -> list[Compared]:
+    """Return all options of runs, with their defaults."""
+    return _compared([{name: run.config.get(name) for name in _OPTIONS} for run in runs])
+
+
+def environment(runs: Sequence[ReportedRun]) -> list[Compared]:
+    """Return the versions, ranks, hosts and revision of runs."""
+    found = []
+    for run in runs:
+        config = {str(name): each for name, each in run.config.items() if name not in _OPTIONS}
+        listed = sequence(config.get("hosts")) or [config.get("hosts") or ""]
+        hosts = [*map(str, listed), *(host for each in run.attempts for host in each.hosts)]
+        ranks = dict.fromkeys(each.ranks for each in run.attempts if each.ranks)
+        first = {
+            "git revision": _described(config.pop("git", None)),
+            "hosts": ", ".join(filter(None, dict.fromkeys(hosts))),
+            "ranks": ", then ".join(map(str, ranks)) or config.get("ranks"),
+            **{name: config.pop(name, None) for name in ("engine", "backend", "python")},
+            **mapping(config.pop("versions", None)),
+        }
+        more = {name: each for name, each in config.items() if name not in first}
+        found.append({**first, **more, "directory": str(run.path)})
+    return _compared(found)
+
+
+def _compared(runs: list[dict[str, Any]]) -> list[Compared]:
+    columns = [{path: _described(each) for path, each in _flat(run)} for run in runs]
+    found = []
+    for name in dict.fromkeys(name for column in columns for name in column):
+        texts = [column.get(name, "") for column in columns]
+        differs = len(set(texts)) > 1 and name not in _OWN
+        found.append(Compared(name, [(text, None) for text in texts], differs))
+    return [each for each in found if any(text for text, _ in each.cells)]
+
+
+def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value in nested objects, by its path."""
+    if isinstance(value, dict) and value:
+        for key, each in value.items():
+            yield from _flat(each, f"{name}.{key}" if name else str(key))
+    elif value is not None and name:
+        yield name, value
+
+
+def _described(value: Any) -> str:
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
