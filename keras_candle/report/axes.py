@@ -11,8 +11,6 @@ from keras_candle.report.reading import number
 from keras_candle.report.trials import Parameter
 
 _TIME_UNITS = ((86400.0, "days"), (3600.0, "hours"), (60.0, "minutes"), (1.0, "seconds"))
-# Values that span more than this are clearer on a logarithmic axis.
-_WIDE = 100.0
 # Smaller values are treated as zero on a logarithmic axis.
 _LEAST = 1e-140
 
@@ -84,16 +82,10 @@ class Categories:
 
 
 def fitted(values: Iterable[float], label: str = "", *, log: bool | None = None) -> Axis:
-    """Return an axis that fits finite values.
-
-    Args:
-        values: the values to show.
-        label: the name of the axis.
-        log: whether it is logarithmic; by default where positive values span two decades.
-    """
+    """Return an axis that fits finite values; logarithmic where positive ones span two decades."""
     found = list(values) or [0.0, 1.0]
     low, high = min(found), max(found)
-    if low > 0 and (high / low > _WIDE if log is None else log):
+    if low > 0 and (high / low > 100.0 if log is None else log):
         low, high = max(low, _LEAST), max(high, _LEAST)
         room = (high / low) ** 0.03 if high / low > 1.01 else 1.5
         return Axis(low / room, high * room, True, label)
@@ -102,11 +94,6 @@ def fitted(values: Iterable[float], label: str = "", *, log: bool | None = None)
     # If all values are on one side of zero, the axis doesn't cross it.
     lowest = 0.0 if low >= 0 > low - room else low - room
     return Axis(lowest, high + room, label=label)
-
-
-def from_zero(values: Iterable[float], label: str = "") -> Axis:
-    """Return a linear axis from 0 for values that are not negative."""
-    return Axis(0.0, 1.05 * max(values, default=0.0) or 1.0, label=label)
 
 
 def of_time(seconds: Iterable[float], label: str = "time") -> Axis:
@@ -123,12 +110,7 @@ def counting(last: int, label: str, first: int = 1) -> Axis:
 
 
 def without_outliers(values: Sequence[float], sign: int) -> list[float]:
-    """Return the values without those far worse than most, which would compress the axis.
-
-    Args:
-        values: finite.
-        sign: 1 where less is better, -1 where more is.
-    """
+    """Return values without those far worse than most; the sign is 1 where less is better."""
     costs = sorted(sign * each for each in values)
     low, high = (costs[n * len(costs) // 4] if costs else 0.0 for n in (1, 3))
     if len(costs) < 8 or high == low:

@@ -24,13 +24,7 @@ _UNFIT = re.compile(
 
 
 def page_of(runs: Sequence[ReportedRun], searches: Sequence[Search], written_s: float) -> str:
-    """Return the text of the page.
-
-    Args:
-        runs: shown together, in their order.
-        searches: shown in their order, after the runs.
-        written_s: the time of writing, in seconds since the epoch.
-    """
+    """Return the text of the page; it is written at a time in seconds since the epoch."""
     template = _environment().get_template("page.html")
     page = template.render(runs=runs, searches=searches, written_s=written_s)
     return _UNFIT.sub("\ufffd", page)

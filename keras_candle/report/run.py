@@ -140,12 +140,14 @@ def _replay(run: ReportedRun, lines: list[dict[str, Any]]) -> None:
         if time_s is None or not isinstance(event, str):
             continue
         attempt = _attempt_of(run.attempts, event, time_s, line)
-        fit, step = attempt.fit, whole(line.get("step"))
+        epochs, step = by_fit[attempt.fit], whole(line.get("step"))
         if event in _BEGINS and step is not None:
-            by_fit[fit] = [each for each in by_fit[fit] if each.step <= step]
-        elif event == "epoch" and (whole(line.get("epoch")) or 0) > 0:
-            epoch = _epoch(run.attempts, time_s, line)
-            by_fit[fit] = [each for each in by_fit[fit] if each.in_fit < epoch.in_fit] + [epoch]
+            while epochs and epochs[-1].step > step:
+                epochs.pop()
+        elif event == "epoch" and (in_fit := whole(line.get("epoch")) or 0) > 0:
+            while epochs and epochs[-1].in_fit >= in_fit:
+                epochs.pop()
+            epochs.append(_epoch(run.attempts, time_s, line))
             trained += 1
         elif event not in (*_BEGINS, "epoch", "end"):
             run.events.append(RunEvent(event, time_s, _described(event, attempt, line)))
@@ -165,8 +167,8 @@ def _attempt_of(
     fit = whole(line["fit"]) or 0 if "fit" in line else attempts[-1].fit if attempts else 0
     begins = event in _BEGINS
     if not attempts or (begins and _is_restart(attempts[-1], event, fit)):
-        if attempts:
-            attempts[-1].end = attempts[-1].end or "killed, or ended without a record"
+        for each in attempts[-1:]:
+            each.end = each.end or "killed, or ended without a record"
         attempts.append(RunAttempt(time_s, time_s, whole(line.get("step")) or 0 if begins else 0))
     attempt = attempts[-1]
     attempt.ended_s, attempt.fit = max(time_s, attempt.ended_s), fit

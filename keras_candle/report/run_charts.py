@@ -102,7 +102,7 @@ def _throughput(runs: Sequence[ReportedRun]) -> Chart | None:
                   for n, rate in rates[run.key]]  # fmt: skip
         series.append(Series("line", points, run.colour, _label(run, runs), run.key))
     last = max(each.number for run in runs for each in run.epochs)
-    y = axes.from_zero([rate for _, rate in found])
+    y = axes.Axis(0.0, 1.05 * max(rate for _, rate in found) or 1.0)
     return chart(title, (axes.counting(last, "epoch"), y), series)
 
 
@@ -128,7 +128,7 @@ def _throughput_by_rank(run: ReportedRun) -> Chart | None:
     points = [Point(float(n), rate, f"rank {n}: {short(rate)} samples/s")
               for n, rate in rates.items()]  # fmt: skip
     x = axes.counting(len(found) - 1, "rank", 0)
-    both = (x, axes.from_zero(rates.values()))
+    both = (x, axes.Axis(0.0, 1.05 * max(rates.values()) or 1.0))
     return chart("samples/s of each rank", both, [Series("dots", points, "c0")])
 
 

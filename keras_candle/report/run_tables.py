@@ -8,42 +8,14 @@ from keras_candle.report.formats import duration, exact, memory, percent, short
 from keras_candle.report.reading import mapping, number, sequence, whole
 from keras_candle.report.run import ReportedRun
 
-
-def _ms(value: float) -> str:
-    return duration(value / 1000)
-
-
-# The path in performance.json, the name on the page, and the format of each figure.
-_FIGURES: tuple[tuple[str, str, Callable[[float], str]], ...] = (
-    ("verdict", "what limits it", str),
-    ("samples_per_s", "samples/s, all ranks", short),
-    ("scaling_efficiency", "scaling efficiency", percent),
-    ("scaling_from", "compared with", str),
-    ("step_ms.p50", "step, median", _ms),
-    ("step_ms.p90", "step, 90th percentile", _ms),
-    ("step_ms.p99", "step, 99th percentile", _ms),
-    ("step_ms.mean", "step, mean", _ms),
-    ("step_ms.first", "first step", _ms),
-    ("steps", "steps", short),
-    ("samples", "samples", short),
-    ("global_batch_rows", "global batch, rows", exact),
-    ("time_s.whole", "time, whole", duration),
-    ("time_s.training", "time in training", duration),
-    ("time_s.evaluation", "time in evaluation", duration),
-    ("time_s.checkpoint", "time in checkpoints", duration),
-    ("parameters", "parameters", short),
-    ("flops_per_step", "FLOP a step", short),
-    ("flops_per_s", "FLOP/s", lambda value: f"{short(value)}/s"),
-    ("utilisation", "utilisation of the peak", percent),
-    ("memory.host_peak_bytes", "host memory, peak", memory),
-    ("memory.device_peak_bytes", "device memory, peak", memory),
-    ("gpu.utilisation", "GPU, part of the time in use", percent),
-    ("gpu.memory_peak_bytes", "GPU memory of all processes, peak", memory),
-    ("gpu.energy_j", "GPU energy, J", short),
-    ("cost.core_s", "cost, core time", duration),
-    ("cost.device_s", "cost, device time", duration),
-    ("flops_unknown_layers", "layers without known FLOP", str),
-)
+# The formats of figures, by the unit at the end of a name.
+_UNITS: dict[str, Callable[[float], str]] = {
+    "ms": lambda value: duration(value / 1000),
+    "s": duration,
+    "bytes": memory,
+    "j": lambda value: f"{short(value)} J",
+    "w": lambda value: f"{short(value)} W",
+}
 # Figures that are elsewhere on the page.
 _ELSEWHERE = ("ranks", "engine", "samples_per_s_by_rank", "split", "measured")
 # The options of a run in config.json; the rest of the file is its environment.
@@ -91,23 +63,28 @@ def _state(run: ReportedRun) -> str:
 
 
 def figures(runs: Sequence[ReportedRun]) -> list[Compared]:
-    """Return every figure that any run's performance.json has, the known ones first."""
+    """Return every figure that any run's performance.json has and no chart shows."""
     values = [dict(_flat(run.performance)) for run in runs]
-    known = {path for path, *_ in _FIGURES}
-    paths = dict.fromkeys(path for each in values for path in each if path not in known)
-    more = [(path, path, short) for path in paths if path.split(".")[0] not in _ELSEWHERE]
+    paths = dict.fromkeys(path for each in values for path in each)
     return [
-        Compared(name, [_figure(each.get(path), write) for each in values], differs=False)
-        for path, name, write in [*_FIGURES, *more]
-        if any(path in each for each in values)
+        _compared_figure(path, [each.get(path) for each in values])
+        for path in paths
+        if path.split(".")[0] not in _ELSEWHERE
     ]
 
 
-def _figure(value: Any, write: Callable[[float], str]) -> tuple[str, str | None]:
-    as_number = number(value)
-    if as_number is not None and write is not str:
-        return write(as_number), exact(as_number)
-    return ", ".join(map(str, value)) if isinstance(value, list) else _described(value), None
+def _compared_figure(path: str, values: list[Any]) -> Compared:
+    parts = path.replace("_per_", "/").split(".")
+    unit = next((unit for unit in _UNITS for each in parts if each.endswith(f"_{unit}")), "")
+    name = ", ".join(each.removesuffix(f"_{unit}") for each in parts).replace("_", " ")
+    write = percent if name.endswith(("utilisation", "efficiency")) else _UNITS.get(unit, short)
+    cells = []
+    for each in values:
+        as_number = number(each)
+        text = ", ".join(map(str, each)) if isinstance(each, list) else _described(each)
+        whole_number = None if as_number is None else exact(as_number)
+        cells.append((text if as_number is None else write(as_number), whole_number))
+    return Compared(name, cells, differs=False)
 
 
 def measured(runs: Sequence[ReportedRun]) -> dict[str, Any]:

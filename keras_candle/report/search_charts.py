@@ -150,8 +150,12 @@ def _upright(
     yield Series("texts", [Point(x + 2, y, text, end=room) for y, text in downs], "halo")
 
 
-def by_parameter(search: Search, parameter: Parameter) -> Chart | None:
-    """Return a chart of the objective by a hyperparameter's values; None if it has only one."""
+def slices(search: Search) -> list[Chart | None]:
+    """Return charts of the objective by each of the most important hyperparameters."""
+    return [_slice(search, each) for each in search.by_importance[:MOST_SLICES]]
+
+
+def _slice(search: Search, parameter: Parameter) -> Chart | None:
     name = parameter.name
     shown = [t for t in search.completed if t.name in search.drawn and name in t.values]
     if len({value_text(each.values[name]) for each in shown}) < 2:
@@ -164,11 +168,6 @@ def by_parameter(search: Search, parameter: Parameter) -> Chart | None:
         dots.append(_dot(search, each, x, each.objective or 0.0, f"{name} {text}"))
     title = f"{search.objectives[0].name} by {name}"
     return chart(title, (axis, _objective_axis(search)), [Series("dots", dots)], height=170.0)
-
-
-def slices(search: Search) -> list[Chart | None]:
-    """Return the charts by the most important hyperparameters."""
-    return [by_parameter(search, each) for each in search.by_importance[:MOST_SLICES]]
 
 
 def pareto_fronts(search: Search) -> list[Chart | None]:

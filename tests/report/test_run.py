@@ -128,7 +128,7 @@ def test_speed_is_told_where_it_was_measured(copied):
     (copied / "performance.json").write_text(json.dumps(told))
     page = cases.page_of(copied)
     for text in ("input wait: 30.0%", "something new: 10.0%", "rest: 10.0%", "by <b>guessing</b>",
-                 "2.5 ms", "gpu.power_w"):  # fmt: skip
+                 "2.5 ms", "gpu, power", "300 W"):  # fmt: skip
         assert text in page.text
 
 
