@@ -19,11 +19,19 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 # Environment variables that `candle run` sets: its own name; whether to report checkpoints; the
-# number of restarts; the job's start in seconds since the epoch.
+# number of restarts; the job's start in seconds since the epoch; modules whose prepare() each rank
+# calls before the program begins; of --auto, the ranks' seed and the start of the ranks.
 LAUNCHER = "KERAS_CANDLE_LAUNCHER"
 NOTIFY_CHECKPOINTS = "KERAS_CANDLE_TELL_SAVED"
 RESTARTS = "KERAS_CANDLE_RESTARTS"
 STARTED_S = "KERAS_CANDLE_JOB_STARTED_S"
+PREPARE = "KERAS_CANDLE_PREPARE"
+AUTO_SEED = "KERAS_CANDLE_AUTO_SEED"
+AUTO_STARTED_S = "KERAS_CANDLE_AUTO_STARTED_S"
+# Of `candle verify`, `candle verify-resume` and `candle audit-precision`, for `prepare()`.
+VERIFY = "KERAS_CANDLE_VERIFY"
+VERIFY_RESUME = "KERAS_CANDLE_VERIFY_RESUME"
+AUDIT_PRECISION = "KERAS_CANDLE_AUDIT_PRECISION"
 START = b"\x1ecandle "
 END = b"\x1e\n"
 SAVED = re.compile(rb"(?:\[\d+\] )?\x1ecandle saved (\d+)\x1e\n")

@@ -398,21 +398,21 @@ MUTANTS = (
     # Launching.
     Mutant(
         "the exit code of a rank that failed is lost",
-        "launch/job_ending.py",
+        "launch/failure.py",
         "if left else (cause.text(), cause.code)",
         "if left else (cause.text(), 0)",
         ("launch/test_run_failures.py::test_a_failed_rank_ends_the_job_and_is_named_last",),
     ),
     Mutant(
         "a job that a rank has left to wait for it ends well",
-        "launch/local.py",
+        "launch/job_launcher.py",
         r'self._left}\n", 1',
         r'self._left}\n", 0',
         ("launch/test_run_left_ranks.py",),
     ),
     Mutant(
         "root reads no standard input",
-        "launch/local.py",
+        "launch/job_launcher.py",
         "rank_variables[environment.STDIN] = stdin_id(stdin)",
         "stdin_id(stdin)",
         ("launch/test_run_like_python.py",),

@@ -3,12 +3,12 @@
 import argparse
 import importlib
 import sys
-from collections.abc import Sequence
-from types import ModuleType
+from collections.abc import Callable, Sequence
 
 from keras_candle.errors import LaunchError
 
-# name -> (module with add_arguments(parser) and run(options), help text)
+# name -> (module with add_arguments(parser) and run(options), help text), or
+# name -> (module.command with add_command(parser) and command(options) in the module, help text)
 COMMANDS = {
     "run": ("run", "run a Python program on N ranks"),
     "check": ("check", "find what will go wrong when a script runs on N ranks"),
@@ -16,14 +16,17 @@ COMMANDS = {
         "audit_precision",
         "find the layers that 16-bit precision breaks, and measure its speed-up",
     ),
-    "checkpoints": ("checkpoints", "list, verify or roll back the checkpoints of a run"),
-    "report": ("report", "write an HTML page about runs and searches"),
+    "checkpoints": (
+        "run_directories.checkpoints",
+        "list, verify or roll back the checkpoints of a run",
+    ),
+    "report": ("run_directories.report", "write an HTML page about runs and searches"),
     "build-horovod": ("horovod_build", "build Horovod for the installed TensorFlow"),
     "doctor": ("doctor", "show installed packages, test each engine on 2 ranks, and suggest fixes"),
     "demo": ("demo", "train on real data on 1 and 2 ranks and compare"),
-    "verify": ("verify", "run a program on 1 rank and on N and compare what they trained"),
+    "verify": ("verify.verify", "run a program on 1 rank and on N and compare what they trained"),
     "verify-resume": (
-        "verify_resume",
+        "verify.verify_resume",
         "kill a training at random moments and verify that it resumes exactly",
     ),
 }
@@ -50,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.print_help(sys.stderr)
         return BAD_USAGE
     try:
-        exit_code: int = _module(options.command).run(options)
+        exit_code: int = _functions(options.command)[1](options)
     except LaunchError as error:
         print(f"candle: {error}", file=sys.stderr)
         return BAD_USAGE
@@ -72,12 +75,15 @@ def _parser(command: str | None) -> argparse.ArgumentParser:
     for name, (_, what) in COMMANDS.items():
         one = commands.add_parser(name, help=what, description=what, allow_abbrev=False)
         if name == command:
-            _module(name).add_arguments(one)
+            _functions(name)[0](one)
     return parser
 
 
-def _module(command: str) -> ModuleType:
-    return importlib.import_module(f"keras_candle.launch.{COMMANDS[command][0]}")
+def _functions(command: str) -> tuple[Callable[..., None], Callable[..., int]]:
+    """Return the functions that add a command's options and run it."""
+    module_name, _, name = COMMANDS[command][0].partition(".")
+    module = importlib.import_module(f"keras_candle.launch.{module_name}")
+    return getattr(module, f"add_{name or 'arguments'}"), getattr(module, name or "run")
 
 
 def _version() -> str:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from keras_candle.errors import LaunchError
-from keras_candle.launch.local import Job, JobLauncher, write_to_stderr
+from keras_candle.launch.job_launcher import Job, JobLauncher, write_to_stderr
 
 DATASETS = ("digits", "breast_cancer")
 ENGINES = ("mpi", "horovod")

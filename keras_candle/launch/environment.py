@@ -13,15 +13,6 @@ TERMINALS = "KERAS_CANDLE_TERMINALS"
 STDIN = "KERAS_CANDLE_STDIN"
 # How long ranks wait for one whose program has ended before the job fails.
 LEFT_S = "KERAS_CANDLE_LEFT_S"
-PREPARE = "KERAS_CANDLE_PREPARE"
-# keras_candle.training reads the first; `candle verify`, `candle verify-resume` and `candle
-# audit-precision` pass the next three to their ranks, and `candle run --auto` the last two.
-OPTIONS = "KERAS_CANDLE_OPTIONS"
-VERIFY = "KERAS_CANDLE_VERIFY"
-VERIFY_RESUME = "KERAS_CANDLE_VERIFY_RESUME"
-AUDIT_PRECISION = "KERAS_CANDLE_AUDIT_PRECISION"
-AUTO_SEED = "KERAS_CANDLE_AUTO_SEED"
-AUTO_STARTED_S = "KERAS_CANDLE_AUTO_STARTED_S"
 
 
 def left_s(environment: Mapping[str, str]) -> float:

@@ -7,16 +7,24 @@ of memory, by a crash in native code, by hand. mpiexec does not report that: it 
 ranks at once, with the same signal, and names any of them.
 """
 
+from __future__ import annotations
+
 import atexit
+import builtins
+import dataclasses
 import faulthandler
+import importlib
 import os
+import runpy
 import signal
 import socket
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+import traceback
+from collections.abc import Callable, Sequence
+from types import ModuleType, TracebackType
 from typing import BinaryIO
 
 from keras_candle import launcher_messages
@@ -25,16 +33,8 @@ from keras_candle.errors import EXIT_RUN_AGAIN, EXIT_STALLED
 from keras_candle.launch import environment
 from keras_candle.launch.failure import Failure
 from keras_candle.launch.process import end_with_parent
-from keras_candle.launch.program import (
-    Ending,
-    buffer_lines,
-    emulate_terminal,
-    initialised_mpi_abort,
-    run_program,
-)
-from keras_candle.launch.rank_states import lost_peer
-from keras_candle.launch.shared_memory import SharedMemory
-from keras_candle.launch.standard_input import assign_stdin, empty_stdin
+from keras_candle.launch.rank_states import SharedMemory, lost_peer
+from keras_candle.launch.streams import assign_stdin, buffer_lines, empty_stdin, emulate_terminal
 from keras_candle.launcher_messages import LAUNCHER, RANK, message, write_through
 
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
@@ -249,6 +249,134 @@ def _end_hydra_job(code: int) -> None:
         os.write(int(os.environ["PMI_FD"]), message.encode())
         # hydra kills this process now; where it does not, the exit code is the same.
         time.sleep(2)
+
+
+_BOOTSTRAP_FILES = (__file__, "<frozen runpy>", "<frozen importlib._bootstrap>")
+
+
+@dataclasses.dataclass(frozen=True)
+class Ending:
+    """How the user's program ended.
+
+    Args:
+        code: its exit code.
+        reason: one line, empty when the program chose its exit code by number.
+        traceback: as Python prints it.
+        by_exit: the program called sys.exit, or reached its last line.
+    """
+
+    code: int
+    reason: str = ""
+    traceback: str = ""
+    by_exit: bool = True
+
+    @property
+    def asks_to_run_again(self) -> bool:
+        """Whether the program saved its state and asks to be requeued.
+
+        Other ranks may still be saving theirs.
+        """
+        return self.by_exit and self.code == EXIT_RUN_AGAIN
+
+
+def run_program(arguments: Sequence[str]) -> Ending:
+    """Run a script, or a module after "-m", as __main__ in this process.
+
+    Args:
+        arguments: ["script.py", ...] or ["-m", "package.module", ...].
+
+    Returns:
+        How it ended; no exception leaves this function.
+    """
+    try:
+        _prepare()
+        if arguments[0] == "-m":
+            sys.argv[:] = list(arguments[1:])
+            sys.path[0] = os.getcwd()
+            runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
+        else:
+            sys.argv[:] = list(arguments)
+            sys.path[0] = os.path.dirname(os.path.realpath(arguments[0]))
+            _run_script(arguments[0])
+        _flush()
+    except SystemExit as exit_:
+        return _flushed(_ending_of_exit(exit_))
+    except BaseException as error:  # whatever it is, the job must learn of it
+        return _flushed(_ending_of_error(error))
+    return Ending(0)
+
+
+def _prepare() -> None:
+    """Call prepare() of the modules in PREPARE before the user's program begins.
+
+    They may import packages that keras_candle.launch may not.
+    """
+    for module in os.environ.get(launcher_messages.PREPARE, "").split():
+        importlib.import_module(module).prepare()
+
+
+def _run_script(path: str) -> None:
+    if os.path.isdir(path) or path.endswith((".zip", ".pyz")):
+        runpy.run_path(path, run_name="__main__")
+        return
+    # Not by runpy: it would put an absolute path into sys.argv[0] or a relative one into __file__,
+    # and it removes __main__ before the atexit functions run.
+    absolute = os.path.abspath(path)
+    main = ModuleType("__main__")
+    main.__dict__.update(__file__=absolute, __cached__=None, __builtins__=builtins)
+    sys.modules["__main__"] = main
+    with open(absolute, "rb") as source:
+        code = compile(source.read(), absolute, "exec")
+    exec(code, main.__dict__)  # noqa: S102 - this is the user's own program
+
+
+def _ending_of_exit(exit_: SystemExit) -> Ending:
+    if exit_.code is None:
+        return Ending(0)
+    if isinstance(exit_.code, int):
+        # As the shell sees it: 256 is 0 there too.
+        return Ending(exit_.code & 0xFF)
+    return Ending(1, reason=str(exit_.code))
+
+
+def _ending_of_error(error: BaseException) -> Ending:
+    frames = _without_bootstrap(error.__traceback__)
+    report = traceback.TracebackException(type(error), error, frames, compact=True)
+    lines = list(report.format())
+    summary = "".join(report.format_exception_only()).strip().splitlines()
+    reason = summary[-1] if isinstance(error, SyntaxError) else summary[0]
+    code = 130 if isinstance(error, KeyboardInterrupt) else 1
+    return Ending(code, reason=reason, traceback="".join(lines), by_exit=False)
+
+
+def _without_bootstrap(frames: TracebackType | None) -> TracebackType | None:
+    while frames is not None and frames.tb_frame.f_code.co_filename in _BOOTSTRAP_FILES:
+        frames = frames.tb_next
+    return frames
+
+
+def _flushed(ending: Ending) -> Ending:
+    try:
+        _flush()
+    except (OSError, ValueError):
+        # The program closed its own streams, or their reader is gone: report its ending anyway.
+        return ending
+    return ending
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None and not stream.closed:
+            stream.flush()
+
+
+def initialised_mpi_abort() -> Callable[[int], None] | None:
+    """Return MPI_Abort of MPI_COMM_WORLD if this process has initialised MPI, otherwise None."""
+    mpi = sys.modules.get("mpi4py.MPI")
+    if mpi is None or not mpi.Is_initialized() or mpi.Is_finalized():
+        return None
+    abort: Callable[[int], None] = mpi.COMM_WORLD.Abort
+    return abort
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """`candle run`: run one Python program on N ranks."""
 
 import argparse
+import dataclasses
 import os
 import re
 import secrets
@@ -8,10 +9,9 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from keras_candle.errors import LaunchError
-from keras_candle.launch import environment
-from keras_candle.launch.local import Job, JobLauncher
-from keras_candle.launch.restarts import run_with_restarts
+from keras_candle import launcher_messages
+from keras_candle.errors import EXIT_RUN_AGAIN, LaunchError
+from keras_candle.launch.job_launcher import Job, JobLauncher, write_to_stderr
 from keras_candle.launcher_messages import STARTED_S
 
 ENGINES = ("auto", "horovod", "mpi")
@@ -101,13 +101,13 @@ def auto_variables(inherited: Mapping[str, str]) -> dict[str, str]:
     Args:
         inherited: variables that are set already; their modules to prepare, and their seed, stay.
     """
-    modules = [*inherited.get(environment.PREPARE, "").split(), "keras_candle.auto"]
+    modules = [*inherited.get(launcher_messages.PREPARE, "").split(), "keras_candle.auto"]
     # Drawn once for the job: the ranks of an unseeded script must not draw different data.
-    seed = inherited.get(environment.AUTO_SEED) or str(secrets.randbelow(2**31))
+    seed = inherited.get(launcher_messages.AUTO_SEED) or str(secrets.randbelow(2**31))
     return {
-        environment.PREPARE: " ".join(dict.fromkeys(modules)),
-        environment.AUTO_SEED: seed,
-        environment.AUTO_STARTED_S: str(time.time()),
+        launcher_messages.PREPARE: " ".join(dict.fromkeys(modules)),
+        launcher_messages.AUTO_SEED: seed,
+        launcher_messages.AUTO_STARTED_S: str(time.time()),
     }
 
 
@@ -174,3 +174,52 @@ def _hosts(hosts: str | None, size: int) -> str | None:
             "Give the hosts more ranks (a:4 is four), or ask for fewer"
         )
     return hosts
+
+
+def run_with_restarts(job: Job, most: int) -> int:
+    """Run a job and restart it when it fails, as long as it makes progress.
+
+    Args:
+        job: what to run.
+        most: the largest number of restarts.
+
+    Returns:
+        The exit code of the last run. EXIT_RUN_AGAIN is not restarted: the scheduler's limit or
+        signal is its cause.
+    """
+    number = 0
+    while True:
+        variables = {
+            **job.variables,
+            launcher_messages.NOTIFY_CHECKPOINTS: "1",
+            launcher_messages.RESTARTS: str(number),
+        }
+        launcher = JobLauncher(dataclasses.replace(job, variables=variables))
+        code = launcher.run()
+        if code in (0, EXIT_RUN_AGAIN) or launcher.stopped_by:
+            return code
+        reason = _stop_reason(launcher, number, most)
+        if reason:
+            _print(f"not started again: {reason}")
+            return code
+        number += 1
+        _print(f"started again ({number} of at most {most}) {_resume_point(launcher)}")
+
+
+def _stop_reason(launcher: JobLauncher, number: int, most: int) -> str:
+    if number == most:
+        return f"it was, {most} times (--max-restarts)" if most > 1 else "it was (--max-restarts)"
+    # The first failure may have been a node that was about to fail anyway.
+    if number and not launcher.saved_steps:
+        return "it failed again before it had saved anything new"
+    return ""
+
+
+def _resume_point(launcher: JobLauncher) -> str:
+    if launcher.saved_steps:
+        return f"from the checkpoint of step {launcher.saved_steps[-1]}"
+    return "as it was: no checkpoint was made (candle.CandleCallback makes them)"
+
+
+def _print(sentence: str) -> None:
+    write_to_stderr(f"candle: {sentence}\n".encode())

@@ -23,7 +23,7 @@ from keras_candle.precision_audit.switching import (
     unwrapped,
 )
 from keras_candle.training.step_chain import chain_of
-from keras_candle.verification.exact import without_noise
+from keras_candle.verification.recorder import without_noise
 
 # For all precisions together; a model whose step is slow trains for fewer steps.
 _TIMING_S, _TRAINING_S = 10.0, 30.0

@@ -22,7 +22,7 @@ from keras_candle.precision_audit.switching import (
     switched,
     unwrapped,
 )
-from keras_candle.verification.exact import without_noise
+from keras_candle.verification.recorder import without_noise
 
 # Relative to a layer's largest gradient. float32 rounds to 6e-8 of a number; sums of many such
 # errors are compared with sums that cancel for the greater part.

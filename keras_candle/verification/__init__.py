@@ -10,12 +10,9 @@ import json
 import os
 from types import ModuleType
 
+from keras_candle.launcher_messages import VERIFY
 from keras_candle.seeding import seed_unseeded
 from keras_candle.when_imported import when_imported
-
-# JSON object: the folder, the seed, the largest number of epochs of a fit or None, and whether
-# dropout and noise are turned off.
-VARIABLE = "KERAS_CANDLE_VERIFY"
 
 
 def prepare() -> None:
@@ -23,7 +20,7 @@ def prepare() -> None:
 
     All random generators get a seed. The program's own seeds come later and take precedence.
     """
-    settings = json.loads(os.environ[VARIABLE])
+    settings = json.loads(os.environ[VERIFY])
     # Opened now, by descriptor: with --auto the program's ranks see an overlay of files.
     name = os.path.join(settings["folder"], f"process-{os.getpid()}.json")
     manifest = os.open(name, os.O_WRONLY | os.O_CREAT, 0o600)

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from keras_candle.verification.comparison import compare_runs
 from keras_candle.verification.record import read_run
-from keras_candle.verification.report import as_json, text
-from keras_candle.verification.verdict import judge
+from keras_candle.verification.verdict import as_json, judge, text
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-"""Compare the records of one rank and of N ranks, training by training."""
+"""Compare the records of one rank and of N ranks, training by training, and know the causes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from keras_candle.verification.explanations import EXPLANATIONS
 from keras_candle.verification.gaps import (
     Gap,
     Tolerances,
@@ -17,6 +16,36 @@ from keras_candle.verification.gaps import (
     weight_gaps,
 )
 from keras_candle.verification.record import Fact, RecordedRun, TrainingRecord, WeightSnapshot
+
+# kind of fact -> (why the runs differ, what to do for an exact comparison)
+EXPLANATIONS: dict[str, tuple[str, str]] = {
+    "random": (
+        "{what} drew at random in training, and each rank draws its own numbers",
+        "set its rate to 0, as candle verify --exact does for dropout and noise",
+    ),
+    "batch_normalization": (
+        "{what} normalised each rank's rows by their own mean and variance",
+        "@candle.scalable(sync_batch_norm=True), or candle verify --exact",
+    ),
+    "local_state": (
+        "{what} changed its own state in training, which each rank computes from its rows",
+        "make these weights constant for this comparison",
+    ),
+    "compression": ("the gradients were rounded to 16 bits: {what}", "leave compression out"),
+    "own_part": (
+        "{what}, so that the ranks' batches together need not be those of one rank",
+        "let fit divide the data: shard=True and no sharding by hand",
+    ),
+    "earlier": ("it follows an explained training: {what}", "see there"),
+}
+
+# kind of fact -> a hint where to look for the cause
+HINTS: dict[str, str] = {
+    "train_step": "{what} is not Keras's own: check first whether it depends on the batch",
+    "mask": "a mask reaches the loss at {what}: a loss of the model's own must count the values",
+    "reduced_precision": "the model computes in {what}, which rounds more: see --tolerance",
+}
+
 
 EQUAL, EXPLAINED, DIFFERENT = "EQUAL", "EXPLAINED", "DIFFERENT"
 

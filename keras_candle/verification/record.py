@@ -36,7 +36,7 @@ class Fact:
     """A property of a training that affects whether N ranks can equal one.
 
     Attributes:
-        kind: a key of `explanations.EXPLANATIONS` or `explanations.HINTS`.
+        kind: a key of `comparison.EXPLANATIONS` or `comparison.HINTS`.
         what: the layers, weights or functions that have it.
     """
 

@@ -13,7 +13,8 @@ import functools
 import inspect
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,9 @@ import keras
 import numpy as np
 
 from keras_candle.cluster import launchers
-from keras_candle.keras_private.models import is_evaluation_of_fit
+from keras_candle.keras_private.models import is_evaluation_of_fit, layers_of, seed_generators
 from keras_candle.training.gradients import outermost_optimizers
 from keras_candle.training.keras_methods import trainer_of
-from keras_candle.verification.exact import without_noise
 from keras_candle.verification.facts import (
     FactWatcher,
     describe_data,
@@ -244,3 +244,40 @@ def _metric_names(model: Any) -> list[str]:
         return []
     first = [each.name for each in model.metrics if each.name in known]
     return [*first, *sorted(known.difference(first))]
+
+
+# Attributes of Keras's layers for the strength of dropout or noise; at 0 they do nothing.
+_STRENGTHS = ("rate", "stddev", "dropout", "recurrent_dropout")
+
+
+@contextmanager
+def without_noise(model: Any) -> Iterator[bool]:
+    """Set dropout rates and the strength of noise to 0 inside a `with` block.
+
+    Only in layers with a seed generator: in any other layer a `rate` may have another meaning.
+
+    Args:
+        model: a Keras model that is not being traced.
+
+    Yields:
+        Whether the model has any dropout or noise.
+    """
+    before = [
+        (layer, name, value)
+        for layer in layers_of(model)
+        if seed_generators(layer)
+        for name, value in _strengths(layer)
+    ]
+    for layer, name, _ in before:
+        setattr(layer, name, 0.0)
+    try:
+        yield bool(before)
+    finally:
+        # So that a model saved by the program has its own rates.
+        for layer, name, value in before:
+            setattr(layer, name, value)
+
+
+def _strengths(layer: Any) -> list[tuple[str, float]]:
+    found = [(name, getattr(layer, name, None)) for name in _STRENGTHS]
+    return [(name, value) for name, value in found if isinstance(value, int | float) and value > 0]

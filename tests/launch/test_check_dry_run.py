@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from keras_candle.launch import scratch
+from keras_candle import folder_copy
 from keras_candle.launch.cli import main
 from tests.launch.test_check_reading import marked
 
@@ -159,7 +159,7 @@ def test_nothing_elsewhere_is_made_or_removed(candle, tmp_path, change):
 
 
 def test_a_folder_that_is_too_large_is_left_out(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(scratch, "MOST_BYTES", 10)
+    monkeypatch.setattr(folder_copy, "MOST_BYTES", 10)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "train.py").write_text("print('more than ten bytes')\n")
     assert main(["check", "--json", "train.py"]) == 0
@@ -176,7 +176,7 @@ def test_a_copy_has_what_the_folder_has(tmp_path):
     (folder / "link").symlink_to("sub/x.txt")
     (folder / ".git").mkdir()
     (tmp_path / "a" / "beside.txt").write_text("y")
-    copy = scratch.copy_of_folder(folder, empty)
+    copy = folder_copy.copy_of_folder(folder, empty)
     assert sorted(p.relative_to(copy) for p in copy.rglob("*")) == sorted(
         map(Path, (".git", "link", "sub", "sub/empty", "sub/x.txt"))
     )

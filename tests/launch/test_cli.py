@@ -7,8 +7,8 @@ import pytest
 
 FORBIDDEN = ("keras", "tensorflow", "keras_tuner", "numpy")
 MODULES = (
-    *("cli", "run", "local", "rank", "program", "horovod_build", "horovod_cmake"),
-    *("doctor", "demo", "check", "dry_run", "scratch", "verify", "verify_resume"),
+    *("audit_precision", "check", "cli", "demo", "doctor", "horovod_build", "horovod_cmake"),
+    *("rank", "run", "run_directories", "sandboxed_run", "verify"),
 )
 
 

@@ -10,9 +10,12 @@ from pathlib import Path
 import pytest
 
 from keras_candle.errors import LaunchError
-from keras_candle.launch.horovod_build import cache_folder, wheel_from_cache
-from keras_candle.launch.horovod_key import BuildFacts
-from keras_candle.launch.progress import ProgressLine
+from keras_candle.launch.horovod_cache import (
+    BuildFacts,
+    ProgressLine,
+    cache_folder,
+    wheel_from_cache,
+)
 
 FACTS = BuildFacts("2.21.0", "tensorflow-cpu", "cpython-311", "linux-x86_64", "1")
 SPAWN = multiprocessing.get_context("spawn")

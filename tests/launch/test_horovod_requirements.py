@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from keras_candle.errors import LaunchError
-from keras_candle.launch import horovod_key, horovod_tools
-from keras_candle.launch.horovod_key import BuildFacts
-from keras_candle.launch.horovod_wheel import first_error, recipe
+from keras_candle.launch import horovod_build, horovod_cache
+from keras_candle.launch.horovod_build import first_error, recipe
+from keras_candle.launch.horovod_cache import BuildFacts
 
 
 def fake_distribution(folder: Path, name: str, version: str) -> None:
@@ -33,13 +33,13 @@ def test_a_tensorflow_out_of_range_is_refused(candle, tmp_path, version):
 def test_a_tensorflow_in_range_is_taken(tmp_path, monkeypatch, version):
     fake_distribution(tmp_path, "tensorflow", version)
     monkeypatch.syspath_prepend(str(tmp_path))
-    assert horovod_key.installed_tensorflow() == ("tensorflow", version)
+    assert horovod_cache.installed_tensorflow() == ("tensorflow", version)
 
 
 def test_without_tensorflow_it_says_which_extra(monkeypatch):
     monkeypatch.setattr(sys, "path", [])
     with pytest.raises(LaunchError, match=r"keras-candle\[cpu\]"):
-        horovod_key.installed_tensorflow()
+        horovod_cache.installed_tensorflow()
 
 
 def test_missing_packages_are_named_together(tmp_path, monkeypatch):
@@ -47,7 +47,7 @@ def test_missing_packages_are_named_together(tmp_path, monkeypatch):
     fake_distribution(tmp_path, "pip", "25.0")
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
     with pytest.raises(LaunchError, match=r"cmake, setuptools<81, wheel, .*\[horovod\]"):
-        horovod_tools.require_packages()
+        horovod_build.require_packages()
 
 
 @pytest.mark.parametrize(
@@ -62,20 +62,20 @@ def test_missing_tools_are_named(tmp_path, programs, variables, words):
     for name in programs:
         (tmp_path / name).touch(0o755)
     with pytest.raises(LaunchError, match=words):
-        horovod_tools.require_tools({"PATH": str(tmp_path), **variables})
+        horovod_build.require_tools({"PATH": str(tmp_path), **variables})
 
 
 def test_what_is_there_is_enough(tmp_path):
     for name in ("c++", "make"):
         (tmp_path / name).touch(0o755)
-    horovod_tools.require_tools({"PATH": str(tmp_path)})
+    horovod_build.require_tools({"PATH": str(tmp_path)})
 
 
 def test_no_compiler_no_build(tmp_path):
     # The whole command with an empty PATH; the ABI is remembered, so TensorFlow stays unasked.
     fake_distribution(tmp_path / "site", "tensorflow", "2.21.0")
     (tmp_path / "site" / "tensorflow.py").write_text("class sysconfig: CXX11_ABI_FLAG = 1\n")
-    names = horovod_tools.PACKAGES
+    names = horovod_build.PACKAGES
     for name in names:
         fake_distribution(tmp_path / "site", name, "70.0")
     done = subprocess.run(
@@ -98,9 +98,9 @@ def test_no_compiler_no_build(tmp_path):
 def test_the_users_build_variables_are_part_of_the_facts(tmp_path, monkeypatch):
     fake_distribution(tmp_path, "tensorflow", "2.21.0")
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(horovod_key, "cxx11_abi", lambda *_: "1")
+    monkeypatch.setattr(horovod_cache, "cxx11_abi", lambda *_: "1")
     given = {"HOROVOD_GPU_OPERATIONS": "NCCL", "HOROVOD_CYCLE_TIME": "1", "CXX": "g++-12", "A": "b"}
-    facts = horovod_key.build_facts(False, tmp_path, given)
+    facts = horovod_cache.build_facts(False, tmp_path, given)
     assert facts.variables == (("CXX", "g++-12"), ("HOROVOD_GPU_OPERATIONS", "NCCL"))
 
 
@@ -112,12 +112,12 @@ def test_mpi_identity_names_library_and_prefix(tmp_path, monkeypatch):
     mpicxx = tmp_path / "bin" / "mpicxx"
     mpicxx.write_text(f"#!/bin/sh\necho c++ -L{tmp_path}/lib -lmpi\n")
     mpicxx.chmod(0o755)
-    identity = horovod_key.mpi_identity(str(tmp_path))
+    identity = horovod_cache.mpi_identity(str(tmp_path))
     assert f"{tmp_path}/lib/libmpi.so.12.5.2" in identity
     assert identity.endswith(str(tmp_path))
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(LaunchError, match="needs mpicxx"):
-        horovod_key.mpi_identity("/nowhere")
+        horovod_cache.mpi_identity("/nowhere")
 
 
 @pytest.mark.parametrize(
@@ -136,10 +136,10 @@ def test_the_first_error_of_a_log(log, sentence):
 
 
 def test_memory_is_read_and_bounds_the_compilers():
-    free = horovod_tools.free_memory_bytes()
+    free = horovod_build.free_memory_bytes()
     assert 2**20 < free < 2**50
-    assert horovod_tools.parallel_jobs(4, 2**50) == 4
-    assert horovod_tools.parallel_jobs(4, 2**20) == 1
+    assert horovod_build.parallel_jobs(4, 2**50) == 4
+    assert horovod_build.parallel_jobs(4, 2**20) == 1
 
 
 @pytest.mark.parametrize(

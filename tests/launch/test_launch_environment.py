@@ -6,7 +6,7 @@ import pytest
 
 from keras_candle.cluster.launchers import rank_facts
 from keras_candle.launch.environment import thread_settings
-from keras_candle.launch.local import Job, command, variables
+from keras_candle.launch.job_launcher import Job, command, variables
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import tensorflow as tf
 from keras import layers
 
 from keras_candle.errors import CandleError
-from keras_candle.launch.precision_report import text
+from keras_candle.launch.audit_precision import text
 from keras_candle.precision_audit.audit import FirstTraining, audit, bench_of
 from keras_candle.precision_audit.constants import ConstantSearch
 from keras_candle.precision_audit.layers import FLOAT16, FLOAT32

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from keras_candle.launch.precision_report import text
+from keras_candle.launch.audit_precision import text
 
 
 def layer(name, *, line=("train.py", 7), made_by_keras=False, **more):

@@ -17,8 +17,7 @@ from keras_candle.verification.record import (
     digest,
     write_arrays,
 )
-from keras_candle.verification.report import as_json, text
-from keras_candle.verification.verdict import judge
+from keras_candle.verification.verdict import as_json, judge, text
 
 MOMENTS = ("start", "step 1", "epoch 1", "end")
 START, TRAINED = [np.zeros(2), np.ones(3)], [np.full(2, 0.5), np.full(3, 2.0)]

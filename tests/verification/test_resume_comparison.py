@@ -6,10 +6,8 @@ import keras
 import numpy as np
 import pytest
 
+from keras_candle.verification.compare_resumes import causes_of, compare, differences
 from keras_candle.verification.event_log import AttemptEvents
-from keras_candle.verification.exact_values import differences
-from keras_candle.verification.resume_causes import causes_of
-from keras_candle.verification.resume_comparison import compare
 from tests.callback import cases
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from keras_candle.verification.run_copies import RunCopies
+from keras_candle.verification.resume_check import RunCopies
 
 
 @pytest.fixture

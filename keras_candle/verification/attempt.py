@@ -1,25 +1,40 @@
 """One training in a copy of the user's folder, restarted after each kill."""
 
+from __future__ import annotations
+
 import json
 import os
-import tempfile
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from keras_candle.checkpoints.folder import CheckpointFolder
-from keras_candle.launch import environment
-from keras_candle.launch.kill_plan import Kill
-from keras_candle.launch.local import Job, JobLauncher
-from keras_candle.launch.run import auto_variables
-from keras_candle.launch.scratch import copy_of_folder, map_into_copy
+from keras_candle.folder_copy import copy_of_folder, map_into_copy
+from keras_candle.launcher_messages import AUTO_SEED, PREPARE, VERIFY_RESUME
 from keras_candle.run_directory import CHECKPOINTS
 from keras_candle.verification.event_log import AttemptEvents, read_attempt
 
-# The package whose prepare() the ranks call before the program begins, and which compares.
+# The module whose prepare() the ranks call before the program begins.
 RESUME_CHECK = "keras_candle.verification.resume_check"
 # For programs that set no seed of their own.
 SEED = 1
+
+
+@dataclass(frozen=True)
+class Kill:
+    """A planned SIGKILL of one rank.
+
+    Args:
+        rank: the rank.
+        directory: the run directory whose steps are counted.
+        step: the rank is killed after this step.
+        delay_s: and this delay.
+    """
+
+    rank: int
+    directory: str
+    step: int
+    delay_s: float
 
 
 @dataclass(frozen=True)
@@ -39,6 +54,23 @@ class TrainingCommand:
     engine: str | None
     auto: bool
     timeout_s: float | None
+
+
+StartRanks = Callable[[TrainingCommand, Mapping[str, str]], tuple[int, bytes]]
+"""Starts the ranks of a command, with these further environment variables, and waits for them.
+
+Returns the job's exit code and its stderr; raises LaunchError when the timeout passed.
+"""
+
+
+def recording_variables(prepare: str) -> dict[str, str]:
+    """Return the environment variables of ranks that are recorded.
+
+    Args:
+        prepare: the module whose prepare() each rank calls before the program begins.
+    """
+    level = os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2")
+    return {PREPARE: prepare, AUTO_SEED: str(SEED), "TF_CPP_MIN_LOG_LEVEL": level}
 
 
 @dataclass(frozen=True)
@@ -68,14 +100,15 @@ class ResumeTrial:
 
     Args:
         training: the command to start there.
+        start_ranks: starts its ranks.
         place: an empty folder for the copy, the event logs and redirected files.
 
     Raises:
         LaunchError: the folder is too large to copy.
     """
 
-    def __init__(self, training: TrainingCommand, place: Path) -> None:
-        self._training, self._place = training, place
+    def __init__(self, training: TrainingCommand, start_ranks: StartRanks, place: Path) -> None:
+        self._training, self._start_ranks, self._place = training, start_ranks, place
         self._original = Path.cwd().resolve()
         for name in ("files", "elsewhere"):
             (place / name).mkdir(parents=True)
@@ -94,20 +127,10 @@ class ResumeTrial:
         self._starts += 1
         event_log = self._place / f"start-{self._starts}"
         event_log.mkdir()
-        stderr: list[bytes] = []
-        training = self._training
-        program = tuple(
-            map_into_copy(each, self._original, self._copy) for each in training.program
-        )
-        job = Job(
-            training.size,
-            program,
-            engine=training.engine,
-            variables=self._variables(event_log, kill),
-        )
-        with tempfile.TemporaryFile() as printed:
-            exit_code = JobLauncher(job, stderr.append).run(printed.fileno(), training.timeout_s)
-        return AttemptOutcome(exit_code, read_attempt(event_log), event_log, b"".join(stderr))
+        words = (map_into_copy(word, self._original, self._copy) for word in self._training.program)
+        training = replace(self._training, program=tuple(words))
+        exit_code, stderr = self._start_ranks(training, self._variables(event_log, kill))
+        return AttemptOutcome(exit_code, read_attempt(event_log), event_log, stderr)
 
     def _variables(self, event_log: Path, kill: Kill | None) -> dict[str, str]:
         settings = {
@@ -118,12 +141,7 @@ class ResumeTrial:
             "seed": SEED,
             "kill": None if kill is None else asdict(kill),
         }
-        prepare = {environment.PREPARE: RESUME_CHECK, environment.AUTO_SEED: str(SEED)}
-        return {
-            **(auto_variables(prepare) if self._training.auto else prepare),
-            environment.VERIFY_RESUME: json.dumps(settings),
-            "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2"),
-        }
+        return {**recording_variables(RESUME_CHECK), VERIFY_RESUME: json.dumps(settings)}
 
 
 def newest_whole(directories: Mapping[str, Path]) -> tuple[dict[str, int], list[str]]:

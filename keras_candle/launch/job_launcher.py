@@ -14,12 +14,10 @@ from types import FrameType
 from keras_candle.cluster.nodes import hydra_variables, root_is_here
 from keras_candle.errors import LaunchError
 from keras_candle.launch import environment
-from keras_candle.launch.failure import FailureReader
-from keras_candle.launch.job_ending import forwarded_signal, job_ending
-from keras_candle.launch.output import Output, write_all
+from keras_candle.launch.failure import FailureReader, forwarded_signal, job_ending
 from keras_candle.launch.process import children_of, end_session, end_with_parent
 from keras_candle.launch.rank_states import RankStates
-from keras_candle.launch.standard_input import inheritable_stdin, stdin_id
+from keras_candle.launch.streams import Output, inheritable_stdin, stdin_id, write_all
 from keras_candle.launcher_messages import LAUNCHER
 
 _FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import random
 from collections import Counter
 
-from keras_candle.launch.kill_plan import course_of, draw_round
-from keras_candle.launch.kill_rounds import ExecutedKill
-from keras_candle.launch.scratch import copy_of_folder
+from keras_candle.folder_copy import copy_of_folder
 from keras_candle.verification.event_log import AttemptEvents
+from keras_candle.verification.kills import ExecutedKill, course_of, draw_round
 
 
 def seeded():

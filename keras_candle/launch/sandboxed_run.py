@@ -11,11 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from keras_candle.cluster.launchers import VARIABLES
-from keras_candle.launch.environment import ENGINE, PREPARE
+from keras_candle.folder_copy import copy_of_folder, map_into_copy
+from keras_candle.launch.environment import ENGINE
 from keras_candle.launch.failure import FailureReader
 from keras_candle.launch.process import end_session
-from keras_candle.launch.scratch import copy_of_folder, map_into_copy
-from keras_candle.launcher_messages import LAUNCHER
+from keras_candle.launcher_messages import LAUNCHER, PREPARE
 from keras_candle.lint.script import shown
 
 _FRAME = re.compile(r'File "([^"]+)", line (\d+)')

@@ -1,6 +1,8 @@
-"""The cache key of a Horovod wheel, from every fact that the build depends on."""
+"""The cache of Horovod wheels, keyed by every fact that a build depends on."""
 
+import contextlib
 import dataclasses
+import fcntl
 import hashlib
 import json
 import os
@@ -9,9 +11,10 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TextIO
 
 from keras_candle.errors import LaunchError
 
@@ -181,3 +184,140 @@ def build_facts(with_mpi: bool, cache: Path, environment: Mapping[str, str]) -> 
             if _BUILD_VARIABLE.match(name) or name in _COMPILER_VARIABLES
         ),
     )
+
+
+_EVERY_PERCENT = 10
+
+
+class ProgressLine:
+    """Rewrite one line on a terminal; elsewhere print a line every 10 percent.
+
+    Args:
+        quiet: print nothing.
+        stream: where to write; sys.stdout by default.
+    """
+
+    def __init__(self, quiet: bool = False, stream: TextIO | None = None) -> None:
+        self._quiet = quiet
+        self._stream = sys.stdout if stream is None else stream
+        self._live = self._stream.isatty()
+        self._next_percent = 0
+        self._open = False
+
+    def print(self, sentence: str) -> None:
+        """Print a sentence on a line of its own."""
+        self.end()
+        if not self._quiet:
+            self._stream.write(f"{sentence}\n")
+            self._stream.flush()
+
+    def step(self, percent: int, what: str) -> None:
+        """Show the progress.
+
+        Args:
+            percent: 0 to 100, never decreasing.
+            what: the current step, in a few words.
+        """
+        if self._quiet:
+            return
+        text = f"[{percent:3d}%] {what[:60]}"
+        if self._live:
+            self._stream.write(f"\r\x1b[K{text}")
+            self._open = True
+        elif percent >= self._next_percent:
+            self._stream.write(f"{text}\n")
+            self._next_percent = min(100, percent - percent % _EVERY_PERCENT + _EVERY_PERCENT)
+        self._stream.flush()
+
+    def end(self) -> None:
+        """End the live line, so that the next output starts on a new one."""
+        if self._open:
+            self._stream.write("\n")
+            self._stream.flush()
+            self._open = False
+
+
+Report = Callable[[int, str], None]
+"""A function of the percentage done and the current step's name."""
+
+BuildStep = Callable[[BuildFacts, Path, Path, Report], Path]
+"""A function (facts, empty folder, log, report) -> the wheel, built and tested."""
+
+
+def cache_folder(environment: Mapping[str, str]) -> Path:
+    """Return the folder of built wheels; it need not exist.
+
+    Args:
+        environment: has KERAS_CANDLE_CACHE, XDG_CACHE_HOME and HOME.
+
+    Example:
+        >>> str(cache_folder({"XDG_CACHE_HOME": "/x"}))
+        '/x/keras_candle'
+    """
+    own = environment.get("KERAS_CANDLE_CACHE")
+    if own:
+        return Path(own).expanduser()
+    caches = environment.get("XDG_CACHE_HOME")
+    return (Path(caches) if caches else Path.home() / ".cache") / "keras_candle"
+
+
+def wheel_from_cache(
+    facts: BuildFacts, cache: Path, step: BuildStep, progress: ProgressLine, *, force: bool = False
+) -> Path:
+    """Return the wheel for these facts, built first when the cache has none.
+
+    Two calls at once are one build: the second waits for the first one's wheel. A build that is
+    killed leaves nothing that looks like a wheel: the folder is renamed into place when complete.
+
+    Args:
+        facts: what the wheel depends on.
+        cache: the cache's folder.
+        step: builds the wheel into an empty folder.
+        progress: shows the steps.
+        force: build even if the cache has the wheel.
+
+    Returns:
+        The wheel's path in the cache.
+    """
+    home = cache / "horovod"
+    place = home / facts.key
+    home.mkdir(parents=True, exist_ok=True)
+    with build_lock(home / f"{facts.key}.lock", progress) as waited:
+        kept = sorted(place.glob("*.whl"))
+        # After waiting for another build, that build's wheel is the right one, force or not.
+        if kept and (waited or not force):
+            progress.print(f"Found it in the cache: {kept[0]}")
+            return kept[0]
+        progress.print(
+            f"Building Horovod {facts.horovod} for {facts.flavour} {facts.tensorflow} "
+            f"({facts.operations.split(':')[0]} operations): about 2 minutes on 2 cores, once. "
+            f"The wheel is kept in {place}"
+        )
+        folder = home / f"{facts.key}.partial"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        try:
+            wheel = step(facts, folder, home / f"{facts.key}.log", progress.step)
+            facts_file = folder / "facts.json"
+            facts_file.write_text(json.dumps(dataclasses.asdict(facts), indent=2))
+            shutil.rmtree(place, ignore_errors=True)
+            os.replace(folder, place)
+        finally:
+            progress.end()
+            shutil.rmtree(folder, ignore_errors=True)
+    return place / wheel.name
+
+
+@contextlib.contextmanager
+def build_lock(lock: Path, progress: ProgressLine) -> Iterator[bool]:
+    """Hold a file lock; yield whether another process had it first."""
+    with lock.open("a") as handle:
+        waited = False
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waited = True
+            progress.print("Another process builds the same Horovod; waiting for its wheel ...")
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        # The system releases the lock with the file, also when this process is killed.
+        yield waited

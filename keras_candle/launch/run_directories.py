@@ -1,17 +1,17 @@
-"""`candle checkpoints`: list, verify and roll back the checkpoints of a run directory."""
+"""`candle checkpoints` and `candle report`: the commands on finished or running run directories."""
 
 import argparse
 import subprocess
 import sys
 from pathlib import Path
 
-from keras_candle.errors import LaunchError
+from keras_candle.errors import CandleError, LaunchError
 
 # In a process of its own: this package imports no NumPy.
 _PROGRAM = "keras_candle.checkpoints"
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_checkpoints(parser: argparse.ArgumentParser) -> None:
     """Add the options of `candle checkpoints`."""
     parser.usage = (
         "candle checkpoints (ls | verify) RUN_DIRECTORY\n"
@@ -29,11 +29,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(options: argparse.Namespace) -> int:
+def checkpoints(options: argparse.Namespace) -> int:
     """Run the action in a subprocess.
 
     Args:
-        options: as `add_arguments` describes them.
+        options: as `add_checkpoints` describes them.
 
     Returns:
         0, or 1 when a checkpoint is damaged or cannot be rolled back to.
@@ -53,3 +53,44 @@ def run(options: argparse.Namespace) -> int:
     steps = [] if options.step is None else [str(options.step)]
     command = [sys.executable, "-m", _PROGRAM, options.action, str(options.run_directory), *steps]
     return subprocess.run(command, check=False).returncode
+
+
+def add_report(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `candle report`."""
+    parser.add_argument(
+        "directories",
+        type=Path,
+        nargs="+",
+        metavar="RUN",
+        help="a run directory (as given to CandleCallback) or the folder of a search; the curves "
+        "of several runs are drawn in the same charts",
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="the HTML file to write; report.html in the first RUN by default",
+    )
+
+
+def report(options: argparse.Namespace) -> int:
+    """Write the page, and print its path and a summary.
+
+    Args:
+        options: as `add_report` describes them.
+
+    Returns:
+        0.
+
+    Raises:
+        LaunchError: a directory is neither a run nor a search, or the page cannot be written.
+    """
+    from keras_candle.report import write_report
+
+    try:
+        path, summary = write_report(options.directories, options.output)
+    except CandleError as error:
+        raise LaunchError(str(error)) from error
+    print(f"{path}\n{summary}")
+    return 0
