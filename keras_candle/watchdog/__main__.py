@@ -10,9 +10,7 @@ import socket
 import sys
 from typing import Any
 
-from keras_candle.watchdog.root import RootWatcher
-from keras_candle.watchdog.transport import Transport
-from keras_candle.watchdog.watcher import Watched, Watcher
+from keras_candle.watchdog.watcher import RootWatcher, Transport, Watched, Watcher
 
 # These signals are meant for the rank; the watcher ends with it.
 _IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)

@@ -9,10 +9,8 @@ import pytest
 
 from keras_candle.watchdog import heartbeat
 from keras_candle.watchdog.heartbeat import HeartbeatBoard
-from keras_candle.watchdog.report import report
-from keras_candle.watchdog.snapshot import RankSnapshot
-from keras_candle.watchdog.stacks import request_stacks, state_of
-from keras_candle.watchdog.verdict import suspects, user_frames
+from keras_candle.watchdog.rank_watch import request_stacks, state_of
+from keras_candle.watchdog.stall_report import RankSnapshot, report, suspects, user_frames
 
 
 def facts(rank, step=7, place=heartbeat.IN_STEP, collectives=20, state="S", **more):
@@ -157,7 +155,7 @@ def test_what_a_rank_writes_its_watcher_reads():
 
 STANDS = """
 import os, signal, sys, threading, time
-from keras_candle.watchdog.stacks import enable_stacks
+from keras_candle.watchdog.rank_watch import enable_stacks
 def in_another_thread(): time.sleep(100)
 threading.Thread(target=in_another_thread, daemon=True).start()
 print(enable_stacks(), flush=True)

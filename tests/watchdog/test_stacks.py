@@ -7,11 +7,11 @@ import sys
 import tempfile
 import time
 
-from keras_candle.watchdog.stacks import request_stacks, state_of
+from keras_candle.watchdog.rank_watch import request_stacks, state_of
 
 CHILD = """
 import faulthandler, os, signal, sys, threading, time
-from keras_candle.watchdog import stacks
+from keras_candle.watchdog import rank_watch
 faulthandler.register(stacks._SIGNAL, file=int(sys.argv[1]), all_threads=True)
 for _ in range(6):
     threading.Thread(target=threading.Event().wait, daemon=True).start()
