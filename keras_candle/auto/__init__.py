@@ -13,8 +13,8 @@ import time
 from types import ModuleType
 
 from keras_candle import engine as engines
+from keras_candle.auto.distributed_scripts import refuse_horovod_lines
 from keras_candle.auto.files import write_only_on_root
-from keras_candle.auto.horovod_lines import refuse_horovod_lines
 from keras_candle.auto.random_draws import seed_ranks
 from keras_candle.cluster import launchers
 from keras_candle.when_imported import when_imported
@@ -40,8 +40,8 @@ def prepare() -> None:
 
 def _prepare_tensorflow(tensorflow: ModuleType, is_root: bool) -> None:
     from keras_candle.auto.custom_loops import disable_xla
-    from keras_candle.auto.strategies import replace_strategies
-    from keras_candle.auto.tensorflow_files import write_checkpoints_on_root
+    from keras_candle.auto.distributed_scripts import replace_strategies
+    from keras_candle.auto.saving import write_checkpoints_on_root
 
     replace_strategies(tensorflow)
     disable_xla(tensorflow)
@@ -51,8 +51,8 @@ def _prepare_tensorflow(tensorflow: ModuleType, is_root: bool) -> None:
 def _prepare_keras(keras: ModuleType) -> None:
     from keras_candle import backend
     from keras_candle.auto.custom_loops import average_custom_loops
-    from keras_candle.auto.keras_files import save_on_root
     from keras_candle.auto.models import scale_on_compile
+    from keras_candle.auto.saving import save_on_root
 
     # Before the script makes a tensor on a GPU. Not when TensorFlow has been imported: Horovod
     # imports Keras, whose import may be in progress.

@@ -12,8 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from keras_candle import engine as engines
-from keras_candle.auto.models import defining_class
-from keras_candle.auto.notices import notice
+from keras_candle.auto.models import defining_class, notice
 from keras_candle.keras_private.optimizers import (
     optimized_variables,
     rate_methods,

@@ -1,16 +1,39 @@
-"""Scale every model when it is compiled."""
+"""Scale every model when it is compiled, and print on root what --auto changes."""
 
 from __future__ import annotations
 
+import atexit
 import functools
+from collections import Counter
 from types import ModuleType
 from typing import Any
 
 from keras_candle import engine as engines
-from keras_candle.auto.notices import notice
 from keras_candle.auto.random_draws import synchronize_random_state
 from keras_candle.training.gradients import leaf_optimizers
 from keras_candle.training.keras_methods import trainer_of
+
+_times: Counter[str] = Counter()
+
+
+def notice(kind: str, first: str) -> None:
+    """Count a change, and print a sentence for the first of its kind.
+
+    Args:
+        kind: the kind of change, in the plural.
+        first: the sentence for the first one.
+    """
+    if not _times:
+        atexit.register(_print_totals)
+    _times[kind] += 1
+    if _times[kind] == 1:
+        engines.current().print_on_root(f"--auto: {first}")
+
+
+def _print_totals() -> None:
+    several = [f"{times} {kind}" for kind, times in _times.items() if times > 1]
+    if several:
+        engines.current().print_on_root(f"--auto: in all {', '.join(several)}")
 
 
 def defining_class(kind: type, name: str) -> type:
@@ -47,7 +70,7 @@ def is_scaled(model: Any) -> bool:
 
 def _scale(model: Any) -> None:
     from keras_candle.auto.custom_loops import register_trainer
-    from keras_candle.auto.keras_files import synchronize_saves
+    from keras_candle.auto.saving import synchronize_saves
     from keras_candle.decorator import scale
 
     scale(model)

@@ -1,12 +1,14 @@
-"""Replace tf.distribute strategies, which would divide the work a second time."""
+"""Scripts that divide their work themselves: replace tf.distribute strategies, refuse Horovod."""
 
 from __future__ import annotations
 
+import functools
+import sys
 from types import ModuleType
 from typing import Any, NoReturn
 
-from keras_candle.auto.notices import notice
 from keras_candle.errors import EngineError
+from keras_candle.when_imported import when_imported
 
 # Where one rank has one device, these are equivalent to TensorFlow's default strategy.
 _REPLACED = (
@@ -50,6 +52,8 @@ def _strategies(tensorflow: ModuleType, names: tuple[str, ...]) -> list[Any]:
 def _default_strategy(kind: Any, *_: Any, **__: Any) -> Any:
     import tensorflow as tf
 
+    from keras_candle.auto.models import notice
+
     notice(
         "tf.distribute strategies replaced",
         f"tf.distribute.{kind.__name__} is replaced by the default strategy: each rank is one "
@@ -65,3 +69,33 @@ def _refuse(kind: Any, *_: Any, **__: Any) -> NoReturn:
         "its workers are not replicas of the script. Use MirroredStrategy or no strategy, or run "
         "the script without --auto."
     )
+
+
+_MODULES = ("horovod.tensorflow", "horovod.tensorflow.keras", "horovod.keras", "horovod.torch")
+
+
+def refuse_horovod_lines() -> None:
+    """Make the script's own `hvd.init()` raise; importing Horovod alone is allowed."""
+    for name in _MODULES:
+        when_imported(name, _guard)
+
+
+def _guard(horovod: ModuleType) -> None:
+    plain: Any = getattr(horovod, "init", None)
+    if plain is None or hasattr(plain, "candle_plain"):
+        return
+
+    @functools.wraps(plain)
+    def init(*args: Any, **kwargs: Any) -> Any:
+        caller = sys._getframe(1).f_globals.get("__name__", "")
+        # Our own engine may be Horovod.
+        if not caller.startswith(("keras_candle.", "horovod.")):
+            raise EngineError(
+                "The script calls hvd.init(): it is written for Horovod and divides its data and "
+                "learning rate by itself, so --auto would do it a second time. Run it without "
+                "--auto, or remove its Horovod lines."
+            )
+        return plain(*args, **kwargs)
+
+    init.candle_plain = plain  # type: ignore[attr-defined]
+    horovod.init = init  # type: ignore[attr-defined]
