@@ -127,13 +127,13 @@ def missing_names(names: tuple[PrivateName, ...] = PRIVATE_NAMES) -> list[Privat
 
 
 def check_private_names(names: tuple[PrivateName, ...] = PRIVATE_NAMES) -> None:
-    """Refuse a Keras that lacks one of the names.
+    """Refuse a Keras that lacks one of the names; not while it is still being imported.
 
     Raises:
         CandleError: naming the Keras version, the first name and its purpose, and the others.
     """
     missing = missing_names(names)
-    if missing:
+    if missing and hasattr(keras, "__version__"):  # the last name that Keras defines
         first, *rest = missing
         also = f" (it also lacks {', '.join(each.path for each in rest)})" if rest else ""
         raise CandleError(

@@ -61,6 +61,11 @@ def test_the_trainer_is_that_of_the_backend():
         assert name in vars(models.KerasTrainer)
 
 
+def test_while_keras_is_being_imported_nothing_counts_as_missing(monkeypatch):
+    monkeypatch.delattr(keras, "__version__")
+    contract.check_private_names((contract.PrivateName("keras.src.gone", "a", "this test"),))
+
+
 def model():
     built = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     built.compile("sgd", "mse")
