@@ -14,14 +14,11 @@ from types import ModuleType
 
 from keras_candle import engine as engines
 from keras_candle.auto.distributed_scripts import refuse_horovod_lines
-from keras_candle.auto.files import write_only_on_root
+from keras_candle.auto.file_overlay import write_only_on_root
 from keras_candle.auto.random_draws import seed_ranks
 from keras_candle.cluster import launchers
+from keras_candle.launcher_messages import AUTO_SEED, AUTO_STARTED_S
 from keras_candle.when_imported import when_imported
-
-# Environment variables that `candle run --auto` sets, the same for all ranks.
-SEED = "KERAS_CANDLE_AUTO_SEED"
-STARTED_S = "KERAS_CANDLE_AUTO_STARTED_S"
 
 
 def prepare() -> None:
@@ -30,9 +27,9 @@ def prepare() -> None:
     if launcher is None or launchers.promised_size() == 1:
         return
     is_root = os.environ[launcher.rank] == "0"
-    started_s = float(os.environ.get(STARTED_S) or time.time())
+    started_s = float(os.environ.get(AUTO_STARTED_S) or time.time())
     write_only_on_root(is_root=is_root, started_s=started_s)
-    seed_ranks(int(os.environ.get(SEED, "0")))
+    seed_ranks(int(os.environ.get(AUTO_SEED, "0")))
     refuse_horovod_lines()
     when_imported("tensorflow", functools.partial(_prepare_tensorflow, is_root=is_root))
     when_imported("keras", _prepare_keras)

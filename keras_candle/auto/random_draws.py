@@ -9,6 +9,7 @@ import os
 import random
 
 from keras_candle import engine as engines
+from keras_candle.launcher_messages import VERIFY
 from keras_candle.seeding import SEEDS_OF_OURS, seed_unseeded
 
 
@@ -19,7 +20,7 @@ def seed_ranks(seed: int) -> None:
         seed: the same on all ranks, from 0 to 2**31 - 1.
     """
     seed_unseeded(seed)
-    if "KERAS_CANDLE_VERIFY" not in os.environ:
+    if VERIFY not in os.environ:
         SEEDS_OF_OURS.add(seed)  # no seed of the script's: arrays are shuffled anew in each epoch
 
 

@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from keras_candle import engine as engines
-from keras_candle.auto.files import is_private, redirect_reads
+from keras_candle.auto.file_overlay import is_private, redirect_reads
 from keras_candle.auto.models import defining_class, is_scaled
 from keras_candle.errors import EngineError
 

@@ -232,29 +232,6 @@ def _dotted(path: tuple[Any, ...]) -> str:
     return "".join(named).lstrip(".").replace("[[", "[").replace("]]", "]")
 
 
-def main(whole_folder: str, killed_folder: str) -> int:
-    """Compare a training without kills and one with kills; write a JSON object to stdout.
-
-    Args:
-        whole_folder: event log of the training without kills.
-        killed_folder: event log of the last attempt of the training with kills.
-
-    Returns:
-        0.
-    """
-    whole, killed = read_attempt(Path(whole_folder)), read_attempt(Path(killed_folder))
-    differences = compare(whole, killed)
-    caveats = [caveat for line in whole.lines(FIT) for caveat in line["remarks"]]
-    kinds = [each.kind for each in differences]
-    result = {
-        "differences": [each.to_json() for each in differences],
-        "causes": causes_of(kinds, caveats) if differences else [],
-        "fits": sum(len(final_states(path)) for path in whole.directories.values()),
-    }
-    sys.stdout.write(json.dumps(result))
-    return 0
-
-
 @dataclass(frozen=True)
 class FinalState:
     """The checkpoint with which a fit ended.
@@ -348,6 +325,29 @@ def shown(value: Any) -> str:
     """Return a value as text for a message, shortened to 60 characters."""
     text = str(value) if isinstance(value, np.generic) else repr(value)
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+
+
+def main(whole_folder: str, killed_folder: str) -> int:
+    """Compare a training without kills and one with kills; write a JSON object to stdout.
+
+    Args:
+        whole_folder: event log of the training without kills.
+        killed_folder: event log of the last attempt of the training with kills.
+
+    Returns:
+        0.
+    """
+    whole, killed = read_attempt(Path(whole_folder)), read_attempt(Path(killed_folder))
+    found = compare(whole, killed)
+    caveats = [caveat for line in whole.lines(FIT) for caveat in line["remarks"]]
+    kinds = [each.kind for each in found]
+    result = {
+        "differences": [each.to_json() for each in found],
+        "causes": causes_of(kinds, caveats) if found else [],
+        "fits": sum(len(final_states(path)) for path in whole.directories.values()),
+    }
+    sys.stdout.write(json.dumps(result))
+    return 0
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from keras_candle.auto.overlay_files import OverlayFiles
+from keras_candle.auto.file_overlay import OverlayFiles
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def read(scratch, path):
         return file.read()
 
 
-def test_a_rank_reads_what_it_wrote_and_nobody_else_does(scratch, real):
+def test_a_rank_alone_reads_what_it_wrote(scratch, real):
     write(scratch, real / "old.txt", "own")
     write(scratch, real / "new.txt", "new")
     assert read(scratch, real / "old.txt") == "own"
@@ -41,7 +41,7 @@ def test_a_rank_reads_what_it_wrote_and_nobody_else_does(scratch, real):
     assert [(each.name, each.read_text()) for each in real.iterdir()] == [("old.txt", "real")]
 
 
-def test_appending_goes_on_from_the_real_file(scratch, real):
+def test_appending_begins_with_the_real_file(scratch, real):
     write(scratch, real / "old.txt", ", own", keep=True)
     assert read(scratch, real / "old.txt") == "real, own"
 

@@ -78,7 +78,7 @@ def test_on_one_rank_nothing_is_prepared(candle, program):
     assert auto.stdout == plain.stdout
 
 
-def test_modules_that_stand_in_the_variable_are_prepared_too(candle, program, tmp_path):
+def test_modules_named_by_the_variable_are_prepared_too(candle, program, tmp_path):
     (tmp_path / "first.py").write_text("def prepare(): print('first')\n")
     variables = {
         "KERAS_CANDLE_PREPARE": "first",

@@ -38,7 +38,7 @@ def test_nothing_is_found_where_nothing_is_wrong(name):
     assert found(CLEAN[name]) == set()
 
 
-def test_every_kind_stands_in_a_case():
+def test_every_kind_of_finding_has_a_case():
     shown = {code for source in CASES.values() for _, code in marked(source)}
     assert shown == {kind.code for topic in TOPICS for kind in topic.KINDS}
 

@@ -15,7 +15,7 @@ MODULES = (
 @pytest.mark.parametrize(
     "command", ["", "run", "check", "verify", "verify-resume", "build-horovod", "doctor", "demo"]
 )
-def test_help_says_what_it_is(candle, command):
+def test_help_begins_with_the_usage(candle, command):
     done = candle(*filter(None, [command]), "--help")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("usage: candle")
@@ -61,7 +61,7 @@ def test_what_argparse_refuses_has_the_same_code(candle, arguments):
     assert candle("run", *arguments).returncode == 2
 
 
-def test_without_mpiexec_it_says_what_to_install(tmp_path):
+def test_without_mpiexec_the_error_names_the_remedy(tmp_path):
     # An environment's interpreter without that environment's programs beside it.
     check = (
         "import sys; sys.prefix = '/nowhere'; from keras_candle.launch.cli import main; "

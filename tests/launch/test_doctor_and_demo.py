@@ -31,7 +31,7 @@ def command(name: str, site: Path, path: str) -> subprocess.CompletedProcess[str
     )
 
 
-def test_where_nothing_is_installed_the_doctor_says_what_to_do(tmp_path):
+def test_where_nothing_is_installed_the_doctor_prints_remedies(tmp_path):
     done = command("doctor", tmp_path, path=str(tmp_path))
     assert done.returncode == 1
     assert done.stderr == ""
@@ -40,7 +40,7 @@ def test_where_nothing_is_installed_the_doctor_says_what_to_do(tmp_path):
         assert remedy in remedies
 
 
-def test_a_broken_engine_is_told_in_one_line_with_its_reason(monkeypatch):
+def test_a_broken_engine_is_one_line_with_its_reason(monkeypatch):
     job = doctor.Job(2, ("-c", "x"))
     monkeypatch.setattr(doctor, "Job", lambda *_, **__: job)
     finding = doctor.try_engine("mpi", 30.0)
@@ -64,7 +64,7 @@ def test_the_doctor_sees_the_launcher_around_it():
     assert seen["launcher"].detail == "PMI_RANK=1"
 
 
-def test_columns_stand_under_each_other():
+def test_columns_are_aligned():
     table = doctor.table(
         [doctor.Diagnosis("a", "ok", "1"), doctor.Diagnosis("bbb", "missing", "2")]
     )

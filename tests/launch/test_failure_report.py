@@ -37,7 +37,7 @@ def test_a_label_that_comes_before_its_report_waits_for_it():
     assert [reader.feed(each) for each in pieces] == [b"[0] begun\n", b"", b"", b"[12] more"]
 
 
-def test_what_supervisors_and_the_watchdog_say_is_taken_out():
+def test_messages_of_supervisors_and_the_watchdog_are_removed():
     reader = FailureReader()
     said = message(RANK, rank=1, state="ended") + b"50%" + message(STALL, text="rank 1 ...")
     assert reader.feed(b"a" + said + b"b") == b"a50%b"
@@ -75,5 +75,5 @@ def test_the_sentence(change, sentence):
     assert dataclasses.replace(ONE, **change).sentence() == sentence
 
 
-def test_the_sentence_stands_last():
+def test_the_sentence_is_the_last_line():
     assert ONE.text().splitlines()[-1] == f"candle: {ONE.sentence()}"

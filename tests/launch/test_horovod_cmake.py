@@ -71,7 +71,7 @@ def test_every_other_call_passes_as_it_is(hook, call):
     assert hook(*call).stdout.splitlines() == [f"<{argument}>" for argument in call]
 
 
-def test_without_a_real_cmake_it_says_what_to_install():
+def test_without_a_real_cmake_the_error_names_the_remedy():
     done = subprocess.run(
         [sys.executable, horovod_cmake.__file__, "--version"],
         env={"PATH": "/nowhere"},

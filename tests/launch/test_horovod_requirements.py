@@ -36,7 +36,7 @@ def test_a_tensorflow_in_range_is_taken(tmp_path, monkeypatch, version):
     assert horovod_cache.installed_tensorflow() == ("tensorflow", version)
 
 
-def test_without_tensorflow_it_says_which_extra(monkeypatch):
+def test_without_tensorflow_the_error_names_the_extra(monkeypatch):
     monkeypatch.setattr(sys, "path", [])
     with pytest.raises(LaunchError, match=r"keras-candle\[cpu\]"):
         horovod_cache.installed_tensorflow()

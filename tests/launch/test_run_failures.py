@@ -34,7 +34,7 @@ def test_a_failed_rank_ends_the_job_and_is_named_last(candle, script, where, how
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-def test_traceback_stands_once_without_the_bootstrap(candle, script, rank):
+def test_the_traceback_is_printed_once_without_the_bootstrap(candle, script, rank):
     done = candle("run", "-np", "2", script(f"def f(): return 1 / 0\nif rank == {rank}: f()\n"))
     assert done.stderr.count("Traceback (most recent call last)") == 1
     assert done.stderr.count("ZeroDivisionError: division by zero") == 2  # traceback and sentence
@@ -43,7 +43,7 @@ def test_traceback_stands_once_without_the_bootstrap(candle, script, rank):
     assert 'program.py", line 3, in f' in done.stderr
 
 
-def test_all_ranks_failing_alike_is_told_once(candle, script):
+def test_equal_failures_of_all_ranks_are_reported_once(candle, script):
     done = candle("run", "-np", "3", script("raise RuntimeError('everywhere')\n"))
     assert done.stderr.count("Traceback") == 1
     assert done.stderr.count("candle: ") == 1
@@ -75,7 +75,7 @@ def test_a_second_node_is_no_different(candle, script):
     assert "rank 1 (of 2" in done.stderr.splitlines()[-1]
 
 
-def test_a_rank_that_ends_well_first_harms_nobody(candle, script):
+def test_a_rank_that_ends_well_first_ends_no_other(candle, script):
     body = MPI + "if rank == 0:\n    time.sleep(0.5)\n    print('finished')\n"
     done = candle("run", "-np", "3", script(body))
     assert (done.returncode, done.stdout, done.stderr) == (0, "finished\n", "")

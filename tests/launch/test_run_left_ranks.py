@@ -50,7 +50,7 @@ def test_how_long_is_waited_is_a_number(candle, script):
     assert "KERAS_CANDLE_LEFT_S='soon', expected a number of seconds above 0" in done.stderr
 
 
-def test_a_rank_that_never_comes_to_the_engine_is_named_too(candle, script):
+def test_a_rank_that_never_starts_the_engine_is_named_too(candle, script):
     body = "if rank == 0: sys.exit(0)\n" + START
     done = candle("run", "-np", "2", script(body), **{LEFT_S: "0.6"})
     assert done.returncode == 1
@@ -67,7 +67,7 @@ def test_the_roots_action_that_never_comes(candle, script):
 
 @pytest.mark.parametrize("how", HOW)
 @pytest.mark.parametrize("end", HOW)
-def test_a_rank_that_ends_first_harms_nobody_who_does_not_wait_for_it(candle, script, how, end):
+def test_a_rank_that_ends_first_ends_no_rank_that_does_not_wait_for_it(candle, script, how, end):
     body = START + program(APART, 1, how) + end
     done = candle("run", "-np", "2", script(body), **{LEFT_S: "0.4"})
     assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")

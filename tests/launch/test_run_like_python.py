@@ -71,7 +71,7 @@ def test_all_output_shows_a_failure_once(candle, script):
     assert "\x1e" not in done.stderr
 
 
-def test_ranks_share_the_cores_unless_told_otherwise(candle, script):
+def test_ranks_share_the_cores_unless_the_user_sets_threads(candle, script):
     names = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "PYTHONHASHSEED")
     program = script(f"print(*(os.environ.get(name) for name in {names}))\n")
     shared = candle("run", "-np", "2", program, OMP_NUM_THREADS="5", TF_NUM_INTRAOP_THREADS="6")
@@ -108,7 +108,7 @@ def test_root_reads_standard_input_and_the_other_ranks_see_its_end(script, tmp_p
 
 
 @pytest.mark.parametrize("body", ["time.sleep(0.5)\n", "sys.stdin.read(3)\n"])
-def test_standard_input_that_nobody_reads_ends_nothing(script, tmp_path, body):
+def test_unread_standard_input_ends_no_job(script, tmp_path, body):
     (tmp_path / "input").write_bytes(b"x" * 5_000_000)
     with subprocess.Popen(["cat", "input"], cwd=tmp_path, stdout=subprocess.PIPE) as cat:
         done = run_with(cat.stdout, tmp_path, "-np", "2", script(body + "print('end')\n"))

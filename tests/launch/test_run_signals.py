@@ -49,7 +49,7 @@ def test_every_rank_finishes_its_own_handler(script, tmp_path, mpi, code):
     assert {path.name for path in tmp_path.glob("saved*")} == {"saved0-1", "saved1-1"}
 
 
-def test_saved_and_run_again_ends_nobody_else(candle, script, tmp_path):
+def test_a_rank_that_saved_and_asks_to_run_again_ends_no_other(candle, script, tmp_path):
     program = script("time.sleep(0.5 * rank)\nopen(f'saved{rank}', 'w').close()\nsys.exit(75)\n")
     assert candle("run", "-np", "2", program).returncode == 75
     assert (tmp_path / "saved1").exists()

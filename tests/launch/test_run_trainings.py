@@ -63,7 +63,7 @@ def test_a_rank_that_leaves_in_the_middle_of_a_step_is_named(engine, rank, tmp_p
         ("mpi", "plain", signal.SIGHUP, 129),
     ],
 )
-def test_the_code_says_what_happened(engine, kind, number, code, tmp_path):
+def test_the_exit_code_and_the_last_line_name_the_cause(engine, kind, number, code, tmp_path):
     job = start(tmp_path, engine, kind)
     deadline_s = time.monotonic() + 60
     while not ((tmp_path / "up0").exists() and (tmp_path / "up1").exists()):

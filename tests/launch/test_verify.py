@@ -119,7 +119,7 @@ def test_a_program_without_keras(candle, script):
     assert "said" not in done.stdout
 
 
-def test_a_program_that_fails_on_several_ranks_is_told_once_with_its_code(candle, script):
+def test_a_program_that_fails_on_several_ranks_is_reported_once_with_its_code(candle, script):
     program = script("size = int(os.environ['PMI_SIZE'])\nif size > 1: sys.exit('no room')\n")
     done = candle("verify", "-np", "2", program)
     assert (done.returncode, done.stdout) == (1, "")

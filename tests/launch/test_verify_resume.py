@@ -71,7 +71,9 @@ def verify(candle, script, tmp_path):
 
 
 @pytest.mark.parametrize(("size", "kills"), [(1, 2), (2, 1)])
-def test_a_training_that_goes_on_exactly_and_touches_nothing(verify, tmp_path, size, kills):
+def test_a_training_that_resumes_exactly_passes_and_the_users_files_stay(
+    verify, tmp_path, size, kills
+):
     users = tmp_path / "project" / "runs" / "first"
     (users / "checkpoints" / "step-00000099").mkdir(parents=True)
     (users / "journal.jsonl").write_text("{}\n")
@@ -97,7 +99,7 @@ def test_what_is_kept_in_a_global_variable_is_found_and_its_callback_named(verif
     assert told["without_kills_again"]["differences"] == []
 
 
-def test_a_program_that_draws_other_data_each_time_is_told_so(verify):
+def test_a_program_that_draws_new_data_at_each_start_is_not_deterministic(verify):
     done, told = verify(DRAWS_ANEW, "--kills", "1")
     assert (done.returncode, told["verdict"]) == (3, "NOT DETERMINISTIC"), done.stderr
     assert "Two trainings without any kill differ already" in done.stdout
@@ -110,7 +112,7 @@ def test_a_program_without_a_candle_callback(candle, script):
     assert "calls no fit with a CandleCallback" in done.stderr.splitlines()[-1]
 
 
-def test_a_program_that_fails_by_itself_is_told_with_its_code(candle, script):
+def test_a_program_that_fails_by_itself_ends_with_its_code(candle, script):
     done = candle("verify-resume", "-np", "2", script("sys.exit(7)\n"))
     assert (done.returncode, done.stdout) == (7, "")
     assert "it failed without being killed" in done.stderr

@@ -50,7 +50,7 @@ def facts(rank, step=7, place=heartbeat.IN_STEP, collectives=20, state="S", **mo
         ([facts(0, in_collective=True), facts(1, in_collective=True)], [0, 1]),
     ],
 )
-def test_whom_the_others_wait_for(ranks, guilty):
+def test_suspects_are_the_ranks_for_which_the_rest_waits(ranks, guilty):
     assert [each.rank for each in suspects(ranks).ranks] == guilty
 
 
@@ -128,7 +128,7 @@ def test_a_report_names_the_rank_its_step_its_collective_and_its_stacks():
     assert others[-1].startswith("keras_candle: rank 1 made no progress in the callbacks after")
 
 
-def test_where_nobody_is_behind_nobody_is_blamed():
+def test_where_no_rank_is_behind_none_is_blamed():
     two, one = [facts(0), facts(1)], [facts(0)]
     assert "No rank is behind the others" in report(two, suspects(two), 5.0, left=[])
     assert "It is rank 0: in step 8" in report(one, suspects(one), 5.0, left=[])
@@ -171,7 +171,7 @@ HOW = {
 
 
 @pytest.mark.parametrize("how", HOW)
-def test_the_stacks_of_a_process_that_stands_still(how):
+def test_the_stacks_of_a_stalled_process(how):
     command = [sys.executable, "-c", STANDS.format(how=HOW[how])]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         try:

@@ -101,7 +101,7 @@ def left_over(folder):
 
 @pytest.mark.parametrize("how", ["stopped", "in Python", "holds the lock"])
 @pytest.mark.parametrize("rank", [0, 2])
-def test_the_rank_that_stands_still_is_named(how, rank, tmp_path):
+def test_the_stalled_rank_is_named(how, rank, tmp_path):
     code, told = candle_run(tmp_path, 3, RANKS, how, str(rank))
     assert code == 124
     assert told.count("no progress for") == 1
@@ -125,13 +125,13 @@ def test_the_rank_that_stands_still_is_named(how, rank, tmp_path):
 
 
 @pytest.mark.parametrize("how", ["slow", "ends"])
-def test_a_job_that_goes_on_is_left_alone(how, tmp_path):
+def test_a_job_with_progress_is_left_alone(how, tmp_path):
     script = RANKS.replace("range(1000)", "range(40)")
     assert candle_run(tmp_path, 2, script, how, "1") == (0, "")
     assert list((tmp_path / "run").iterdir()) == []
 
 
-def test_a_rank_that_has_left_is_not_taken_for_one_that_stands_still(tmp_path):
+def test_a_rank_that_has_left_is_not_a_stalled_one(tmp_path):
     code, told = candle_run(tmp_path, 3, RANKS, "leaves", "1")
     assert code == 124
     assert "rank 1: out of the training" in told
@@ -189,7 +189,7 @@ model.fit(rows(), steps_per_epoch=99, epochs=9, verbose=0, callbacks=[My(), dura
         ("mpi", "callback", 0),
     ],
 )
-def test_the_last_line_names_who_stands_still_and_where(engine, how, rank, tmp_path):
+def test_the_last_line_names_the_stalled_rank_and_its_place(engine, how, rank, tmp_path):
     code, told = candle_run(tmp_path, 3, LOADER, how, str(rank), engine=engine)
     assert code == 124
     lines = LOADER.splitlines()
