@@ -94,7 +94,7 @@ class TemporaryFiles:
         return self.has_made(path) or (_below(path, self._folder) and not in_job)
 
     def record(self) -> None:
-        """Record from now on what is made as `tempfile` makes it."""
+        """Record from now on each path that is made in the manner of `tempfile`."""
         plain_mkdir, plain_open = os.mkdir, os.open
 
         def mkdir(path: Any, mode: int = 0o777, **kwargs: Any) -> None:
