@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import atexit
 import builtins
-import contextlib
 import functools
 import io
 import os
@@ -20,7 +19,7 @@ import stat
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -80,9 +79,10 @@ class TemporaryFiles:
 
     def __init__(self) -> None:
         self._made: set[str] = set()
-        self._start = os.getcwd()
         # Looked up here: later, tempfile may hold its lock while it calls us.
         self._folder = tempfile.gettempdir()
+        start = os.getcwd()
+        self._job = start if _below(start, self._folder) and start != self._folder else None
 
     def has_made(self, path: str) -> bool:
         """Return whether a path is, or is in, a temporary file or folder of this process."""
@@ -90,8 +90,8 @@ class TemporaryFiles:
 
     def has(self, path: str) -> bool:
         """Return whether a path is a temporary one; a job that runs there has real ones."""
-        in_job = _below(path, self._start) and not _below(self._folder, self._start)
-        return self.has_made(path) or (_below(path, self._folder) and not in_job)
+        in_job = self._job is not None and _below(path, self._job)
+        return _below(path, self._folder) and (not in_job or self.has_made(path))
 
     def record(self) -> None:
         """Record from now on each path that is made in the manner of `tempfile`."""
@@ -264,8 +264,11 @@ class FileOverlay:
             named = args[:paths] or [kwargs[each] for each in _PATHS if each in kwargs] or ["."]
             if any(map(kwargs.get, _FOLDERS)) or not any(map(self._applies, named)):
                 return plain(*args, **kwargs)
-            with _inside_overlay():
+            _thread.inside = True  # so that our own look-ups see the real files
+            try:
                 return own(plain, *args, **kwargs)
+            finally:
+                _thread.inside = False
 
         return function
 
@@ -300,7 +303,7 @@ class FileOverlay:
     ) -> Any:
         if not flags & _WRITE_FLAGS:
             return self._read(plain, path, flags, *args, **kwargs)
-        own, existed = self._written(path, keep=not flags & os.O_TRUNC)
+        own, existed = self._written(path, keep=not flags & (os.O_TRUNC | os.O_EXCL))
         return plain(own, flags if existed else flags & ~os.O_EXCL, *args, **kwargs)
 
     def _mkdir(self, _: Any, path: Any, mode: int = 0o777, **__: Any) -> None:
@@ -337,13 +340,16 @@ class FileOverlay:
     def _overlay_h5py(self, h5py: ModuleType) -> None:
         plain: Any = h5py.File.__init__
 
+        def own_path(_: Any, name: Any, mode: str) -> str:
+            if mode == "r":
+                return self._files.read_path(os.fsdecode(name))
+            return self._written(name, keep=mode != "w")[0]
+
+        path_for = self._overlaid(lambda name, _: name, own_path)
+
         @functools.wraps(plain)
         def init(file: Any, name: Any, mode: str = "r", *args: Any, **kwargs: Any) -> None:
-            if self._applies(name):
-                with _inside_overlay():
-                    read = self._files.read_path(os.fsdecode(name))
-                    name = read if mode == "r" else self._written(name, keep=mode != "w")[0]
-            plain(file, name, mode, *args, **kwargs)
+            plain(file, path_for(name, mode), mode, *args, **kwargs)
 
         h5py.File.__init__ = init
 
@@ -363,16 +369,6 @@ class _Entries(list["os.DirEntry[str]"]):
         self.clear()
 
     close = list.clear
-
-
-@contextlib.contextmanager
-def _inside_overlay() -> Iterator[None]:
-    """Switch the overlay off in this thread, so that its own lookups see the real files."""
-    _thread.inside = True
-    try:
-        yield
-    finally:
-        _thread.inside = False
 
 
 def _replace(home: Any, name: str, function: Callable[..., Any]) -> None:
