@@ -31,21 +31,31 @@ model.fit(rows(), steps_per_epoch=9, epochs=10**6, verbose=0, callbacks=[Up(), *
 """
 
 
-def start(folder, engine, *arguments):
-    (folder / "train.py").write_text(TRAINING)
-    return subprocess.Popen(
-        [*CANDLE, "run", "-np", "2", "--engine", engine, "train.py", *arguments],
-        cwd=folder,
-        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+@pytest.fixture
+def start(tmp_path):
+    jobs = []
+
+    def start_job(engine, *arguments):
+        (tmp_path / "train.py").write_text(TRAINING)
+        job = subprocess.Popen(
+            [*CANDLE, "run", "-np", "2", "--engine", engine, "train.py", *arguments],
+            cwd=tmp_path,
+            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        jobs.append(job)
+        return job
+
+    yield start_job
+    for job in jobs:
+        job.kill()  # its ranks end with it
 
 
 @pytest.mark.parametrize(("engine", "rank"), [("horovod", 0), ("horovod", 1), ("mpi", 1)])
-def test_a_rank_that_leaves_in_the_middle_of_a_step_is_named(engine, rank, tmp_path):
-    job = start(tmp_path, engine, f"leaves {rank}")
+def test_a_rank_that_leaves_in_the_middle_of_a_step_is_named(engine, rank, start):
+    job = start(engine, f"leaves {rank}")
     _, told = job.communicate(timeout=100)
     assert job.returncode == 1
     (said,) = [line for line in told.splitlines() if line.startswith("candle: ")]
@@ -63,9 +73,11 @@ def test_a_rank_that_leaves_in_the_middle_of_a_step_is_named(engine, rank, tmp_p
         ("mpi", "plain", signal.SIGHUP, 129),
     ],
 )
-def test_the_exit_code_and_the_last_line_name_the_cause(engine, kind, number, code, tmp_path):
-    job = start(tmp_path, engine, kind)
-    deadline_s = time.monotonic() + 60
+def test_the_exit_code_and_the_last_line_name_the_cause(
+    engine, kind, number, code, start, tmp_path
+):
+    job = start(engine, kind)
+    deadline_s = time.monotonic() + 120
     while not ((tmp_path / "up0").exists() and (tmp_path / "up1").exists()):
         assert job.poll() is None
         assert time.monotonic() < deadline_s
