@@ -29,7 +29,10 @@ from examples.benchmarks.search import SUITES
 _RANKS = "candle run -np 2 --engine mpi -m examples.benchmarks."
 _ALONE = "python -m examples.benchmarks."
 _ON_RANKS = ("data_parallel", "data_pipeline", "guard")
-_IN_ONE_PROCESS = ("callback_overhead", "checkpoint", "failures", "precision", "report")
+_IN_ONE_PROCESS = (
+    *("callback_overhead", "checkpoint", "failures", "precision", "report"),
+    "unedited_files",
+)
 BENCHMARKS = {
     **{name: _RANKS + name for name in _ON_RANKS},
     **{name: _ALONE + name for name in _IN_ONE_PROCESS},
