@@ -215,7 +215,7 @@ def _arguments(plain: Callable[..., Any], args: Any, kwargs: Any) -> dict[str, A
 
 def _with(last: keras.callbacks.Callback, callbacks: Any) -> Any:
     if isinstance(callbacks, keras.callbacks.CallbackList):
-        callbacks.append(last)
+        callbacks.callbacks.append(last)  # Keras 3.15 has no append
         last.set_model(callbacks.model)
         return callbacks
     return [*(keras.tree.flatten(callbacks) if callbacks else []), last]
