@@ -6,10 +6,13 @@ one rank and on N ranks have ended, `python -m keras_candle.verification` compar
 
 from __future__ import annotations
 
+import functools
 import json
 import os
+from pathlib import Path
 from types import ModuleType
 
+from keras_candle import run_directory
 from keras_candle.launcher_messages import VERIFY
 from keras_candle.seeding import seed_unseeded
 from keras_candle.when_imported import when_imported
@@ -33,5 +36,12 @@ def prepare() -> None:
         )
         recorder.install()
 
+    run_directory.resolve = functools.partial(_own_run_directory, Path(settings["folder"]))
     seed_unseeded(int(settings["seed"]))
     when_imported("keras", record)
+
+
+def _own_run_directory(folder: Path, path: Path) -> Path:
+    """Move a run directory into the job's folder: the second job must not resume the first."""
+    whole = path.absolute()
+    return whole if whole.is_relative_to(folder) else folder / "runs" / whole.relative_to("/")

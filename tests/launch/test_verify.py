@@ -20,11 +20,12 @@ def dense(name, *between, kind=keras.Sequential):
     model.compile(keras.optimizers.SGD(0.1), "binary_crossentropy", metrics=["auc"])
     return model
 
-def fit(model):
-    model.fit(x, y, batch_size=7, epochs=3, validation_split=0.2, verbose=0)
+def fit(model, *callbacks):
+    settings = {"batch_size": 7, "epochs": 3, "validation_split": 0.2, "verbose": 0}
+    model.fit(x, y, **settings, callbacks=list(callbacks))
 """
 EXPLAINED = """
-fit(candle.scalable(warmup_epochs=3)(dense)("plain"))
+fit(candle.scalable(warmup_epochs=3)(dense)("plain"), candle.CandleCallback("run"))
 model = candle.scale(dense("by_batch"))
 for start in range(0, 35, 7):
     model.train_on_batch(x[start:start + 7], y[start:start + 7])
@@ -78,7 +79,7 @@ def verify(candle, script, tmp_path):
     return run
 
 
-def test_dropout_explains_a_difference_and_the_rest_is_equal(verify):
+def test_dropout_explains_a_difference_and_the_rest_is_equal(verify, tmp_path):
     done, told = verify(EXPLAINED, "--epochs", "2")
     trainings = told["trainings"]
     assert [each["verdict"] for each in trainings] == ["EQUAL", "EQUAL", "EXPLAINED", "EQUAL"]
@@ -92,6 +93,7 @@ def test_dropout_explains_a_difference_and_the_rest_is_equal(verify):
     assert plain["same_data"]
     assert plain["weights"][-1]["change"] > 0.01
     assert len(plain["metrics"]) == 2
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_wrong_gradient_wrong_data_and_a_model_that_is_not_scaled_are_found(verify):
