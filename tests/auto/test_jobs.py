@@ -22,6 +22,13 @@ for times in range(20):
     with open("made/deep/file.txt", "w") as file:
         file.write(rank * 1000)
     assert pathlib.Path("made/deep/file.txt").read_text() == rank * 1000
+while rank != "0" and not (os.path.exists("lock") and os.path.getsize("lock")):
+    pass  # root is first
+lock = os.open("lock", os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+text = "root's" if rank == "0" else rank
+os.write(lock, text.encode())
+os.close(lock)
+assert pathlib.Path("lock").read_text() == text
 os.rename("made/deep/file.txt", "made/renamed.txt")
 # The others see the root's files too, those that it has written by then.
 assert rank != "0" or sorted(os.listdir("made")) == ["deep", "renamed.txt"]
