@@ -52,7 +52,6 @@ def main() -> None:
         build_model,
         objective="val_loss",
         max_trials=TRIALS,
-        search="evolution",
         inherit_weights=True,
         directory="runs",
         project_name="architecture_search",

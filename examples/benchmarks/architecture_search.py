@@ -1,4 +1,4 @@
-"""Architecture search at equal trials: evolution ranked by a surrogate, evolution alone, chance.
+"""Architecture search at equal trials: our search, regularised evolution, random search.
 
     python -m examples.benchmarks.architecture_search --table architecture_tables.json
 
@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,39 +24,65 @@ from examples.benchmarks import architecture_tables as tables
 from examples.benchmarks.claims import claim
 from keras_candle.search.ask import suggest
 from keras_candle.search.ask_settings import AskSettings
-from keras_candle.search.history import History
+from keras_candle.search.history import Floats, History
 from keras_candle.search.hyperparameters import UnitCube
-from keras_candle.search.nas import Evolution, propose
 from keras_candle.search.space import SearchSpace
 from keras_candle.search.subspaces import decompose
 
 BUDGETS = (16, 24, 32, 48)
 SETTINGS = AskSettings(budget=BUDGETS[-1])
-OURS = "ranked evolution"
-SUBSPACES = "search in subspaces"
+OURS = "search in subspaces"
+# The better of several settings at these budgets; the paper's population of 100 is random search
+# for all of them.
+POPULATION, TOURNAMENT = 16, 5
 Propose = Callable[[SearchSpace, History, np.random.Generator], Any]
 
 
-def evolve(how: Evolution, space: SearchSpace, history: History, rng: np.random.Generator) -> Any:
-    """The evolution of `keras_candle`."""
-    return propose(space, history, SETTINGS, rng, how)
-
-
 def subspaces(space: SearchSpace, history: History, rng: np.random.Generator) -> Any:
-    """The search that isn't made for architectures, in one subspace."""
+    """The search of `keras_candle`, as one worker has it."""
     found = suggest(space, history, decompose(space, 1), 0, SETTINGS, rng)
     return None if found is None else found.unit
 
 
+def random_search(space: SearchSpace, history: History, rng: np.random.Generator) -> Any:
+    """A random untried architecture."""
+    tried = set(space.keys(history.units))
+    points = space.all_points()
+    return rng.choice(points[[key not in tried for key in space.keys(points)]])
+
+
+def evolution(space: SearchSpace, history: History, rng: np.random.Generator) -> Any:
+    """Regularised evolution (Real et al., 2019): mutate the best of some of the latest."""
+    if len(history.units) >= POPULATION:
+        tried = set(space.keys(history.units))
+        young = np.arange(len(history.units))[-POPULATION:]
+        for _ in range(100):
+            drawn = rng.choice(young, TOURNAMENT, replace=False)
+            parent = history.units[drawn[history.objective[drawn].argmin()]]
+            mutant = _mutate(space, parent, rng)
+            if space.key(mutant) not in tried:
+                return mutant
+    return random_search(space, history, rng)
+
+
+def _mutate(space: SearchSpace, parent: Floats, rng: np.random.Generator) -> Floats:
+    """Change one active decision; one that becomes active gets a random value."""
+    number = int(rng.choice(np.flatnonzero(~np.isnan(parent))))
+    size, ordered = space.dimensions[number].size or 1, space.dimensions[number].ordered
+    value = int(space.values(parent[None])[0, number])
+    near = [each for each in (value - 1, value + 1) if 0 <= each < size]
+    other_values = [each for each in range(size) if each != value]
+    changed = np.where(np.isnan(parent), rng.random(len(parent)), parent)
+    # Half of the changes of an ordered decision are to a neighbour: 32 units become 16 or 64.
+    chosen = near if ordered and rng.random() < 0.5 else other_values
+    changed[number] = (int(rng.choice(chosen)) + 0.5) / size
+    return np.asarray(space.canonical(changed[None])[0])
+
+
 SEARCHERS: dict[str, Propose] = {
-    "random search": partial(evolve, Evolution(start=10**9)),
-    # The better of several settings at these budgets; the paper's population of 100 is random
-    # search for all of them.
-    "evolution alone": partial(
-        evolve, Evolution(16, 5, start=16, further_mutations=0.0, ranked=False)
-    ),
-    OURS: partial(evolve, Evolution()),
-    SUBSPACES: subspaces,
+    "random search": random_search,
+    "regularised evolution": evolution,
+    OURS: subspaces,
 }
 
 
@@ -124,11 +149,9 @@ def compare(task: str, table: Table, seeds: int) -> None:
         for budget, one, other in zip(BUDGETS, ours, medians, strict=True):
             what = f"{task}: regret of validation loss after {budget} trials"
             claim(what, float(one), peer=(name, float(other)))
-        # The search in subspaces is ours, too: nothing is claimed against it.
-        most = None if name == SUBSPACES else 1.0
         where = ", ".join(map(str, BUDGETS))
         what = f"{task}: the mean of the regrets after {where} trials"
-        claim(what, float(ours.mean()), peer=(name, float(medians.mean())), at_most=most)
+        claim(what, float(ours.mean()), peer=(name, float(medians.mean())), at_most=1.0)
 
 
 def _ratio(ours: float, other: float) -> str:

@@ -18,7 +18,7 @@ from keras_candle.search.pareto import scalarise
 from keras_candle.search.subspaces import Subspace, decompose
 from keras_candle.search.trial_log import RUNNING, TrialRecord
 
-SEARCHES = ("subspaces", "evolution", "random")
+SEARCHES = ("subspaces", "random")
 # `suggest` may propose a point that is taken. It is asked again this often, then a point is drawn
 # at random.
 _DRAWS = 20
@@ -52,8 +52,7 @@ class CandidateSource:
         settings: for `suggest`.
         subspaces: the number of subspaces; None: one for each worker, up to 64, and with fewer
             than four workers one for all.
-        search: "subspaces" (a surrogate in each), "evolution" (regularised evolution of the
-            choices, ranked by a surrogate) or "random".
+        search: "subspaces" (a surrogate in each) or "random".
         seed: of all draws.
 
     Attributes:
@@ -153,11 +152,6 @@ class CandidateSource:
         space = self._cube.space
         if not space.dimensions:
             return None if len(history.units) or len(history.pending) else (np.empty(0), -1)
-        if self._search == "evolution":
-            from keras_candle.search.nas.evolution import propose
-
-            unit = propose(space, history, self.settings, rng)
-            return None if unit is None else (unit, -1)
         cut = self.subspaces()
         # On matrices of this size a second thread costs more than it saves.
         with self._threads.limit(limits=1, user_api="blas"):

@@ -31,8 +31,7 @@ class SearchOptions:
             four groups one for all.
         overlap: of neighbouring subspaces, as a part of the range that is cut.
         surrogate: "gaussian_process" or "random_forest".
-        search: "subspaces" (a surrogate, subspaces, trust regions), "evolution" (regularised
-            evolution of the choices, ranked by the surrogate) or "random".
+        search: "subspaces" (a surrogate, subspaces, trust regions) or "random".
         cost: the measured quantity that is the cost: "device_seconds", "peak_memory_bytes",
             "parameters" or "prediction_latency_s".
         max_cost: the limit of a trial's cost; None: no limit.

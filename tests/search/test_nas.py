@@ -1,20 +1,14 @@
-"""Laws of architecture search: every choice gives a model; mutants; inherited weights."""
+"""Laws of architecture search: every choice gives a model; inherited weights."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from keras_candle.errors import SearchError
-from keras_candle.search.ask_settings import AskSettings
-from keras_candle.search.history import History
-from keras_candle.search.nas import Evolution, propose
-from keras_candle.search.nas.evolution import mutate
-from keras_candle.search.space import Dimension, SearchSpace
 
 keras = pytest.importorskip("keras")
 keras_tuner = pytest.importorskip("keras_tuner")
@@ -102,134 +96,6 @@ def test_what_is_not_there_has_no_decisions() -> None:
 def test_what_does_not_fit_is_named(wrong: Callable[[Any], Any]) -> None:
     with pytest.raises(SearchError, match=r"'a'.* got .*expected"):
         wrong(keras_tuner.HyperParameters())
-
-
-# Evolution.
-
-SPACE = SearchSpace(
-    [
-        Dimension("kind", 4, ordered=False),
-        Dimension("depth", 3),
-        Dimension("width", 5, parents=((1, frozenset({1, 2})),)),
-        Dimension("skip", 2, ordered=False, parents=((1, frozenset({2})),)),
-        Dimension("rate"),
-    ]
-)
-SETTINGS = AskSettings()
-
-
-def _history(space: SearchSpace, units: Any, objective: Any) -> History:
-    count = len(units)
-    ones = np.ones(count)
-    start = History.empty(len(space))
-    return replace(start, units=space.canonical(units), objective=np.asarray(objective, float),
-                   cost=ones, fidelity=ones, subspace=np.full(count, -1))  # fmt: skip
-
-
-def _random_history(trials: int, seed: int = 0) -> History:
-    rng = np.random.default_rng(seed)
-    units = SPACE.sample(trials, rng)
-    return _history(SPACE, units, rng.random(trials))
-
-
-def test_a_mutant_differs_in_one_active_decision_and_what_follows_from_it() -> None:
-    parents = SPACE.sample(400, np.random.default_rng(0))
-    mutants = mutate(SPACE, parents, 0.0, np.random.default_rng(1))
-    before, after = SPACE.values(parents), SPACE.values(mutants)
-    active = SPACE.active(parents) & SPACE.active(mutants)
-    differ = (before != after)[:, :4] & active[:, :4]
-    np.testing.assert_array_equal(differ.sum(axis=1), 1)
-    np.testing.assert_array_equal(SPACE.canonical(mutants), mutants)
-    kept = parents[:, 4] == mutants[:, 4]
-    assert 0.4 < kept.mean() < 0.6
-    assert ((mutants[:, 4] >= 0) & (mutants[:, 4] <= 1)).all()
-
-
-def test_every_architecture_can_be_reached_by_mutations() -> None:
-    space = SearchSpace(SPACE.dimensions[:4])
-    rng, reached = np.random.default_rng(0), set()
-    units = np.repeat(space.all_points()[:1], 200, axis=0)
-    for _ in range(20):
-        units = mutate(space, units, 0.0, rng)
-        reached |= set(space.keys(units))
-    assert len(reached) == space.count == 4 * (1 + 5 + 5 * 2)
-
-
-@pytest.mark.parametrize("ranked", [True, False])
-def test_the_same_history_gives_the_same_proposal_and_never_a_tried_one(ranked: bool) -> None:
-    history, how = _random_history(40), Evolution(ranked=ranked)
-    running = replace(history, pending=history.units[:2])
-    one, other = (
-        propose(SPACE, running, SETTINGS, np.random.default_rng(3), how) for _ in range(2)
-    )
-    np.testing.assert_array_equal(one, other)
-    assert SPACE.key(one) not in SPACE.keys(history.units)
-
-
-def test_a_finite_space_is_walked_through_once_then_the_search_ends() -> None:
-    space = SearchSpace(SPACE.dimensions[:2])
-    history, rng = History.empty(2), np.random.default_rng(0)
-    while (unit := propose(space, history, SETTINGS, rng)) is not None:
-        units = np.vstack([history.units, unit])
-        history = _history(space, units, [float(i % 5) if i % 3 else np.nan
-                                          for i in range(len(units))])  # fmt: skip
-    assert len(set(space.keys(history.units))) == len(history.units) == 12
-
-
-def test_parents_die_of_age() -> None:
-    units = SPACE.canonical([[0.1, 0.1, 0, 0, 0.5]] + [[0.9, 0.9, 0.5, 0.5, 0.5]] * 6)
-    history = _history(SPACE, units, [0.0, 1, 2, 3, 4, 5, 6])
-    how = Evolution(population=6, tournament=6, start=1, further_mutations=0.0, ranked=False)
-    for seed in range(10):
-        mutant = propose(SPACE, history, SETTINGS, np.random.default_rng(seed), how)
-        old = SPACE.values(units[:1])[0, :2]
-        assert (SPACE.values(mutant[None])[0, :2] != old).any()
-
-
-def _search(how: Evolution, seed: int, trials: int = 48) -> float:
-    """The best of a search in a space of 4 x 6 x 6 x 4 choices and a rate."""
-    sizes = (4, 6, 6, 4)
-    space = SearchSpace([Dimension(str(i), n, ordered=n == 6) for i, n in enumerate(sizes)]
-                        + [Dimension("rate")])  # fmt: skip
-
-    def value(unit: Any) -> float:
-        kind, a, b, other, _ = space.values(unit[None])[0]
-        return float((kind != 2) + (other != 1) + abs(a - 4) / 3 + abs(b - 1) / 3
-                     + 4 * (unit[4] - 0.7) ** 2)  # fmt: skip
-
-    history, rng = History.empty(5), np.random.default_rng(seed)
-    for _ in range(trials):
-        unit = propose(space, history, SETTINGS, rng, how)
-        units = np.vstack([history.units, unit])
-        history = _history(space, units, [*history.objective, value(unit)])
-    return float(history.objective.min())
-
-
-def test_ranked_by_the_surrogate_evolution_gets_further_than_alone_and_alone_than_chance() -> None:
-    ranked, alone, chance = (
-        np.median([_search(how, seed) for seed in range(5)])
-        for how in (
-            Evolution(),
-            Evolution(population=16, tournament=5, ranked=False),
-            Evolution(start=1000),
-        )
-    )
-    assert ranked < 0.3 * alone
-    assert alone < chance
-
-
-def test_neighbours_of_what_failed_are_avoided() -> None:
-    units = SPACE.sample(60, np.random.default_rng(0))
-    objective = np.random.default_rng(1).random(60)
-    objective[SPACE.values(units)[:, 0] == 3] = np.nan
-    history = _history(SPACE, units, objective)
-    proposed = [propose(SPACE, history, SETTINGS, np.random.default_rng(i)) for i in range(10)]
-    assert sum(SPACE.values(unit[None])[0, 0] == 3 for unit in proposed) <= 1
-
-
-def test_an_evolution_that_cannot_be_is_named() -> None:
-    with pytest.raises(SearchError, match="at least 1"):
-        Evolution(population=0)
 
 
 # Weights.

@@ -152,7 +152,6 @@ def test_weights_are_inherited_from_the_nearest_trial(tmp_path):
 
     tuner = candle.CandleTuner(
         build, "val_loss", max_trials=2, directory=tmp_path, inherit_weights=True,
-        search="evolution",
     )  # fmt: skip
     tuner.search(**DATA, verbose=0, epochs=1, callbacks=[Ends()])
     values = [trial.hyperparameters.values for trial in tuner.oracle.trials.values()]

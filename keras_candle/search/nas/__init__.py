@@ -1,6 +1,6 @@
-"""Architecture search: blocks and cells as hyperparameters, evolution, inherited weights.
+"""Architecture search: blocks and cells as hyperparameters, inherited weights.
 
-The names below are imported on first use: `evolution` needs no Keras.
+The names below are imported on first use.
 """
 
 from __future__ import annotations
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from keras_candle.search.nas.cells import stack as stack
     from keras_candle.search.nas.cells import text_cell as text_cell
     from keras_candle.search.nas.cells import text_cnn as text_cnn
-    from keras_candle.search.nas.evolution import Evolution as Evolution
-    from keras_candle.search.nas.evolution import propose as propose
     from keras_candle.search.nas.inheritance import Inherited as Inherited
     from keras_candle.search.nas.inheritance import inherit as inherit
 
@@ -31,7 +29,6 @@ _HOMES = {
     **dict.fromkeys(
         ("conv_cell", "dense_cell", "pooling", "stack", "text_cell", "text_cnn"), "cells"
     ),
-    **dict.fromkeys(("Evolution", "propose"), "evolution"),
     **dict.fromkeys(("Inherited", "inherit"), "inheritance"),
 }
 
