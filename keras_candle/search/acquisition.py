@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -20,7 +19,6 @@ from keras_candle.search.kernels import squared_distances
 from keras_candle.search.space import SearchSpace
 from keras_candle.search.surrogate_data import SurrogateData, compress_low_end, standardise
 
-Fit = Callable[..., Any]
 # The cost is a simpler function than the objective: a few trials are enough to fit it.
 _COST_POINTS = 80
 _FAILED_POINTS = 80
@@ -102,9 +100,9 @@ class Acquisition:
 
     space: SearchSpace
     data: SurrogateData
-    model: Any
+    model: GaussianProcess
     best: float | None
-    cost: Any = None
+    cost: GaussianProcess | None = None
     exponent: float = 0.0
     limit: float | None = None
 
@@ -142,7 +140,6 @@ def acquisition_of(
     data: SurrogateData,
     chosen: Any,
     baseline: Any,
-    fit: Fit,
     cost_weight: CostWeight,
     rng: np.random.Generator,
 ) -> Acquisition:
@@ -153,17 +150,13 @@ def acquisition_of(
         data: the trials so far.
         chosen: int [k], the trials that the surrogate of the objective is fitted to.
         baseline: int [j], the trials whose best value is to be improved on.
-        fit: fits a surrogate.
         cost_weight: how cost counts.
         rng: the generator for the fits.
     """
-    earlier, values = None, data.values
-    if fit is fit_gaussian_process:
-        stage = _stage(data)
-        earlier = stage.model
-        values = compress_low_end(values)[0] if stage.low_end else values
+    stage = _stage(data)
+    values = compress_low_end(data.values)[0] if stage.low_end else data.values
     features, known = _with_failures(data, data.features[chosen], values[chosen])
-    model = fit(features, known, rng, earlier)
+    model = fit_gaussian_process(features, known, rng, stage.model)
     best = _best(data, values, baseline, model)
     if len(data.pending):
         # A pending trial is assumed to give its predicted mean (kriging believer).
@@ -171,7 +164,7 @@ def acquisition_of(
     cost = None
     limit = cost_weight.limit
     if cost_weight.exponent or limit is not None:
-        cost = _cost_model(data, fit, rng)
+        cost = _cost_model(data, rng)
     return Acquisition(
         space,
         data,
@@ -222,7 +215,9 @@ def _remembered_stage(features: bytes, objective: bytes, columns: int) -> _Stage
     return _Stage(plain, False)
 
 
-def _best(data: SurrogateData, values: Floats, baseline: Any, model: Any) -> float | None:
+def _best(
+    data: SurrogateData, values: Floats, baseline: Any, model: GaussianProcess
+) -> float | None:
     feasible = data.feasible[baseline]
     if not feasible.any():
         return None
@@ -249,13 +244,13 @@ def _with_failures(data: SurrogateData, features: Floats, values: Floats) -> tup
     return np.concatenate([features, hopeless]), np.concatenate([values, bad])
 
 
-def _cost_model(data: SurrogateData, fit: Fit, rng: np.random.Generator) -> Any:
+def _cost_model(data: SurrogateData, rng: np.random.Generator) -> GaussianProcess | None:
     known = np.flatnonzero(np.isfinite(data.log_cost))
     if len(known) < 3:
         return None
     if len(known) > _COST_POINTS:
         known = rng.choice(known, _COST_POINTS, replace=False)
-    return fit(data.features[known], data.log_cost[known], rng)
+    return fit_gaussian_process(data.features[known], data.log_cost[known], rng)
 
 
 def _failure_length_scale(data: SurrogateData) -> float:

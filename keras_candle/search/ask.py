@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_candle.search.acquisition import Acquisition, acquisition_of
-from keras_candle.search.ask_settings import SURROGATES, AskSettings
+from keras_candle.search.ask_settings import AskSettings
 from keras_candle.search.features import features_of
 from keras_candle.search.history import Floats, History
 from keras_candle.search.kernels import squared_distances
@@ -184,7 +184,7 @@ def _score(
     settings: AskSettings,
     rng: np.random.Generator,
 ) -> Acquisition:
-    if region.centre is not None and settings.surrogate == "gaussian_process":
+    if region.centre is not None:
         data = _local_data(surrogate_data_of(space, history, settings.cost_limit, region.box), data)
     chosen = _training_trials(space, data, region, rng)
     return acquisition_of(
@@ -192,7 +192,6 @@ def _score(
         data,
         chosen,
         _baseline(data, region, chosen),
-        SURROGATES[settings.surrogate],
         settings.cost_weight,
         rng,
     )

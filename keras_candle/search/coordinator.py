@@ -63,7 +63,6 @@ class Coordinator:
             workers=group.count,
             budget=max_trials or _NO_LIMIT,
             overlap=options.overlap,
-            surrogate=options.surrogate,
             cost_exponent=float(options.per_cost),
             cost_limit=options.max_cost,
         )

@@ -19,7 +19,6 @@ from keras_candle.search.fidelity import next_bracket, rungs
 # Measured of each trial, and so usable as an objective, a cost or an axis of the front.
 MEASURES = ("device_seconds", "peak_memory_bytes", "parameters", "prediction_latency_s")
 COST = "cost"
-SURROGATES = ("gaussian_process", "random_forest")
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,6 @@ class SearchOptions:
         subspaces: the number of subspaces; None: one for each group, up to 64, and with fewer than
             four groups one for all.
         overlap: of neighbouring subspaces, as a part of the range that is cut.
-        surrogate: "gaussian_process" or "random_forest".
         search: "subspaces" (a surrogate, subspaces, trust regions) or "random".
         cost: the measured quantity that is the cost: "device_seconds", "peak_memory_bytes",
             "parameters" or "prediction_latency_s".
@@ -56,7 +54,6 @@ class SearchOptions:
 
     subspaces: int | None = None
     overlap: float = 0.25
-    surrogate: str = "gaussian_process"
     search: str = "subspaces"
     cost: str = "device_seconds"
     max_cost: float | None = None
@@ -75,7 +72,6 @@ class SearchOptions:
         if not (_is_number(self.overlap) and 0 <= self.overlap < 1):
             raise SearchError(f"overlap={self.overlap!r}, expected a number from 0 to below 1.")
         for name, value, choices in (
-            ("surrogate", self.surrogate, SURROGATES),
             ("search", self.search, SEARCHES),
             ("cost", self.cost, MEASURES),
         ):

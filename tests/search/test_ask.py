@@ -7,7 +7,6 @@ from keras_candle.errors import SearchError
 from keras_candle.search.acquisition import acquisition_of
 from keras_candle.search.ask import suggest
 from keras_candle.search.ask_settings import AskSettings, CostWeight
-from keras_candle.search.gaussian_process import fit_gaussian_process
 from keras_candle.search.history import History
 from keras_candle.search.space import Dimension, SearchSpace
 from keras_candle.search.subspaces import decompose, whole_space
@@ -46,13 +45,12 @@ def test_a_bowl_is_searched_to_its_bottom(workers):
     assert values.min() < 1e-4
 
 
-@pytest.mark.parametrize("surrogate", ["gaussian_process", "random_forest"])
 @pytest.mark.parametrize("name", SPACES)
-def test_the_same_arguments_give_the_same_suggestion(name, surrogate):
+def test_the_same_arguments_give_the_same_suggestion(name):
     space = SPACES[name]
     points = space.sample(15, np.random.default_rng(1))
     history = history_of(points[:10], [bowl(unit) for unit in points[:10]], points[10:])
-    settings = AskSettings(workers=8, surrogate=surrogate)
+    settings = AskSettings(workers=8)
     first, second = (ask(space, history, settings, seed=5, subspaces=3) for _ in range(2))
     np.testing.assert_array_equal(first.unit, second.unit)
     assert first.subspace == second.subspace
@@ -94,9 +92,7 @@ def test_a_point_that_runs_already_promises_nothing_more(seed):
     def promised(pending):
         data = surrogate_data_of(CONTINUOUS, history_of(units, values, pending))
         cost_weight, again = CostWeight(0.0, None), np.random.default_rng(0)
-        score = acquisition_of(
-            CONTINUOUS, data, every, every, fit_gaussian_process, cost_weight, again
-        )
+        score = acquisition_of(CONTINUOUS, data, every, every, cost_weight, again)
         return score(point)[0], score(point + 0.3)[0]
 
     (before, elsewhere), (after, elsewhere_after) = promised(None), promised(point)
@@ -269,7 +265,7 @@ def test_the_order_of_categories_does_not_matter():
         assert values.min() < 0.01
 
 
-@pytest.mark.parametrize("wrong", [{"surrogate": "oracle"}, {"workers": 0}, {"budget": 0}])
+@pytest.mark.parametrize("wrong", [{"workers": 0}, {"budget": 0}])
 def test_settings_out_of_range_are_named(wrong):
     with pytest.raises(SearchError, match=str(next(iter(wrong)))):
         AskSettings(**wrong)

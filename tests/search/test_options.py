@@ -78,7 +78,7 @@ def test_numpys_numbers_are_numbers(tmp_path):
         ({"objective": ["val_loss"]}, "at least two"),
         ({"subspaces": 0}, "subspaces=0"),
         ({"overlap": 1.5}, "overlap=1.5"),
-        ({"surrogate": "oracle of Delphi"}, "gaussian_process"),
+        ({"search": "evolution"}, "expected one of 'subspaces', 'random'"),
         ({"cost": "tears"}, "device_seconds"),
         ({"max_cost": -1}, "max_cost=-1"),
     ],
