@@ -3,9 +3,8 @@
     python -m examples.architecture_search
     candle run -np 4 -m examples.architecture_search
 
-runs in under 3 minutes on 2 cores. Each trial takes over the weights of the one that differs
-least from it, where names and shapes allow. At the end the best architecture is trained anew, from
-nothing, and tested on digits that the search has not seen.
+runs in under 3 minutes on 2 cores. At the end the best architecture is trained anew, from nothing,
+and tested on digits that the search has not seen.
 """
 
 from __future__ import annotations
@@ -52,7 +51,6 @@ def main() -> None:
         build_model,
         objective="val_loss",
         max_trials=TRIALS,
-        inherit_weights=True,
         directory="runs",
         project_name="architecture_search",
     )

@@ -383,17 +383,10 @@ MUTANTS = (
     ),
     Mutant(
         "a dominated trial is on the Pareto front",
-        "search/pareto.py",
+        "search/leaderboard.py",
         "front[trial] = not (",
         "front[trial] = True or (",
         ("search/test_oracle.py::test_with_two_objectives_the_front_is_what_nothing_betters",),
-    ),
-    Mutant(
-        "a trial inherits nothing",
-        "search/trial_training.py",
-        "inherit(model, checkpoint_path(self, model_of))",
-        "pass",
-        ("search/test_tuner.py::test_weights_are_inherited_from_the_nearest_trial",),
     ),
     # Launching.
     Mutant(

@@ -11,7 +11,7 @@ import keras_candle as candle
 from keras_candle.keras_private.models import metric_direction
 from keras_candle.metric_directions import direction_of
 from keras_candle.report.run import ReportedRun
-from keras_candle.search.options import make_objective
+from keras_candle.search.objectives import make_objective
 from keras_candle.training.metrics import direction_in_model
 from tests.callback import cases
 

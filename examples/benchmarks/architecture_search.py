@@ -22,12 +22,11 @@ import numpy as np
 
 from examples.benchmarks import architecture_tables as tables
 from examples.benchmarks.claims import claim
-from keras_candle.search.ask import suggest
-from keras_candle.search.ask_settings import AskSettings
-from keras_candle.search.history import Floats, History
+from keras_candle.search.ask import AskSettings, suggest
 from keras_candle.search.hyperparameters import UnitCube
-from keras_candle.search.space import SearchSpace
+from keras_candle.search.space import Floats, SearchSpace
 from keras_candle.search.subspaces import decompose
+from keras_candle.search.surrogate_data import History
 
 BUDGETS = (16, 24, 32, 48)
 SETTINGS = AskSettings(budget=BUDGETS[-1])

@@ -28,11 +28,10 @@ from examples.benchmarks.search_cost import measure_cost
 from examples.benchmarks.search_functions import PROBLEMS, Problem, bbob
 from examples.benchmarks.search_peers import make_peer
 from examples.benchmarks.search_simulation import Searcher, simulate
-from keras_candle.search.ask import suggest
-from keras_candle.search.ask_settings import AskSettings
-from keras_candle.search.history import History
+from keras_candle.search.ask import AskSettings, suggest
 from keras_candle.search.space import Dimension, SearchSpace
 from keras_candle.search.subspaces import decompose
+from keras_candle.search.surrogate_data import History
 
 Floats = NDArray[np.float64]
 

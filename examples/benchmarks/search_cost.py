@@ -13,11 +13,10 @@ from threadpoolctl import threadpool_limits
 from examples.benchmarks.claims import claim
 from examples.benchmarks.search_functions import hartmann6
 from keras_candle.search.acquisition import forget_stages
-from keras_candle.search.ask import suggest
-from keras_candle.search.ask_settings import AskSettings
-from keras_candle.search.history import History
+from keras_candle.search.ask import AskSettings, suggest
 from keras_candle.search.space import Dimension, SearchSpace
 from keras_candle.search.subspaces import decompose
+from keras_candle.search.surrogate_data import History
 
 Floats = NDArray[np.float64]
 REPEATS = 5

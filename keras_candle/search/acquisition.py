@@ -8,15 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from keras_candle.search.ask_settings import CostWeight
 from keras_candle.search.gaussian_process import (
     GaussianProcess,
     fit_gaussian_process,
     representatives,
+    squared_distances,
 )
-from keras_candle.search.history import Floats
-from keras_candle.search.kernels import squared_distances
-from keras_candle.search.space import SearchSpace
+from keras_candle.search.space import Floats, SearchSpace
 from keras_candle.search.surrogate_data import SurrogateData, compress_low_end, standardise
 
 # The cost is a simpler function than the objective: a few trials are enough to fit it.
@@ -32,6 +30,19 @@ _LIMIT_WEIGHT = 3.0
 _MARGIN = 0.03
 _FAILURE_REACH = (0.03, 0.15)
 _FAILURES_EXPECTED = 0.05
+
+
+@dataclass(frozen=True)
+class CostWeight:
+    """The weight of a trial's cost in the acquisition.
+
+    Attributes:
+        exponent: the power of the cost that divides the improvement.
+        limit: the highest cost; None: no limit.
+    """
+
+    exponent: float = 0.0
+    limit: float | None = None
 
 
 def log_expected_improvement(mean: Floats, std: Floats, best: float) -> Floats:

@@ -8,15 +8,19 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_candle.search.acquisition import Acquisition, acquisition_of
-from keras_candle.search.ask_settings import AskSettings
-from keras_candle.search.features import features_of
-from keras_candle.search.history import Floats, History
-from keras_candle.search.kernels import squared_distances
+from keras_candle.errors import SearchError
+from keras_candle.search.acquisition import Acquisition, CostWeight, acquisition_of
+from keras_candle.search.gaussian_process import squared_distances
 from keras_candle.search.optimize_acquisition import maximise
-from keras_candle.search.space import SearchSpace
+from keras_candle.search.space import Floats, SearchSpace
 from keras_candle.search.subspaces import Subspace, whole_space
-from keras_candle.search.surrogate_data import SurrogateData, nearest, surrogate_data_of
+from keras_candle.search.surrogate_data import (
+    History,
+    SurrogateData,
+    features_of,
+    nearest,
+    surrogate_data_of,
+)
 from keras_candle.search.trust_regions import (
     TrustRegion,
     choose_subspace,
@@ -34,6 +38,37 @@ LISTED = 2_000
 _VALLEY = 0.1
 # Margins cut off the whole cube as a region. Without any, most trials go to its many corners.
 _MARGINS = (0.0, 0.0, 0.08, 0.16)
+
+
+@dataclass(frozen=True)
+class AskSettings:
+    """The settings of a search's decisions.
+
+    Attributes:
+        workers: the number of trials that run at once.
+        budget: the total number of trials.
+        overlap: of the subspaces.
+        cost_exponent: 1.0: expected improvement per unit of cost; 0.0: cost doesn't matter.
+        cost_limit: trials should not cost more than this; None: no limit.
+    """
+
+    workers: int = 1
+    budget: int = 64
+    overlap: float = 0.25
+    cost_exponent: float = 0.0
+    cost_limit: float | None = None
+
+    @property
+    def cost_weight(self) -> CostWeight:
+        """The weight of a trial's cost in the acquisition."""
+        return CostWeight(self.cost_exponent, self.cost_limit)
+
+    def __post_init__(self) -> None:
+        if self.workers < 1 or self.budget < 1:
+            raise SearchError(
+                f"The settings have workers={self.workers} and budget={self.budget}; both must "
+                "be at least 1."
+            )
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-from keras_candle.search.ask import suggest
-from keras_candle.search.ask_settings import AskSettings
-from keras_candle.search.features import features_of
-from keras_candle.search.history import Floats, History
+from keras_candle.search.ask import AskSettings, suggest
 from keras_candle.search.hyperparameters import UnitCube
-from keras_candle.search.pareto import scalarise
+from keras_candle.search.leaderboard import scalarise
+from keras_candle.search.space import Floats
 from keras_candle.search.subspaces import Subspace, decompose
+from keras_candle.search.surrogate_data import History
 from keras_candle.search.trial_log import RUNNING, TrialRecord
 
 SEARCHES = ("subspaces", "random")
@@ -24,7 +23,6 @@ SEARCHES = ("subspaces", "random")
 _DRAWS = 20
 # Points drawn at once, and how often: enough to hit an untried part that is 1/1000 of the space.
 _AT_ONCE, _MOST_DRAWS = 16, 1000
-_SAME = 1e-9
 # Fewer workers than the first search the whole space together; more than the second share
 # subspaces.
 _FEW_WORKERS, _MOST_SUBSPACES = 4, 64
@@ -178,21 +176,6 @@ class CandidateSource:
             if key not in tried:
                 return Candidate(values, -1, key)
         return None
-
-    def nearest(self, values: dict[str, Any], records: Iterable[TrialRecord]) -> TrialRecord | None:
-        """Return the latest of the trials that differ in the fewest hyperparameters.
-
-        Args:
-            values: of the trial to compare with.
-            records: the trials to choose from.
-        """
-        kept = list(records)
-        if not kept:
-            return None
-        point = features_of(self._cube.space, self._cube.unit_of(values)[None])
-        features = features_of(self._cube.space, self._points(kept))
-        differing = (np.abs(features - point) > _SAME).sum(axis=1)
-        return kept[int(np.flatnonzero(differing == differing.min())[-1])]
 
     def _key(self, values: dict[str, Any]) -> bytes:
         return self._cube.space.key(self._cube.unit_of(values))

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from keras_candle.search.ask_settings import AskSettings
+from keras_candle.search.ask import AskSettings
 from keras_candle.search.candidates import Candidate, CandidateSource
 from keras_candle.search.groups import Group
 from keras_candle.search.halving import Halving, HalvingInputs
-from keras_candle.search.hyperparameters import INHERITS
 from keras_candle.search.leaderboard import Leaderboard
 from keras_candle.search.leases import owner
 from keras_candle.search.options import SearchOptions
@@ -69,9 +67,7 @@ class Coordinator:
         self.candidates = CandidateSource(settings, options.subspaces, options.search, seed)
         self._halving: Halving | None = None
         if options.max_epochs is not None:
-            self._halving = Halving(
-                options.max_epochs, options.eta, options.min_epochs, options.brackets
-            )
+            self._halving = Halving(options.max_epochs, options.eta, options.min_epochs)
         self._taken: list[dict[str, Any]] = []
         self._checked_s = -math.inf
         self._tuner_id = ""
@@ -131,7 +127,7 @@ class Coordinator:
                 self._taken,
             )
             if found is not None:
-                found.values.update(self._extra_values(found.values))
+                found.values.update(self._epochs())
         return found or self._promotion(closing=True)
 
     def _retry(self) -> tuple[str, dict[str, Any]] | None:
@@ -216,14 +212,9 @@ class Coordinator:
     def _remaining_trials(self) -> int | None:
         return None if self.max_trials is None else self.max_trials - len(self.trial_log.trials)
 
-    def _extra_values(self, values: dict[str, Any]) -> dict[str, Any]:
-        """A new trial's values in addition to its hyperparameters: epochs, and its parent."""
-        records: Iterable[TrialRecord] = self.trial_log.trials.values()
-        further = self._halving.first_values(records) if self._halving else {}
-        if self._options.inherit_weights:
-            parent = self.candidates.nearest(values, self.leaderboard.completed())
-            further[INHERITS] = parent and parent.trial_id
-        return further
+    def _epochs(self) -> dict[str, Any]:
+        """A new trial's values in addition to its hyperparameters: its epochs and rung."""
+        return self._halving.first_values() if self._halving else {}
 
     def _open_project(self) -> Project:
         if self.project is None:

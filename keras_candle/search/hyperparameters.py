@@ -11,8 +11,7 @@ import numpy as np
 from keras_tuner.engine import hyperparameters as kinds
 
 from keras_candle.keras_private.keras_tuner import copy_space, stepped_values
-from keras_candle.search.history import Floats
-from keras_candle.search.space import COUNTED, Dimension, SearchSpace
+from keras_candle.search.space import COUNTED, Dimension, Floats, SearchSpace
 
 # An Int on a logarithmic scale has cells of many widths. Up to this many values each is a cell of
 # its own; with more, neighbours are alike and the scale matters more than the cells: the surrogate
@@ -21,8 +20,6 @@ _FEW_VALUES, _MANY_VALUES = 32, 1000
 _BELOW_ONE = 1 - 1e-9
 # The prefix of the values that Keras Tuner's own Hyperband adds to a trial's.
 RESERVED = "tuner/"
-# The value that names the trial whose weights are inherited.
-INHERITS = "tuner/inherits"
 
 
 @dataclass(frozen=True)

@@ -1,23 +1,86 @@
-"""Check that trials can return a search's objective, and extract it from their results."""
+"""The objectives of a search: their directions, and their values in the results of a trial."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
+import keras_tuner
 import numpy as np
 
 from keras_candle.errors import SearchError
 from keras_candle.keras_private.keras_tuner import (
+    MultiObjective,
     average_metrics_dicts,
     convert_to_metrics_dict,
+    create_objective,
     get_best_step,
     validate_trial_results,
 )
-from keras_candle.search.options import COST, parts_of
+from keras_candle.metric_directions import direction_of
 
+# Measured of each trial, and so usable as an objective, a cost or an axis of the front.
+MEASURES = ("device_seconds", "peak_memory_bytes", "parameters", "prediction_latency_s")
+COST = "cost"
 _HELD_OUT = ("validation_data", "validation_split")
+
+
+class SeveralObjectives(MultiObjective):  # type: ignore[misc]
+    """Several objectives, of which those measured at a trial's end are in no epoch's logs."""
+
+    def has_value(self, logs: Any) -> bool:
+        """Return whether an epoch's logs have at least one of the objectives, to compare epochs."""
+        return any(name in logs for name in self.name_to_direction)
+
+
+def make_objective(given: Any) -> Any:
+    """Return Keras Tuner's objective for the user's argument.
+
+    Args:
+        given: a name, a `keras_tuner.Objective`, a list of these, or None. Measured quantities
+            (`MEASURES`, and "cost" for the one that `cost=` names) are minimised.
+
+    Returns:
+        A `keras_tuner.Objective`; None for None.
+
+    Raises:
+        SearchError: when an objective's direction cannot be inferred.
+    """
+    if isinstance(given, str):
+        if given in (COST, *MEASURES):
+            return keras_tuner.Objective(given, "min")
+        direction = direction_of(given)
+        if direction is not None:
+            return keras_tuner.Objective(given, direction)
+        try:
+            return create_objective(given)
+        except ValueError as cause:
+            raise SearchError(
+                f"objective={given!r}: cannot infer whether to minimise or maximise it. Pass "
+                f"keras_tuner.Objective({given!r}, direction='min') or 'max', a Keras metric such "
+                f"as 'val_loss', or one of {', '.join((COST, *MEASURES))}."
+            ) from cause
+    if isinstance(given, Sequence):
+        if len(given) < 2:
+            raise SearchError(f"objective={given!r}, expected at least two in a list.")
+        return SeveralObjectives([make_objective(each) for each in given])
+    if given is None:
+        return None
+    if isinstance(given, keras_tuner.Objective):
+        for each in parts_of(given):
+            if each.direction not in ("min", "max"):
+                raise SearchError(
+                    f"The objective {each.name!r} has direction={each.direction!r}, expected 'min' "
+                    "or 'max'."
+                )
+        return given
+    raise SearchError(f"objective={given!r}, expected a name or a keras_tuner.Objective.")
+
+
+def parts_of(objective: Any) -> list[Any]:
+    """Return the objectives of a `MultiObjective`, or a single objective as a list."""
+    return list(getattr(objective, "objectives", [objective]))
 
 
 def check_held_out(objective: Any, fit_kwargs: Mapping[str, Any]) -> None:

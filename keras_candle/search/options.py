@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
 
-import keras_tuner
-
 from keras_candle.errors import SearchError
-from keras_candle.keras_private.keras_tuner import MultiObjective, create_objective
-from keras_candle.metric_directions import direction_of
 from keras_candle.search.candidates import SEARCHES
-from keras_candle.search.fidelity import next_bracket, rungs
-
-# Measured of each trial, and so usable as an objective, a cost or an axis of the front.
-MEASURES = ("device_seconds", "peak_memory_bytes", "parameters", "prediction_latency_s")
-COST = "cost"
+from keras_candle.search.halving import rungs
+from keras_candle.search.objectives import MEASURES
 
 
 @dataclass(frozen=True)
@@ -41,12 +34,6 @@ class SearchOptions:
             of `max_trials`. None: every trial is trained for the `epochs` of `search()`.
         min_epochs: of the first rung.
         eta: the factor between rungs.
-        brackets: 1 or more; None: as many as in Hyperband. Each starts one rung higher.
-        stop_hopeless: whether `CandleTuner` stops a trial whose learning curve predicts that it
-            will not beat the best. For a single objective that is in each epoch's logs; otherwise
-            no trial is stopped.
-        inherit_weights: whether a trial starts with the weights of the one that differs least, in
-            those layers whose names and shapes agree.
 
     Raises:
         SearchError: for a value out of range.
@@ -62,12 +49,9 @@ class SearchOptions:
     max_epochs: int | None = None
     min_epochs: int = 1
     eta: float = 3
-    brackets: int | None = 1
-    stop_hopeless: bool = False
-    inherit_weights: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("subspaces", "max_epochs", "brackets"):
+        for name in ("subspaces", "max_epochs"):
             check_count(name, getattr(self, name))
         if not (_is_number(self.overlap) and 0 <= self.overlap < 1):
             raise SearchError(f"overlap={self.overlap!r}, expected a number from 0 to below 1.")
@@ -83,7 +67,7 @@ class SearchOptions:
         if not (_is_number(self.eta) and 1 < self.eta < math.inf):
             raise SearchError(f"eta={self.eta!r}, expected a number above 1, such as 3.")
         if self.max_epochs is not None:
-            next_bracket((), rungs(self.max_epochs, self.eta, self.min_epochs), self.brackets)
+            rungs(self.max_epochs, self.eta, self.min_epochs)
         for name in ("max_cost", "lease_s"):
             number = getattr(self, name)
             if number is not None and not (_is_number(number) and number > 0):
@@ -111,63 +95,6 @@ class SearchOptions:
                 f"search() got epochs={fit_kwargs['epochs']}, but max_epochs={self.max_epochs} "
                 "sets how long trials are trained. Leave epochs out."
             )
-
-
-class SeveralObjectives(MultiObjective):  # type: ignore[misc]
-    """Several objectives, of which those measured at a trial's end are in no epoch's logs."""
-
-    def has_value(self, logs: Any) -> bool:
-        """Return whether an epoch's logs have at least one of the objectives, to compare epochs."""
-        return any(name in logs for name in self.name_to_direction)
-
-
-def make_objective(given: Any) -> Any:
-    """Return Keras Tuner's objective for the user's argument.
-
-    Args:
-        given: a name, a `keras_tuner.Objective`, a list of these, or None. Measured quantities
-            (`MEASURES`, and "cost" for the one that `cost=` names) are minimised.
-
-    Returns:
-        A `keras_tuner.Objective`; None for None.
-
-    Raises:
-        SearchError: when an objective's direction cannot be inferred.
-    """
-    if isinstance(given, str):
-        if given in (COST, *MEASURES):
-            return keras_tuner.Objective(given, "min")
-        direction = direction_of(given)
-        if direction is not None:
-            return keras_tuner.Objective(given, direction)
-        try:
-            return create_objective(given)
-        except ValueError as cause:
-            raise SearchError(
-                f"objective={given!r}: cannot infer whether to minimise or maximise it. Pass "
-                f"keras_tuner.Objective({given!r}, direction='min') or 'max', a Keras metric such "
-                f"as 'val_loss', or one of {', '.join((COST, *MEASURES))}."
-            ) from cause
-    if isinstance(given, Sequence):
-        if len(given) < 2:
-            raise SearchError(f"objective={given!r}, expected at least two in a list.")
-        return SeveralObjectives([make_objective(each) for each in given])
-    if given is None:
-        return None
-    if isinstance(given, keras_tuner.Objective):
-        for each in parts_of(given):
-            if each.direction not in ("min", "max"):
-                raise SearchError(
-                    f"The objective {each.name!r} has direction={each.direction!r}, expected 'min' "
-                    "or 'max'."
-                )
-        return given
-    raise SearchError(f"objective={given!r}, expected a name or a keras_tuner.Objective.")
-
-
-def parts_of(objective: Any) -> list[Any]:
-    """Return the objectives of a `MultiObjective`, or a single objective as a list."""
-    return list(getattr(objective, "objectives", [objective]))
 
 
 def check_count(name: str, given: object, least: int = 1) -> None:

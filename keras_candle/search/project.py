@@ -9,23 +9,26 @@ points/          claimed points, so that no two groups try the same one
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
+import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from keras_candle.errors import SearchError
+from keras_candle.launcher_messages import STARTED_S, restarts
 from keras_candle.run_directory import replace_file
-from keras_candle.search.journal import Journal, JournalReader
 from keras_candle.search.leases import Leases, has_exited, owner
-from keras_candle.search.space_difference import first_difference
-from keras_candle.search.trial_log import TrialRecord
+from keras_candle.search.trial_log import Journal, JournalReader, TrialRecord
 
 _FORMAT = 1
 _WRITE_ORACLE_EVERY_S = 10.0
+_LONGEST_WAIT_S = 600.0
+_EMPTIED: set[Path] = set()
 
 
 class Project:
@@ -230,3 +233,88 @@ def _write_once(path: Path, content: dict[str, Any]) -> dict[str, Any]:
             made.unlink()
     found: dict[str, Any] = json.loads(path.read_text())
     return found
+
+
+def first_difference(found: list[dict[str, Any]], ours: list[dict[str, Any]]) -> str:
+    """Describe the first difference between two spaces; empty if none. The order doesn't matter.
+
+    Args:
+        found: the recorded space, as Keras Tuner's configurations.
+        ours: the current space.
+    """
+    before = {_name_and_conditions(each): each for each in found}
+    now = {_name_and_conditions(each): each for each in ours}
+    for key in {**before, **now}:
+        if before.get(key) != now.get(key):
+            return (
+                f"hyperparameter {key[0]!r} was {_described(before.get(key))}, here it is "
+                f"{_described(now.get(key))}"
+            )
+    return ""
+
+
+def _name_and_conditions(described: dict[str, Any]) -> tuple[str, str]:
+    config = described["config"]
+    return str(config["name"]), json.dumps(config["conditions"], default=str)
+
+
+def _described(described: dict[str, Any] | None) -> str:
+    if described is None:
+        return "not there"
+    hidden = ("name", "conditions")
+    inner = ", ".join(f"{k}={v!r}" for k, v in described["config"].items() if k not in hidden)
+    return f"{described['class_name']}({inner})"
+
+
+# overwrite=True: one process empties the folder, and all processes wait for it.
+
+
+def empty_project(folder: Path, *, first: bool, alone: bool) -> None:
+    """Empty a search's folder, once in a job.
+
+    Args:
+        folder: the folder.
+        first: whether this process empties it.
+        alone: whether this is the only process.
+
+    Raises:
+        SearchError: when several processes have no common job, the folder was emptied before in
+            this job, or the first process did not empty it in time.
+    """
+    # A job that `candle run` restarts resumes its search.
+    if restarts():
+        return
+    job = os.environ.get(STARTED_S, "")
+    if not alone and not job:
+        raise SearchError(
+            "overwrite=True on several ranks needs `candle run`, which gives all ranks a common "
+            "job. Start the script with it, remove the folder before, or name another project."
+        )
+    if not alone and folder.resolve() in _EMPTIED:
+        raise SearchError(
+            f"overwrite=True was used before for {folder} in this job, and other ranks may still "
+            "run that search. Name another project."
+        )
+    _EMPTIED.add(folder.resolve())
+    mark = folder / ".job"
+    if first:
+        if folder.exists():
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True)
+        mark.write_text(job)
+        return
+    for _ in _until(_LONGEST_WAIT_S):
+        with contextlib.suppress(FileNotFoundError):
+            if mark.read_text() == job:
+                return
+    raise SearchError(
+        f"The first rank did not empty {folder} within {_LONGEST_WAIT_S:.0f} s. Check that all "
+        "ranks see the same folder, and that the first rank is running."
+    )
+
+
+def _until(seconds: float) -> Iterator[None]:
+    deadline_s = time.monotonic() + seconds
+    while time.monotonic() < deadline_s:
+        yield
+        time.sleep(0.02)

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from keras_candle.errors import SearchError
-from keras_candle.search.history import Floats
 
 if TYPE_CHECKING:
     from keras_candle.search.subspaces import Subspace
 
+Floats = NDArray[np.float64]
 # Finite spaces up to this many points are counted, and listed when few untried points remain.
 COUNTED = 1_000_000
 

@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from keras_candle.errors import SearchError
-from keras_candle.search.history import Floats
-from keras_candle.search.space import SearchSpace
+from keras_candle.search.space import Floats, SearchSpace
 
 _BELOW_ONE = 1 - 1e-12
 Values = tuple[int, ...]

@@ -1,16 +1,109 @@
-"""The training data of a surrogate: the history as features and standardised values."""
+"""The trials of a search as arrays: the history, its features, and a surrogate's training data."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from keras_candle.search.features import features_of
-from keras_candle.search.history import Floats, History
-from keras_candle.search.space import SearchSpace
+from keras_candle.search.space import Floats, SearchSpace
 from keras_candle.search.subspaces import Subspace
+
+
+@dataclass(frozen=True)
+class History:
+    """The trials of a search that have ended, and those that are running.
+
+    Attributes:
+        units: float [trials, dimensions], each ended trial's point in the unit cube; NaN where a
+            hyperparameter was not active.
+        objective: float [trials], to be minimised; NaN where a trial failed.
+        cost: float [trials], a trial's cost (device-seconds, by default); NaN where unknown.
+        fidelity: float [trials], the part of the full budget that a trial was trained with, in
+            (0, 1].
+        subspace: int [trials], the subspace that the trial belongs to; -1: none.
+        pending: float [running, dimensions], the points of the running trials.
+    """
+
+    units: Floats
+    objective: Floats
+    cost: Floats
+    fidelity: Floats
+    subspace: NDArray[np.int64]
+    pending: Floats
+
+    @classmethod
+    def empty(cls, dimensions: int) -> History:
+        """Return the history of a search without trials.
+
+        Args:
+            dimensions: of the search space.
+        """
+        none = np.empty(0)
+        points = np.empty((0, dimensions))
+        return cls(points, none, none, none, np.empty(0, np.int64), points)
+
+    @property
+    def succeeded(self) -> NDArray[np.bool_]:
+        """Bool [trials]: whether a trial gave a finite objective."""
+        return np.isfinite(self.objective)
+
+    def with_pending(self, unit: Floats) -> History:
+        """Return a copy with one more running trial.
+
+        Args:
+            unit: float [dimensions], its point.
+        """
+        return replace(self, pending=np.vstack([self.pending, unit]))
+
+    def subset(self, ended: NDArray[np.bool_], running: NDArray[np.bool_]) -> History:
+        """Return a copy with some of the trials.
+
+        Args:
+            ended: bool [trials], the ended trials to keep.
+            running: bool [running], the running trials to keep.
+        """
+        return History(
+            self.units[ended],
+            self.objective[ended],
+            self.cost[ended],
+            self.fidelity[ended],
+            self.subspace[ended],
+            self.pending[running],
+        )
+
+
+def features_of(space: SearchSpace, units: ArrayLike, box: Subspace | None = None) -> Floats:
+    """Encode points as feature columns.
+
+    An ordered dimension is one column. Categories without an order are one column each (0 or 1,
+    over the square root of 2, so that two categories are as far apart as the ends of a range). A
+    conditional dimension has one more column, 1 where it is active; an inactive coordinate is .5.
+
+    Args:
+        space: the search space of the points.
+        units: float [n, d].
+        box: its lower corner and widths scale the ordered dimensions; None: the unit cube.
+
+    Returns:
+        float [n, f], f >= d.
+    """
+    points = space.canonical(units)
+    missing = np.isnan(points)
+    measured = points if box is None else (points - box.lower) / (box.upper - box.lower)
+    measured = np.where(missing, 0.5, measured)
+    columns = []
+    for number, each in enumerate(space.dimensions):
+        if each.ordered or each.size is None or each.size == 2:
+            columns.append(measured[:, number])
+        else:
+            index = (np.where(missing[:, number], 0.5, points[:, number]) * each.size).astype(int)
+            hot = (index[:, None] == np.arange(each.size)) & ~missing[:, number, None]
+            columns.extend(hot.T / np.sqrt(2))
+        if each.parents:
+            columns.append((~missing[:, number]).astype(float))
+    return np.stack(columns, axis=1) if columns else np.zeros((len(points), 0))
 
 
 @dataclass(frozen=True)

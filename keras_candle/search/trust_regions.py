@@ -7,11 +7,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from keras_candle.search.history import Floats, History
-from keras_candle.search.kernels import squared_distances
-from keras_candle.search.space import SearchSpace
+from keras_candle.search.gaussian_process import squared_distances
+from keras_candle.search.space import Floats, SearchSpace
 from keras_candle.search.subspaces import Subspace, cut
-from keras_candle.search.surrogate_data import SurrogateData
+from keras_candle.search.surrogate_data import History, SurrogateData
 
 # Each subspace gets at least this part of an equal number of trials.
 FLOOR = 0.25

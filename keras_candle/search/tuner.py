@@ -3,30 +3,210 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import traceback
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import keras
 import keras_tuner
+from keras_tuner import errors
+from keras_tuner.engine import trial as trials
 
 from keras_candle import backend
 from keras_candle import engine as engines
+from keras_candle.engine.base import Engine
 from keras_candle.errors import SearchError
-from keras_candle.keras_private.keras_tuner import populate_space
+from keras_candle.keras_private.keras_tuner import (
+    build_config_path,
+    checkpoint_path,
+    populate_space,
+)
 from keras_candle.launcher_messages import independent
-from keras_candle.search.failures import check_some_succeeded
-from keras_candle.search.group_tuner import GroupTuner
-from keras_candle.search.groups import join
-from keras_candle.search.insight import table
-from keras_candle.search.measurement import freeze_existing_objects, release_memory
-from keras_candle.search.objectives import check_held_out
+from keras_candle.search.groups import agree_on_end, join
+from keras_candle.search.halving import EPOCHS, INITIAL_EPOCH, PARENT
+from keras_candle.search.insight import insight_of, table
+from keras_candle.search.leaderboard import check_some_succeeded
+from keras_candle.search.measurement import Measurement, freeze_existing_objects, release_memory
+from keras_candle.search.objectives import check_held_out, metrics_of
 from keras_candle.search.options import SearchOptions
 from keras_candle.search.oracle import HyperSpaceOracle
-from keras_candle.search.overwrite import empty_project
-from keras_candle.search.reporting import insight_of
-from keras_candle.search.stopping import check_stoppable
-from keras_candle.search.trial_training import TrialTraining
+from keras_candle.search.project import empty_project
+from keras_candle.training.keras_methods import trainer_of
+
+
+class TrialTraining(keras_tuner.Tuner):  # type: ignore[misc]
+    """Keras Tuner's training of a trial on one group of ranks, whose engine is `engine`.
+
+    A promoted trial resumes the last weights and optimizer of its parent.
+    """
+
+    engine: Engine
+    _model: Any = None
+
+    def run_trial(self, trial: Any, *args: Any, **kwargs: Any) -> Any:
+        """Build, train and measure; see `keras_tuner.Tuner.run_trial`."""
+        values = trial.hyperparameters.values
+        if EPOCHS in values:
+            kwargs.update(epochs=values[EPOCHS], initial_epoch=values[INITIAL_EPOCH])
+        return super().run_trial(trial, *args, **kwargs)
+
+    def _try_build(self, hp: Any) -> Any:
+        self._model = None
+        release_memory()
+        model = self._build_hypermodel(hp)
+        if not isinstance(model, keras.Model):
+            raise errors.FatalTypeError(
+                f"The hypermodel returned {model!r}, expected a keras.Model."
+            )
+        size = model.count_params() if model.built else 0
+        if self.max_model_size and size > self.max_model_size:
+            raise errors.FailedTrialError(
+                f"The model has {size} parameters, expected at most max_model_size="
+                f"{self.max_model_size}."
+            )
+        self._model = model
+        return model
+
+    def load_model(self, trial: Any) -> Any:
+        """Return the trained model of a trial, at its best epoch."""
+        model = self._try_build(trial.hyperparameters)
+        self._load(model, trial.trial_id, checkpoint_path(self, trial.trial_id))
+        return model
+
+    def _build_and_fit_model(self, trial: Any, *args: Any, **kwargs: Any) -> Any:
+        # Keras Tuner's own refuses a dict of several objectives.
+        hp = trial.hyperparameters
+        model = self._try_build(hp)
+        if self.engine.size > 1:
+            _check_scaled(model, self.engine.size)
+        results = self.hypermodel.fit(hp, model, *args, **kwargs)
+        if self.engine.is_root:
+            described = build_config_path(self, trial.trial_id)
+            described.write_text(json.dumps(model.get_build_config()))
+        if EPOCHS in hp.values:
+            model.save_weights(self._last_weights(trial.trial_id))
+        return results
+
+    def _build_hypermodel(self, hp: Any) -> Any:
+        model = super()._build_hypermodel(hp)
+        if (parent := hp.values.get(PARENT)) is not None:
+            self._load(model, parent, self._last_weights(parent))
+        return model
+
+    def _load(self, model: Any, like: str, weights: str) -> None:
+        if not model.built:
+            described = build_config_path(self, like).read_text()
+            model.build_from_config(json.loads(described))
+        # A model with a custom training loop need not be compiled.
+        if (optimizer := getattr(model, "optimizer", None)) is not None:
+            optimizer.build(model.trainable_variables)
+        model.load_weights(weights)
+
+    def _last_weights(self, trial_id: str) -> str:
+        return str(Path(self.get_trial_dir(trial_id)) / "last.weights.h5")
+
+    def _configure_tensorboard_dir(self, callbacks: Any, trial: Any, execution: int = 0) -> None:
+        # Keras Tuner's own needs the package tensorboard even without that callback.
+        if any(type(each).__name__ == "TensorBoard" for each in callbacks):
+            super()._configure_tensorboard_dir(callbacks, trial, execution)
+
+
+def _check_scaled(model: Any, ranks: int) -> None:
+    if trainer_of(model) is None:
+        raise SearchError(
+            f"ranks_per_trial={ranks}, but the model {model.name!r} is not scaled: each rank would "
+            "train it by itself. Build it with @candle.scalable, or leave ranks_per_trial out."
+        )
+
+
+class GroupTuner(TrialTraining):
+    """Runs the trials of one group: its root asks the oracle and reports, all of its ranks train.
+
+    An error that ends the search on one rank ends it on all ranks of the group.
+    """
+
+    def _next_trial(self) -> Any:
+        """The group's next trial, on all its ranks; None when there is none."""
+        begun: list[Any] = []
+
+        def begin() -> dict[str, Any] | None:
+            self.pre_create_trial()
+            trial = self.oracle.create_trial(self.tuner_id)
+            begun.append(trial)
+            state: dict[str, Any] = trial.get_state()
+            return state if trial.status == "RUNNING" else None
+
+        state = self._on_root(begin)
+        if state is None or begun:
+            return begun[0] if state is not None else None
+        trial = trials.Trial.from_state(state)
+        self.oracle.trials[trial.trial_id] = trial
+        return trial
+
+    def _on_root(self, work: Callable[[], Any]) -> Any:
+        """Run a function on the group's root; an error is raised on all ranks of the group."""
+        return work() if self.engine.size == 1 else self.engine.on_root(work, SearchError)
+
+    def _on_all_ranks(self, hook: Callable[..., Any], *arguments: Any) -> None:
+        """Run a hook on each rank of the group; an error of one rank is raised on all of them."""
+        if self.engine.size == 1:
+            hook(*arguments)
+        else:
+            self.engine.gather_results(lambda: hook(*arguments) and None, SearchError)
+
+    def _try_run_and_update_trial(self, trial: Any, *fit_args: Any, **fit_kwargs: Any) -> None:
+        outcome: Any = None
+        fatal: Exception | None = None
+        message = ""
+        status = "COMPLETED"
+        with engines.use(self.engine):
+            measurement = Measurement(self.engine.size)
+            try:
+                results = self.run_trial(trial, *fit_args, **fit_kwargs)
+                measured = measurement.take(self._model)
+                if self.engine.is_root:
+                    outcome = metrics_of(self.oracle, trial, results, measured)
+            except Exception as error:
+                message = traceback.format_exc()
+                status = "FAILED" if isinstance(error, errors.FailedTrialError) else "INVALID"
+                if isinstance(error, errors.FatalError | SearchError):
+                    fatal = error
+        trial.status, trial.message = agree_on_end(self.engine, status, message)
+        self._raise_on_all_ranks(fatal)
+        if trial.status == "COMPLETED":
+            self._on_root(lambda: self._report(trial, *outcome))
+
+    def _report(self, trial: Any, metrics: dict[str, Any], step: int) -> None:
+        self.oracle.update_trial(trial.trial_id, metrics, step=step)
+
+    def _raise_on_all_ranks(self, fatal: Exception | None) -> None:
+        """Raise a fatal error of any rank on all ranks of the group."""
+        problems = self.engine.gather_objects(fatal and f"{type(fatal).__name__}: {fatal}")
+        if fatal is not None:
+            raise fatal
+        for rank, problem in enumerate(problems):
+            if problem:
+                raise SearchError(f"Rank {rank} of the group has ended the search: {problem}")
+
+    @contextlib.contextmanager
+    def _leave_on_error(self) -> Iterator[None]:
+        """Give up the running trial on an error, for another group or the next search to run."""
+        try:
+            yield
+        except BaseException:
+            # If the journal cannot be written, the trial's lease expires instead.
+            with contextlib.suppress(SearchError):
+                self.oracle.leave()
+            raise
+
+    def on_trial_end(self, trial: Any) -> None:
+        """Keras Tuner's hook, on every rank of the group."""
+        self._model = None
+        self._on_root(lambda: self.oracle.end_trial(trial))
+
 
 _ORACLE_OPTIONS = {
     *SearchOptions.__dataclass_fields__,
@@ -88,8 +268,6 @@ class CandleTuner(GroupTuner):
     ) -> None:
         oracle_options = {name: options.pop(name) for name in _ORACLE_OPTIONS & set(options)}
         oracle = HyperSpaceOracle(objective, max_trials, **oracle_options)
-        if oracle.options.stop_hopeless:
-            check_stoppable(oracle.objective)
         oracle.group, self.engine = join(ranks_per_trial)
         if keras.backend.backend() in backend.BACKENDS:
             backend.current().pin(self.engine)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from keras_candle.search.history import History
 from keras_candle.search.space import Dimension, SearchSpace
+from keras_candle.search.surrogate_data import History
 
 CONTINUOUS = SearchSpace([Dimension("x"), Dimension("y")])
 # 2 * 3 * 3 = 18 points

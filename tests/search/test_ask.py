@@ -4,13 +4,11 @@ import numpy as np
 import pytest
 
 from keras_candle.errors import SearchError
-from keras_candle.search.acquisition import acquisition_of
-from keras_candle.search.ask import suggest
-from keras_candle.search.ask_settings import AskSettings, CostWeight
-from keras_candle.search.history import History
+from keras_candle.search.acquisition import CostWeight, acquisition_of
+from keras_candle.search.ask import AskSettings, suggest
 from keras_candle.search.space import Dimension, SearchSpace
 from keras_candle.search.subspaces import decompose, whole_space
-from keras_candle.search.surrogate_data import surrogate_data_of
+from keras_candle.search.surrogate_data import History, surrogate_data_of
 from keras_candle.search.trust_regions import incumbents, trust_box
 from tests.search.spaces import CONDITIONAL, CONTINUOUS, FINITE, SPACES, history_of
 

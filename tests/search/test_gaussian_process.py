@@ -2,10 +2,13 @@ import numpy as np
 import pytest
 from scipy.optimize import approx_fprime
 
-from keras_candle.search import posterior
 from keras_candle.search.acquisition import log_expected_improvement, log_probability_below
-from keras_candle.search.gaussian_process import fit_gaussian_process
-from keras_candle.search.kernels import squared_differences
+from keras_candle.search.gaussian_process import (
+    fit_gaussian_process,
+    negative_log_posterior,
+    squared_differences,
+    starts,
+)
 
 
 def waves(points):
@@ -25,10 +28,10 @@ def test_the_gradient_is_that_of_the_posterior(columns):
     x = points_of(20, columns)
     y = np.sin(5 * x).sum(axis=1)
     rest = (x, y - y.mean(), squared_differences(x), np.triu_indices(20, 1))
-    for start in posterior.starts(columns):
+    for start in starts(columns):
         at = start + 0.2
-        numeric = approx_fprime(at, lambda p: posterior.negative_log_posterior(p, *rest)[0], 1e-7)
-        exact = posterior.negative_log_posterior(at, *rest)[1]
+        numeric = approx_fprime(at, lambda p: negative_log_posterior(p, *rest)[0], 1e-7)
+        exact = negative_log_posterior(at, *rest)[1]
         np.testing.assert_allclose(exact, numeric, rtol=1e-3, atol=1e-3)
 
 

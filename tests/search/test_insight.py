@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from keras_candle.errors import SearchError
-from keras_candle.search.history import History
 from keras_candle.search.insight import importance, summarise, table
 from keras_candle.search.space import Dimension, SearchSpace
+from keras_candle.search.surrogate_data import History
 
 
 def _history(units: Any, objective: Any, subspace: Any = None, cost: Any = None) -> History:

@@ -1,4 +1,4 @@
-"""Laws of architecture search: every choice gives a model; inherited weights."""
+"""Laws of architecture search: every choice gives a model."""
 
 from __future__ import annotations
 
@@ -96,62 +96,3 @@ def test_what_is_not_there_has_no_decisions() -> None:
 def test_what_does_not_fit_is_named(wrong: Callable[[Any], Any]) -> None:
     with pytest.raises(SearchError, match=r"'a'.* got .*expected"):
         wrong(keras_tuner.HyperParameters())
-
-
-# Weights.
-
-
-def _net(width: int, extra: bool = False) -> Any:
-    layers = [
-        keras.Input((4, 3)),
-        keras.layers.MultiHeadAttention(2, 3, name="attention"),
-        keras.layers.Dense(width, name="wide"),
-        keras.layers.BatchNormalization(name="norm"),
-    ]
-    x = layers[0]
-    x = layers[1](x, x)
-    x = layers[3](layers[2](x))
-    x = keras.layers.Dense(5, name="extra")(x) if extra else x
-    return keras.Model(layers[0], keras.layers.Dense(2, name=f"out_{x.shape[-1]}")(x))
-
-
-@pytest.mark.parametrize("kind", ["model", "file", "arrays"])
-def test_a_child_with_the_same_layers_predicts_as_its_parent(kind: str, tmp_path: Any) -> None:
-    parent, child, x = _net(6), _net(6), np.random.default_rng(0).random((2, 4, 3))
-    for weight in parent.weights:
-        weight.assign(np.random.default_rng(1).random(weight.shape))
-    parent.save_weights(tmp_path / "parent.weights.h5")
-    arrays = {each.path: each.numpy() for each in parent.weights}
-    inherited = nas.inherit(
-        child, {"model": parent, "file": tmp_path / "parent.weights.h5", "arrays": arrays}[kind]
-    )
-    np.testing.assert_array_equal(child(x), parent(x))
-    assert set(inherited.taken) == {each.path for each in child.weights}
-
-
-def test_what_has_another_shape_or_is_new_stays_and_is_told() -> None:
-    child = _net(8, extra=True)
-    before = {each.path: each.numpy() for each in child.weights}
-    inherited = nas.inherit(child, _net(6))
-    assert {path.split("/")[0] for path in inherited.taken} == {"attention"}
-    assert {path.split("/")[0] for path in inherited.reshaped} == {"wide", "norm"}
-    assert {path.split("/")[0] for path in inherited.new} == {"extra", "out_5"}
-    for each in child.weights:
-        if each.path not in inherited.taken:
-            np.testing.assert_array_equal(each.numpy(), before[each.path])
-
-
-def test_the_name_of_a_sequential_model_does_not_matter(tmp_path: Any) -> None:
-    one, other = (
-        keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="d")]) for _ in range(2)
-    )
-    one.save_weights(tmp_path / "one.weights.h5")
-    assert nas.inherit(other, tmp_path / "one.weights.h5").new == ()
-    assert nas.inherit(other, one).new == ()
-
-
-def test_a_file_that_is_not_there_and_a_model_without_weights_are_named(tmp_path: Any) -> None:
-    with pytest.raises(SearchError, match=r"cannot read .*none\.weights\.h5"):
-        nas.inherit(_net(6), tmp_path / "none.weights.h5")
-    with pytest.raises(SearchError, match="not built"):
-        nas.inherit(keras.Sequential([keras.layers.Dense(2)]), _net(6))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -46,9 +49,7 @@ def test_a_seed_is_drawn_shared_and_kept(tmp_path):
         {"overlap": float("nan")},
         {"max_cost": True},
         {"lease_s": True},
-        {"brackets": 0},
-        {"brackets": "a"},
-        {"max_epochs": 9, "brackets": 4},
+        {"max_epochs": 0},
     ],
 )
 def test_what_makes_no_sense_is_named_at_construction(given):
@@ -86,3 +87,51 @@ def test_numpys_numbers_are_numbers(tmp_path):
 def test_what_is_not_known_or_out_of_range_is_named(options, says):
     with pytest.raises(SearchError, match=says):
         candle.search.HyperSpaceOracle(**options)
+
+
+def made_before(folder):
+    """The folder of a search whose process died in its ninth trial.
+
+    It had `search="evolution"`, `surrogate="random_forest"`, `brackets=None`,
+    `inherit_weights=True` and `stop_hopeless=True`, which are gone.
+    """
+    made = json.loads(Path(__file__).with_name("folder_of_removed_options.json").read_text())
+    project = folder / "untitled_project"
+    (project / "journals").mkdir(parents=True)
+    (project / "search.json").write_text(json.dumps(made["search"]))
+    lines = [json.dumps(line) + "\n" for line in made["journal"]]
+    (project / "journals/group-00000-1-a.jsonl").write_text("".join(lines))
+    for number in range(9):
+        (project / f"trial_{number:04d}").mkdir()
+    return made["journal"]
+
+
+def test_a_search_with_options_that_are_gone_is_resumed(tmp_path):
+    journal = made_before(tmp_path)
+    tuner = searched(noisy, tmp_path, 24, max_epochs=9, lease_s=0.1)
+    trials = tuner.oracle.trials
+    assert len(trials) == 24
+    assert all(each.status == "COMPLETED" for each in trials.values())
+    ended = {line["trial"]: line for line in journal if line["event"] == "ended"}
+    assert len(ended) == 8
+    for trial_id, line in ended.items():
+        assert trials[trial_id].score == line["score"]
+        assert trials[trial_id].hyperparameters.values == line["values"]
+    assert trials["0008"].hyperparameters.values["tuner/bracket"] == 1  # the same values again
+    new = [trials[f"{number:04d}"].hyperparameters.values for number in range(9, 24)]
+    assert {each["tuner/round"] for each in new} == {0, 1, 2}
+
+
+@pytest.mark.parametrize(
+    "gone",
+    [
+        {"search": "evolution"},
+        {"surrogate": "random_forest"},
+        {"brackets": None},
+        {"stop_hopeless": True},
+        {"inherit_weights": True},
+    ],
+)
+def test_an_option_that_is_gone_is_named(tmp_path, gone):
+    with pytest.raises((SearchError, ValueError, TypeError), match=next(iter(gone))):
+        candle.CandleTuner(lambda hp: noisy(hp) and None, directory=tmp_path, **gone)

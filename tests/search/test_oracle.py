@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from keras_candle.errors import SearchError
-from keras_candle.search.failures import TooManyFailuresError
+from keras_candle.search.leaderboard import TooManyFailuresError
 from keras_candle.search.oracle import HyperSpaceOracle
 
 

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from keras_candle.errors import SearchError
-from keras_candle.search.features import features_of
 from keras_candle.search.space import Dimension, SearchSpace
 from keras_candle.search.subspaces import decompose, whole_space
+from keras_candle.search.surrogate_data import features_of
 from tests.search.spaces import CONDITIONAL, CONTINUOUS, FINITE, SPACES, random_space
 
 

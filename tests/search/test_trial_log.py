@@ -17,11 +17,10 @@ from keras_candle.errors import SearchError
 from keras_candle.launcher_messages import STARTED_S
 from keras_candle.search.coordinator import Coordinator
 from keras_candle.search.groups import Group
-from keras_candle.search.journal import Journal, JournalReader
 from keras_candle.search.leases import LeaseHeartbeat, Leases, has_exited, owner
 from keras_candle.search.options import SearchOptions
-from keras_candle.search.overwrite import empty_project
-from keras_candle.search.trial_log import TrialLog
+from keras_candle.search.project import empty_project
+from keras_candle.search.trial_log import Journal, JournalReader, TrialLog
 
 HERE = owner()
 

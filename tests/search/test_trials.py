@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import keras
 import keras_tuner
 import numpy as np
@@ -12,9 +10,8 @@ import pytest
 import keras_candle as candle
 from keras_candle import engine as engines
 from keras_candle.errors import SearchError
-from keras_candle.search.failures import TooManyFailuresError
+from keras_candle.search.leaderboard import TooManyFailuresError
 from keras_candle.search.oracle import HyperSpaceOracle
-from keras_candle.search.stopping import StopHopeless
 
 X = np.random.default_rng(0).random((16, 4)).astype("float32")
 Y = (X[:, :1] > 0.5).astype("float32")
@@ -214,52 +211,6 @@ def test_a_model_that_is_not_compiled_is_loaded_and_trained_on(tmp_path):
     assert model.output_shape == (None, best["units"])
 
 
-# When it is stopped.
-
-
-def worsening():
-    """Flat learning curves, each trial's above those of the trials before."""
-    seen = {}
-    return lambda hp, epoch: {"val_loss": float(seen.setdefault(hp["units"], len(seen)))}
-
-
-@pytest.mark.parametrize("executions", [1, 2])
-def test_each_execution_has_a_learning_curve_of_its_own(tmp_path, executions):
-    told = Told(worsening(), epochs=12)
-    tuner = candle.CandleTuner(
-        told, "val_loss", 3, directory=tmp_path, stop_hopeless=True,
-        executions_per_trial=executions,
-    )  # fmt: skip
-    tuner.search(verbose=0)
-    assert told.stopped == [False] * executions + [True] * 2 * executions
-
-
-def test_a_model_trains_as_long_as_its_own_fit_says_where_it_may_win(tmp_path):
-    seen = {}
-
-    def late(hp, epoch):
-        number = seen.setdefault(hp["units"], len(seen))
-        return {"val_loss": 1.0 - 0.08 * epoch if number else 0.2}
-
-    told = Told(late, epochs=12)
-    tuner = candle.CandleTuner(told, "val_loss", 2, directory=tmp_path, stop_hopeless=True)
-    tuner.search(verbose=0)
-    assert told.stopped == [False, False]
-
-
-def test_nothing_is_stopped_for_an_objective_that_no_epoch_tells(tmp_path):
-    told = Told(worsening(), epochs=12)
-    tuner = candle.CandleTuner(told, SCORE, 3, directory=tmp_path, stop_hopeless=True)
-    tuner.search(verbose=0)
-    assert told.stopped == [False] * 3
-
-
-@pytest.mark.parametrize("objective", [["parameters", "val_loss"], ["val_loss", "parameters"]])
-def test_no_trial_of_several_objectives_is_hopeless(tmp_path, objective):
-    with pytest.raises(SearchError, match=r"stop_hopeless=True.*parameters.*Leave"):
-        candle.CandleTuner(build_model, objective, directory=tmp_path, stop_hopeless=True)
-
-
 # Groups of ranks.
 
 
@@ -380,30 +331,3 @@ def test_a_trial_may_report_on_all_ranks_of_its_group(ranks, tmp_path):
     one, other = ranks(2).run(_report_on_all_ranks, folder=str(tmp_path))
     assert len(one) == 4
     assert one == other
-
-
-def test_with_rungs_nothing_is_stopped_that_may_win_when_it_is_trained_to_the_end(tmp_path):
-    def later_ones_are_better(hp, epoch):
-        return {"loss": 1 - (0.02 if len(falling.stopped) < 4 else 0.03) * (epoch + 1)}
-
-    falling = Told(later_ones_are_better)
-    tuner = candle.CandleTuner(
-        falling, "loss", 10, max_epochs=24, min_epochs=8, stop_hopeless=True, directory=tmp_path
-    )
-    tuner.search(verbose=0)
-    epochs = [trial.hyperparameters["tuner/epochs"] for trial in tuner.oracle.trials.values()]
-    assert epochs.index(24) == 3
-    assert epochs.count(8) > 6
-    assert not any(falling.stopped)
-
-
-@pytest.mark.parametrize(("epochs", "stops"), [(24, False), (None, True)])
-def test_a_rungs_training_is_told_by_what_a_full_one_would_reach(epochs, stops):
-    stop = StopHopeless(keras_tuner.Objective("loss", "min"), lambda: 0.5, epochs)
-    model = SimpleNamespace(stop_training=False)
-    stop.set_model(model)
-    stop.set_params({"epochs": 8})
-    stop.on_train_begin()
-    for epoch in range(8):
-        stop.on_epoch_end(epoch, {"loss": 1 - 0.03 * (epoch + 1)})
-    assert model.stop_training == stops

@@ -114,53 +114,6 @@ def test_the_best_are_trained_on_from_where_they_were(tmp_path):
     assert steps == {(0, 3), (3, 9), (9, 27)}  # 3 steps an epoch, none of them taken twice
 
 
-def test_a_trial_that_will_hardly_win_is_stopped(tmp_path):
-    def build(hp):
-        model = build_model(hp)
-        rate = 0.05 if hp.Boolean("learns", default=True) else 0.0
-        model.compile(keras.optimizers.Adam(rate), "mse")
-        return model
-
-    Noting.noted.clear()
-    tuner = candle.CandleTuner(
-        build, "val_loss", max_trials=5, directory=tmp_path, stop_hopeless=True
-    )
-    tuner.search(**DATA, verbose=0, epochs=30, callbacks=[Noting()])
-    taken = {
-        trial.hyperparameters["learns"]: steps[1]
-        for trial, steps in zip(tuner.oracle.trials.values(), Noting.noted, strict=True)
-    }
-    assert taken[False] < 30 * 3
-
-
-def test_weights_are_inherited_from_the_nearest_trial(tmp_path):
-    begins, ends = [], []
-
-    def build(hp):
-        widths = {"same": 4, "hidden": hp.Int("units", 2, 16), "out": 1}
-        model = keras.Sequential([keras.layers.Dense(n, name=name) for name, n in widths.items()])
-        model.build((None, 4))
-        model.compile("adam", "mse")
-        return model
-
-    class Ends(keras.callbacks.Callback):
-        def on_train_begin(self, logs=None):
-            begins.append(self.model.get_layer("same").get_weights()[0])
-
-        def on_train_end(self, logs=None):
-            ends.append(self.model.get_layer("same").get_weights()[0])
-
-    tuner = candle.CandleTuner(
-        build, "val_loss", max_trials=2, directory=tmp_path, inherit_weights=True,
-    )  # fmt: skip
-    tuner.search(**DATA, verbose=0, epochs=1, callbacks=[Ends()])
-    values = [trial.hyperparameters.values for trial in tuner.oracle.trials.values()]
-    assert [each["tuner/inherits"] for each in values] == [None, "0000"]
-    assert values[0]["units"] != values[1]["units"]
-    np.testing.assert_array_equal(begins[1], ends[0])
-    assert not np.array_equal(begins[0], ends[0])
-
-
 def test_a_callback_with_a_run_directory_has_one_for_each_trial(tmp_path):
     tuner = candle.CandleTuner(build_model, "val_loss", max_trials=2, directory=tmp_path / "s")
     durable = candle.CandleCallback(tmp_path / "runs")

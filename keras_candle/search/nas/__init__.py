@@ -1,4 +1,4 @@
-"""Architecture search: blocks and cells as hyperparameters, inherited weights.
+"""Architecture search: blocks and cells as hyperparameters.
 
 The names below are imported on first use.
 """
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from keras_candle.search.nas.cells import stack as stack
     from keras_candle.search.nas.cells import text_cell as text_cell
     from keras_candle.search.nas.cells import text_cnn as text_cnn
-    from keras_candle.search.nas.inheritance import Inherited as Inherited
-    from keras_candle.search.nas.inheritance import inherit as inherit
 
 _HERE = "keras_candle.search.nas"
 # public name -> the module that has it
@@ -29,7 +27,6 @@ _HOMES = {
     **dict.fromkeys(
         ("conv_cell", "dense_cell", "pooling", "stack", "text_cell", "text_cnn"), "cells"
     ),
-    **dict.fromkeys(("Inherited", "inherit"), "inheritance"),
 }
 
 __all__ = [*_HOMES]  # noqa: PLE0604 - the keys are strings

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from keras_candle.errors import SearchError
-from keras_candle.search.pareto import hypervolume, non_dominated, scalarise
+from keras_candle.search.leaderboard import non_dominated, scalarise
 
 
 def _table(seed: int, trials: int = 60, objectives: int = 3) -> np.ndarray:
@@ -34,27 +34,7 @@ def test_trials_without_a_number_are_never_on_the_front_and_hide_nobody() -> Non
 
 def test_no_trials_have_no_front() -> None:
     assert non_dominated(np.empty((0, 2))).shape == (0,)
-    assert hypervolume(np.empty((0, 2)), [1, 1]) == 0
     assert scalarise(np.empty((0, 2)), [1, 1]).shape == (0,)
-
-
-@pytest.mark.parametrize("objectives", [1, 2, 3, 4])
-@pytest.mark.parametrize("seed", range(5))
-def test_the_hypervolume_counts_the_unit_cells_that_are_dominated(
-    seed: int, objectives: int
-) -> None:
-    table = _table(seed, 8, objectives)
-    cells = np.stack(np.meshgrid(*[np.arange(6)] * objectives), axis=-1).reshape(-1, objectives)
-    dominated = (table[:, None] <= cells[None]).all(axis=2).any(axis=0)
-    assert hypervolume(table, [6] * objectives) == dominated.sum()
-
-
-def test_a_trial_off_the_front_adds_no_volume_and_one_on_it_does() -> None:
-    table = np.random.default_rng(1).random((40, 3))
-    volume, front = hypervolume(table, [1, 1, 1]), non_dominated(table)
-    assert hypervolume(table[front], [1, 1, 1]) == pytest.approx(volume)
-    one_less = np.delete(table, np.flatnonzero(front)[0], axis=0)
-    assert hypervolume(one_less, [1, 1, 1]) < volume
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -89,7 +69,6 @@ def test_a_trial_without_a_number_has_none() -> None:
         lambda: scalarise([[1, 2]], [1]),
         lambda: scalarise([[1, 2]], [1, -1]),
         lambda: scalarise([[1, 2]], [0, 0]),
-        lambda: hypervolume([[1, 2]], [1, 2, 3]),
         lambda: non_dominated([1, 2]),
     ],
 )
