@@ -13,7 +13,11 @@ import time
 from types import ModuleType
 
 from keras_candle import engine as engines
-from keras_candle.auto.distributed_scripts import refuse_horovod_lines
+from keras_candle.auto.distributed_scripts import (
+    disable_xla,
+    refuse_horovod_lines,
+    replace_strategies,
+)
 from keras_candle.auto.file_overlay import write_only_on_root
 from keras_candle.auto.random_draws import seed_ranks
 from keras_candle.cluster import launchers
@@ -36,8 +40,6 @@ def prepare() -> None:
 
 
 def _prepare_tensorflow(tensorflow: ModuleType, is_root: bool) -> None:
-    from keras_candle.auto.custom_loops import disable_xla
-    from keras_candle.auto.distributed_scripts import replace_strategies
     from keras_candle.auto.saving import write_checkpoints_on_root
 
     replace_strategies(tensorflow)

@@ -130,28 +130,3 @@ def _plain_learning_rates(optimizer: Any) -> Iterator[None]:
     finally:
         for leaf, methods in zip(leaves, scaled, strict=True):
             replace_rate_methods(leaf, methods)
-
-
-def disable_xla(tensorflow: ModuleType) -> None:
-    """Ignore `jit_compile=True` of the script's tf.functions: XLA has no collectives."""
-    plain = tensorflow.function
-
-    @functools.wraps(plain)
-    def function(func: Any = None, *args: Any, jit_compile: Any = None, **kwargs: Any) -> Any:
-        if not jit_compile:
-            return plain(func, *args, jit_compile=jit_compile, **kwargs)
-        if func is None:
-            return functools.partial(function, *args, jit_compile=True, **kwargs)
-        # Keras compiles its own steps where it can, and knows where it cannot.
-        if not str(getattr(func, "__module__", "")).startswith(
-            ("keras.", "keras_candle.", "tensorflow.")
-        ):
-            jit_compile = None
-            notice(
-                "tf.functions without XLA",
-                f"tf.function {getattr(func, '__name__', func)!s} runs without XLA, which has no "
-                "collectives",
-            )
-        return plain(func, *args, jit_compile=jit_compile, **kwargs)
-
-    tensorflow.function = function  # type: ignore[attr-defined]

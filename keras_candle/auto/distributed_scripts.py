@@ -1,4 +1,7 @@
-"""Scripts that divide their work themselves: replace tf.distribute strategies, refuse Horovod."""
+"""Scripts that divide or compile their work: tf.distribute strategies, XLA and Horovod.
+
+TensorFlow may be imported, and this module used, while Keras is still being imported.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import sys
 from types import ModuleType
 from typing import Any, NoReturn
 
+from keras_candle.auto.models import notice
 from keras_candle.errors import EngineError
 from keras_candle.when_imported import when_imported
 
@@ -51,8 +55,6 @@ def _strategies(tensorflow: ModuleType, names: tuple[str, ...]) -> list[Any]:
 
 def _default_strategy(kind: Any, *_: Any, **__: Any) -> Any:
     import tensorflow as tf
-
-    from keras_candle.auto.models import notice
 
     notice(
         "tf.distribute strategies replaced",
@@ -99,3 +101,28 @@ def _guard(horovod: ModuleType) -> None:
 
     init.candle_plain = plain  # type: ignore[attr-defined]
     horovod.init = init  # type: ignore[attr-defined]
+
+
+def disable_xla(tensorflow: ModuleType) -> None:
+    """Ignore `jit_compile=True` of the script's tf.functions: XLA has no collectives."""
+    plain = tensorflow.function
+
+    @functools.wraps(plain)
+    def function(func: Any = None, *args: Any, jit_compile: Any = None, **kwargs: Any) -> Any:
+        if not jit_compile:
+            return plain(func, *args, jit_compile=jit_compile, **kwargs)
+        if func is None:
+            return functools.partial(function, *args, jit_compile=True, **kwargs)
+        # Keras compiles its own steps where it can, and knows where it cannot.
+        if not str(getattr(func, "__module__", "")).startswith(
+            ("keras.", "keras_candle.", "tensorflow.")
+        ):
+            jit_compile = None
+            notice(
+                "tf.functions without XLA",
+                f"tf.function {getattr(func, '__name__', func)!s} runs without XLA, which has no "
+                "collectives",
+            )
+        return plain(func, *args, jit_compile=jit_compile, **kwargs)
+
+    tensorflow.function = function  # type: ignore[attr-defined]

@@ -1,4 +1,8 @@
-"""Scale every model when it is compiled, and print on root what --auto changes."""
+"""Scale every model when it is compiled, and print on root what --auto changes.
+
+Imports of Keras are in functions: TensorFlow can be imported, and this module with it, while Keras
+still is.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +14,6 @@ from typing import Any
 
 from keras_candle import engine as engines
 from keras_candle.auto.random_draws import synchronize_random_state
-from keras_candle.training.gradients import leaf_optimizers
-from keras_candle.training.keras_methods import trainer_of
 
 _times: Counter[str] = Counter()
 
@@ -65,6 +67,8 @@ def scale_on_compile(keras: ModuleType) -> None:
 
 def is_scaled(model: Any) -> bool:
     """Return whether this model is scaled already."""
+    from keras_candle.training.keras_methods import trainer_of
+
     return trainer_of(model) is not None
 
 
@@ -72,6 +76,8 @@ def _scale(model: Any) -> None:
     from keras_candle.auto.custom_loops import register_trainer
     from keras_candle.auto.saving import synchronize_saves
     from keras_candle.decorator import scale
+    from keras_candle.training.gradients import leaf_optimizers
+    from keras_candle.training.keras_methods import trainer_of
 
     scale(model)
     if not is_scaled(model):
@@ -92,7 +98,6 @@ def _scale(model: Any) -> None:
 
 
 def _with_synchronized_random_state(scaled: Any) -> Any:
-    # Not at the top: TensorFlow can be imported, and this module with it, while Keras still is.
     from keras_candle.keras_private.models import is_evaluation_of_fit
 
     @functools.wraps(scaled)
