@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from keras_candle import around_fit as _around_fit
+from keras_candle import when_imported as _when_imported
 
 if TYPE_CHECKING:
     from keras_candle import engine as engine
@@ -78,7 +78,7 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module 'keras_candle' has no attribute {name!r}")
 
 
-_around_fit.prepare()
+_when_imported.wrap_fit()
 
 
 def __dir__() -> list[str]:

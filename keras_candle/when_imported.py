@@ -1,4 +1,4 @@
-"""Run an action after the user's program has imported a package, without importing it.
+"""Change a package when the user's program imports it: `keras.Model.fit` for CandleCallback.
 
 A program may set KERAS_BACKEND or TF_CPP_MIN_LOG_LEVEL before it imports Keras, or not import it
 at all: changes of Keras have to wait for the program's own import.
@@ -6,6 +6,7 @@ at all: changes of Keras have to wait for the program's own import.
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import sys
 from collections.abc import Callable, Sequence
@@ -77,3 +78,26 @@ class _Loader(Loader):
         module.__spec__.loader = module.__loader__ = self._plain  # type: ignore[union-attr]
         self._plain.exec_module(module)
         self._imported(module)
+
+
+def wrap_fit() -> None:
+    """Wrap `keras.Model.fit` when Keras is imported, so that a CandleCallback can run around it.
+
+    A callback alone sees neither the remaining callbacks nor the data. `model.fit(x, y,
+    callbacks=[candle.CandleCallback(...)])` looks `fit` up before it creates the CandleCallback,
+    so `fit` is wrapped as soon as Keras is imported.
+    """
+    when_imported("keras", _wrap_fit)
+
+
+def _wrap_fit(keras: ModuleType) -> None:
+    plain = keras.Model.fit
+
+    @functools.wraps(plain)
+    def fit(self: Any, *args: Any, **kwargs: Any) -> Any:
+        ours = sys.modules.get("keras_candle.callback.candle_callback")
+        if ours is None:
+            return plain(self, *args, **kwargs)
+        return ours.fit(plain, self, *args, **kwargs)
+
+    keras.Model.fit = fit

@@ -254,14 +254,14 @@ MUTANTS = (
     ),
     Mutant(
         "moving statistics that ranks had of their own are lost",
-        "resume/rank_state.py",
+        "resume/model_state.py",
         "local[place].assign(value)",
         "pass",
         (f"{RESUME}test_ranks_interrupted_twice[arrays-rich-mpi-3]",),
     ),
     Mutant(
         "on another number of ranks each counts what all had seen",
-        "resume/rank_state.py",
+        "resume/model_state.py",
         'if engine.is_root or reduction != "sum":',
         "if True:",
         (

@@ -29,7 +29,7 @@ import psutil
 
 import keras_candle as candle
 from keras_candle import engine as engines
-from keras_candle.resume.checkpoint_options import Intervals
+from keras_candle.resume.checkpoint_schedule import Intervals
 
 STALL_TIMEOUT_S = 30.0
 # By how much memory and an epoch's cost may grow from an early tenth of the epochs to the last.

@@ -20,7 +20,7 @@ SITES = (
     "capture.CheckpointCapture.take",
     "fit_session.FitSession.on_epoch_over",
     "performance_recorder.PerformanceRecorder.epoch",
-    "rank_state._unlike_root",
+    "model_state._unlike_root",
     "stop_requests.StopRequests.ask",
 )
 PACKAGES = ("callback", "resume")

@@ -160,10 +160,3 @@ class DurableCallbackList(keras.callbacks.CallbackList):  # type: ignore[misc]
         """Notify the callbacks, then end the session."""
         super().on_train_end(logs)
         self._events.on_end()
-
-
-def listed(callbacks: Any) -> list[Any]:
-    """Return the callbacks argument of `fit` as a list."""
-    if isinstance(callbacks, keras.callbacks.CallbackList):
-        return list(callbacks.callbacks)
-    return list(keras.tree.flatten(callbacks))

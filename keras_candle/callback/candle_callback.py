@@ -15,15 +15,13 @@ import keras
 
 from keras_candle.callback.fit_session import FitSession
 from keras_candle.callback.tracker_hook import TrackerHook
-from keras_candle.callback.tuner_trial import trial_of
 from keras_candle.engine.base import Engine
 from keras_candle.engine.single import SingleEngine
 from keras_candle.errors import CandleError
-from keras_candle.resume.checkpoint_options import Checkpoint, Intervals, SaveLimits, check_choice
+from keras_candle.resume.checkpoint_schedule import Checkpoint, Intervals, SaveLimits, check_choice
 from keras_candle.resume.inexact_resume import INEXACT_RESUME
 from keras_candle.resume.restore import Resumption
-from keras_candle.resume.run_config import config_of
-from keras_candle.resume.run_session import RunSession
+from keras_candle.resume.run_session import RunSession, config_of, trial_of
 from keras_candle.trackers import names
 from keras_candle.trackers.base import Tracker
 from keras_candle.training.fit_hooks import (

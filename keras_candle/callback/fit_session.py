@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from keras_candle.callback.callback_list import DurableCallbackList, listed
+from keras_candle.callback.callback_list import DurableCallbackList
 from keras_candle.callback.display import Display
 from keras_candle.callback.performance_recorder import PerformanceRecorder
 from keras_candle.callback.watchdog_hook import WatchdogHook
@@ -14,17 +14,19 @@ from keras_candle.errors import EXIT_RUN_AGAIN, CheckpointError
 from keras_candle.keras_private.callbacks import check_names
 from keras_candle.resume.callback_state import CallbackState, resume_csv_loggers, values_of
 from keras_candle.resume.capture import CheckpointCapture
-from keras_candle.resume.checkpoint_options import Checkpoint, Intervals, SaveLimits
-from keras_candle.resume.checkpoint_schedule import CheckpointSchedule
-from keras_candle.resume.data_state import DataState
-from keras_candle.resume.fit_progress import FitProgress
+from keras_candle.resume.checkpoint_schedule import (
+    Checkpoint,
+    CheckpointSchedule,
+    Intervals,
+    SaveLimits,
+)
+from keras_candle.resume.data_state import DataState, FitProgress
 from keras_candle.resume.inexact_resume import check_unsavable_state
-from keras_candle.resume.model_description import describe_layers
 from keras_candle.resume.restore import Resumption
 from keras_candle.resume.run_session import RunSession
-from keras_candle.resume.script_changes import identity_of, settings_of
-from keras_candle.resume.stop_reasons import StopReasons, name_of
-from keras_candle.training.fit_hooks import FitCall
+from keras_candle.resume.script_changes import describe_layers, identity_of, settings_of
+from keras_candle.resume.stopping import StopReasons, name_of
+from keras_candle.training.fit_hooks import FitCall, listed
 from keras_candle.training.step_chain import Place, chain_of
 from keras_candle.training.stop_consensus import StopConsensus
 from keras_candle.watchdog import heartbeat

@@ -11,10 +11,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from keras_candle.callback.tuner_trial import TunerTrial
 from keras_candle.errors import EXIT_RUN_AGAIN, CandleError
 from keras_candle.launcher_messages import restarts
-from keras_candle.resume.run_session import RunSession
+from keras_candle.resume.run_session import RunSession, TunerTrial
 from keras_candle.trackers.base import FAILED, FINISHED, INTERRUPTED, TrackedRun, Tracker
 from keras_candle.trackers.identity import id_of_search, identify
 from keras_candle.trackers.names import IN_TRACKER_PROCESS, check_packages, make

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from keras_candle.engine.base import Engine
-from keras_candle.random_generators import find_generators, fold_in, get_state, set_state
+from keras_candle.random_state import find_generators, fold_in, get_state, set_state
 from keras_candle.seeding import default_seeds
 
 

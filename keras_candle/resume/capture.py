@@ -8,14 +8,11 @@ from typing import Any
 
 from keras_candle.checkpoints.state_format import FORMAT
 from keras_candle.errors import CheckpointError
+from keras_candle.random_state import global_state
 from keras_candle.resume.callback_state import CallbackState, shared_states
-from keras_candle.resume.checkpoint_options import Checkpoint
-from keras_candle.resume.checkpoint_schedule import CheckpointSchedule
-from keras_candle.resume.data_state import DataState
-from keras_candle.resume.fit_progress import FitProgress
-from keras_candle.resume.model_state import built_optimizers
-from keras_candle.resume.random_state import random_state
-from keras_candle.resume.rank_state import rank_state
+from keras_candle.resume.checkpoint_schedule import Checkpoint, CheckpointSchedule
+from keras_candle.resume.data_state import DataState, FitProgress
+from keras_candle.resume.model_state import built_optimizers, rank_state
 from keras_candle.resume.recompile import CompileRecorder
 from keras_candle.resume.restore import Resumption, iterations_of, schedule_position
 from keras_candle.resume.run_session import RunSession
@@ -102,7 +99,7 @@ class CheckpointCapture:
             lambda: {
                 "model": of_model,
                 "callbacks": self.callback_state.take(),
-                "random": random_state(),
+                "random": global_state(),
                 "data": self._data.take(within_pass=progress.within_pass),
             },
             CheckpointError,

@@ -1,4 +1,8 @@
-"""Lay out a model's variables, optimizers and assets, and restore them on every rank."""
+"""Lay out and restore a model's state: what all ranks share, and each rank's own part.
+
+Shared are weights, optimizer variables and assets, which root reads. A rank's own are seeds,
+metrics, and the moving statistics that differ within an epoch.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +10,41 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
 from keras_candle.checkpoints import keras_state
 from keras_candle.checkpoints.contents import ASSETS, first_difference, read_tensor
 from keras_candle.checkpoints.layout import Layout, layout_of, layout_of_variables
-from keras_candle.checkpoints.manifest import Tensor, inside, read
+from keras_candle.checkpoints.manifest import Tensor, digest, inside, read
+from keras_candle.engine.base import Engine
 from keras_candle.errors import CheckpointError
 from keras_candle.keras_private.optimizers import optimized_variables
+from keras_candle.resume.object_state import Capture
 from keras_candle.resume.run_session import RunSession
 from keras_candle.training.gradients import (
+    half_accumulated,
     leaf_optimizers,
     outermost_optimizers,
     wrapped_optimizers,
 )
-from keras_candle.training.shared_state import shared_variables
+from keras_candle.training.metrics import metric_variables
+from keras_candle.training.reductions import combine_arrays, reductions_of
+from keras_candle.training.shared_state import (
+    fold_rank,
+    is_float,
+    seed_generators,
+    shared_variables,
+)
+from keras_candle.training.state_reductions import (
+    begin_sums,
+    combine_state,
+    registered_reductions,
+    set_sum_bases,
+    sum_base,
+    sum_bases,
+)
 
 
 def layouts_of(model: Any) -> tuple[Layout, Layout | None]:
@@ -208,3 +234,143 @@ def _variables_of(optimizer: Any) -> list[Any]:
     return optimized_variables(optimizer) or [
         each for leaf in leaf_optimizers(optimizer) for each in optimized_variables(leaf)
     ]
+
+
+def rank_state(model: Any, engine: Engine) -> dict[str, Any]:
+    """Return the model state that only this rank has, as plain values.
+
+    Args:
+        model: the model, with all its variables created.
+        engine: connects the ranks; every rank must call this.
+    """
+    reductions = reductions_of(model.metrics)
+    return {
+        "seeds": [_value(each.state) for each in seed_generators(model)],
+        "metrics": [_value(each) for each in metric_variables(model)],
+        # Some are known only after a metric's first use.
+        "reductions": [reductions[id(each)] for each in metric_variables(model)],
+        "local": _unlike_root(model, engine),
+        "bases": sum_bases(model),
+    }
+
+
+def set_rank_state(model: Any, of_ranks: Sequence[dict[str, Any]], engine: Engine) -> None:
+    """Restore per-rank state, except for metrics. Call it once.
+
+    Where the number of ranks has changed, weights that no optimizer updates are combined as at the
+    end of an epoch, and each rank draws from a seed of its own.
+
+    Args:
+        model: the model, which holds the state of the checkpoint's root.
+        of_ranks: the checkpoint's `rank_state` of each rank.
+        engine: connects the current ranks.
+    """
+    same = len(of_ranks) == engine.size
+    own = of_ranks[engine.rank if same else 0]
+    for generator, value in zip(seed_generators(model), own["seeds"], strict=True):
+        generator.state.assign(value)
+    local = _local_variables(model)
+    set_sum_bases(model, own["bases"])
+    if same:
+        for place, value in own["local"].items():
+            local[place].assign(value)
+        return
+    fold_rank(model, engine.rank)
+    known = registered_reductions(model)
+    averaged = {id(each): "mean" for each in half_accumulated(outermost_optimizers(model))}
+    for place, variable in enumerate(local):
+        root = _value(variable)
+        values = [np.asarray(each["local"].get(place, root)) for each in of_ranks]
+        reduction = (known | averaged).get(id(variable), "root")
+        variable.assign(combine_state(values, reduction, sum_base(variable)).astype(root.dtype))
+    begin_sums(model)
+
+
+def set_metrics(model: Any, of_ranks: Sequence[dict[str, Any]], engine: Engine) -> None:
+    """Restore the metrics; where the number of ranks has changed, combine those of all ranks.
+
+    Args:
+        model: the model.
+        of_ranks: the checkpoint's `rank_state` of each rank.
+        engine: connects the current ranks.
+    """
+    variables = metric_variables(model)
+    if len(of_ranks) == engine.size:
+        for variable, value in zip(variables, of_ranks[engine.rank]["metrics"], strict=True):
+            variable.assign(value)
+        return
+    reductions = of_ranks[0]["reductions"]
+    whole = [
+        combine_arrays(values, reduction)
+        for reduction, *values in zip(
+            reductions, *(own["metrics"] for own in of_ranks), strict=True
+        )
+    ]
+    for variable, reduction, value in zip(variables, reductions, whole, strict=True):
+        # On the remaining ranks sums start at 0, as after a reset, so that they count once.
+        if engine.is_root or reduction != "sum":
+            variable.assign(value)
+
+
+def _unlike_root(model: Any, engine: Engine) -> dict[int, NDArray[Any]]:
+    """Return the variables of this rank that differ from root's within an epoch, by place."""
+    if engine.size == 1:
+        return {}
+    values = [_value(each) for each in _local_variables(model)]
+    own = np.array([int(digest(np.ascontiguousarray(each)), 16) >> 1 for each in values], np.int64)
+    of_root = engine.broadcast(own)
+    return {place: values[place] for place in np.flatnonzero(own != of_root).tolist()}
+
+
+def _local_variables(model: Any) -> list[Any]:
+    gathered = half_accumulated(outermost_optimizers(model))
+    return [*model.non_trainable_weights, *gathered]
+
+
+def _value(variable: Any) -> NDArray[Any]:
+    value = np.array(keras.ops.convert_to_numpy(variable))
+    return value.astype(np.float32) if value.dtype.name == "bfloat16" else value
+
+
+def rank_of_format_1(own: Mapping[str, Any], model: Any) -> dict[str, Any]:
+    """Convert one rank's state from format 1 to the current format.
+
+    Args:
+        own: one rank's state in format 1.
+        model: the model, with the checkpoint's weights and optimizers.
+    """
+    data = dict(own["data"])
+    attributes = data.pop("attributes", {})
+    data["object"] = {"changes": True, "state": _states(attributes)} if attributes else None
+    reductions = reductions_of(model.metrics)
+    of_model = {
+        **own["model"],
+        "reductions": [reductions[id(each)] for each in metric_variables(model)],
+        "local": _local(own["model"]["local"], model),
+        "bases": [],  # no weight could be registered as a sum then
+    }
+    callbacks = [_callback(each) for each in own["callbacks"]]
+    return {**own, "model": of_model, "callbacks": callbacks, "data": data}
+
+
+def _local(values: Mapping[int, Any], model: Any) -> dict[int, Any]:
+    """Renumber the places: format 1 skipped integer weights that no optimizer updates."""
+    weights = model.non_trainable_weights
+    places = [place for place, each in enumerate(weights) if is_float(each)]
+    return {
+        places[old] if old < len(places) else old - len(places) + len(weights): value
+        for old, value in values.items()
+    }
+
+
+def _callback(taken: Mapping[str, Any]) -> dict[str, Any]:
+    """Keep both readings: format 1 does not record whether `get_state()` returned the state."""
+    state = taken["state"]
+    changes = isinstance(state, dict) and all(isinstance(name, str) for name in state)
+    found = {"kind": taken["kind"], "changes": changes, "given": state}
+    return {**found, "state": _states(state) if changes else state}
+
+
+def _states(attributes: Mapping[str, Any]) -> dict[str, list[Any]]:
+    capture = Capture(copies=False)
+    return {name: capture.take(each, name) for name, each in attributes.items()}

@@ -23,7 +23,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_candle import random_generators
+from keras_candle import random_state
 from keras_candle.checkpoints.plain import is_plain
 from keras_candle.keras_private import callbacks as keras_callbacks
 from keras_candle.training.shared_state import seed_generators
@@ -90,8 +90,8 @@ class Capture:
             return _OUTSIDE  # the content of a file
         if is_plain(value):
             return ["plain", number, copy.deepcopy(value) if self._copies else value]
-        if random_generators.is_generator(value):
-            return ["generator", number, random_generators.get_state(value)]
+        if random_state.is_generator(value):
+            return ["generator", number, random_state.get_state(value)]
         if _is_variable(value):
             array, facts = _array_of(value), _facts_of(value)
             return _OUTSIDE if array is None else ["variable", number, array, facts]
@@ -214,9 +214,9 @@ class Restoration:
         return found
 
     def _generator(self, current: Any, path: str, number: int, state: dict[str, Any]) -> Any:
-        found = current if random_generators.is_generator(current) else _new_generator(state)
+        found = current if random_state.is_generator(current) else _new_generator(state)
         try:
-            random_generators.set_state(found, state)
+            random_state.set_state(found, state)
         except (TypeError, ValueError) as cause:
             return self._lose(current, path, str(cause))
         self._made[number] = found

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable, Collection
 from typing import Any
 
-from keras_candle import random_generators
+from keras_candle import random_state
 from keras_candle.checkpoints.plain import is_plain, mark
 from keras_candle.errors import CandleError
 from keras_candle.resume.object_state import (
@@ -84,7 +84,7 @@ class OwnState:
         attributes = [[name, each] for name, each in state.items() if not name.startswith(_DRAWN)]
         restoration.set_attributes(self.owner, attributes, path)
         drawn = {name: each for name, each in state.items() if name.startswith(_DRAWN)}
-        there = random_generators.find_generators(self.owner, outside) if drawn else {}
+        there = random_state.find_generators(self.owner, outside) if drawn else {}
         for name, each in drawn.items():
             place = name.removeprefix(_DRAWN)
             if place in there:
@@ -139,9 +139,9 @@ class OwnState:
         """Return the states of the owner's generators, including those in no attribute."""
         if is_installed(type(self.owner)):
             return []
-        found = random_generators.find_generators(self.owner, outside)
+        found = random_state.find_generators(self.owner, outside)
         return [
-            (f"{_DRAWN}{path}", ["generator", 0, random_generators.get_state(each)])
+            (f"{_DRAWN}{path}", ["generator", 0, random_state.get_state(each)])
             for path, each in found.items()
         ]
 

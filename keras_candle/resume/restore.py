@@ -12,29 +12,32 @@ import numpy as np
 from keras_candle.checkpoints.reading import read_rank
 from keras_candle.data.data_cursor import DataCursor
 from keras_candle.errors import CheckpointError
+from keras_candle.random_state import set_global_state
 from keras_candle.resume.callback_state import (
     CallbackState,
     set_shared_states,
     without_differences,
 )
-from keras_candle.resume.data_state import DataState
-from keras_candle.resume.fit_progress import FitProgress
-from keras_candle.resume.format_1 import rank_of_format_1
+from keras_candle.resume.data_state import DataState, FitProgress
 from keras_candle.resume.inexact_resume import (
     PART_OF_A_PASS,
     check_data_order,
     check_unrestored_state,
 )
-from keras_candle.resume.model_description import describe_layers
-from keras_candle.resume.model_state import build_optimizers, load_model_state
-from keras_candle.resume.random_state import set_random_state
-from keras_candle.resume.rank_state import set_metrics, set_rank_state
+from keras_candle.resume.model_state import (
+    build_optimizers,
+    load_model_state,
+    rank_of_format_1,
+    set_metrics,
+    set_rank_state,
+)
 from keras_candle.resume.recompile import repeat_compile
 from keras_candle.resume.run_session import RunSession
 from keras_candle.resume.script_changes import (
     check_identity,
     check_layers,
     check_settings,
+    describe_layers,
     new_learning_rate,
 )
 from keras_candle.training.fit_hooks import FitCall
@@ -176,7 +179,7 @@ class Resumption:
             CheckpointError,
         )
         check_unrestored_state(lost, self._inexact_resume, folder, engine)
-        set_random_state(own["random"])
+        set_global_state(own["random"])
         ranks = "" if self._same_ranks else f", made on {len(self._of_ranks)} ranks"
         engine.print_on_root(
             f"resumes from {self._run.folder.path_of(state['step'])} (epoch {state['epoch'] + 1}, "

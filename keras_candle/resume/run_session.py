@@ -1,10 +1,19 @@
-"""One run directory as a fit uses it: lock, checkpoints, journal and resume state."""
+"""One run directory as a fit uses it: lock, checkpoints, journal, config.json, trials."""
 
 from __future__ import annotations
 
+import contextlib
+import json
+import platform
+import sys
 from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
+
+import keras
 
 from keras_candle.checkpoints import files
 from keras_candle.checkpoints.folder import CheckpointFolder
@@ -13,6 +22,8 @@ from keras_candle.engine.base import Engine
 from keras_candle.errors import CheckpointError
 from keras_candle.launcher_messages import restarts
 from keras_candle.run_directory import RunDirectory
+from keras_candle.training.fit_hooks import listed
+from keras_candle.training.options import ScalingOptions
 
 # The root of a killed job may still be ending while the job starts again.
 _EXIT_GRACE_S = 30.0
@@ -189,3 +200,145 @@ class RunSession:
             CandleError: root's error, as a `CheckpointError` where it is not a `CandleError`.
         """
         return self.engine.on_root(action, CheckpointError)
+
+
+_PACKAGES = ("keras-candle", "keras", "tensorflow", "tensorflow-cpu", "numpy", "horovod", "mpi4py")
+_OF_FIT = (
+    "batch_size",
+    "epochs",
+    "initial_epoch",
+    "shuffle",
+    "steps_per_epoch",
+    "validation_batch_size",
+    "validation_freq",
+    "validation_split",
+    "validation_steps",
+)
+
+
+def config_of(
+    callback: dict[str, Any],
+    options: ScalingOptions | None,
+    engine: Engine,
+    call: Mapping[str, Any],
+) -> str:
+    """Return the text of config.json.
+
+    Args:
+        callback: the arguments of CandleCallback.
+        options: those of `@candle.scalable`; None for a model that is not scaled.
+        engine: connects the ranks.
+        call: the arguments of `fit`.
+
+    Returns:
+        JSON, without values from the environment, the command line or the data.
+    """
+    fit = {name: call[name] for name in _OF_FIT if name in call}
+    config = {
+        "callback": callback,
+        "scalable": None if options is None else asdict(options),
+        "fit": fit,
+        "ranks": engine.size,
+        "engine": engine.name,
+        "git": script_revision(),
+        "backend": keras.backend.backend(),
+        "python": platform.python_version(),
+        "versions": {name: found for name in _PACKAGES if (found := _version(name))},
+    }
+    return json.dumps(config, indent=1, default=_named)
+
+
+def _named(value: Any) -> str:
+    # A scaling rule can be a function.
+    return getattr(value, "__name__", str(value))
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def revision_of(folder: Path) -> str | None:
+    """Return the git revision of a folder's work tree; None outside of one.
+
+    It reads git's files: starting a program within an MPI job can end the job.
+    """
+    for each in (folder, *folder.parents):
+        git = each / ".git"
+        with contextlib.suppress(OSError, ValueError):
+            if git.is_file():  # a linked work tree
+                git = (each / git.read_text().removeprefix("gitdir:").strip()).resolve()
+            if git.is_dir():
+                return _revision(git)
+    return None
+
+
+def _revision(git: Path) -> str | None:
+    head = (git / "HEAD").read_text().strip()
+    if not head.startswith("ref:"):
+        return head
+    name = head.removeprefix("ref:").strip()
+    common = git
+    if (git / "commondir").is_file():
+        common = (git / (git / "commondir").read_text().strip()).resolve()
+    if (common / name).is_file():
+        return (common / name).read_text().strip()
+    packed = (common / "packed-refs").read_text().splitlines()
+    return next((line.split()[0] for line in packed if line.endswith(f" {name}")), None)
+
+
+def script_revision() -> str | None:
+    """Return the git revision of the program's main file; None outside of a work tree."""
+    main = getattr(sys.modules.get("__main__"), "__file__", None)
+    return revision_of(Path(main).absolute().parent) if main else None
+
+
+@dataclass(frozen=True)
+class TunerTrial:
+    """The trial of Keras Tuner that a fit belongs to.
+
+    Attributes:
+        name: the trial's id.
+        hyperparameters: their values, as JSON text. Another search in the same run directory may
+            have a trial of this name.
+    """
+
+    name: str
+    hyperparameters: str
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """The facts that must be equal to resume one of the trial's checkpoints."""
+        return {"hyperparameters": self.hyperparameters}
+
+    def directory(self, run_directory: Path) -> Path:
+        """Return the run directory of the trial's fits.
+
+        Trials do not share one: the n-th fit of a restarted search belongs to another trial.
+        """
+        return run_directory / f"trial_{quote(self.name, safe='')}"
+
+
+def trial_of(callbacks: Any) -> TunerTrial | None:
+    """Return the trial whose TunerCallback is among the callbacks of a `fit`; None for none.
+
+    Example:
+        >>> trial_of([]) is None
+        True
+    """
+    for each in listed(callbacks or []):
+        # By name, so that a training without Keras Tuner does not import it.
+        if any(kind.__name__ == "TunerCallback" for kind in type(each).__mro__):
+            values = each.trial.hyperparameters.values
+            return TunerTrial(
+                str(each.trial.trial_id), json.dumps(values, sort_keys=True, default=str)
+            )
+    return None
+
+
+def directory_of(run_directory: Path, callbacks: Any) -> Path:
+    """Return the run directory of a fit with these callbacks."""
+    trial = trial_of(callbacks)
+    return trial.directory(run_directory) if trial else run_directory

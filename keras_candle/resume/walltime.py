@@ -10,7 +10,7 @@ from keras_candle.cluster.schedulers import seconds_left
 from keras_candle.engine.base import Engine
 from keras_candle.errors import CandleError
 from keras_candle.launcher_messages import STARTED_S
-from keras_candle.resume.fit_progress import FitProgress
+from keras_candle.resume.data_state import FitProgress
 
 # For the ranks to end, and for variation of the measured times.
 _RESERVE_S = 5.0

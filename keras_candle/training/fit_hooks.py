@@ -88,10 +88,14 @@ class FitHook(Protocol):
 
 def find_fit_hook(callbacks: Any) -> FitHook | None:
     """Return the first `FitHook` among the callbacks given to `fit`, or None."""
-    kept = getattr(callbacks, "callbacks", None)
-    if kept is None:
-        kept = keras.tree.flatten(callbacks) if callbacks else []
-    return next((each for each in kept if isinstance(each, FitHook)), None)
+    return next((each for each in listed(callbacks) if isinstance(each, FitHook)), None)
+
+
+def listed(callbacks: Any) -> list[Any]:
+    """Return the callbacks given to `fit`, None, one, a list or a CallbackList, as a list."""
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        return list(callbacks.callbacks)
+    return list(keras.tree.flatten(callbacks)) if callbacks else []
 
 
 def make_data_resumable(call: FitCall, start: DataCursor | None) -> FitCall:

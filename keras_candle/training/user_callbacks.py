@@ -9,6 +9,7 @@ from typing import Any
 import keras
 
 from keras_candle.engine.base import Engine
+from keras_candle.training.fit_hooks import listed
 from keras_candle.training.stop_consensus import StopConsensus
 
 # Callbacks that write files or talk to servers and do not change the training: run on root only.
@@ -97,10 +98,7 @@ def rank_safe(
     Returns:
         A list or the CallbackList, on other ranks than the root without callbacks that only write.
     """
-    kept = getattr(callbacks, "callbacks", None)
-    if kept is None:
-        kept = keras.tree.flatten(callbacks) if callbacks else []
-    kept = [each for each in kept if engine.is_root or not only_writes(each)]
+    kept = [each for each in listed(callbacks) if engine.is_root or not only_writes(each)]
     kept = [each for each in kept if not isinstance(each, Agreement)]
     # Decided together: the ranks' callbacks may differ, and what follows is collective.
     on_batches = engine.allreduce(any(_may_stop_at_a_batch(each) for each in kept), "max")

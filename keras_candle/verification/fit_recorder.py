@@ -12,13 +12,12 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_candle.callback.tuner_trial import directory_of
 from keras_candle.checkpoints.manifest import digest
 from keras_candle.checkpoints.plain import is_plain
 from keras_candle.cluster import launchers
 from keras_candle.keras_private.models import is_keras_class
 from keras_candle.resume import run_session as runs
-from keras_candle.resume.run_session import RunSession, observers
+from keras_candle.resume.run_session import RunSession, directory_of, observers
 from keras_candle.training.gradients import outermost_optimizers
 from keras_candle.verification.event_log import END, FIT, RANK, STEP, EventLog
 from keras_candle.verification.resume_check import Killer, RunCopies

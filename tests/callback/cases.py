@@ -13,7 +13,7 @@ import pytest
 import keras_candle as candle
 from keras_candle import engine as engines
 from keras_candle.callback import watchdog_hook
-from keras_candle.resume.checkpoint_options import Intervals
+from keras_candle.resume.checkpoint_schedule import Intervals
 from keras_candle.resume.run_session import ends
 from tests.callback.training_job import KilledError, train
 

@@ -351,7 +351,7 @@ def test_a_signal_saves_and_ends_with_75(tmp_path, capsys, name):
 def test_a_second_sigterm_ends_at_once():
     program = """
 import os, signal
-from keras_candle.resume.stop_signals import StopSignals
+from keras_candle.resume.stopping import StopSignals
 signals = StopSignals()
 signals.listen()
 os.kill(os.getpid(), signal.SIGTERM)

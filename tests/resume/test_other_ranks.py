@@ -12,7 +12,7 @@ import pytest
 
 import keras_candle as candle
 from keras_candle.checkpoints.folder import CheckpointFolder
-from keras_candle.resume.checkpoint_options import Intervals
+from keras_candle.resume.checkpoint_schedule import Intervals
 from tests.callback.cases import fail_to_write, small_fit, small_model
 from tests.callback.training_job import KilledError, Killer
 

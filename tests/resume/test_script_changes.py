@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 import keras_candle as candle
-from keras_candle.resume import model_description
+from keras_candle.resume import script_changes
 from keras_candle.resume.script_changes import check_settings
 from tests.callback import cases
 
@@ -166,8 +166,8 @@ def test_another_version_of_keras_is_said_and_its_new_settings_are_left_out():
     layers = [["Dense", {"units": 1, "activation": "tanh"}]]
     newer = [["Dense", {"units": 1, "activation": "tanh", "more": 2}]]
     other = [["Dense", {"units": 2, "activation": "tanh"}]]
-    compare = model_description.difference_of_layers
-    one, two, three = (model_description.json.dumps(each) for each in (layers, newer, other))
+    compare = script_changes.difference_of_layers
+    one, two, three = (script_changes.json.dumps(each) for each in (layers, newer, other))
     assert compare(one, two, same_version=False) == ""
     assert "more of layer 0" in compare(one, two, same_version=True)
     assert "units of layer 0" in compare(one, three, same_version=False)
@@ -179,16 +179,16 @@ def test_connections_are_compared_and_names_are_not():
         pair = [second, first] if crossed else [first, second]
         return keras.Model([first, second], keras.layers.Subtract()(pair))
 
-    describe = model_description.describe_layers
+    describe = script_changes.describe_layers
     plain = describe(model(crossed=False, names="ab"))
     assert (
-        model_description.difference_of_layers(
+        script_changes.difference_of_layers(
             plain, describe(model(crossed=False, names="cd")), same_version=True
         )
         == ""
     )
     crossed = describe(model(crossed=True, names="ab"))
-    assert "of layer 0 (Functional)" in model_description.difference_of_layers(
+    assert "of layer 0 (Functional)" in script_changes.difference_of_layers(
         plain, crossed, same_version=True
     )
 

@@ -14,7 +14,7 @@ from keras_candle.engine.single import SingleEngine
 from keras_candle.errors import CandleError
 from keras_candle.launcher_messages import STARTED_S
 from keras_candle.resume import walltime
-from keras_candle.resume.fit_progress import FitProgress
+from keras_candle.resume.data_state import FitProgress
 from tests.callback import cases
 
 JOB = {"Slurm": "SLURM_JOB_ID", "PBS": "PBS_JOBID", "LSF": "LSB_JOBID"}

@@ -7,7 +7,7 @@ import numpy as np
 
 import keras_candle as candle
 from keras_candle import engine as engines
-from keras_candle.resume.checkpoint_options import Intervals
+from keras_candle.resume.checkpoint_schedule import Intervals
 from tests.training import cases
 
 

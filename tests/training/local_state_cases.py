@@ -11,7 +11,7 @@ from keras import layers, ops
 
 import keras_candle as candle
 from keras_candle import engine as engines
-from keras_candle.resume import rank_state
+from keras_candle.resume import model_state
 from tests.training import cases
 
 GLOBAL = {"batch": "global", "learning_rate_scaling": None}
@@ -168,7 +168,7 @@ def taken_and_put_back(ranks_before):
     model = model_with(Counts())
     candle.scale(model)
     model.fit(*cases.digits_like(12), verbose=0)
-    own = rank_state.rank_state(model, engine)
+    own = model_state.rank_state(model, engine)
     rows, total = 12, float(np.asarray(model.layers[0].total))
     places = [each.name for each in model.non_trainable_weights]
 
@@ -177,7 +177,7 @@ def taken_and_put_back(ranks_before):
         return {**own, "local": {places.index(name): value for name, value in local.items()}}
 
     of_ranks = [of_rank(rank) for rank in range(ranks_before)]
-    rank_state.set_rank_state(model, of_ranks, engine)
+    model_state.set_rank_state(model, of_ranks, engine)
     before = state_of(model)
     candle_replica = model._candle_trainer.replica
     candle_replica.reduce_local_state()

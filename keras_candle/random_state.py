@@ -1,4 +1,4 @@
-"""Find the random number generators of an object, and get and set their states.
+"""Get and set the states of random number generators: a process's global ones, an object's own.
 
 A PyDataset or a callback may draw from generators of its own, which no global seed reaches.
 """
@@ -16,7 +16,10 @@ from pathlib import PosixPath
 from types import BuiltinMethodType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
+import keras
 import numpy as np
+
+from keras_candle.keras_private.models import global_seed_generator
 
 _LEAVES = frozenset(
     {type(None), bool, int, float, complex, str, bytes, bytearray, range, slice, PosixPath}
@@ -181,12 +184,12 @@ def _kind_name(generator: Any) -> str:
     return " ".join(dict.fromkeys((type(generator).__name__, type(bits).__name__)))
 
 
-def _python_state(generator: random.Random) -> tuple[Any, ...]:
+def _python_state(generator: Any) -> tuple[Any, ...]:
     version, numbers, gauss = generator.getstate()
     return version, np.array(numbers, np.uint32), gauss
 
 
-def _set_python_state(generator: random.Random, state: tuple[Any, ...]) -> None:
+def _set_python_state(generator: Any, state: tuple[Any, ...]) -> None:
     version, numbers, gauss = state
     generator.setstate((version, tuple(map(int, numbers)), gauss))
 
@@ -313,3 +316,26 @@ def _global_names(code: CodeType) -> Iterator[str]:
     for each in code.co_consts:
         if isinstance(each, CodeType):
             yield from _global_names(each)
+
+
+def global_state() -> dict[str, Any]:
+    """Return the states of Python's, NumPy's, Keras's and torch's global generators."""
+    torch = sys.modules.get("torch")
+    generator = global_seed_generator()
+    return {
+        "python": _python_state(random),
+        "numpy": tuple(np.random.get_state()),
+        "keras": None if generator is None else keras.ops.convert_to_numpy(generator.state),
+        "torch": None if torch is None else torch.random.get_rng_state().numpy(),
+    }
+
+
+def set_global_state(state: dict[str, Any]) -> None:
+    """Restore the states of `global_state`, possibly in another process."""
+    if state["keras"] is not None:
+        global_seed_generator(make=True).state.assign(state["keras"])
+    torch = sys.modules.get("torch")
+    if torch is not None and state["torch"] is not None:
+        torch.random.set_rng_state(torch.from_numpy(np.array(state["torch"])))
+    np.random.set_state(state["numpy"])
+    _set_python_state(random, state["python"])

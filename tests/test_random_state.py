@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from keras_candle.checkpoints.plain import is_plain
-from keras_candle.random_generators import find_generators, fold_in, get_state, set_state
+from keras_candle.random_state import find_generators, fold_in, get_state, set_state
 
 in_this_file = np.random.default_rng(11)
 
