@@ -25,6 +25,14 @@ _LEAVES = frozenset(
     {type(None), bool, int, float, complex, str, bytes, bytearray, range, slice, PosixPath}
     | {np.ndarray, np.bool_, np.str_, np.int32, np.int64, np.float32, np.float64}
 )
+_GLOBAL_DRAWS = frozenset(
+    name
+    for module in (random, np.random)
+    for name, each in vars(module).items()
+    if isinstance(getattr(each, "__self__", None), random.Random | np.random.RandomState)
+)
+# A function that calls one of these may draw from a generator of its own.
+_NEW_GENERATORS = frozenset({"default_rng", "Generator", "Random", "RandomState"})
 # Objects of these packages are large and hold no generator of the user, except by a known name.
 # fmt: off
 _LIBRARIES = frozenset((
@@ -73,6 +81,64 @@ def find_generators(root: object, outside: Collection[int] = ()) -> dict[str, An
                 seen.add(id(child))
                 waiting.append((f"{path}{step}".lstrip("."), child))
     return {path: each for path, each in found.items() if is_generator(each)}
+
+
+def draws_in(owner: Any, method: str) -> bool:
+    """Whether a method of an object draws random numbers, as far as its code shows.
+
+    Read are the code of the method and of the owner's methods that it calls, and of functions of
+    the same file: their use of the owner's generators and of the global ones.
+
+    Args:
+        owner: an object of the user's, such as a `keras.utils.PyDataset`.
+        method: the method's name.
+
+    Example:
+        >>> class Data:
+        ...     rng = np.random.default_rng(1)
+        ...     def draw(self):
+        ...         return self.rng.random()
+        ...     def read(self):
+        ...         return np.random.default_rng(2).random()
+        >>> draws_in(Data(), "draw"), draws_in(Data(), "read")
+        (True, False)
+    """
+    waiting, seen = [method], {method}
+    while waiting:
+        name = waiting.pop()
+        for kind in type(owner).__mro__[:-1]:
+            function = inspect.unwrap(_function_of(vars(kind).get(name)))
+            if not isinstance(function, FunctionType) or _is_of_library(kind):
+                continue
+            if _holds_generator(function):
+                return True
+            for each in set(_global_names(function.__code__)) - seen:
+                seen.add(each)
+                value = inspect.getattr_static(owner, each, None)
+                if isinstance(_function_of(value), FunctionType):
+                    waiting.append(each)
+                if _holds_generator(value):
+                    return True
+    return False
+
+
+def _function_of(value: Any) -> Any:
+    """Return the function of a method or property of a class, and any value else unchanged."""
+    return getattr(value, "fget", None) or getattr(value, "__func__", value)
+
+
+def _holds_generator(value: Any) -> bool:
+    if isinstance(value, FunctionType):
+        functions = [value, *(each for _, each in _of_function(value))]
+        if any(isinstance(each, FunctionType) and _draws_globally(each) for each in functions):
+            return True
+    return not isinstance(value, ModuleType) and bool(find_generators(value))
+
+
+def _draws_globally(function: FunctionType) -> bool:
+    """Whether a function names a global generator's method, such as np.random.normal."""
+    names = set(_global_names(function.__code__))
+    return "random" in names and bool(names & _GLOBAL_DRAWS) and not names & _NEW_GENERATORS
 
 
 def is_generator(value: object) -> bool:

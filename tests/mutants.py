@@ -233,7 +233,7 @@ MUTANTS = (
     ),
     Mutant(
         "metrics of an epoch that was interrupted begin anew",
-        "callback/fit_session.py",
+        "callback/fit_hooks.py",
         "self._resumption.restore_metrics()",
         "pass",
         (f"{INTERRUPTED}[arrays-rich]",),
@@ -291,14 +291,14 @@ MUTANTS = (
     ),
     Mutant(
         "a checkpoint that could not be written is root's own affair",
-        "callback/fit_session.py",
+        "callback/fit_hooks.py",
         "self._run.on_root(self._schedule.check)",
         "self._schedule.check()",
         ("resume/test_other_ranks.py::test_a_checkpoint_that_cannot_be_written_ends_all_ranks",),
     ),
     Mutant(
         "root's clock decides whether a collective is called",
-        "callback/performance_recorder.py",
+        "performance/recorder.py",
         "self._write([self.meter.whole(), *(each for _, each in sent[1:])])",
         "self.write()",
         ("callback/test_candle_callback.py::test_only_roots_clock_counts[0]",),

@@ -18,12 +18,12 @@ COLLECTIVES = ("allreduce", "gather_objects", "gather_results", "broadcast", "on
 # Those that a long training comes to again and again.
 SITES = (
     "capture.CheckpointCapture.take",
-    "fit_session.FitSession.on_epoch_over",
-    "performance_recorder.PerformanceRecorder.epoch",
+    "fit_hooks.CaptureHook.after_epoch",
     "model_state._unlike_root",
-    "stop_requests.StopRequests.ask",
+    "recorder.PerformanceRecorder.of_epoch",
+    "stopping.StopRequests.ask",
 )
-PACKAGES = ("callback", "resume")
+PACKAGES = ("callback", "performance", "resume")
 SMALL = {"batches": 4, "every_steps": 4}
 
 

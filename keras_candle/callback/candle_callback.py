@@ -24,10 +24,10 @@ from keras_candle.resume.restore import Resumption
 from keras_candle.resume.run_session import RunSession, config_of, trial_of
 from keras_candle.trackers import names
 from keras_candle.trackers.base import Tracker
-from keras_candle.training.fit_hooks import (
+from keras_candle.training.fit_call import (
     FitCall,
     ResumableFit,
-    find_fit_hook,
+    find_fit_wrapper,
     make_data_resumable,
 )
 from keras_candle.training.keras_methods import trainer_of
@@ -65,10 +65,10 @@ class CandleCallback(keras.callbacks.Callback):  # type: ignore[misc]
             for never, a number for every that many steps too.
         inexact_resume: what to do where a resumed training may differ from one without a stop:
             data whose position cannot be restored with certainty (a generator or a loader, a
-            `tf.data.Dataset` that draws without a seed or runs Python code, a pass that has to
-            begin anew), or a state of callbacks or of a PyDataset that cannot be saved, such as an
-            open file. "skip": continue, with one warning. "refuse": an error before the first
-            step.
+            `tf.data.Dataset` that draws without a seed or runs Python code, a PyDataset that draws
+            in several workers, a pass that has to begin anew), or a state of callbacks or of a
+            PyDataset that is not saved, such as an open file or the state of validation data.
+            "skip": continue, with one warning. "refuse": an error before the first step.
         inexact_data: the former name of `inexact_resume`.
 
     Raises:
@@ -126,7 +126,7 @@ class CandleCallback(keras.callbacks.Callback):  # type: ignore[misc]
     def run_fit(
         self, model: Any, call: FitCall, fit: Callable[[FitCall, ResumableFit], Any]
     ) -> Any:
-        """Run `fit` with checkpoints, see `keras_candle.training.fit_hooks.FitHook`."""
+        """Run `fit` with checkpoints, see `keras_candle.training.fit_call.FitWrapper`."""
         trainer = trainer_of(model)
         engine = SingleEngine() if trainer is None else trainer.engine
         engine.agree("the arguments of CandleCallback", self._of_all_ranks(), CandleError)
@@ -215,8 +215,8 @@ def fit(plain: Callable[..., Any], model: Any, *args: Any, **kwargs: Any) -> Any
         **kwargs: arguments of `fit`.
     """
     bound = inspect.signature(plain).bind(model, *args, **kwargs)
-    hook = find_fit_hook(bound.arguments.get("callbacks"))
-    if hook is None or trainer_of(model) is not None:
+    wrapper = find_fit_wrapper(bound.arguments.get("callbacks"))
+    if wrapper is None or trainer_of(model) is not None:
         return plain(model, *args, **kwargs)
     bound.apply_defaults()
     arguments = dict(bound.arguments)
@@ -226,4 +226,4 @@ def fit(plain: Callable[..., Any], model: Any, *args: Any, **kwargs: Any) -> Any
         call = resumable.before_fit(make_data_resumable(call, resumable.start), None)
         return plain(model, **call)
 
-    return hook.run_fit(model, FitCall(arguments), train)
+    return wrapper.run_fit(model, FitCall(arguments), train)

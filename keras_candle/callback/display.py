@@ -9,11 +9,13 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, TextIO
 
+from keras_candle.training.fit_chain import FitHook, Place
+
 _BAR_EVERY_S = 0.2
 ONE_LINE_AN_EPOCH = 2  # Keras's verbose=2
 
 
-class Display:
+class Display(FitHook):
     """Shows the progress and speed of a fit, and the age of its newest checkpoint.
 
     Args:
@@ -26,6 +28,8 @@ class Display:
         stream: the output, `sys.stdout` by default.
         clock: returns seconds since any fixed moment.
     """
+
+    place = Place.DISPLAY
 
     def __init__(  # noqa: PLR0913 - independent of each other
         self,
@@ -48,12 +52,12 @@ class Display:
         self._began_s = self._epoch_s = self._shown_s = clock()
         self._epoch_samples = 0.0
 
-    def begin_epoch(self, epoch: int) -> None:
+    def before_epoch(self, epoch: int) -> None:
         """Begin an epoch, counted from 0."""
         self._epoch, self._done = epoch, 0
         self._epoch_s, self._epoch_samples = self._clock(), self._samples()
 
-    def step(self, done: int, logs: Mapping[str, Any] | None) -> None:
+    def after_step(self, done: int, logs: Mapping[str, Any] | None) -> None:
         """Show progress within an epoch.
 
         Args:
@@ -73,7 +77,7 @@ class Display:
         parts = [self._place(), self._rate(), self._left(), self._age(), metrics_text(logs or {})]
         self._show(parts, over=False)
 
-    def end_epoch(self, logs: Mapping[str, Any]) -> None:
+    def after_epoch(self, epoch: int, logs: dict[str, Any], values: dict[str, float]) -> None:  # noqa: ARG002
         """Show a completed epoch with the metrics of all ranks."""
         if self._steps is None:
             self._steps = self._done

@@ -1,18 +1,23 @@
-"""One fit with checkpoints: resumes from one, takes new ones, and stops on request."""
+"""One fit with a CandleCallback: its parts, and the callback list that passes on Keras's events."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from keras_candle.callback.callback_list import DurableCallbackList
+import keras
+
 from keras_candle.callback.display import Display
-from keras_candle.callback.performance_recorder import PerformanceRecorder
-from keras_candle.callback.watchdog_hook import WatchdogHook
-from keras_candle.errors import EXIT_RUN_AGAIN, CheckpointError
+from keras_candle.callback.fit_hooks import (
+    CaptureHook,
+    ResumeHook,
+    StopHook,
+    WatchdogHook,
+)
+from keras_candle.callback.tracker_hook import JournalHook
 from keras_candle.keras_private.callbacks import check_names
-from keras_candle.resume.callback_state import CallbackState, resume_csv_loggers, values_of
+from keras_candle.performance.recorder import PerformanceRecorder
+from keras_candle.resume.callback_state import values_of
 from keras_candle.resume.capture import CheckpointCapture
 from keras_candle.resume.checkpoint_schedule import (
     Checkpoint,
@@ -21,24 +26,20 @@ from keras_candle.resume.checkpoint_schedule import (
     SaveLimits,
 )
 from keras_candle.resume.data_state import DataState, FitProgress
-from keras_candle.resume.inexact_resume import check_unsavable_state
 from keras_candle.resume.restore import Resumption
 from keras_candle.resume.run_session import RunSession
-from keras_candle.resume.script_changes import describe_layers, identity_of, settings_of
-from keras_candle.resume.stopping import StopReasons, name_of
-from keras_candle.training.fit_hooks import FitCall, listed
-from keras_candle.training.step_chain import Place, chain_of
+from keras_candle.resume.script_changes import identity_of, settings_of
+from keras_candle.resume.stopping import StopReasons
+from keras_candle.training.fit_call import FitCall, listed
+from keras_candle.training.fit_chain import FitChain
 from keras_candle.training.stop_consensus import StopConsensus
-from keras_candle.watchdog import heartbeat
 
-# Paths of state that cannot be saved and that this process has reported.
-_REPORTED: set[str] = set()
-# The active fits, the innermost last: a fit may run within a callback of another one.
-_under_way: list[FitSession] = []
+# These need on_epoch_begin of an epoch that is resumed; a LearningRateScheduler must not get it.
+_SHOW_EPOCHS = (keras.callbacks.ProgbarLogger, keras.callbacks.TensorBoard)
 
 
 class FitSession:
-    """Runs checkpoints, resume, stop requests, watchdog and performance record of one fit.
+    """Makes the parts of one fit and the call of `fit` that runs them.
 
     Args:
         run: session of the run directory, open.
@@ -64,219 +65,181 @@ class FitSession:
         inexact_resume: str,
     ) -> None:
         check_names()
-        self._inexact_resume, self._has_checked_state = inexact_resume, False
         self._run, self._model, self._options = run, model, options
-        self._intervals = intervals
-        self._stop_consensus: StopConsensus | None = None
-        self._engine = run.engine
+        self._limits, self._intervals = limits, intervals
+        self._resumption, self._inexact_resume = resumption, inexact_resume
         self._schedule = CheckpointSchedule(run, options, model)
-        self._stop_reasons = StopReasons(
+        self._reasons = StopReasons(
             run.engine, limits.walltime, self._schedule, intervals.consensus_s
         )
-        self._watchdog = WatchdogHook(run.engine, limits.stall_timeout, run.directory.path)
         self._capture = CheckpointCapture(run, model, options, self._schedule, resumption)
-        self._at_close: list[Callable[[], None]] = []
-        self._progress = FitProgress(None, None)
-        self._epochs = 0
-        self._resumption = resumption
+        self._chain = FitChain(())
         self.start = resumption.start if resumption else None
 
     def before_fit(self, call: FitCall, stop: StopConsensus | None) -> FitCall:
         """Return the call with the session's list of callbacks; see `ResumableFit`."""
-        adapter, self._stop_consensus = call["x"], stop
-        self._epochs, self._is_verbose = call["epochs"], call["verbose"] != 0
-        self._progress = FitProgress(adapter, call["steps_per_epoch"], step=self._run.first_step)
-        self._progress.epoch = call["initial_epoch"]
-        self._performance = performance = PerformanceRecorder(
-            self._run, self._model, adapter.batch_size, self._intervals.record_s
+        run, model, adapter = self._run, self._model, call["x"]
+        progress = FitProgress(adapter, call["steps_per_epoch"], call["epochs"], run.first_step)
+        progress.epoch = call["initial_epoch"]
+        timing = PerformanceRecorder(
+            run.directory,
+            run.engine,
+            model,
+            adapter.batch_size,
+            self._intervals.record_s,
+            is_verbose=call["verbose"] != 0,
         )
-        self._data = DataState(adapter, self._model)
-        identity = {**self._run.identity, **identity_of(self._model, adapter, self._engine)}
-        settings = settings_of(self._model, adapter, self._run.config)
-        if self._resumption:
-            call = self._resumption.prepare(call, self._progress, identity, settings)
-        again = self._resumption is not None and self._resumption.compiles_again
-        self._capture.compiled.start(compiled=again)
-        self._capture.begin(self._progress, self._data, identity, settings, self._epochs)
-        object.__setattr__(self._model, "_candle_is_durable", True)
+        data = DataState(adapter, model)
+        call = self._prepare(call, progress, data)
         steps = call["steps_per_epoch"] or adapter.num_batches
         display = Display(
             call["epochs"],
             steps,
             call["verbose"],
-            samples=lambda: self._engine.size * performance.meter.samples(),
+            samples=lambda: run.engine.size * timing.meter.samples(),
             checkpoint_age_s=self._capture.age_s,
             line_s=self._intervals.line_s,
         )
-        self._at_close = [
-            performance.stop,
-            display.close,
-            self._capture.compiled.stop,
-            lambda: chain_of(self._model).remove(Place.RESUME),
-        ]
+        resume = ResumeHook(model, run, progress, self._capture, data, self._resumption, stop)
+        capture = CaptureHook(
+            model,
+            run,
+            self._options,
+            progress,
+            self._capture,
+            self._schedule,
+            data,
+            is_resumed=self._resumption is not None,
+            inexact_resume=self._inexact_resume,
+        )
+        stopping = StopHook(
+            run,
+            progress,
+            self._capture,
+            self._schedule,
+            self._reasons,
+            stop,
+            lambda: self._chain.call("before_exit"),
+        )
+        watchdog = WatchdogHook(
+            run.engine, self._limits.stall_timeout, run.directory.path, progress
+        )
+        journal = JournalHook(run, progress, timing)
+        self._chain = FitChain((resume, timing, watchdog, display, journal, capture, stopping))
+        object.__setattr__(model, "_candle_is_durable", True)
         callbacks = DurableCallbackList(
-            self,
-            performance.meter,
-            display,
+            self._chain,
+            progress,
             listed(call["callbacks"]),
-            self._model.steps_per_execution,
+            model.steps_per_execution,
             add_history=True,
             verbose=call["verbose"],
             epochs=call["epochs"],
             steps=steps,
-            model=self._model,
+            model=model,
         )
         return call.changed(callbacks=callbacks)
 
-    def on_begin(self, callbacks: Sequence[Any]) -> None:
-        """Prepare the callbacks' state, before their on_train_begin."""
-        self._capture.callbacks = callbacks
-        self._capture.callback_state = CallbackState(callbacks, self._model, self._data.sources)
-        if self._resumption is None:
-            self._capture.identity["architecture"] = describe_layers(self._model)
-        if self._resumption:
-            resume_csv_loggers(callbacks, self._resumption.state["callbacks"])
-
-    def on_began(self) -> int:
-        """Restore the checkpoint's state, after the callbacks' on_train_begin."""
-        _under_way.append(self)
-        self._stop_reasons.listen()
-        self._watchdog.start()
-        self._run.on_root(self._schedule.prepare)
-        self._performance.begin(self._progress.step)
-        if self._resumption is None:
-            return 0
-        self._resumption.restore(self._capture.callbacks, self._capture.callback_state, self._data)
-        self._run.log_event("resume", step=self._progress.step, ranks=self._engine.size)
-        return self._progress.steps_to_skip
-
-    def on_epoch(self, epoch: int) -> None:
-        """Begin an epoch; Keras has just reset the metrics."""
-        self._progress.epoch = epoch
-        self._progress.in_epoch = self._progress.steps_to_skip
-        if self._progress.steps_to_skip and self._resumption:
-            self._resumption.restore_metrics()
-            self._progress.steps_to_skip = 0
-        self._check_unsavable_state()
-        self._data.begin_epoch(within_pass=self._progress.within_pass)
-        self.beat(heartbeat.BETWEEN_STEPS)
-
-    def _check_unsavable_state(self) -> None:
-        """Check once, before the first step, when the callbacks have created their objects."""
-        if not self._has_checked_state:
-            self._has_checked_state = True
-            of_ranks = self._engine.gather_results(
-                lambda: {**self._capture.callback_state.unsavable(), **self._data.unsavable()},
-                CheckpointError,
-            )
-            check_unsavable_state(of_ranks, self._inexact_resume, self._engine, _REPORTED)
-
-    def beat(self, place: int) -> None:
-        """Report a position to the watchdogs of this fit and the fits around it."""
-        self._watchdog.beat(self._progress.epoch, self._progress.step, place)
-        for each in _under_way:
-            if each is not self:
-                each.beat_for_callback()
-
-    def beat_for_callback(self) -> None:
-        """Report progress of a fit within one of the callbacks."""
-        self._watchdog.beat(self._progress.epoch, self._progress.step, heartbeat.IN_CALLBACKS)
-
-    def on_steps(self, done: int) -> None:
-        """Take checkpoints and exchange requests after a call of the train function."""
-        progress = self._progress
-        before = progress.step
-        progress.advance(done)
-        self.beat(heartbeat.BETWEEN_STEPS)
-        self._run.notify_observers(before, progress.step)
-        if self._options.due_by_steps(before, progress.step):
-            self._capture.take(self._progress)
-        if self._stop_reasons.due(progress.step):
-            self._ask(end=bool(self._stop_consensus and self._stop_consensus.requested))
-        self._defer_stop_request()
-
-    def _defer_stop_request(self) -> None:
-        """Withdraw a stop that ranks have not agreed on, before Keras reads `stop_training`."""
-        if self._stop_consensus:
-            self._stop_consensus.defer_request()
-
-    def _ask(self, *, end: bool) -> None:
-        """Exchange requests; every rank must call it.
-
-        Args:
-            end: whether this rank requests the end of the training at this step.
-        """
-        every_s = self._options.every_seconds
-        due = every_s is not None and time.monotonic() - self._capture.when_s >= every_s
-        request = self._stop_reasons.ask(self._progress, end=end, save=due)
-        if request.failed:
-            self._run.on_root(self._schedule.check)
-        if request.stop:
-            self._stop(request.stop)
-        elif request.save:
-            self._capture.take(self._progress)
-        if request.end and self._stop_consensus:
-            self._stop_consensus.apply(stop=True)
-
-    def on_epoch_over(self, epoch: int, logs: dict[str, Any]) -> None:
-        """Log the epoch and take its checkpoint, after the callbacks' on_epoch_end."""
-        self._progress.end_epoch()
-        self.beat(heartbeat.BETWEEN_STEPS)
-        stop = self._stop_consensus.agreed if self._stop_consensus else self._model.stop_training
-        finished = epoch + 1 == self._epochs or bool(stop)
-        values = values_of(self._model.history, logs)
-        reached = self._performance.epoch()
-        self._run.log_event(
-            "epoch", epoch=epoch + 1, step=self._progress.step, logs=values, performance=reached
-        )
-        due = self._options.due_by_epochs(epoch + 1)
-        improves = bool(self._run.engine.broadcast(self._schedule.improves(values)))
-        if finished or due or improves:
-            self._capture.take(self._progress, finished=finished, logs=values)
-        if not finished:
-            self._ask(end=False)  # the checkpoint of this epoch is not marked as the last
-        self._defer_stop_request()
-
-    def on_end(self) -> None:
-        """Finish all writes after the callbacks' on_train_end; exit where a signal arrived."""
-        self._watchdog.stop()  # the last write may take any time
-        self._run.on_root(self._schedule.wait)
-        self._performance.end(print_summary=self._is_verbose)
-        self._run.log_event("end", step=self._progress.step)
-        self._run.end_fit(self._progress.step)
-        _under_way.remove(self)
-        stop = self._stop_reasons.at_end()
-        if stop:
-            self._exit(stop)
+    def _prepare(self, call: FitCall, progress: FitProgress, data: DataState) -> FitCall:
+        """Return the call that begins at the checkpoint, where there is one."""
+        run, model, resumption = self._run, self._model, self._resumption
+        identity = {**run.identity, **identity_of(model, progress.adapter, run.engine)}
+        settings = settings_of(model, progress.adapter, run.config)
+        if resumption:
+            call = resumption.prepare(call, progress, identity, settings)
+        self._capture.compiled.start(compiled=resumption is not None and resumption.compiles_again)
+        self._capture.begin(progress, data, identity, settings)
+        return call
 
     def close(self) -> None:
         """Release the session's resources, however the fit ended."""
-        if self in _under_way:
-            _under_way.remove(self)
-        self._stop_reasons.stop_listening()
-        self._watchdog.stop()
-        for each in self._at_close:
-            each()
+        self._chain.call("close")
         object.__setattr__(self._model, "_candle_is_durable", False)
-        if self._engine.is_root:
-            self._schedule.abandon()
 
-    def _stop(self, reason: int) -> None:
-        """Save and end the program with the exit code for "run again"."""
-        if self._capture.step != self._progress.step:
-            self._capture.take(self._progress)
-        self._watchdog.stop()
-        self._run.on_root(self._schedule.wait)
-        self._performance.write()
-        self._exit(reason)
 
-    def _exit(self, reason: int) -> None:
-        """End the program after all is saved."""
-        name = name_of(reason)
-        self._run.log_event("stop", reason=name, step=self._progress.step)
-        self._engine.print_on_root(
-            f"{name}: saved at step {self._progress.step} in "
-            f"{self._run.folder.path_of(self._progress.step)}; run the same command to resume"
-        )
-        self._engine.barrier()
-        raise SystemExit(EXIT_RUN_AGAIN)
+class DurableCallbackList(keras.callbacks.CallbackList):  # type: ignore[misc]
+    """A CallbackList that also calls the parts of a fit, and skips steps of an earlier attempt.
+
+    The callbacks get no call for these steps, and the model does not take them.
+
+    Args:
+        chain: the parts of the fit.
+        progress: the fit's position.
+        callbacks: the callbacks of the fit.
+        steps_per_execution: steps of a call of the train function.
+        **params: see `keras.callbacks.CallbackList`.
+    """
+
+    def __init__(
+        self,
+        chain: FitChain,
+        progress: FitProgress,
+        callbacks: Sequence[Any],
+        steps_per_execution: int,
+        **params: Any,
+    ) -> None:
+        super().__init__(list(callbacks), **params)
+        self._chain, self._progress = chain, progress
+        self._steps_at_once = steps_per_execution
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Begin the callbacks, then the parts."""
+        self._chain.call("before_fit", self.callbacks)
+        super().on_train_begin(logs)
+        self._chain.call("begin_fit")
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Notify the callbacks, unless the epoch is resumed."""
+        self._chain.call("before_epoch", epoch)
+        if not self._progress.steps_to_skip:
+            super().on_epoch_begin(epoch, logs)
+        else:
+            for callback in self.callbacks:
+                if isinstance(callback, _SHOW_EPOCHS):
+                    callback.on_epoch_begin(epoch, logs)
+        self._chain.call("begin_epoch", epoch)
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        """Notify the callbacks, unless the step is skipped."""
+        if batch >= self._progress.steps_to_skip:
+            self._chain.call("before_step")
+            super().on_train_batch_begin(batch, logs)
+            self._chain.call("begin_step")
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Notify the callbacks, unless the step is skipped."""
+        # Keras up to 3.7 passes the first step of a call, later versions the last.
+        done = (batch // self._steps_at_once + 1) * self._steps_at_once
+        if done > self._progress.steps_to_skip:
+            self._chain.call("end_step")
+            super().on_train_batch_end(batch, logs)
+            self._chain.call("after_step", done, logs)
+            self._chain.call("leave_step")
+
+    def on_test_begin(self, logs: Any = None) -> None:
+        """Notify the callbacks."""
+        self._chain.call("before_evaluation")
+        super().on_test_begin(logs)
+
+    def on_test_batch_begin(self, batch: int, logs: Any = None) -> None:
+        """Notify the callbacks."""
+        self._chain.call("before_evaluation_batch")
+        super().on_test_batch_begin(batch, logs)
+
+    def on_test_end(self, logs: Any = None) -> None:
+        """Notify the callbacks."""
+        super().on_test_end(logs)
+        self._chain.call("after_evaluation")
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Notify the callbacks, then take a checkpoint."""
+        self._chain.call("end_epoch")
+        super().on_epoch_end(epoch, logs)
+        logs = logs or {}
+        self._chain.call("after_epoch", epoch, logs, values_of(self.model.history, logs))
+        self._chain.call("leave_epoch")
+
+    def on_train_end(self, logs: Any = None) -> None:
+        """Notify the callbacks, then end the parts."""
+        super().on_train_end(logs)
+        self._chain.call("after_fit")

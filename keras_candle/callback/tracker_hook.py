@@ -1,10 +1,14 @@
-"""The trackers of one fit: on root, outside of the training's thread, fed from the journal."""
+"""The journal of one fit, and its trackers, which are fed from it.
+
+Trackers are on root, outside of the training's thread.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
+import socket
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -13,6 +17,8 @@ from typing import Any
 
 from keras_candle.errors import EXIT_RUN_AGAIN, CandleError
 from keras_candle.launcher_messages import restarts
+from keras_candle.performance.recorder import PerformanceRecorder
+from keras_candle.resume.data_state import FitProgress
 from keras_candle.resume.run_session import RunSession, TunerTrial
 from keras_candle.trackers.base import FAILED, FINISHED, INTERRUPTED, TrackedRun, Tracker
 from keras_candle.trackers.identity import id_of_search, identify
@@ -20,6 +26,7 @@ from keras_candle.trackers.names import IN_TRACKER_PROCESS, check_packages, make
 from keras_candle.trackers.reconciler import CLOSE_S, SILENT_S, Reconciler
 from keras_candle.trackers.redaction import redacted
 from keras_candle.trackers.tracker_process import TrackerProcess, shared_process
+from keras_candle.training.fit_chain import FitHook, Place
 
 # Set where keras_candle only tests a program: then nothing is tracked.
 _TEST_VARIABLES = (
@@ -30,6 +37,41 @@ _TEST_VARIABLES = (
 )
 # (directory, tracker) of the messages that this process has printed.
 _printed: set[tuple[Path, str]] = set()
+
+
+class JournalHook(FitHook):
+    """Logs the beginning, the epochs and the end of a fit.
+
+    Args:
+        run: session of the run directory.
+        progress: the fit's position.
+        performance: measures the fit.
+    """
+
+    place = Place.JOURNAL
+
+    def __init__(
+        self, run: RunSession, progress: FitProgress, performance: PerformanceRecorder
+    ) -> None:
+        self._run, self._progress, self._performance = run, progress, performance
+
+    def begin_fit(self) -> None:
+        """Log where the fit begins, and the ranks' hosts."""
+        engine = self._run.engine
+        hosts = list(dict.fromkeys(engine.gather_objects(socket.gethostname())))
+        self._run.log_event("begin", step=self._progress.step, ranks=engine.size, hosts=hosts)
+
+    def after_epoch(self, epoch: int, logs: dict[str, Any], values: dict[str, float]) -> None:  # noqa: ARG002
+        """Log the epoch's metrics and performance."""
+        reached = self._performance.of_epoch()
+        self._run.log_event(
+            "epoch", epoch=epoch + 1, step=self._progress.step, logs=values, performance=reached
+        )
+
+    def after_fit(self) -> None:
+        """Log the end."""
+        self._run.log_event("end", step=self._progress.step)
+        self._run.end_fit(self._progress.step)
 
 
 class TrackerHook:

@@ -16,7 +16,8 @@ from keras_candle.performance.phases import (
     Phases,
 )
 from keras_candle.performance.stopwatch import Stopwatch, Waits, stopwatch_of
-from keras_candle.training.step_chain import Place, TrainFunction, chain_of
+from keras_candle.training.fit_chain import Place
+from keras_candle.training.step_chain import TrainFunction, chain_of
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,6 @@ class CheckpointCapture:
         compiled: records whether the model is compiled again.
         callback_state: the state of `callbacks`.
         step: step of the newest checkpoint, or at which the fit began.
-        when_s: time of that step on the monotonic clock.
     """
 
     def __init__(
@@ -52,7 +51,7 @@ class CheckpointCapture:
         self.identity: dict[str, Any] = {}
         self.compiled = CompileRecorder(model)
         self._took_one = False
-        self.step, self.when_s = -1, time.monotonic()
+        self.step, self._when_s = -1, time.monotonic()
         for value, step in resumption.state["best"] if resumption else ():
             schedule.record_best(value, step)
         self._chain = list(resumption.state["chain"]) if resumption else []
@@ -63,7 +62,6 @@ class CheckpointCapture:
         data: DataState,
         identity: dict[str, Any],
         settings: dict[str, Any],
-        epochs: int,
     ) -> None:
         """Begin a fit.
 
@@ -72,16 +70,20 @@ class CheckpointCapture:
             data: state of the training data.
             identity: facts that must be equal to resume one of its checkpoints.
             settings: facts that may change on a resume.
-            epochs: number of epochs of the fit.
         """
-        self._data, self._settings, self._epochs = data, settings, epochs
+        self._data, self._settings = data, settings
         self.identity = identity
         self.step = progress.step
         self._chain.append({"step": progress.step, "ranks": self._engine.size})
 
     def age_s(self) -> float | None:
         """Return the seconds since this fit's newest checkpoint; None before the first one."""
-        return time.monotonic() - self.when_s if self._took_one else None
+        return time.monotonic() - self._when_s if self._took_one else None
+
+    def is_due_by_time(self) -> bool:
+        """Whether a checkpoint is due by this rank's clock."""
+        every_s = self._options.every_seconds
+        return every_s is not None and time.monotonic() - self._when_s >= every_s
 
     def take(
         self, progress: FitProgress, *, finished: bool = False, logs: dict[str, Any] | None = None
@@ -104,7 +106,7 @@ class CheckpointCapture:
             },
             CheckpointError,
         )
-        self.step, self.when_s, self._took_one = progress.step, time.monotonic(), True
+        self.step, self._when_s, self._took_one = progress.step, time.monotonic(), True
         position = progress.position().to_json()
         self._run.on_root(lambda: self._write(progress, of_ranks, position, finished, logs or {}))
 
@@ -125,7 +127,7 @@ class CheckpointCapture:
             "step": progress.step,
             "epoch": progress.epoch,
             "in_epoch": progress.in_epoch,
-            "epochs": self._epochs,
+            "epochs": progress.epochs,
             "finished": finished,
             "ends": [*self._run.ends, progress.step],
             "position": position,

@@ -22,37 +22,47 @@ class FitProgress:
     Attributes:
         adapter: the adapter of the training data, which knows the samples of a step.
         steps_per_epoch: argument of `fit`; None where an epoch is a pass of the data.
+        epochs: number of epochs of the fit.
         step: steps of the run so far, over all its fits.
+        step_before: the same before the latest call of the train function.
         epoch: the current epoch.
         in_epoch: completed steps of that epoch.
         steps_to_skip: steps of the first epoch that an earlier attempt took.
         passes: number of complete passes over the data.
         in_pass: steps of the current pass that this process took.
         before_epoch: steps of the current pass that earlier epochs took.
+        finished: whether the fit's last epoch has ended.
     """
 
     adapter: Any
     steps_per_epoch: int | None
+    epochs: int = 0
     step: int = 0
+    step_before: int = 0
     epoch: int = 0
     in_epoch: int = 0
     steps_to_skip: int = 0
     passes: int = 0
     in_pass: int = 0
     before_epoch: int = 0
+    finished: bool = False
 
-    def advance(self, done: int) -> int:
-        """Record the completed steps of the epoch and return how many are new."""
+    def advance(self, done: int) -> None:
+        """Record the completed steps of the epoch."""
         new = done - self.in_epoch
         self.in_epoch = done
-        self.step += new
+        self.step_before, self.step = self.step, self.step + new
         self.in_pass += new
-        return new
 
-    def end_epoch(self) -> None:
-        """Record the end of the epoch."""
+    def end_epoch(self, *, stops: bool) -> None:
+        """Record the end of the epoch.
+
+        Args:
+            stops: whether the fit has been asked to end with it.
+        """
         self.before_epoch += self.in_epoch
-        self.epoch, self.in_epoch = self.epoch + 1, 0
+        self.epoch, self.in_epoch, self.steps_to_skip = self.epoch + 1, 0, 0
+        self.finished = stops or self.epoch == self.epochs
         if self.steps_per_epoch is None or self.adapter.steps_left(self.position().taken) == 0:
             self.passes, self.in_pass, self.before_epoch = self.passes + 1, 0, 0
 

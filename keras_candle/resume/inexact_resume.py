@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import keras
 
 from keras_candle.data.sharded_input import InexactOrder
 from keras_candle.engine.base import Engine
 from keras_candle.errors import CheckpointError
+from keras_candle.random_state import draws_in
 
 INEXACT_RESUME = ("skip", "refuse")
 PART_OF_A_PASS = InexactOrder(
@@ -15,6 +19,46 @@ PART_OF_A_PASS = InexactOrder(
     "repeat the data infinitely, dataset.repeat()",
 )
 _LISTED = 6
+_BASE, _HOOKS = keras.utils.PyDataset, ("on_epoch_begin", "on_epoch_end")
+_BY_NUMBER = "draw in __getitem__ by the batch's number, np.random.default_rng((seed, number))"
+
+
+def doubts_of_pydatasets(training: Any, validation: Any) -> list[InexactOrder]:
+    """List the reasons why PyDatasets may not give the same batches after a resume.
+
+    Args:
+        training: the adapter of the training data.
+        validation: `validation_data` of `fit`.
+    """
+    doubts = []
+    data = getattr(training, "source", None)
+    if isinstance(data, keras.utils.PyDataset):
+        parallel = data.workers > 1 or (data.workers == 1 and data.use_multiprocessing)
+        if parallel and draws_in(data, "__getitem__"):
+            doubts.append(
+                InexactOrder(
+                    f"{type(data).__name__}.__getitem__ draws random numbers in "
+                    f"{data.workers} worker{'s' if data.workers > 1 else ''}, whose order or "
+                    "states are not saved",
+                    "the remaining batches draw different numbers",
+                    _BY_NUMBER + ", or set workers=1 and use_multiprocessing=False",
+                )
+            )
+    held_out = validation[0] if isinstance(validation, tuple | list) else validation
+    held_out = getattr(held_out, "source", held_out)
+    if isinstance(held_out, keras.utils.PyDataset):
+        kind = type(held_out)
+        draws = any(draws_in(held_out, name) for name in ("__getitem__", *_HOOKS))
+        if draws or any(getattr(kind, name) is not getattr(_BASE, name) for name in _HOOKS):
+            doubts.append(
+                InexactOrder(
+                    f"the validation data, {kind.__name__}, draw random numbers or have a hook, "
+                    "and checkpoints do not keep their state",
+                    "evaluations begin with the state that the program makes",
+                    f"{_BY_NUMBER}, and change nothing in {' and '.join(_HOOKS)}",
+                )
+            )
+    return doubts
 
 
 def check_data_order(

@@ -23,6 +23,7 @@ from keras_candle.resume.inexact_resume import (
     PART_OF_A_PASS,
     check_data_order,
     check_unrestored_state,
+    doubts_of_pydatasets,
 )
 from keras_candle.resume.model_state import (
     build_optimizers,
@@ -40,7 +41,7 @@ from keras_candle.resume.script_changes import (
     describe_layers,
     new_learning_rate,
 )
-from keras_candle.training.fit_hooks import FitCall
+from keras_candle.training.fit_call import FitCall
 from keras_candle.training.gradients import leaf_optimizers, outermost_optimizers
 from keras_candle.training.keras_methods import trainer_of
 from keras_candle.training.learning_rate import LearningRateScale, scale_learning_rate
@@ -96,6 +97,7 @@ class Resumption:
         over = state["finished"] and state["epochs"] == call["epochs"]
         if not over:
             doubts = [*(() if state["can_go_on"] else (PART_OF_A_PASS,)), *progress.adapter.doubts]
+            doubts += doubts_of_pydatasets(progress.adapter, call["validation_data"])
             check_data_order(doubts, self._inexact_resume, folder, self._engine)
         if self._of_format_2:
             self.compiles_again = repeat_compile(model, state["compiled"], folder)

@@ -22,7 +22,7 @@ from keras_candle.engine.base import Engine
 from keras_candle.errors import CheckpointError
 from keras_candle.launcher_messages import restarts
 from keras_candle.run_directory import RunDirectory
-from keras_candle.training.fit_hooks import listed
+from keras_candle.training.fit_call import listed
 from keras_candle.training.options import ScalingOptions
 
 # The root of a killed job may still be ending while the job starts again.

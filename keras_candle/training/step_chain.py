@@ -1,32 +1,21 @@
 """The ordered chain around a model's train function, which nothing else writes.
 
 `fit` looks `model.train_function` up before each call of it. The chain puts one function there,
-which calls its links from the outermost to the innermost and then the function that Keras made.
+which calls its links from the outermost to the innermost, as in the row "around_step" of
+`fit_chain.ORDER`, and then the function that Keras made.
 """
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary, ref
 
+from keras_candle.training.fit_chain import ORDER, Place
+
 TrainFunction = Callable[[Any], Any]
 Link = Callable[[TrainFunction, Any], Any]
-
-
-class Place(enum.IntEnum):
-    """The places in the chain, the outermost first.
-
-    Attributes:
-        RESUME: skips the steps that the checkpoint has, with all inner links.
-        TIMING: measures the step that is traced, with the collectives of the inner links.
-        CONSENSUS: compares the ranks' states after a step, and lets no rank stop alone.
-    """
-
-    RESUME = 0
-    TIMING = 1
-    CONSENSUS = 2
+_PLACES = ORDER["around_step"]
 
 
 class StepChain:
@@ -48,7 +37,13 @@ class StepChain:
         return self._reference()
 
     def put(self, place: Place, link: Link) -> None:
-        """Set the link at a place; it replaces an existing one."""
+        """Set the link at a place of the row "around_step"; it replaces an existing one.
+
+        Raises:
+            ValueError: for any other place.
+        """
+        if place not in _PLACES:
+            raise ValueError(f"{place} is not in the order around a step, {_PLACES}")
         self._links[place] = link
         self.install()
 
@@ -80,9 +75,12 @@ class StepChain:
             return plain(iterator)
         self._is_inside = True
         try:
-            return self._call(sorted(self._links), plain, iterator)
+            return self._call(self._places(), plain, iterator)
         finally:
             self._is_inside = False
+
+    def _places(self) -> list[Place]:
+        return [each for each in _PLACES if each in self._links]
 
     def _call(self, places: Sequence[Place], plain: TrainFunction, iterator: Any) -> Any:
         if not places:

@@ -37,7 +37,8 @@ from keras_candle.keras_private.models import (
 )
 from keras_candle.training.compatibility import check_environment, check_trainable
 from keras_candle.training.divergence import DivergenceChecks
-from keras_candle.training.fit_hooks import FitCall, FitHook, ResumableFit, find_fit_hook
+from keras_candle.training.fit_call import FitCall, FitWrapper, ResumableFit, find_fit_wrapper
+from keras_candle.training.fit_chain import Place
 from keras_candle.training.gradients import leaf_optimizers
 from keras_candle.training.keras_methods import call_trainers, trainer_of
 from keras_candle.training.learning_rate import LearningRateScale, effective_learning_rate
@@ -46,7 +47,7 @@ from keras_candle.training.options import ScalingOptions
 from keras_candle.training.prediction import predict_together
 from keras_candle.training.replica import Replica
 from keras_candle.training.shared_state import check_stateless
-from keras_candle.training.step_chain import Place, TrainFunction, chain_of
+from keras_candle.training.step_chain import TrainFunction, chain_of
 from keras_candle.training.stop_consensus import StopConsensus
 from keras_candle.training.train_step import make_batch, why_not_split
 from keras_candle.training.user_callbacks import in_writing_callback, rank_safe
@@ -109,7 +110,7 @@ class Trainer:
         self._chain = chain_of(model)
         self._chain.take()
         model.test_function = None
-        self._chain.put(Place.CONSENSUS, self._together)
+        self._chain.put(Place.GUARD, self._together)
         replica.hook()
 
     @property
@@ -197,10 +198,10 @@ class Trainer:
     def fit(self, plain: Method, *args: Any, **kwargs: Any) -> Any:
         succeed_on_all(partial(check_trainable, self._model), self._engine)
         call = FitCall(self._arguments("fit", args, kwargs))
-        hook, fit = find_fit_hook(call["callbacks"]), partial(self._fit, plain)
+        wrapper, fit = find_fit_wrapper(call["callbacks"]), partial(self._fit, plain)
         self._agree_on_options()
-        self._agree_on_loop(hook)
-        return fit(call) if hook is None else hook.run_fit(self._model, call, fit)
+        self._agree_on_loop(wrapper)
+        return fit(call) if wrapper is None else wrapper.run_fit(self._model, call, fit)
 
     def _agree_on_options(self) -> None:
         """Refuse options that differ by rank, before the first collective that they decide.
@@ -217,10 +218,10 @@ class Trainer:
             options["learning_rate_scaling"] = getattr(rule, "__qualname__", type(rule).__name__)
         self._engine.agree("the options of candle.scalable", options, CandleError)
 
-    def _agree_on_loop(self, hook: FitHook | None) -> None:
+    def _agree_on_loop(self, wrapper: FitWrapper | None) -> None:
         model = self._model
         loop = {
-            "CandleCallback": "given" if hook is not None else "none",
+            "CandleCallback": "given" if wrapper is not None else "none",
             "steps_per_execution": model.steps_per_execution,
             "run_eagerly": model.run_eagerly,
         }

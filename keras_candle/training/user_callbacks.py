@@ -9,7 +9,7 @@ from typing import Any
 import keras
 
 from keras_candle.engine.base import Engine
-from keras_candle.training.fit_hooks import listed
+from keras_candle.training.fit_call import listed
 from keras_candle.training.stop_consensus import StopConsensus
 
 # Callbacks that write files or talk to servers and do not change the training: run on root only.

@@ -12,7 +12,7 @@ import pytest
 
 import keras_candle as candle
 from keras_candle import engine as engines
-from keras_candle.callback import watchdog_hook
+from keras_candle.callback import fit_hooks
 from keras_candle.resume.checkpoint_schedule import Intervals
 from keras_candle.resume.run_session import ends
 from tests.callback.training_job import KilledError, train
@@ -75,18 +75,18 @@ def with_clocks_of_their_own(run, fast):
 
 def fit_with_a_watcher_that_fails(run, rank):
     """A training whose watcher cannot be started on one rank; its epochs."""
-    plain = watchdog_hook.RankWatch
+    plain = fit_hooks.RankWatch
 
     def watch(*args, **kwargs):
         if candle.rank() == rank:
             raise OSError("no process is left")
         return plain(*args, **kwargs)
 
-    watchdog_hook.RankWatch = watch
+    fit_hooks.RankWatch = watch
     try:
         return small_fit(run, stall_timeout=60).epoch
     finally:
-        watchdog_hook.RankWatch = plain
+        fit_hooks.RankWatch = plain
 
 
 def forget_fits():

@@ -34,12 +34,12 @@ class Fit:
 
     def run(self):
         for epoch in range(2):
-            self.display.begin_epoch(epoch)
+            self.display.before_epoch(epoch)
             for done in range(1, 11):
                 self.now_s += 4.0
                 self.rows += 8
-                self.display.step(done, {"loss": 0.5})
-            self.display.end_epoch({"loss": 0.25, "val_loss": 0.125})
+                self.display.after_step(done, {"loss": 0.5})
+            self.display.after_epoch(epoch, {"loss": 0.25, "val_loss": 0.125}, {})
         self.display.close()
         return self.stream.getvalue()
 

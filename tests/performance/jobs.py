@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -18,15 +19,54 @@ BATCH, STEPS, EPOCHS = 8, 36, 1
 PAUSE_S = 0.05
 
 
+class Pace:
+    """Pauses that are long beside the steps of a training, however busy the machine is."""
+
+    def __init__(self):
+        self.ended, self.change = 0, threading.Condition()
+        self.began_s = self.step_s = 0.0
+
+    def begin_step(self):
+        self.began_s = time.monotonic()
+
+    def end_step(self):
+        with self.change:
+            self.ended += 1
+            if self.ended > 1:  # the first one compiles
+                self.step_s = time.monotonic() - self.began_s
+            self.change.notify_all()
+
+    def pause(self):
+        time.sleep(max(PAUSE_S, 3 * self.step_s))
+
+
 class SlowData(keras.utils.PyDataset):
-    """Batches that take their time."""
+    """Batches that are not begun before the step before them has ended, and take their time."""
+
+    def __init__(self, pace):
+        super().__init__()
+        self.pace = pace
 
     def __len__(self):
-        return STEPS * candle.size()
+        return STEPS
 
     def __getitem__(self, i):
-        time.sleep(PAUSE_S)
+        with self.pace.change:
+            self.pace.change.wait_for(lambda: self.pace.ended >= i, timeout=60)
+        self.pace.pause()
+        self.pace.begin_step()
         return np.ones((BATCH, 4)), np.ones((BATCH, 1))
+
+
+class StepsOf(keras.callbacks.Callback):
+    """Tells a pace when a step has ended."""
+
+    def __init__(self, pace):
+        super().__init__()
+        self.pace = pace
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.pace.end_step()
 
 
 class Pause(keras.layers.Layer):
@@ -63,9 +103,13 @@ def slow_engine():
         del engine._allreduce
 
 
-class SlowCallback(keras.callbacks.Callback):
+class SlowCallback(StepsOf):
+    def on_train_batch_begin(self, batch, logs=None):
+        self.pace.begin_step()
+
     def on_train_batch_end(self, batch, logs=None):
-        time.sleep(PAUSE_S)
+        super().on_train_batch_end(batch, logs)
+        self.pace.pause()
 
 
 def train(run, slow="", steps_at_once=1, epochs=EPOCHS, verbose=0, **fit):
@@ -79,11 +123,13 @@ def train(run, slow="", steps_at_once=1, epochs=EPOCHS, verbose=0, **fit):
     model = candle.scale(model)
     rows = BATCH * STEPS * candle.size()
     data = {"x": np.ones((rows, 4)), "y": np.ones((rows, 1)), "batch_size": BATCH}
-    if slow == "data":
-        data = {"x": SlowData()}
+    pace = Pace()
     callbacks = [candle.CandleCallback(run, candle.Checkpoint(every_epochs=None))]
+    if slow == "data":
+        data = {"x": SlowData(pace), "shuffle": False}
+        callbacks.append(StepsOf(pace))
     if slow == "callback":
-        callbacks.append(SlowCallback())
+        callbacks.append(SlowCallback(pace))
     with slow_engine() if slow == "engine" else nullcontext():
         model.fit(**data, epochs=epochs, verbose=verbose, callbacks=callbacks, **fit)
     return json.loads((Path(run) / "performance.json").read_text()) if candle.is_root() else None

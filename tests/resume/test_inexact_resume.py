@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -37,7 +38,63 @@ def draws(x, y):
     return x + tf.random.uniform([], seed=5), y
 
 
+class Batches(keras.utils.PyDataset):
+    def __init__(self, **workers):
+        super().__init__(**workers)
+        self.rng = np.random.default_rng(1)
+
+    def __len__(self):
+        return 4
+
+    def rows(self, number):
+        return X[4 * number : 4 * number + 4], X[4 * number : 4 * number + 4, :1]
+
+
+class Drawing(Batches):
+    def __getitem__(self, number):
+        x, y = self.rows(number)
+        return self.augmented(x), y
+
+    def augmented(self, x):
+        return x + self.rng.normal(size=x.shape).astype("float32")
+
+
+class DrawingGlobally(Batches):
+    def __getitem__(self, number):
+        x, y = self.rows(number)
+        return x + np.random.normal(), y
+
+
+class Reordering(Batches):
+    order = (0, 1, 2, 3)
+
+    def __getitem__(self, number):
+        return self.rows(self.order[number])
+
+    def on_epoch_end(self):
+        self.order = tuple(self.rng.permutation(4).tolist())
+
+
+class DrawingByNumber(Batches):
+    def __getitem__(self, number):
+        x, y = self.rows(number)
+        return x + np.random.default_rng((1, number)).normal(size=x.shape).astype("float32"), y
+
+
+def batches(kind, **workers):
+    return {"x": kind(**workers), "epochs": 2}
+
+
+def validated(kind):
+    data = {"x": X, "y": X[:, :1], "batch_size": 4, "epochs": 2}
+    return {**data, "validation_data": kind()}
+
+
 INEXACT = {
+    "Drawing.__getitem__ draws random numbers in 2 workers": lambda: batches(Drawing, workers=2),
+    "DrawingGlobally.__getitem__ draws": lambda: batches(DrawingGlobally, workers=2),
+    "the validation data, Drawing, draw": lambda: validated(Drawing),
+    "the validation data, Reordering, draw": lambda: validated(Reordering),
     "a generator": lambda: in_three_steps(endless()),
     "draws without a seed": lambda: repeated(rows().shuffle(16)),
     "within a pass": lambda: in_three_steps(X, y=X[:, :1], batch_size=3),
@@ -45,6 +102,10 @@ INEXACT = {
 EXACT = {
     "arrays": lambda: {"x": X, "y": X[:, :1], "batch_size": 4, "epochs": 2},
     "tf.data": lambda: repeated(rows().shuffle(16, seed=3).map(draws)),
+    "one worker": lambda: batches(Drawing),
+    "workers that do not draw": lambda: batches(Reordering, workers=2),
+    "workers that draw by number": lambda: batches(DrawingByNumber, workers=2),
+    "validation by number": lambda: validated(DrawingByNumber),
 }
 
 

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from keras_candle.training import step_chain
-from keras_candle.training.fit_hooks import FitCall
-from keras_candle.training.step_chain import Place, chain_of
+from keras_candle.training.fit_call import FitCall
+from keras_candle.training.fit_chain import Place
+from keras_candle.training.step_chain import chain_of
 
 PACKAGE = Path(step_chain.__file__).parents[1]
 
@@ -37,14 +38,18 @@ def test_the_order_is_that_of_the_table(model):
     calls = []
     model.train_function = lambda iterator: calls.append(iterator) or {"loss": 1.0}
     chain = chain_of(model)
-    for place in (Place.CONSENSUS, Place.RESUME, Place.TIMING):
+    for place in (Place.GUARD, Place.RESUME, Place.TIMING):
         chain.put(place, link(place.name, calls))
-    assert [each.name for each in Place] == ["RESUME", "TIMING", "CONSENSUS"]
     assert model.train_function("data") == {"loss": 1.0}
     before, after = calls[:3], calls[4:]
-    assert before == ["before RESUME", "before TIMING", "before CONSENSUS"]
+    assert before == ["before RESUME", "before TIMING", "before GUARD"]
     assert calls[3] == "data"
-    assert after == ["after CONSENSUS", "after TIMING", "after RESUME"]
+    assert after == ["after GUARD", "after TIMING", "after RESUME"]
+
+
+def test_a_place_that_is_not_around_a_step_is_refused(model):
+    with pytest.raises(ValueError, match="DISPLAY is not in the order around a step"):
+        chain_of(model).put(Place.DISPLAY, link("display", []))
 
 
 def test_a_chain_without_links_leaves_keras_function_as_it_is(model):
@@ -61,7 +66,7 @@ def test_a_program_that_surrounds_the_function_too_calls_each_link_once(model):
     calls = []
     model.train_function = lambda _: calls.append("train")
     chain = chain_of(model)
-    chain.put(Place.CONSENSUS, link("consensus", calls))
+    chain.put(Place.GUARD, link("consensus", calls))
     inner = model.train_function
     model.train_function = lambda iterator: calls.append("program") or inner(iterator)
     chain.put(Place.TIMING, link("timing", calls))
@@ -82,7 +87,7 @@ def test_a_link_may_take_itself_or_one_inside_out(model):
         return train(iterator)
 
     chain.put(Place.TIMING, link("timing", calls))
-    chain.put(Place.CONSENSUS, link("consensus", calls))
+    chain.put(Place.GUARD, link("consensus", calls))
     chain.put(Place.RESUME, once)
     model.train_function(None)
     assert calls == ["before consensus", "after consensus"]

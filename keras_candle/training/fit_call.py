@@ -1,4 +1,4 @@
-"""The interface between `fit` and a callback that makes a training resumable."""
+"""One call of `fit`: its arguments, and the callback that wraps it and makes it resumable."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from keras_candle.training.stop_consensus import StopConsensus
 
 
 class FitCall(Mapping[str, Any]):
-    """The arguments of one call of `fit`, by name; a hook returns a changed copy.
+    """The arguments of one call of `fit`, by name; a wrapper returns a changed copy.
 
     Args:
         arguments: all that `keras.Model.fit` takes, defaults included.
@@ -68,7 +68,7 @@ class ResumableFit(Protocol):
 
 
 @runtime_checkable
-class FitHook(Protocol):
+class FitWrapper(Protocol):
     """A callback that wraps the call of `fit`."""
 
     def run_fit(
@@ -86,9 +86,9 @@ class FitHook(Protocol):
         """
 
 
-def find_fit_hook(callbacks: Any) -> FitHook | None:
-    """Return the first `FitHook` among the callbacks given to `fit`, or None."""
-    return next((each for each in listed(callbacks) if isinstance(each, FitHook)), None)
+def find_fit_wrapper(callbacks: Any) -> FitWrapper | None:
+    """Return the first `FitWrapper` among the callbacks given to `fit`, or None."""
+    return next((each for each in listed(callbacks) if isinstance(each, FitWrapper)), None)
 
 
 def listed(callbacks: Any) -> list[Any]:

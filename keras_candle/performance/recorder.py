@@ -4,56 +4,118 @@ from __future__ import annotations
 
 import contextlib
 import json
-import socket
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from keras_candle.checkpoints import files
+from keras_candle.engine.base import Engine
 from keras_candle.performance import hardware
 from keras_candle.performance.meter import Meter, Spent
 from keras_candle.performance.nvml import GpuWatch
+from keras_candle.performance.phases import CALLBACKS, CHECKPOINT, INPUT, TRAINING
 from keras_candle.performance.record import amounts, how, summary, times
 from keras_candle.performance.runs import earlier_rank_s, scaling_efficiency
 from keras_candle.performance.verdict import verdict
-from keras_candle.resume.run_session import RunSession
+from keras_candle.run_directory import RunDirectory
+from keras_candle.training.fit_chain import FitHook, Place
 
 _OF_EPOCH = ("samples_per_s", "step_ms", "split")
 
 
-class PerformanceRecorder:
+class PerformanceRecorder(FitHook):
     """Measures one fit and writes performance.json.
 
     Args:
-        run: session of the run directory.
+        directory: the run directory.
+        engine: connects the ranks.
         model: the trained model.
         batch_size: this rank's batch size; None where the data do not know it.
         every_s: interval of writing the file, by root's clock.
+        is_verbose: whether to print a line with the throughput and the verdict at the end.
     """
 
-    def __init__(self, run: RunSession, model: Any, batch_size: int | None, every_s: float) -> None:
-        self._run, self._model, self._engine = run, model, run.engine
+    place = Place.TIMING
+
+    def __init__(
+        self,
+        directory: RunDirectory,
+        engine: Engine,
+        model: Any,
+        batch_size: int | None,
+        every_s: float,
+        *,
+        is_verbose: bool,
+    ) -> None:
+        self._directory, self._engine, self._model = directory, engine, model
+        self._is_verbose = is_verbose
         self._gpus = hardware.gpu_names()
-        self.meter = Meter(model, run.engine, batch_size, on_gpu=bool(self._gpus))
+        self.meter = Meter(model, engine, batch_size, on_gpu=bool(self._gpus))
         self._gpu_watch = GpuWatch(0)
         self._every_s = every_s
         self._began_s = self._written_s = time.monotonic()
         self._earlier_rank_s = 0.0
 
-    def begin(self, step: int) -> None:
-        """Begin to measure, before the first step; every rank must call it."""
-        engine = self._engine
-        hosts = list(dict.fromkeys(engine.gather_objects(socket.gethostname())))
-        if engine.is_root:
+    def begin_fit(self) -> None:
+        """Begin to measure, before the first step."""
+        if self._engine.is_root:
             with contextlib.suppress(OSError):  # the record may lack the cost of earlier attempts
-                self._earlier_rank_s = earlier_rank_s(self._run.directory.events())
+                self._earlier_rank_s = earlier_rank_s(self._directory.events())
             if self._gpus:
                 self._gpu_watch.start()
-        self._run.log_event("begin", step=step, ranks=engine.size, hosts=hosts)
         self.meter.watch_first_step()
 
-    def epoch(self) -> dict[str, Any]:
+    def before_epoch(self, epoch: int) -> None:  # noqa: ARG002
+        """Enter the callbacks of an epoch's beginning."""
+        self.meter.phases.enter(CALLBACKS)
+
+    def begin_epoch(self, epoch: int) -> None:  # noqa: ARG002
+        """Enter the wait for the first batch."""
+        self.meter.phases.enter(INPUT)
+
+    def before_step(self) -> None:
+        """Begin a step with its callbacks."""
+        self.meter.begin_step()
+
+    def begin_step(self) -> None:
+        """Enter the step itself."""
+        self.meter.phases.enter(TRAINING)
+
+    def end_step(self) -> None:
+        """End a step; its callbacks follow."""
+        self.meter.end_step()
+
+    def after_step(self, done: int, logs: Any) -> None:  # noqa: ARG002
+        """Enter the checkpoint that may be due."""
+        self.meter.phases.enter(CHECKPOINT)
+
+    def leave_step(self) -> None:
+        """Enter the training loop again."""
+        self.meter.phases.enter(TRAINING)
+
+    def before_evaluation(self) -> None:
+        """Begin an evaluation."""
+        self.meter.begin_evaluation()
+
+    def after_evaluation(self) -> None:
+        """End an evaluation."""
+        self.meter.end_evaluation()
+
+    def end_epoch(self) -> None:
+        """End the epoch's last step; the callbacks of its end follow."""
+        self.meter.end_steps()
+        self.meter.phases.enter(CALLBACKS)
+
+    def after_epoch(self, *_: Any) -> None:
+        """Enter the checkpoint of an epoch."""
+        self.meter.phases.enter(CHECKPOINT)
+
+    def leave_epoch(self) -> None:
+        """Enter no phase until the next epoch."""
+        self.meter.phases.enter("")
+
+    def of_epoch(self) -> dict[str, Any]:
         """Return the performance since the last epoch; every rank must call it.
 
         Returns:
@@ -80,7 +142,7 @@ class PerformanceRecorder:
     def _write(self, ranks: Sequence[Spent]) -> dict[str, Any]:
         self._written_s = time.monotonic()
         record = self._record(ranks)
-        path = self._run.directory.performance
+        path = self._directory.performance
         try:
             files.replace(path, json.dumps(record, indent=1).encode())
         except OSError as cause:
@@ -107,7 +169,7 @@ class PerformanceRecorder:
         found["cost"] = {"core_s": round(rank_s * hardware.cores(engine.local_size), 3)}
         if self._gpus:
             found["cost"]["device_s"] = round(rank_s, 3)
-        found |= scaling_efficiency(found, self._run.directory.path)
+        found |= scaling_efficiency(found, self._directory.path)
         sentence = verdict(found.get("split", {}), own)
         if sentence:
             found["verdict"] = sentence
@@ -117,21 +179,21 @@ class PerformanceRecorder:
         )
         return found
 
-    def end(self, *, print_summary: bool) -> None:
-        """Write the record; every rank must call it.
+    def before_exit(self) -> None:
+        """Write the record."""
+        self.write()
 
-        Args:
-            print_summary: whether to print a line with the throughput and the verdict.
-        """
+    def after_fit(self) -> None:
+        """Write the record and print its summary."""
         record = self.write()
-        if not print_summary:
+        if not self._is_verbose:
             return
         rate = record.get("samples_per_s")
         if rate is not None and "verdict" in record:
             ranks = "1 rank" if self._engine.size == 1 else f"{self._engine.size} ranks"
             self._engine.print_on_root(f"{rate:,.0f} samples/s on {ranks}; {record['verdict']}")
 
-    def stop(self) -> None:
-        """Stop measuring, however the fit ended."""
+    def close(self) -> None:
+        """Stop measuring."""
         self.meter.stop()
         self._gpu_watch.stop()
