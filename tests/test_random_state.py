@@ -1,5 +1,5 @@
 import random
-from functools import partial
+from functools import partial, wraps
 
 import keras
 import numpy as np
@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from keras_candle.checkpoints.plain import is_plain
-from keras_candle.random_state import find_generators, fold_in, get_state, set_state
+from keras_candle.random_state import draws_in, find_generators, fold_in, get_state, set_state
 
 in_this_file = np.random.default_rng(11)
 
@@ -124,3 +124,60 @@ def test_a_state_of_another_kind_is_refused():
     state = get_state(np.random.Generator(np.random.MT19937(1)))
     with pytest.raises(ValueError, match="state of a Generator MT19937 for a Generator PCG64"):
         set_state(np.random.default_rng(1), state)
+
+
+def with_a_wrapper(function):
+    @wraps(function)
+    def call(*args):
+        return function(*args)
+
+    return call
+
+
+class Reads:
+    def __init__(self):
+        self.rng, self.noise, self.flip = np.random.default_rng(1), np.random.normal, [Noise(1)]
+        self.layers = [keras.layers.RandomFlip(seed=4)]
+
+    def __len__(self):
+        return 4
+
+    def own(self):
+        return self.rng.random()
+
+    def by_method(self):
+        return len(self) * self.own()
+
+    @property
+    def scale(self):
+        return random.uniform(0, 1)  # noqa: S311 - no secret
+
+    def by_property(self):
+        return 2 * self.scale
+
+    @with_a_wrapper
+    def wrapped(self):
+        return self.rng.random()
+
+    def by_function(self):
+        return drawn_by_a_helper()
+
+    def by_attribute(self):
+        return self.noise()
+
+    def by_layer(self):
+        return self.layers[0](1)
+
+    def globally(self):
+        return np.random.normal(len(self))
+
+    def by_number(self):
+        return np.random.default_rng(3).normal(len(self), self.flip)
+
+    def not_at_all(self):
+        return [self.flip, np.ones(len(self))]
+
+
+@pytest.mark.parametrize("name", [each for each in vars(Reads) if each[0] != "_"])
+def test_the_code_of_a_method_shows_whether_it_draws(name):
+    assert draws_in(Reads(), name) is (name not in ("by_number", "not_at_all"))
