@@ -13,7 +13,6 @@ from keras_candle.report.run import ReportedRun, is_run, read_run
 from keras_candle.report.trials import Search, is_search, read_search
 from keras_candle.run_directory import replace_file
 
-FILE = "report.html"
 _EXPECTED = (
     "Expected the run directory that CandleCallback was given (it holds journal.jsonl and "
     "config.json), or a search's folder (CandleTuner's directory/project_name, with search.json)."
@@ -42,7 +41,7 @@ def write_report(
     """
     if not paths:
         raise CandleError(f"A report needs a directory. {_EXPECTED}")
-    folders = list({Path(each).absolute().resolve(): None for each in paths})
+    folders = list(dict.fromkeys(Path(each).absolute().resolve() for each in paths))
     runs: list[ReportedRun] = []
     searches: list[Search] = []
     for path, name in zip(folders, names_of(folders), strict=True):
@@ -52,7 +51,7 @@ def write_report(
             searches.append(read_search(path, name, len(searches)))
         else:
             raise CandleError(_refusal(path))
-    target = Path(out) if out is not None else folders[0] / FILE
+    target = Path(out) if out is not None else folders[0] / "report.html"
     page = page_of(runs, searches, time.time()).encode()
     try:
         replace_file(target, page)

@@ -4,22 +4,16 @@ import itertools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from keras_candle.report.formats import exact, short, shortened, width_of
 from keras_candle.report.reading import number
 from keras_candle.report.trials import Parameter
 
 _TIME_UNITS = ((86400.0, "days"), (3600.0, "hours"), (60.0, "minutes"), (1.0, "seconds"))
+Tick = tuple[float, str]  # its position on an axis, from 0 to 1, and its text
 # Smaller values are treated as zero on a logarithmic axis.
 _LEAST = 1e-140
-
-
-class Tick(NamedTuple):
-    """A tick of an axis: its position, from 0 to 1, and its text."""
-
-    place: float
-    text: str
 
 
 @dataclass(frozen=True)
@@ -44,12 +38,12 @@ class Axis:
     def ticks(self, most: int = 6) -> list[Tick]:
         """Return about `most` ticks at round numbers."""
         if self.log:
-            return [Tick(self.place(each), short(each)) for each in self._powers(most)]
+            return [(self.place(each), short(each)) for each in self._powers(most)]
         step = _round_step((self.high - self.low) / self.unit / most, self.whole)
         first = math.ceil(self.low / self.unit / step - 1e-9)
         last = math.floor(self.high / self.unit / step + 1e-9)
         values = [place * step for place in range(first, min(last, first + 50) + 1)]
-        return [Tick(self.place(each * self.unit), _tick_text(each, step)) for each in values]
+        return [(self.place(each * self.unit), _tick_text(each, step)) for each in values]
 
     def _powers(self, most: int) -> list[float]:
         low, high = math.log10(self.low), math.log10(self.high)
@@ -57,9 +51,8 @@ class Axis:
         if len(found) >= 3:
             return found[:: math.ceil(len(found) / most)]
         mantissas = (1, 2, 5) if high - low > 0.5 else range(1, 10)
-        marks = [
-            m * 10.0**p for p in range(math.floor(low), math.ceil(high) + 1) for m in mantissas
-        ]
+        powers = range(math.floor(low), math.ceil(high) + 1)
+        marks = [m * 10.0**power for power in powers for m in mantissas]
         return [each for each in marks if self.low * 0.999 <= each <= self.high * 1.001]
 
 
@@ -78,7 +71,10 @@ class Categories:
     def ticks(self, most: int = 14) -> list[Tick]:
         """Return a tick for each category, or for every n-th of very many."""
         every = math.ceil(len(self.values) / most)
-        return [Tick(self.place(each), each) for each in self.values[::every]]
+        return [(self.place(each), each) for each in self.values[::every]]
+
+
+AnyAxis = Axis | Categories
 
 
 def fitted(values: Iterable[float], label: str = "", *, log: bool | None = None) -> Axis:
@@ -111,14 +107,13 @@ def counting(last: int, label: str, first: int = 1) -> Axis:
 
 def without_outliers(values: Sequence[float], sign: int) -> list[float]:
     """Return values without those far worse than most; the sign is 1 where less is better."""
-    costs = sorted(sign * each for each in values)
-    low, high = (costs[n * len(costs) // 4] if costs else 0.0 for n in (1, 3))
-    if len(costs) < 8 or high == low:
-        return list(values)
-    return [each for each in values if sign * each <= high + 2.5 * (high - low)]
+    costs = sorted(sign * each for each in values) or [0.0]
+    low, high = costs[len(costs) // 4], costs[3 * len(costs) // 4]
+    few = len(costs) < 8 or high == low
+    return [each for each in values if few or sign * each <= high + 2.5 * (high - low)]
 
 
-def axis_of(parameter: Parameter, values: Iterable[Any]) -> Axis | Categories:
+def axis_of(parameter: Parameter, values: Iterable[Any]) -> AnyAxis:
     """Return an axis for the values that a hyperparameter has in the trials."""
     given = list(values)
     found = [each for each in map(number, given) if each is not None]
@@ -136,8 +131,8 @@ def value_text(value: Any) -> str:
 
 def spaced_ticks(ticks: Sequence[Tick], room: float) -> list[Tick]:
     """Return every n-th tick, so that their texts don't touch on an axis of a length."""
-    widest = max((width_of(shortened(each.text, 12)) + 10 for each in ticks), default=0.0)
-    gap = min((b.place - a.place for a, b in itertools.pairwise(ticks)), default=1.0)
+    widest = max((width_of(shortened(text, 12)) + 10 for _, text in ticks), default=0.0)
+    gap = min((after - place for (place, _), (after, _) in itertools.pairwise(ticks)), default=1.0)
     return list(ticks[:: max(math.ceil(widest / (gap * room)), 1)])
 
 

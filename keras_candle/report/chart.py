@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from keras_candle.report.axes import Axis, Categories, spaced_ticks
+from keras_candle.report.axes import AnyAxis, Axis, Categories, spaced_ticks
 from keras_candle.report.formats import shortened, width_of
 
 MARKERS = {
@@ -15,6 +15,10 @@ MARKERS = {
     "other": "M-4 0A4 4 0 1 0 4 0A4 4 0 1 0-4 0Z",
 }
 _MOST_POINTS, _MOST_DOTS, _LONGEST, _TOP = 600, 80, 30, 8.0
+
+
+# An element of the SVG: its tag, attributes, tooltip and text.
+Element = tuple[str, dict[str, Any], str, str]
 
 
 class Point(NamedTuple):
@@ -41,15 +45,6 @@ class Series(NamedTuple):
     tooltip: str = ""  # of the whole line or band
 
 
-class Element(NamedTuple):
-    """An element of the SVG."""
-
-    tag: str
-    attributes: dict[str, Any]
-    tooltip: str = ""
-    text: str = ""
-
-
 class Chart(NamedTuple):
     """A drawn chart, in units in which text has size 12."""
 
@@ -63,10 +58,9 @@ class Chart(NamedTuple):
 
 def chart(
     title: str,
-    axes: tuple[Axis | Categories, Axis | Categories],
+    axes: tuple[AnyAxis, AnyAxis],
     series: Sequence[Series],
     *,
-    height: float = 220.0,
     wide: bool = False,
     framed: bool = True,
 ) -> Chart:
@@ -74,32 +68,31 @@ def chart(
 
     Args:
         title: the heading.
-        axes: from left to right, and from the bottom to the top.
+        axes: from left to right, and from the bottom to the top; categories from the top.
         series: in the order in which they are drawn.
-        height: of the frame, without title, legend and labels.
         wide: whether the chart takes the whole width of the page.
-        framed: whether the axes, their ticks and labels are drawn.
+        framed: whether the axes are drawn; else they have the units of the chart.
     """
-    width, left, right = 1148.0 if wide else 560.0, 0.0, 0.0
-    if framed:
-        labels = [width_of(shortened(each.text, _LONGEST)) for each in axes[1].ticks()]
-        left, right = max([34.0, *[each + 12 for each in labels]]), 14.0
-    drawing = _Drawing(*axes, left, width - right, height)
-    texts = [each for each in series if each.kind == "texts"]
-    layers = (
-        list(drawing.axes()) if framed else [],
-        [part for each in series if each.kind != "texts" for part in drawing.series(each)],
-        [part for each in texts for part in drawing.texts(each)],
+    (x, y), width = axes, 1148.0 if wide else 560.0
+    labels = [width_of(shortened(text, _LONGEST)) for _, text in y.ticks()] if framed else []
+    left, right = (max(22.0, 0.0, *labels) + 12, width - 14) if framed else (0.0, width)
+    height = max(46.0, 24.0 * len(y.values)) if isinstance(y, Categories) else 220.0
+    height = height if framed or isinstance(y, Categories) else y.low - y.high
+    drawing = _Drawing(x, y, left, right, height)
+    data, texts = (
+        [part for each in series if (each.kind == "texts") == top for part in drawing.series(each)]
+        for top in (False, True)
     )
+    layers = (list(drawing.axes()) if framed else [], data, texts)
     labelled = {each.label: each for each in series if each.label}
     legend = [(text, each.key, _sample(each)) for text, each in labelled.items()]
-    below = 42 if axes[0].label else 26
+    below = 42 if x.label else 26
     return Chart(title, width, _TOP + height + below * framed, layers, legend, wide)
 
 
 class _Drawing(NamedTuple):
-    x: Axis | Categories
-    y: Axis | Categories
+    x: AnyAxis
+    y: AnyAxis
     left: float
     right: float
     height: float
@@ -108,34 +101,34 @@ class _Drawing(NamedTuple):
         return round(self.left + self.x.place(x) * (self.right - self.left), 1)
 
     def down(self, y: float | str) -> float:
-        return round(_TOP + (1 - self.y.place(y)) * self.height, 1)
+        return self._down(self.y.place(y))
+
+    def _down(self, place: float) -> float:
+        down = place if isinstance(self.y, Categories) else 1 - place
+        return round(_TOP + down * self.height, 1)
 
     def axes(self) -> Iterator[Element]:
         bottom = _TOP + self.height
-        for tick in self.y.ticks():
-            y = round(bottom - tick.place * self.height, 1)
+        for place, text in self.y.ticks():
+            y = self._down(place)
             if isinstance(self.y, Axis):
                 yield _element("path", "grid", d=f"M{self.left:.1f} {y}H{self.right:.1f}")
-            text = shortened(tick.text, _LONGEST)
-            yield _element("text", "tick end", text=text, x=round(self.left - 7, 1), y=y + 4)
-        for tick in spaced_ticks(self.x.ticks(), self.right - self.left):
-            x = round(self.left + tick.place * (self.right - self.left), 1)
+            yield _text("tick end", shortened(text, _LONGEST), round(self.left - 7, 1), y + 4)
+        for place, text in spaced_ticks(self.x.ticks(), self.right - self.left):
+            x = round(self.left + place * (self.right - self.left), 1)
             if isinstance(self.x, Axis):
                 yield _element("path", "grid", d=f"M{x} {_TOP}V{bottom}")
-            text = shortened(tick.text, 12 if isinstance(self.x, Categories) else _LONGEST)
-            edge = x + width_of(text) / 2 > self.right + 13
-            place, style = (self.right + 13, "tick end") if edge else (x, "tick middle")
-            yield _element("text", style, text=text, x=place, y=bottom + 17)
+            line = shortened(text, 12 if isinstance(self.x, Categories) else _LONGEST)
+            edge = x + width_of(line) / 2 > self.right + 13
+            style = "tick end" if edge else "tick middle"
+            yield _text(style, line, self.right + 13 if edge else x, bottom + 17)
         yield _element("path", "axis", d=f"M{self.left:.1f} {bottom}H{self.right:.1f}")
-        middle = round((self.left + self.right) / 2, 1)
-        yield _element("text", "middle", text=self.x.label, x=middle, y=bottom + 35)
+        yield _text("middle", self.x.label, round((self.left + self.right) / 2, 1), bottom + 35)
 
     def series(self, series: Series) -> Iterator[Element]:
         if series.kind in ("line", "steps", "band") and series.points:
             yield from self.line(series)
             return
-        lanes = len(self.y.values) if isinstance(self.y, Categories) else 20
-        thick = round(0.7 * min(self.height / lanes, 26.0), 1)
         for x, y, text, key, own, end in series.points:
             left, middle, style = self.across(x), self.down(y), own or series.style
             if series.kind == "dots":
@@ -144,8 +137,11 @@ class _Drawing(NamedTuple):
                 yield _element("path", "rule", text, d=f"M{left} {_TOP}v{self.height}")
             elif series.kind == "ranges":
                 width = round(max(self.across(end) - left, 1.0), 1)
-                place = {"x": left, "y": round(middle - thick / 2, 1), "width": width}
-                yield _element("rect", f"bar {style}", text, key, "", **place, height=thick, rx=1.5)
+                place = {"x": left, "y": round(middle - 8.5, 1), "width": width}
+                yield _element("rect", f"bar {style}", text, key, "", **place, height=17, rx=1.5)
+            elif series.kind == "texts":
+                line = shortened(text, int(end) or 48)
+                yield _text(style, line, left + 5, middle + 4, text if line != text else "")
             else:
                 yield _marker(series.kind, left, middle, text)
 
@@ -165,17 +161,15 @@ class _Drawing(NamedTuple):
             if point.text:
                 yield _dot(*place, f"small {style}", point.text, series.key)
 
-    def texts(self, series: Series) -> Iterator[Element]:
-        for each in series.points:
-            line = shortened(each.text, int(each.end) or 48)
-            x, y, tooltip = self.across(each.x) + 5, self.down(each.y) + 4, each.text
-            yield _element("text", series.style, tooltip * (line != tooltip), text=line, x=x, y=y)
-
 
 def _element(
     tag: str, style: str, tooltip: str = "", key: str | None = None, text: str = "", **place: Any
 ) -> Element:
-    return Element(tag, {"class": style.strip(), **place, "data-key": key}, tooltip, text)
+    return tag, {"class": style.strip(), **place, "data-key": key}, tooltip, text
+
+
+def _text(style: str, text: str, x: float, y: float, tooltip: str = "") -> Element:
+    return _element("text", style, tooltip, text=text, x=x, y=y)
 
 
 def _dot(x: float, y: float, style: str, tooltip: str = "", key: str | None = None) -> Element:

@@ -23,11 +23,6 @@ def short(value: float, digits: int = 4) -> str:
     return f"{value:.0f}" if size >= 10**digits else _trimmed(f"{value:.{digits}g}")
 
 
-def precise(value: float) -> str:
-    """Format a number with at most 6 digits."""
-    return short(value, 6)
-
-
 def exact(value: float) -> str:
     """Format a number for use in a program, without rounding noise."""
     return str(int(value)) if value == int(value) and abs(value) < 1e15 else f"{value:.7g}"
@@ -48,10 +43,9 @@ def duration(seconds: float) -> str:
 
 def memory(size_bytes: float) -> str:
     """Format a size in memory."""
-    for power, name in ((4, "TiB"), (3, "GiB"), (2, "MiB"), (1, "KiB")):
-        if size_bytes >= 1024**power:
-            return f"{_trimmed(f'{size_bytes / 1024**power:.3g}')} {name}"
-    return f"{size_bytes:.0f} B"
+    power = min(int(math.log(max(size_bytes, 1.0), 1024)), 4)
+    number = _trimmed(f"{size_bytes / 1024**power:.3g}")
+    return f"{number} {('B', 'KiB', 'MiB', 'GiB', 'TiB')[power]}"
 
 
 def percent(part: float, digits: int = 0) -> str:

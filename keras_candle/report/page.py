@@ -10,7 +10,7 @@ from importlib import resources
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from keras_candle.report import formats, run_charts, run_tables, search_charts, search_tables
+from keras_candle.report import formats, run_charts, run_tables, search_charts, trials
 from keras_candle.report.axes import value_text
 from keras_candle.report.reading import number
 from keras_candle.report.run import ReportedRun
@@ -32,16 +32,11 @@ def page_of(runs: Sequence[ReportedRun], searches: Sequence[Search], written_s: 
 
 @cache
 def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("keras_candle.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    modules = (formats, run_charts, run_tables, search_charts, search_tables)
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.loader, environment.undefined = PackageLoader(__package__), StrictUndefined
+    modules = (formats, run_charts, run_tables, search_charts, trials)
     environment.globals |= {each.__name__.rpartition(".")[2]: each for each in modules}
-    functions = (_file, _hash, number, value_text)
+    functions = (_file, _hash, number, repr, value_text)
     environment.globals |= {each.__name__.lstrip("_"): each for each in functions}
     return environment
 

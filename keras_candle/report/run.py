@@ -15,6 +15,7 @@ from keras_candle.run_directory import CHECKPOINTS, JOURNAL, PERFORMANCE
 CONFIG = "config.json"
 _COLOURS = 8  # of the style sheet
 _COMMITTED = re.compile(r"step-(\d{8,})")
+_Line = dict[str, Any]  # of the journal
 # The events that mark the start of an attempt.
 _BEGINS = ("begin", "resume")
 
@@ -88,11 +89,11 @@ class ReportedRun:
         return list(dict.fromkeys(name for each in self.epochs for name in each.values))
 
     @property
-    def monitor(self) -> str | None:
-        """The metric that measures its quality."""
+    def monitor(self) -> str:
+        """The metric that measures its quality; empty without epochs."""
         asked = mapping(mapping(self.config.get("callback")).get("checkpoint")).get("monitor")
         wanted = (asked, "val_loss", "loss", *self.metrics)
-        return next((each for each in wanted if each in self.metrics), None)
+        return next((each for each in wanted if each in self.metrics), "")
 
     def smaller_is_better(self, metric: str) -> bool:
         """Return whether a metric is minimised: by the run's `mode`, else by the metric's name."""
@@ -101,20 +102,17 @@ class ReportedRun:
             return bool(asked["mode"] == "min")
         return direction_of(metric) != "max"
 
-    def best(self, metric: str | None) -> Epoch | None:
+    def best(self, metric: str) -> Epoch | None:
         """Return the epoch in which a metric was best."""
-        known = [(each.values[metric], each) for each in self.epochs if metric in each.values]
-        if metric is None or not known:
-            return None
-        choose = min if self.smaller_is_better(metric) else max
-        return choose(known, key=lambda each: each[0])[1]
+        known = {e.values[metric]: e for e in reversed(self.epochs) if metric in e.values}
+        best = min if self.smaller_is_better(metric) else max
+        return known[best(known)] if known else None
 
 
 def is_run(path: Path) -> bool:
     """Return whether a directory looks like a run directory."""
-    return any((path / name).is_file() for name in (JOURNAL, PERFORMANCE)) or (
-        (path / CONFIG).is_file() and (path / CHECKPOINTS).is_dir()
-    )
+    written = any((path / name).is_file() for name in (JOURNAL, PERFORMANCE))
+    return written or ((path / CONFIG).is_file() and (path / CHECKPOINTS).is_dir())
 
 
 def read_run(path: Path, name: str, place: int = 0) -> ReportedRun:
@@ -131,7 +129,7 @@ def read_run(path: Path, name: str, place: int = 0) -> ReportedRun:
     return run
 
 
-def _replay(run: ReportedRun, lines: list[dict[str, Any]]) -> None:
+def _replay(run: ReportedRun, lines: list[_Line]) -> None:
     """Fill in a run from its journal; an epoch that is trained again replaces the earlier one."""
     by_fit: dict[int, list[Epoch]] = defaultdict(list)
     trained = 0
@@ -160,9 +158,7 @@ def _replay(run: ReportedRun, lines: list[dict[str, Any]]) -> None:
     run.missing += [f"{name} is not a number in epoch {epoch}." for name, epoch in first.items()]
 
 
-def _attempt_of(
-    attempts: list[RunAttempt], event: str, time_s: float, line: dict[str, Any]
-) -> RunAttempt:
+def _attempt_of(attempts: list[RunAttempt], event: str, time_s: float, line: _Line) -> RunAttempt:
     """The attempt that a line belongs to, updated by the line."""
     fit = whole(line["fit"]) or 0 if "fit" in line else attempts[-1].fit if attempts else 0
     begins = event in _BEGINS
@@ -186,13 +182,12 @@ def _attempt_of(
 
 
 def _is_restart(attempt: RunAttempt, event: str, fit: int) -> bool:
-    # Else it is the next fit of the same process, or the second of the two lines that start an
-    # attempt.
+    # Else it is the next fit of the same process, or the second of the two lines of a start.
     next_fit = fit > attempt.fit and attempt.end in ("ended", "")
     return not next_fit and (attempt.event_count > 0 or event == "begin")
 
 
-def _epoch(attempts: list[RunAttempt], time_s: float, line: dict[str, Any]) -> Epoch:
+def _epoch(attempts: list[RunAttempt], time_s: float, line: _Line) -> Epoch:
     logs, values = mapping(line.get("logs")), numbers(line.get("logs"))
     passed_s = sum(each.ended_s - each.began_s for each in attempts[:-1])
     return Epoch(
@@ -208,7 +203,7 @@ def _epoch(attempts: list[RunAttempt], time_s: float, line: dict[str, Any]) -> E
     )
 
 
-def _described(event: str, attempt: RunAttempt, line: dict[str, Any]) -> str:
+def _described(event: str, attempt: RunAttempt, line: _Line) -> str:
     step, took_s = whole(line.get("step")) or 0, number(line.get("seconds"))
     if event == "checkpoint":
         took = "" if took_s is None else f", {duration(took_s)} to the disk"

@@ -60,7 +60,7 @@ def _curve(runs: Sequence[ReportedRun], name: str, timed: bool) -> Chart:
                 at = _point(run, first, name, timed)._replace(text=text)
                 marks.append(Series("rules", [at]))
         best = run.best(run.monitor) if run.monitor in own else None
-        if best is not None and run.monitor:
+        if best is not None:
             at = _point(run, best, run.monitor, timed)
             marks.append(Series("best", [at._replace(text=f"best: {at.text}")]))
     return chart(name, (x, y), [*series, *marks])
@@ -88,28 +88,23 @@ def speed(runs: Sequence[ReportedRun]) -> list[Chart | None]:
 
 def _throughput(runs: Sequence[ReportedRun]) -> Chart | None:
     """A chart of samples/s, or of steps/s where the journal has only times."""
-    rates = {run.key: list(_sample_rates(run)) for run in runs}
-    unit, title = "samples/s", "samples/s of all ranks"
-    if not any(rates.values()):
-        rates = {run.key: list(_step_rates(run)) for run in runs}
-        unit, title = "steps/s", "steps/s, by the journal's times"
-    found = [each for own in rates.values() for each in own]
-    if not found:
-        return None
-    series = []
+    rates, unit, title = [], "samples/s", "samples/s of all ranks"
     for run in runs:
+        found = [(e.number, number(e.performance.get("samples_per_s"))) for e in run.epochs]
+        rates.append([(epoch, rate) for epoch, rate in found if rate is not None])
+    if not any(rates):
+        unit, title = "steps/s", "steps/s, by the journal's times"
+        rates = [list(_step_rates(run)) for run in runs]
+    series = []
+    for run, own in zip(runs, rates, strict=True):
         points = [Point(float(n), rate, f"{run.name}\nepoch {n}: {short(rate)} {unit}")
-                  for n, rate in rates[run.key]]  # fmt: skip
+                  for n, rate in own]  # fmt: skip
         series.append(Series("line", points, run.colour, _label(run, runs), run.key))
+    if not any(rates):
+        return None
     last = max(each.number for run in runs for each in run.epochs)
-    y = axes.Axis(0.0, 1.05 * max(rate for _, rate in found) or 1.0)
+    y = axes.Axis(0.0, 1.05 * max(rate for own in rates for _, rate in own) or 1.0)
     return chart(title, (axes.counting(last, "epoch"), y), series)
-
-
-def _sample_rates(run: ReportedRun) -> Iterator[tuple[int, float]]:
-    for each in run.epochs:
-        if (rate := number(each.performance.get("samples_per_s"))) is not None:
-            yield each.number, rate
 
 
 def _step_rates(run: ReportedRun) -> Iterator[tuple[int, float]]:
@@ -142,10 +137,9 @@ def _step_split(runs: Sequence[ReportedRun], wide: bool = False) -> Chart | None
             points[name].append(Point(begin, lane, text, end=begin + size))
             begin += size
     series = [_stacked("ranges", name, points[name]) for name in _order(points)]
-    both = (_percent_axis(splits.values()), axes.Categories(tuple(reversed(splits))))
-    height = max(34.0, 30.0 * len(splits))
+    both = (_percent_axis(splits.values()), axes.Categories(tuple(splits)))
     title = "where a step's time goes"
-    return chart(title, both, series, height=height, wide=wide) if splits else None
+    return chart(title, both, series, wide=wide) if splits else None
 
 
 def _step_split_by_epoch(run: ReportedRun) -> Chart | None:
@@ -195,13 +189,10 @@ def timeline(runs: Sequence[ReportedRun]) -> Chart:
         for place, attempt in enumerate(run.attempts):
             begin_s, end_s = attempt.began_s - origin_s, attempt.ended_s - origin_s
             ranks = f" on {attempt.ranks} ranks" if attempt.ranks else ""
-            lines = (
-                f"{run.name}\nattempt {place + 1}{ranks}, from step {attempt.step}",
-                f"{moment(attempt.began_s)}, {duration(end_s - begin_s)}",
-                attempt.end or "no end recorded",
-                ", ".join(attempt.hosts[:6]),
-            )
-            text, style = "\n".join(filter(None, lines)), f"{run.colour} faint"
+            when = f"{moment(attempt.began_s)}, {duration(end_s - begin_s)}"
+            text = f"{run.name}\nattempt {place + 1}{ranks}, from step {attempt.step}\n{when}\n"
+            text += f"{attempt.end or 'no end recorded'}\n{', '.join(attempt.hosts[:6])}".rstrip()
+            style = f"{run.colour} faint"
             spans.append(Point(begin_s, run.name, text, run.key, style, end_s))
             if place:
                 marks["resume"].append(Point(begin_s, run.name, text))
@@ -215,8 +206,8 @@ def timeline(runs: Sequence[ReportedRun]) -> Chart:
             marks[kind].append(Point(event.time_s - origin_s, run.name, text))
     series = [Series(kind, marks[kind], label=_EVENTS[kind]) for kind in MARKERS if marks[kind]]
     ends = [run.attempts[-1].ended_s - run.attempts[0].began_s for run in runs]
-    lanes = axes.Categories(tuple(run.name for run in reversed(runs)))
+    lanes = axes.Categories(tuple(run.name for run in runs))
     title = "attempts and events"
     title += f"; {left_out} checkpoints are not drawn" if left_out else ""
-    both, height = (axes.of_time(ends, "time since the start"), lanes), max(46.0, 34.0 * len(runs))
-    return chart(title, both, [Series("ranges", spans), *series], height=height, wide=True)
+    both = (axes.of_time(ends, "time since the start"), lanes)
+    return chart(title, both, [Series("ranges", spans), *series], wide=True)

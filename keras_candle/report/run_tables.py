@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from keras_candle.report.formats import duration, exact, memory, percent, short
 from keras_candle.report.reading import mapping, number, sequence, whole
@@ -24,12 +24,10 @@ _OPTIONS = ("callback", "scalable", "fit")
 _OWN = ("directory", "callback.run_directory")
 
 
-class Compared(NamedTuple):
-    """A value of several runs: the text of each, and the number in full if the text is short."""
-
-    name: str
-    cells: list[tuple[str, str | None]]
-    differs: bool
+# A text, and the number in full that it shortens.
+_Cell = tuple[str, str | None]
+# A value of several runs: its name, a cell for each run, and whether it is marked as different.
+Compared = tuple[str, list[_Cell], bool]
 
 
 def overview(run: ReportedRun) -> dict[str, Any]:
@@ -39,8 +37,11 @@ def overview(run: ReportedRun) -> dict[str, Any]:
     records = [run.performance, *[each.performance for each in reversed(epochs)]]
     rates = [number(each.get("samples_per_s")) for each in records]
     last = [each.values[run.monitor] for each in epochs if run.monitor in each.values]
+    asked = number(mapping(run.config.get("fit")).get("epochs"))
+    ended = "ended" if asked is not None and epochs and epochs[-1].in_fit >= asked else ""
+    state = attempts[-1].end or ended or "no end recorded: running, or killed" if attempts else ""
     return {
-        "state": _state(run),
+        "state": state or "not started",
         "ranks": next(filter(None, map(whole, reversed(ranks))), None),
         "hosts": max((len(each.hosts) for each in attempts), default=0),
         "steps": max((each.step for each in epochs), default=0),
@@ -53,38 +54,23 @@ def overview(run: ReportedRun) -> dict[str, Any]:
     }
 
 
-def _state(run: ReportedRun) -> str:
-    if not run.attempts:
-        return "not started"
-    asked = number(mapping(run.config.get("fit")).get("epochs"))
-    done = run.epochs[-1].in_fit if run.epochs else 0
-    ended = "ended" if asked is not None and done >= asked else ""
-    return run.attempts[-1].end or ended or "no end recorded: running, or killed"
-
-
 def figures(runs: Sequence[ReportedRun]) -> list[Compared]:
     """Return every figure that any run's performance.json has and no chart shows."""
-    values = [dict(_flat(run.performance)) for run in runs]
-    paths = dict.fromkeys(path for each in values for path in each)
-    return [
-        _compared_figure(path, [each.get(path) for each in values])
-        for path in paths
-        if path.split(".")[0] not in _ELSEWHERE
-    ]
+    found = [{k: v for k, v in run.performance.items() if k not in _ELSEWHERE} for run in runs]
+    columns = [dict(_figure(path, each) for path, each in _flat(run)) for run in found]
+    return _compared(columns, mark=False)
 
 
-def _compared_figure(path: str, values: list[Any]) -> Compared:
+def _figure(path: str, value: Any) -> tuple[str, _Cell]:
+    """The name of a figure on the page, its text, and its number in full."""
     parts = path.replace("_per_", "/").split(".")
     unit = next((unit for unit in _UNITS for each in parts if each.endswith(f"_{unit}")), "")
     name = ", ".join(each.removesuffix(f"_{unit}") for each in parts).replace("_", " ")
     write = percent if name.endswith(("utilisation", "efficiency")) else _UNITS.get(unit, short)
-    cells = []
-    for each in values:
-        as_number = number(each)
-        text = ", ".join(map(str, each)) if isinstance(each, list) else _described(each)
-        whole_number = None if as_number is None else exact(as_number)
-        cells.append((text if as_number is None else write(as_number), whole_number))
-    return Compared(name, cells, differs=False)
+    if (as_number := number(value)) is not None:
+        return name, (write(as_number), exact(as_number))
+    text = ", ".join(map(str, value)) if isinstance(value, list) else _described(value)
+    return name, (text, None)
 
 
 def measured(runs: Sequence[ReportedRun]) -> dict[str, Any]:
@@ -95,7 +81,7 @@ def measured(runs: Sequence[ReportedRun]) -> dict[str, Any]:
 
 def options(runs: Sequence[ReportedRun]) -> list[Compared]:
     """Return all options of runs, with their defaults."""
-    return _compared([{name: run.config.get(name) for name in _OPTIONS} for run in runs])
+    return _compared([_cells({name: run.config.get(name) for name in _OPTIONS}) for run in runs])
 
 
 def environment(runs: Sequence[ReportedRun]) -> list[Compared]:
@@ -107,25 +93,29 @@ def environment(runs: Sequence[ReportedRun]) -> list[Compared]:
         hosts = [*map(str, listed), *(host for each in run.attempts for host in each.hosts)]
         ranks = dict.fromkeys(each.ranks for each in run.attempts if each.ranks)
         first = {
-            "git revision": _described(config.pop("git", None)),
+            "git revision": config.pop("git", None),
             "hosts": ", ".join(filter(None, dict.fromkeys(hosts))),
             "ranks": ", then ".join(map(str, ranks)) or config.get("ranks"),
             **{name: config.pop(name, None) for name in ("engine", "backend", "python")},
             **mapping(config.pop("versions", None)),
         }
         more = {name: each for name, each in config.items() if name not in first}
-        found.append({**first, **more, "directory": str(run.path)})
+        found.append(_cells({**first, **more, "directory": str(run.path)}))
     return _compared(found)
 
 
-def _compared(runs: list[dict[str, Any]]) -> list[Compared]:
-    columns = [{path: _described(each) for path, each in _flat(run)} for run in runs]
+def _compared(columns: Sequence[dict[str, _Cell]], mark: bool = True) -> list[Compared]:
     found = []
     for name in dict.fromkeys(name for column in columns for name in column):
-        texts = [column.get(name, "") for column in columns]
-        differs = len(set(texts)) > 1 and name not in _OWN
-        found.append(Compared(name, [(text, None) for text in texts], differs))
-    return [each for each in found if any(text for text, _ in each.cells)]
+        cells = [column.get(name, ("", None)) for column in columns]
+        if any(text for text, _ in cells):
+            differs = mark and name not in _OWN and len(set(cells)) > 1
+            found.append((name, cells, differs))
+    return found
+
+
+def _cells(values: dict[str, Any]) -> dict[str, _Cell]:
+    return {path: (_described(each), None) for path, each in _flat(values)}
 
 
 def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
@@ -138,6 +128,4 @@ def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _described(value: Any) -> str:
-    if value is None:
-        return ""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

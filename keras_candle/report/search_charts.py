@@ -7,7 +7,6 @@ from keras_candle.report import axes
 from keras_candle.report.axes import Axis, Categories, value_text
 from keras_candle.report.chart import Chart, Point, Series, chart
 from keras_candle.report.formats import duration, exact, moment, percent
-from keras_candle.report.search_tables import Subspace
 from keras_candle.report.trials import INTERACTIONS, Parameter, ReportedTrial, Search
 
 MOST_GROUPS, MOST_SLICES = 64, 8
@@ -58,11 +57,10 @@ def _progress(search: Search, over: str, x: Axis, places: dict[str, float]) -> I
         value = worst if trial.objective is None else trial.objective
         return _dot(search, trial, places[trial.name], value, when(trial))
 
-    def new_best(trial: ReportedTrial) -> Point:
-        text = f"new best {exact(trial.objective or 0.0)}\ntrial {trial.name}, {when(trial)}"
-        return point(trial)._replace(text=text)
-
-    line = [new_best(each) for each in search.new_bests(search.within_max_cost(ended))]
+    line = [
+        point(t)._replace(text=f"new best {exact(t.objective or 0.0)}\ntrial {t.name}, {when(t)}")
+        for t in search.new_bests(search.within_max_cost(ended))
+    ]
     line += [each._replace(x=places[ended[-1].name]) for each in line[-1:]]  # up to the last trial
     dots = [point(each) for each in ended if each.name in search.drawn]
     series = [Series("dots", dots), Series("steps", line, "best", "best so far"), *_QUALITY]
@@ -76,32 +74,27 @@ def importance(search: Search) -> Chart | None:
     shown = dict(list(search.importance.items())[:_MOST_BARS])
     if not shown:
         return None
-    bars = {name: Point(0.0, name, f"{name}: {percent(part, 1)}", end=part)
-            for name, part in shown.items()}  # fmt: skip
-    texts = [Point(part, name, percent(part)) for name, part in shown.items()]
-    rest = [bars.pop(INTERACTIONS)] if INTERACTIONS in bars else []
+    bars, texts, styles = [], [], {INTERACTIONS: "c7 faint"}
+    for name, part in shown.items():
+        text = f"{name}: {percent(part, 1)}"
+        bars.append(Point(0.0, name, text, style=styles.get(name, ""), end=part))
+        texts.append(Point(part, name, percent(part)))
     method = "a forest's main effects" if search.from_forest else "each alone, by ranks"
-    series = [
-        Series("ranges", list(bars.values()), "c0", method),
-        Series("ranges", rest, "c7 faint", "interactions" if rest else ""),
-        Series("texts", texts, "note"),
-    ]
+    series = [Series("ranges", bars, "c0", method), Series("texts", texts, "note")]
+    if INTERACTIONS in shown:
+        series.append(Series("ranges", (), styles[INTERACTIONS], "interactions"))
     x = Axis(0.0, (max(shown.values()) or 1.0) * 1.12, label="% of the variance", unit=0.01)
-    both, height = (x, Categories(tuple(reversed(shown)))), max(60.0, 24.0 * len(shown))
-    return chart("importance of hyperparameters", both, series, height=height)
+    return chart("importance of hyperparameters", (x, Categories(tuple(shown))), series)
 
 
 def parallel_coordinates(search: Search) -> Chart | None:
-    """Return a chart with a line for each trial through its hyperparameters to its objective.
-
-    The axes are sorted by importance; the most important one is next to the objective.
-    """
+    """Return a chart with a line for each trial through its hyperparameters to its objective."""
     trials = [each for each in search.completed if each.name in search.drawn]
     varied = [p for p in search.by_importance
               if len({value_text(each.values.get(p.name)) for each in trials}) > 1]  # fmt: skip
     if len(trials) < 2 or not varied:
         return None
-    columns: list[tuple[str, Axis | Categories, dict[str, Any]]] = []
+    columns: list[tuple[str, axes.AnyAxis, dict[str, Any]]] = []
     for parameter in varied[:_MOST_UPRIGHTS][::-1]:
         name = parameter.name
         values = {each.name: each.values[name] for each in trials if name in each.values}
@@ -128,21 +121,19 @@ def parallel_coordinates(search: Search) -> Chart | None:
     title = "parallel coordinates, the most important next to the objective"
     if len(varied) > _MOST_UPRIGHTS:
         title += f"; {len(varied) - _MOST_UPRIGHTS} hyperparameters are left out"
-    both, height = (Axis(0.0, _WIDTH), Axis(_NOT_ACTIVE, 0.0)), _NOT_ACTIVE
-    return chart(title, both, [*series, *uprights], height=height, wide=True, framed=False)
+    both = (Axis(0.0, _WIDTH), Axis(_NOT_ACTIVE, 0.0))
+    return chart(title, both, [*series, *uprights], wide=True, framed=False)
 
 
-def _down(axis: Axis | Categories, value: Any) -> float:
+def _down(axis: axes.AnyAxis, value: Any) -> float:
     place = axis.place(value_text(value) if isinstance(axis, Categories) else value)
     return _BOTTOM - place * (_BOTTOM - _TOP)
 
 
-def _upright(
-    x: float, top: float, name: str, axis: Axis | Categories, gap: float
-) -> Iterator[Series]:
+def _upright(x: float, top: float, name: str, axis: axes.AnyAxis, gap: float) -> Iterator[Series]:
     """A vertical axis with its ticks and its name above it."""
     ticks = axis.ticks(5) if isinstance(axis, Axis) else axis.ticks()
-    downs = [(_BOTTOM - each.place * (_BOTTOM - _TOP), each.text) for each in ticks]
+    downs = [(_BOTTOM - place * (_BOTTOM - _TOP), text) for place, text in ticks]
     marks = [Point(x + along, y) for y, _ in downs for along in (0.0, 4.0, 0.0)]
     yield Series("line", [Point(x, _BOTTOM), *marks, Point(x, _TOP)], "axis")
     yield Series("texts", [Point(x - 5, top, name, end=max(gap / 3.7 - 1, 4))], "upright middle")
@@ -167,26 +158,24 @@ def _slice(search: Search, parameter: Parameter) -> Chart | None:
             x = axis.values.index(text) + 0.4 * (place * _GOLDEN % 1.0 - 0.5)
         dots.append(_dot(search, each, x, each.objective or 0.0, f"{name} {text}"))
     title = f"{search.objectives[0].name} by {name}"
-    return chart(title, (axis, _objective_axis(search)), [Series("dots", dots)], height=170.0)
+    return chart(title, (axis, _objective_axis(search)), [Series("dots", dots)])
 
 
 def pareto_fronts(search: Search) -> list[Chart | None]:
     """Return a chart for each further objective and each measured cost, with the Pareto front."""
-    whole, columns = search.completed, {}
-    for name in reversed(_MEASURES):
-        columns[name] = [each.measured.get(name) for each in whole], 1
-    columns[search.cost] = [each.cost for each in whole], 1
-    for place, objective in reversed(list(enumerate(search.objectives))):
-        columns[objective.name] = [each.objectives[place] for each in whole], objective.sign
-    order = dict.fromkeys([*[o.name for o in search.objectives[1:]], search.cost, *_MEASURES])
-    shown = [(name, *columns[name]) for name in order if name != search.objectives[0].name]
-    shown = [each for each in shown if len(set(each[1])) > 1][:_MOST_FRONTS]
-    return [_pareto_front(search, *each) for each in shown]
+    whole, first = search.completed, search.objectives[0].name
+    columns: list[tuple[str, list[Any], int]] = [
+        (objective.name, [each.objectives[place] for each in whole], objective.sign)
+        for place, objective in enumerate(search.objectives)
+    ]
+    columns.append((search.cost, [each.cost for each in whole], 1))
+    columns += [(name, [each.measured.get(name) for each in whole], 1) for name in _MEASURES]
+    unique = {each[0]: each for each in reversed(columns) if each[0] != first}
+    shown = [each for each in columns if unique.get(each[0]) is each and len(set(each[1])) > 1]
+    return [_pareto_front(search, *each) for each in shown[:_MOST_FRONTS]]
 
 
-def _pareto_front(
-    search: Search, name: str, column: Sequence[float | None], sign: int
-) -> Chart | None:
+def _pareto_front(search: Search, name: str, column: list[Any], sign: int) -> Chart | None:
     pairs = zip(search.completed, column, strict=True)
     shown = [(each, cost) for each, cost in pairs if cost is not None]
     objective, costs = search.objectives[0], [cost for _, cost in shown]
@@ -210,12 +199,7 @@ def _pareto_front(
 
 
 def front_of(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Return the indices of the points on the Pareto front of a minimisation, by the first value.
-
-    Example:
-        >>> front_of([(1.0, 5.0), (2.0, 6.0), (3.0, 1.0), (3.0, 2.0)])
-        [0, 2]
-    """
+    """Return the indices of the points on the Pareto front of a minimisation, in its order."""
     best, found = float("inf"), []
     for place in sorted(range(len(points)), key=lambda each: points[each]):
         if points[place][1] < best:
@@ -224,21 +208,22 @@ def front_of(points: Sequence[tuple[float, float]]) -> list[int]:
     return found
 
 
-def by_subspace(search: Search, subspaces: list[Subspace]) -> Chart:
+def by_subspace(search: Search, subspaces: dict[int, list[ReportedTrial]]) -> Chart:
     """Return a chart with a lane for each subspace, of its trials in the order of their ends."""
+    lanes = {subspace_name(n): own for n, own in list(subspaces.items())[:MOST_GROUPS]}
     places = {each.name: float(place) for place, each in enumerate(search.ended, 1)}
-    shown = subspaces[:MOST_GROUPS]
-    dots = [
-        _dot(search, t, places[t.name], each.name, style="best" if t is search.best else "")
-        for each in shown
-        for t in each.trials
-        if t.name in places and t.name in search.drawn
-    ]
+    drawn = search.drawn & places.keys()
+    pairs = [(lane, t) for lane, own in lanes.items() for t in own if t.name in drawn]
+    styles = {each.name: "best" for each in search.completed[:1]}
+    dots = [_dot(search, t, places[t.name], n, style=styles.get(t.name, "")) for n, t in pairs]
     series = [Series("dots", dots), Series("dots", (), "best", "the best trial"), *_QUALITY]
-    lanes = Categories(tuple(each.name for each in reversed(shown)))
-    both = axes.counting(len(places), "trials that have ended"), lanes
-    height = max(60.0, 20.0 * len(shown))
-    return chart("trials of each subspace", both, series, height=height, wide=True)
+    both = axes.counting(len(places), "trials that have ended"), Categories(tuple(lanes))
+    return chart("trials of each subspace", both, series, wide=True)
+
+
+def subspace_name(number: int) -> str:
+    """Return the name of a subspace."""
+    return "whole space" if number < 0 else f"subspace {number}"
 
 
 def by_group(search: Search, groups: dict[int, list[ReportedTrial]]) -> Chart:
@@ -256,6 +241,5 @@ def by_group(search: Search, groups: dict[int, list[ReportedTrial]]) -> Chart:
             took = took if each.ended_s is None else duration(end_s - begin_s)
             bars.append(_dot(search, each, begin_s, lanes[-1], took)._replace(end=end_s))
     x = axes.of_time([last_s - first_s], "time since the first trial")
-    both, height = (x, Categories(tuple(reversed(lanes)))), max(40.0, 22.0 * len(lanes))
-    series = [Series("ranges", bars)]
-    return chart("trials of each group", both, series, height=height, wide=True)
+    both, series = (x, Categories(tuple(lanes))), [Series("ranges", bars)]
+    return chart("trials of each group", both, series, wide=True)

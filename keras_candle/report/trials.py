@@ -1,8 +1,4 @@
-"""Read a search's folder: the journals of its groups, else insight.json, else Keras Tuner's files.
-
-The journals are the source of truth while a search is running, and have each trial's group and
-times. A search of Keras Tuner's own tuners has only trial.json files.
-"""
+"""Read a search's folder: its groups' journals, else insight.json, else Keras Tuner's files."""
 
 import itertools
 import re
@@ -103,16 +99,6 @@ class Search:
         """The trials that failed."""
         return [each for each in self.trials if each.status == "FAILED"]
 
-    @property
-    def table(self) -> list[ReportedTrial]:
-        """The trials, the best first, those without a result last."""
-        return self.completed + [each for each in self.trials if each.objective is None]
-
-    @property
-    def measures(self) -> list[str]:
-        """The names of all measured metrics."""
-        return list(dict.fromkeys(name for each in self.trials for name in each.measured))
-
     @cached_property
     def ended(self) -> list[ReportedTrial]:
         """The completed and failed trials, sorted by the time of their end, then by name."""
@@ -157,9 +143,7 @@ class Search:
     def new_bests(self, trials: list[ReportedTrial]) -> list[ReportedTrial]:
         """Return those trials that were better than all before them."""
         best = itertools.accumulate(map(self._loss, trials), min, initial=float("inf"))
-        return [
-            each for each, before in zip(trials, best, strict=False) if self._loss(each) < before
-        ]
+        return [t for t, before in zip(trials, best, strict=False) if self._loss(t) < before]
 
     def describe(self, trial: ReportedTrial) -> str:
         """Describe a trial and its result in one line."""
@@ -199,10 +183,11 @@ def read_search(path: Path, name: str, place: int = 0) -> Search:
     if not search.trials:
         signs = [1] * len(signs)
         search.trials = [_trial(row, signs) for row in mappings(insight.get("table"))]
-    if not search.trials:
-        files = sorted(path.glob("trial_*/trial.json"))
-        found = [_row_of_keras_tuner(json_of(each, search.missing)) for each in files]
-        search.trials = [_trial(row, [1]) for row in found if row]
+    for file in [] if search.trials else sorted(path.glob("trial_*/trial.json")):
+        if row := json_of(file, search.missing):
+            row |= {"trial": row.get("trial_id"), "objectives": [row.get("score")]}
+            values = mapping(row.get("hyperparameters")).get("values")
+            search.trials.append(_trial({**row, "values": values}, [1]))
     search.trials.sort(key=lambda each: each.name)
     space = asked.get("space") or mapping(oracle.get("hyperparameters")).get("space")
     scopes = [row for line in lines for row in mappings(line.get("hyperparameters"))]
@@ -225,22 +210,15 @@ def _rows_of_journals(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
             (starts if event == "started" else ends)[str(line.get("trial"))][place] = line
     found = []
     for name, own in starts.items():
-        valid = [
-            n for n, line in ends[name].items() if n in own and line.get("status") != "INVALID"
-        ]
+        over = ends[name]
+        valid = [n for n in over if n in own and over[n].get("status") != "INVALID"]
         chosen = min(valid, default=max(own))
-        start, end = own[chosen], ends[name].get(chosen, {})
+        start, end = own[chosen], over.get(chosen, {})
         values = mapping(end.get("values")) or start.get("values")
         row = {"status": "RUNNING", **end, "trial": name, "values": values}
         row |= {each: start.get(each) for each in ("group", "subspace", "owner")}
         found.append({**row, "started_s": start.get("time_s"), "ended_s": end.get("time_s")})
     return found
-
-
-def _row_of_keras_tuner(trial: dict[str, Any]) -> dict[str, Any]:
-    values = mapping(trial.get("hyperparameters")).get("values")
-    row = {"trial": trial.get("trial_id"), "objectives": [trial.get("score")], "values": values}
-    return {**trial, **row} if trial else {}
 
 
 def _trial(row: dict[str, Any], signs: list[int]) -> ReportedTrial:
@@ -270,11 +248,10 @@ def _measured(metrics: dict[str, Any]) -> dict[str, float]:
     found = {}
     for name, metric in metrics.items():
         best = max if mapping(metric).get("direction") == "max" else min
-        seen = mappings(mapping(metric).get("observations"))
-        values = [[n for v in sequence(each.get("value")) if (n := number(v)) is not None]
-                  for each in seen]  # fmt: skip
+        seen = [sequence(e.get("value")) for e in mappings(mapping(metric).get("observations"))]
+        values = [[n for n in map(number, each) if n is not None] for each in seen]
         if any(values):
-            found[str(name)] = best(sum(each) / len(each) for each in values if each)
+            found[str(name)] = best(statistics.fmean(each) for each in values if each)
     return found
 
 
@@ -294,17 +271,19 @@ def _parameters(space: list[dict[str, Any]], trials: list[ReportedTrial]) -> lis
 
 
 def _effects(search: Search) -> dict[str, float]:
-    """The part of the ranks' variance that each hyperparameter explains, the largest first.
+    """The part of the ranks' variance that each hyperparameter explains alone, the largest first.
 
-    Values are grouped, and the part that the groups explain is corrected for their number (epsilon
-    squared; Kelley, An Unbiased Correlation Ratio Measure, 1935). It ignores interactions, and
-    counts correlated hyperparameters twice. It is empty for fewer than 12 trials with a result.
+    It is corrected for the number of bins: Kelley, An Unbiased Correlation Ratio Measure, 1935.
     """
     ranked, found = search.completed, {}
     for each in search.parameters if len(ranked) >= _FEWEST_RANKED else []:
         pairs = [(t.values[each.name], n) for n, t in enumerate(ranked) if each.name in t.values]
-        if not each.name.startswith("tuner/"):
-            found[each.name] = _explained(_bins(each, pairs)) * len(pairs) / len(ranked)
+        bins, many = _bins(each, pairs), len(pairs)
+        if 2 <= len(bins) < many and not each.name.startswith("tuner/"):
+            inside = sum(statistics.pvariance(ranks) * len(ranks) for ranks in bins)
+            total = statistics.variance(rank for _, rank in pairs)
+            part = 1.0 - inside / (many - len(bins)) / total
+            found[each.name] = max(part, 0.0) * many / len(ranked)
     return dict(sorted(found.items(), key=lambda item: -item[1]))
 
 
@@ -321,10 +300,17 @@ def _bins(parameter: Parameter, pairs: list[tuple[Any, int]]) -> list[list[int]]
     return list(found.values())
 
 
-def _explained(bins: list[list[int]]) -> float:
-    ranks = [rank for each in bins for rank in each]
-    if len(bins) < 2 or len(ranks) <= len(bins):
-        return 0.0
-    inside = sum(statistics.pvariance(each) * len(each) for each in bins)
-    total = statistics.pvariance(ranks) * len(ranks)
-    return max(1.0 - (inside / (len(ranks) - len(bins))) / (total / (len(ranks) - 1)), 0.0)
+def grouped(trials: list[ReportedTrial], by: str) -> dict[int, list[ReportedTrial]]:
+    """Return trials by their "group" or "subspace"; those without one are left out."""
+    numbers = sorted({getattr(each, by) for each in trials} - {None})
+    return {n: [each for each in trials if getattr(each, by) == n] for n in numbers}
+
+
+def shares(search: Search, groups: dict[int, list[ReportedTrial]]) -> dict[int, float]:
+    """Return the groups' shares of the budget: of the cost, else of time, else of trials."""
+    ended = search.ended
+    budgets = ([each.cost for each in ended], [each.took_s for each in ended], [1.0] * len(ended))
+    chosen = next(each for each in budgets if None not in each)
+    budget = {each.name: max(own or 0.0, 0.0) for each, own in zip(ended, chosen, strict=True)}
+    total = sum(budget.values()) or 1.0
+    return {n: sum(budget.get(t.name, 0.0) for t in own) / total for n, own in groups.items()}
