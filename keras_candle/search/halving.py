@@ -192,13 +192,7 @@ def _ranked(here: Iterable[RungTraining]) -> list[RungTraining]:
 
 def _promotion(training: RungTraining, epochs: Sequence[int]) -> Promotion:
     rung = training.rung
-    return Promotion(
-        training.trial,
-        rung + 1,
-        epochs[rung],
-        epochs[rung + 1],
-        training.subspace,
-    )
+    return Promotion(training.trial, rung + 1, epochs[rung], epochs[rung + 1], training.subspace)
 
 
 class Halving:

@@ -185,7 +185,6 @@ def text_cnn(
         return x
     prefix, found = blocks.layer_name(name), []
     for kernel in range(first, first + count):
-        # Named by size, so that weights are inherited from a parent with another smallest size.
         conv = keras.layers.Conv1D(width, kernel, padding="same", activation="relu",
                                    name=f"{prefix}_conv_{kernel}")  # fmt: skip
         found.append(keras.layers.GlobalMaxPooling1D(name=f"{prefix}_max_{kernel}")(conv(x)))
