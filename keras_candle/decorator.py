@@ -51,6 +51,7 @@ def scalable(
     shard_predict: bool = False,
     guard: bool | int = True,
     exact_loss: bool = False,
+    sum_embedding_slices: bool = False,
 ) -> Callable[[Build], Build]: ...
 def scalable(  # noqa: PLR0913 - the public contract
     build: Any = None,
@@ -66,6 +67,7 @@ def scalable(  # noqa: PLR0913 - the public contract
     shard_predict: bool = False,
     guard: bool | int = True,
     exact_loss: bool = False,
+    sum_embedding_slices: bool = False,
 ) -> Any:
     """Make a function that builds a compiled Keras model train correctly on N ranks.
 
@@ -96,6 +98,10 @@ def scalable(  # noqa: PLR0913 - the public contract
         exact_loss: whether compiled losses are computed from the samples of all ranks together,
             which gathers targets and predictions in each step. With batch="global" a loss that
             returns one number for the batch, or otherwise looks across samples, always is.
+        sum_embedding_slices: whether the gradient's slices of one embedding row are added up before
+            they are sent and before the optimizer gets them, on one rank too. Less is sent and
+            updated. Adam and its like then square the sum of a row's slices, not each of them, so
+            that the training is another one than Keras's own; with plain SGD nothing changes.
 
     Returns:
         The decorated function, or a decorator if only arguments are given. Its models are plain
@@ -129,6 +135,7 @@ def scalable(  # noqa: PLR0913 - the public contract
             shard_predict,
             guard,
             exact_loss,
+            sum_embedding_slices,
         )
     )
     if build is None:
@@ -202,7 +209,7 @@ def _precision_scope(precision: str | None, engine: Engine) -> AbstractContextMa
 
 
 def _scale(model: Any, options: ScalingOptions, engine: Engine) -> Any:
-    if engine.size == 1:
+    if engine.size == 1 and not options.sum_embedding_slices:
         return model
     from keras_candle.training.trainer import scale_model
 

@@ -147,6 +147,10 @@ class Backend(ABC):
         """Whether a gradient consists of rows and their indices."""
 
     @abstractmethod
+    def to_dense(self, gradient: Any) -> Any:
+        """Return a sparse gradient as a dense tensor, in which the slices of a row are added up."""
+
+    @abstractmethod
     def average_sparse(
         self,
         engine: Engine,
@@ -156,6 +160,7 @@ class Backend(ABC):
         name: str,
         may_be_empty: bool,
         lookups: Sequence[Any],
+        sum_slices: bool,
     ) -> list[Any]:
         """Average sparse gradients over the ranks.
 
@@ -167,6 +172,8 @@ class Backend(ABC):
             may_be_empty: as in `weigh`.
             lookups: for each gradient what its indices are computed from, where `split_step` has
                 found that; else None.
+            sum_slices: whether the slices of one row are added up: before they are sent, and over
+                the ranks. The gradients returned are dense.
         """
 
     @abstractmethod

@@ -107,6 +107,7 @@ def average_over_ranks(
     step: StepContext,
     compression: str | None = None,
     adds_up_rows: bool = False,
+    sum_slices: bool = False,
 ) -> Transform:
     """Return the transform that averages gradients over the ranks, weighted by rows.
 
@@ -123,6 +124,8 @@ def average_over_ranks(
         compression: None or "fp16", the dtype in which dense gradients travel.
         adds_up_rows: whether a sparse gradient may become a dense one, where that is smaller;
             see `adds_up_rows`.
+        sum_slices: whether the slices of one row are added up first, and sparse gradients become
+            dense.
 
     Returns:
         The transform.
@@ -155,12 +158,19 @@ def average_over_ranks(
                 name=name,
                 may_be_empty=step.may_be_empty,
                 lookups=[step.lookups.get(id(variables[i])) for i in sparse],
+                sum_slices=sum_slices,
             )
             for i, gradient in zip(sparse, found, strict=True):
                 averaged[i] = gradient
         return averaged
 
     return transform
+
+
+def sum_slices(gradients: list[Any], _: Sequence[Any]) -> list[Any]:
+    """Add up the slices of each row of sparse gradients, which become dense: a `Transform`."""
+    framework = backend.current()
+    return [framework.to_dense(each) if framework.is_sparse(each) else each for each in gradients]
 
 
 def adds_up_rows(optimizer: Any) -> bool:

@@ -77,6 +77,7 @@ class ScalingOptions:
     shard_predict: bool = False
     guard: bool | int = True
     exact_loss: bool = False
+    sum_embedding_slices: bool = False
 
     def __post_init__(self) -> None:
         _check_choice("precision", self.precision, _PRECISIONS)
@@ -90,8 +91,8 @@ class ScalingOptions:
             )
 
         check_guard(self.guard)
-        if not isinstance(self.exact_loss, bool):
-            raise CandleError(f"exact_loss={self.exact_loss!r}, expected True or False.")
+        _check_bool("exact_loss", self.exact_loss)
+        _check_bool("sum_embedding_slices", self.sum_embedding_slices)
 
     @property
     def division(self) -> Division:
@@ -147,6 +148,11 @@ def with_overrides(options: ScalingOptions) -> ScalingOptions:
         return replace(options, **overrides)
     except CandleError as cause:
         raise CandleError(f"{VARIABLE}={given!r}: {cause}") from cause
+
+
+def _check_bool(name: str, value: bool) -> None:
+    if not isinstance(value, bool):
+        raise CandleError(f"{name}={value!r}, expected True or False.")
 
 
 def _check_choice(name: str, value: str | None, choices: tuple[str | None, ...]) -> None:

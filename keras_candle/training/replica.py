@@ -96,6 +96,7 @@ class Replica:
                 self.step,
                 self.options.compression,
                 adds_up_rows(optimizer),
+                self.options.sum_embedding_slices and not adds_up_rows(optimizer),
             )
             average = average_accumulated(
                 optimizer, average, self.engine, name, self.step, self.options.compression

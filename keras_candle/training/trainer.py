@@ -39,7 +39,13 @@ from keras_candle.training.compatibility import check_environment, check_trainab
 from keras_candle.training.divergence import DivergenceChecks
 from keras_candle.training.fit_call import FitCall, FitWrapper, ResumableFit, find_fit_wrapper
 from keras_candle.training.fit_chain import Place
-from keras_candle.training.gradients import leaf_optimizers
+from keras_candle.training.gradients import (
+    adds_up_rows,
+    leaf_optimizers,
+    outermost_optimizers,
+    sum_slices,
+    transform_gradients,
+)
 from keras_candle.training.keras_methods import call_trainers, trainer_of
 from keras_candle.training.learning_rate import LearningRateScale, effective_learning_rate
 from keras_candle.training.metrics import global_result
@@ -65,7 +71,7 @@ Method = Callable[..., Any]
 
 
 def scale_model(model: Any, options: ScalingOptions, engine: Engine) -> Any:
-    """Make a model train on N ranks; on one rank it stays untouched.
+    """Make a model train on N ranks; on one rank it stays as it is, if `options` do not change it.
 
     Args:
         model: a keras model; a second call changes nothing.
@@ -83,7 +89,26 @@ def scale_model(model: Any, options: ScalingOptions, engine: Engine) -> Any:
         check_environment(model)
         call_trainers()
         Trainer(Replica(model, options, engine))
+    elif options.sum_embedding_slices and engine.size == 1:
+        _sum_slices_alone(model)
     return model
+
+
+def _sum_slices_alone(model: Any) -> None:
+    """Hook the optimizers of a model on one rank, now and whenever it is compiled."""
+    plain = model.compile
+
+    def compile_and_hook(*args: Any, **kwargs: Any) -> None:
+        plain(*args, **kwargs)
+        hook()
+
+    def hook() -> None:
+        for optimizer in outermost_optimizers(model):
+            if not adds_up_rows(optimizer):
+                transform_gradients(optimizer, sum_slices)
+
+    model.compile = compile_and_hook
+    hook()
 
 
 class Trainer:

@@ -308,6 +308,45 @@ def positions(kind, **compiled):
     return _both(build, (ids, random.normal(size=(101, 1)).astype("float32")))
 
 
+class OneHotEmbedding(layers.Layer):
+    """An embedding whose gradient is dense: the sum of a row's slices."""
+
+    def build(self, _):
+        self.table = self.add_weight(shape=(12, 8))
+
+    def call(self, ids):
+        return keras.ops.matmul(keras.ops.one_hot(ids, 12), self.table)
+
+
+def summed_slices(recompile=False):
+    """Few words with Adam: plain Keras with dense gradients, and sum_embedding_slices."""
+    random = np.random.default_rng(0)
+    ids, targets = random.integers(0, 12, (101, 10)), random.normal(size=(101, 1))
+    shapes = (12, 8), (80, 1), (1,)
+    weights = [random.normal(size=shape) * 0.1 for shape in shapes]
+
+    def build(embedding):
+        words = keras.Input((10,), dtype="int32")
+        model = keras.Model(words, layers.Dense(1)(layers.Flatten()(embedding(words))))
+        model.set_weights(weights)
+        model.compile(optimizers.Adam(0.01), "mse")
+        return model
+
+    fit = {"batch_size": 12, "epochs": 2, "verbose": 0, "shuffle": False}
+    reference = build(OneHotEmbedding())
+    history = reference.fit(ids, targets, **fit)
+    options = {"batch": "global", "learning_rate_scaling": None, "sum_embedding_slices": True}
+    model = candle.scale(build(layers.Embedding(12, 8)), **options)
+    if recompile:
+        model.compile(optimizers.Adam(0.01), "mse")
+    found = model.fit(ids, targets, **fit)
+    return (
+        cases.weight_difference(model, cases.weights_of(reference)),
+        cases.log_difference(found, history.history),
+        cases.bits(model),
+    )
+
+
 OPTIMIZERS = {
     "sgd": lambda: optimizers.SGD(0.1),
     "accumulating": lambda: optimizers.Adam(0.01, gradient_accumulation_steps=2),

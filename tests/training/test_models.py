@@ -80,6 +80,14 @@ def test_lookups_that_all_rows_share_are_added_up_over_the_ranks(ranks, engine, 
     assert_equal(ranks(3).run(cases.positions, engine=engine, kind=kind))
 
 
+@pytest.mark.parametrize(
+    ("engine", "size", "recompile"),
+    [("mpi", 1, False), ("mpi", 1, True), ("mpi", 3, True), ("horovod", 2, False)],
+)
+def test_the_slices_of_a_row_are_added_up_where_that_is_asked_for(ranks, engine, size, recompile):
+    assert_equal(ranks(size).run(cases.summed_slices, engine=engine, recompile=recompile))
+
+
 @pytest.mark.parametrize("compiled", ["jit_compile", "run_eagerly"])
 def test_such_lookups_in_steps_that_are_compiled_otherwise(ranks, compiled):
     results = ranks(2).run(cases.positions, kind="embedding", **{compiled: True})

@@ -58,6 +58,7 @@ class TensorFlowBackend(Backend):
     gather_rows = staticmethod(collectives.gather_rows)
     weigh = staticmethod(gradients.weigh)
     is_sparse = staticmethod(gradients.is_sparse)
+    to_dense = staticmethod(gradients.to_dense)
     average_sparse = staticmethod(gradients.average_sparse)
     weighing_row_losses = staticmethod(gradients.weighing_row_losses)
     output_rank = staticmethod(steps.output_rank)

@@ -65,6 +65,10 @@ def is_sparse(gradient: Any) -> bool:
     return isinstance(gradient, tf.IndexedSlices)
 
 
+def to_dense(gradient: Any) -> Any:
+    return tf.convert_to_tensor(gradient)
+
+
 def average_sparse(
     engine: Engine,
     gradients: Sequence[Any],
@@ -73,9 +77,13 @@ def average_sparse(
     name: str,
     may_be_empty: bool,
     lookups: Sequence[Any],
+    sum_slices: bool,
 ) -> list[Any]:
     multiply = tf.math.multiply_no_nan if may_be_empty else tf.multiply
-    parts = [parts_of(*each) for each in zip(gradients, lookups, strict=True)]
+    if sum_slices:
+        parts = [[_summed_slices(each)] for each in gradients]
+    else:
+        parts = [parts_of(*each) for each in zip(gradients, lookups, strict=True)]
     sent = [
         tensor
         for own in parts
@@ -85,6 +93,10 @@ def average_sparse(
     received = iter(concat_in_step(engine, sent, name=name))
     averaged = []
     for gradient, own in zip(gradients, parts, strict=True):
+        if sum_slices:
+            slices = tf.IndexedSlices(next(received), next(received), gradient.dense_shape)
+            averaged.append(to_dense(slices))
+            continue
         merged = [
             (values, indices)
             if each.lookup is Lookup.BATCH
@@ -94,6 +106,13 @@ def average_sparse(
         values, indices = (tf.concat(each, 0) for each in zip(*merged, strict=True))
         averaged.append(tf.IndexedSlices(values, indices, gradient.dense_shape))
     return averaged
+
+
+def _summed_slices(gradient: Any) -> Part:
+    """One slice for each row, the sum of its slices; what the indices come from makes no matter."""
+    rows, places = tf.unique(gradient.indices)
+    values = tf.math.unsorted_segment_sum(gradient.values, places, tf.size(rows))
+    return Part(values, rows, Lookup.BATCH)
 
 
 def parts_of(gradient: Any, known: Lookup | None = None) -> list[Part]:
