@@ -138,22 +138,22 @@ def test_files_elsewhere_are_not_touched(candle, tmp_path):
     assert (outside / "data.txt").read_text() == "mine"
 
 
-@pytest.mark.parametrize("change", ["remove", "rename", "rmtree", "mkdir", "unlink"])
-def test_nothing_elsewhere_is_made_or_removed(candle, tmp_path, change):
+def test_nothing_elsewhere_is_made_or_removed(candle, tmp_path):
     work, outside = tmp_path / "work", tmp_path / "outside"
     work.mkdir()
     (outside / "sub").mkdir(parents=True)
-    calls = {
-        "remove": f"os.remove({str(outside / 'x')!r})",
-        "rename": f"os.rename('train.py', {str(outside / 'y')!r})",
-        "rmtree": f"shutil.rmtree({str(outside / 'sub')!r})",
-        "mkdir": f"os.mkdir({str(outside / 'new')!r})",
-        "unlink": f"pathlib.Path({str(outside / 'x')!r}).unlink()",
-    }
     (outside / "x").write_text("mine")
-    (work / "train.py").write_text(f"import os, pathlib, shutil\n{calls[change]}\n")
+    calls = [
+        f"os.remove({str(outside / 'x')!r})",
+        f"os.rename('train.py', {str(outside / 'y')!r})",
+        f"shutil.rmtree({str(outside / 'sub')!r})",
+        f"os.mkdir({str(outside / 'new')!r})",
+        f"pathlib.Path({str(outside / 'x')!r}).unlink()",
+    ]
+    lines = "\n".join(f"with contextlib.suppress(OSError): {call}" for call in calls)
+    (work / "train.py").write_text(f"import contextlib, os, pathlib, shutil\n{lines}\n")
     done = candle("check", "--json", "train.py", cwd=work)
-    assert (2, "write-elsewhere") in codes(done)
+    assert {(line, "write-elsewhere") for line in range(2, 7)} <= codes(done)
     assert sorted(os.listdir(outside)) == ["sub", "x"]
     assert sorted(os.listdir(work)) == ["train.py"]
 
