@@ -29,7 +29,8 @@ class Axis:
 
     def place(self, value: Any) -> float:
         """Return the position of a value, from 0 to 1; values beyond an end are moved to it."""
-        low, high, found = self.low, self.high, number(value) or 0.0
+        low, high = self.low, self.high
+        found = value if type(value) is float else number(value) or 0.0
         if self.log:
             low, high = math.log(low), math.log(high)
             found = math.log(found) if found > 0 else low

@@ -32,11 +32,11 @@ Compared = tuple[str, list[_Cell], bool]
 
 def overview(run: ReportedRun) -> dict[str, Any]:
     """Return the values that sum up a run, by name."""
-    epochs, attempts = run.epochs, run.attempts
+    epochs, attempts, monitor = run.epochs, run.attempts, run.monitor
     ranks = [run.config.get("ranks"), run.performance.get("ranks"), *[a.ranks for a in attempts]]
     records = [run.performance, *[each.performance for each in reversed(epochs)]]
     rates = [number(each.get("samples_per_s")) for each in records]
-    last = [each.values[run.monitor] for each in epochs if run.monitor in each.values]
+    last = [each.values[monitor] for each in epochs if monitor in each.values]
     asked = number(mapping(run.config.get("fit")).get("epochs"))
     ended = "ended" if asked is not None and epochs and epochs[-1].in_fit >= asked else ""
     state = attempts[-1].end or ended or "no end recorded: running, or killed" if attempts else ""
@@ -45,7 +45,7 @@ def overview(run: ReportedRun) -> dict[str, Any]:
         "ranks": next(filter(None, map(whole, reversed(ranks))), None),
         "hosts": max((len(each.hosts) for each in attempts), default=0),
         "steps": max((each.step for each in epochs), default=0),
-        "best": run.best(run.monitor),
+        "best": run.best(monitor),
         "last": last[-1] if last else None,
         "active_s": sum(each.ended_s - each.began_s for each in attempts),
         "samples_per_s": next((each for each in rates if each is not None), None),
