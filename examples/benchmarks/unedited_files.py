@@ -147,7 +147,7 @@ def prepare() -> None:
 
 def run(script: Path, size: int, folder: Path, *, overlay: bool) -> bool:
     """Whether a script succeeds in a new folder."""
-    (folder / "old").mkdir(parents=True)
+    (folder / "old").mkdir(parents=True, exist_ok=True)
     (folder / "old/results.csv").write_text("loss,accuracy\n")
     command = [sys.executable, "-m", "keras_candle.launch.cli", "run", "--auto", "-np", str(size)]
     variables = {**os.environ, "KERAS_CANDLE_AUTO_SEED": "1", "PYTHONPATH": str(ROOT)}
