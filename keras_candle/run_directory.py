@@ -118,8 +118,13 @@ class RunDirectory:
         return [each for each in found if isinstance(each, dict) and "time_s" in each]
 
 
-def replace_file(path: Path, content: bytes) -> None:
-    """Write or replace a file atomically, without waiting for the disk.
+def replace_file(path: Path, content: bytes, *, durable: bool = False) -> None:
+    """Write or replace a file atomically: a reader sees the earlier or the new content.
+
+    Args:
+        path: the file.
+        content: its new content.
+        durable: whether to wait until it is on the disk.
 
     Raises:
         OSError: when it cannot be written; the earlier file stays.
@@ -127,10 +132,27 @@ def replace_file(path: Path, content: bytes) -> None:
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         partial.write_bytes(content)
+        if durable:
+            sync(partial)
         os.replace(partial, path)
     finally:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
+    if durable:
+        sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk.
+
+    Raises:
+        OSError: when they cannot be written.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _lock(descriptor: int, patience_s: float) -> None:

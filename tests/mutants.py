@@ -333,7 +333,7 @@ MUTANTS = (
     ),
     Mutant(
         "trackers get an epoch that was trained twice twice",
-        "trackers/journal_feed.py",
+        "trackers/reconciler.py",
         " or epoch in self._seen:",
         ":",
         ("trackers/test_journal_feed.py",),

@@ -22,8 +22,7 @@ from keras_candle.resume.checkpoint_schedule import Checkpoint, Intervals, SaveL
 from keras_candle.resume.inexact_resume import INEXACT_RESUME
 from keras_candle.resume.restore import Resumption
 from keras_candle.resume.run_session import RunSession, config_of, trial_of
-from keras_candle.trackers import names
-from keras_candle.trackers.base import Tracker
+from keras_candle.trackers.base import Tracker, check_trackers
 from keras_candle.training.fit_call import (
     FitCall,
     ResumableFit,
@@ -119,7 +118,7 @@ class CandleCallback(keras.callbacks.Callback):  # type: ignore[misc]
             inexact_resume = inexact_data
         check_choice("inexact_resume", inexact_resume, INEXACT_RESUME)
         self.resume, self.inexact_resume = resume, inexact_resume
-        self.trackers = names.check(trackers)
+        self.trackers = check_trackers(trackers)
         self.limits = SaveLimits(walltime, stall_timeout)
         self.guard = check_guard(guard)
 

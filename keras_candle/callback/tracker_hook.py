@@ -20,11 +20,19 @@ from keras_candle.launcher_messages import restarts
 from keras_candle.performance.recorder import PerformanceRecorder
 from keras_candle.resume.data_state import FitProgress
 from keras_candle.resume.run_session import RunSession, TunerTrial
-from keras_candle.trackers.base import FAILED, FINISHED, INTERRUPTED, TrackedRun, Tracker
+from keras_candle.trackers.base import (
+    FAILED,
+    FINISHED,
+    IN_TRACKER_PROCESS,
+    INTERRUPTED,
+    TrackedRun,
+    Tracker,
+    check_packages,
+    make,
+    redacted,
+)
 from keras_candle.trackers.identity import id_of_search, identify
-from keras_candle.trackers.names import IN_TRACKER_PROCESS, check_packages, make
 from keras_candle.trackers.reconciler import CLOSE_S, SILENT_S, Reconciler
-from keras_candle.trackers.redaction import redacted
 from keras_candle.trackers.tracker_process import TrackerProcess, shared_process
 from keras_candle.training.fit_chain import FitHook, Place
 

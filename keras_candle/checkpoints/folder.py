@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from keras_candle.checkpoints import files, manifest
+from keras_candle.checkpoints import manifest
 from keras_candle.errors import CheckpointError
+from keras_candle.run_directory import sync
 
 LAST, BEST = "last", "best"
 _COMMITTED = re.compile(r"step-(\d{8,})")
@@ -115,14 +116,14 @@ class CheckpointFolder:
             raise CheckpointError(f"{partial} has no {manifest.NAME}, expected one.")
         for folder, _, names in os.walk(partial):
             for name in names:
-                files.sync(Path(folder) / name)
-            files.sync(Path(folder))
+                sync(Path(folder) / name)
+            sync(Path(folder))
         place, before = self.path_of(step), self.path / f"{_REPLACED}{step:08d}"
         if place.exists():
             shutil.rmtree(before, ignore_errors=True)
             os.rename(place, before)
         os.rename(partial, place)
-        files.point(self.path / LAST, place.name)  # also waits for the names
+        _point(self.path / LAST, place.name)  # also waits for the names
         shutil.rmtree(before, ignore_errors=True)
 
     def _write_error(self, partial: Path, cause: OSError) -> str:
@@ -135,7 +136,7 @@ class CheckpointFolder:
 
     def point_to_best(self, step: int) -> None:
         """Point the link `best` to a step's checkpoint."""
-        files.point(self.path / BEST, self.path_of(step).name)
+        _point(self.path / BEST, self.path_of(step).name)
 
     def best(self) -> int | None:
         """Return the step that the link `best` points to; None without one."""
@@ -222,7 +223,7 @@ class CheckpointFolder:
             os.rename(self.path_of(step), aside / self.path_of(step).name)
         left = self.steps()
         if left:
-            files.point(self.path / LAST, self.path_of(left[-1]).name)
+            _point(self.path / LAST, self.path_of(left[-1]).name)
         else:
             (self.path / LAST).unlink(missing_ok=True)
         if self.best() in gone:
@@ -253,3 +254,18 @@ def _free(path: Path) -> Path:
         number += 1
         free = path.with_name(f"{path.name}-{number}")
     return free
+
+
+def _point(link: Path, target: str) -> None:
+    """Create a symbolic link, or replace an existing one atomically.
+
+    The link is relative, so that it stays valid when the folder is moved.
+    """
+    partial = link.with_name(f".{link.name}.{os.getpid()}")
+    partial.unlink(missing_ok=True)
+    os.symlink(target, partial)
+    try:
+        os.replace(partial, link)
+    finally:
+        partial.unlink(missing_ok=True)
+    sync(link.parent)

@@ -83,16 +83,6 @@ class Layout:
             for place, value in zip(self.places, self.values(), strict=True)
         )
 
-    def same_tensors(self, layout: Layout) -> bool:
-        """Whether another layout has the same tensors at the same positions."""
-        return [_identity(each) for each in self.places] == [
-            _identity(each) for each in layout.places
-        ]
-
-
-def _identity(place: TensorLocation) -> tuple[Any, ...]:
-    return place.name, place.shape, place.dtype, place.offset_bytes
-
 
 def layout_of(model: Any, optimizers: Iterable[Any] = ()) -> Layout:
     """Return the layout of a model's weights and optimizer variables.

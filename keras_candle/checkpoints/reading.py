@@ -6,21 +6,58 @@ import io
 import json
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import ml_dtypes  # noqa: F401 - names NumPy's bfloat16 and float8
 import numpy as np
 from numpy.typing import NDArray
 
 from keras_candle.checkpoints import manifest
 from keras_candle.checkpoints.manifest import inside
 from keras_candle.checkpoints.plain import decode
-from keras_candle.checkpoints.state_format import find_error_in_rank, find_error_in_state
 from keras_candle.errors import CheckpointError
 
 STATE = "state.json"
+FORMAT = 2
+"""Format of the written state. A state without a format is of format 1."""
+_COUNT, _INTEGER, _FLAG, _ANY = "a count", "a whole number", "True or False", "anything"
+_POSITION = {"passes": _COUNT, "taken": _COUNT, "begun": _COUNT, "order": _ANY}
+_SHARED_1: dict[str, Any] = {
+    "fit": _COUNT,
+    "step": _COUNT,
+    "epoch": _COUNT,
+    "in_epoch": _COUNT,
+    "epochs": _COUNT,
+    "finished": _FLAG,
+    "ends": [_COUNT],
+    "position": _POSITION,
+    "can_go_on": _FLAG,
+    "before_epoch": _COUNT,
+    "schedule_position": _INTEGER,
+    "schedule_iterations": _COUNT,
+    "ranks": _COUNT,
+    "chain": [{"step": _COUNT, "ranks": _COUNT}],
+    "identity": {},
+    "best": [_ANY],
+    "monitor": {},
+    "callbacks": [{"kind": _ANY, "state": _ANY}],
+    "trackers": {},
+}
+_SHARED_2: dict[str, Any] = {
+    **_SHARED_1,
+    "optimizers": [{"kind": _ANY, "built": _ANY}],
+    "compiled": {"trained": [_FLAG], "arguments": _ANY, "obstacle": _ANY},
+    "identity": {"architecture": _ANY},
+    "settings": {"epoch": {}, "compile": {}, "options": {}, "versions": {}},
+}
+_SHARED = {1: _SHARED_1, 2: _SHARED_2}
+_OF_RANK: dict[str, Any] = {
+    "model": {"seeds": [_ANY], "metrics": [_ANY], "local": {}},
+    "callbacks": [_ANY],
+    "random": {"python": _ANY, "numpy": _ANY, "keras": _ANY, "torch": _ANY},
+    "data": {},
+}
 
 
 def rank_file(rank: int) -> str:
@@ -125,3 +162,68 @@ def arrays_of(name: str) -> str:
 def _from_npz(path: Path) -> dict[str, NDArray[Any]]:
     with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
         return dict(arrays)
+
+
+def find_error_in_state(state: Any) -> str:
+    """Return the first error in the form of the shared state; empty for none.
+
+    Example:
+        >>> find_error_in_state({"format": 3})
+        'its format is 3, expected at most 2: it was written by a later version of keras_candle'
+    """
+    if not isinstance(state, Mapping):
+        return f"it is {type(state).__name__}, expected a dict"
+    version = state.get("format", 1)
+    if version not in _SHARED:
+        return (
+            f"its format is {version!r:.80}, expected at most {FORMAT}: it was written by a later "
+            "version of keras_candle"
+        )
+    return _mismatch(state, _SHARED[version], "") or _contradiction(state)
+
+
+def _contradiction(state: Mapping[str, Any]) -> str:
+    if len(state["ends"]) != state["fit"] + 1 or state["ends"][-1] != state["step"]:
+        return f"its ends are {state['ends']} in fit number {state['fit'] + 1}"
+    if set(state["position"]) != set(_POSITION):
+        return f"its position has {sorted(state['position'])}, expected {sorted(_POSITION)}"
+    if not all(isinstance(each, float | int | np.number) for each in state["monitor"].values()):
+        return f"its monitor is {state['monitor']!r:.80}, expected numbers"
+    return ""
+
+
+def find_error_in_rank(own: Any) -> str:
+    """Return the first error in the form of one rank's state; empty for none."""
+    return _mismatch(own, _OF_RANK, "")
+
+
+def _mismatch(value: Any, expected: Any, where: str) -> str:
+    """Return the first difference between a value and its expected form; empty for none."""
+    if isinstance(expected, dict):
+        return _mismatch_of_dict(value, expected, where)
+    if isinstance(expected, list):
+        if not isinstance(value, list | tuple):
+            return f"{where} is {type(value).__name__}, expected a list"
+        problems = (_mismatch(one, expected[0], f"{where}[{i}]") for i, one in enumerate(value))
+        return next(filter(None, problems), "")
+    return "" if _matches(value, expected) else f"{where} is {value!r:.80}, expected {expected}"
+
+
+def _mismatch_of_dict(value: Any, expected: dict[str, Any], where: str) -> str:
+    if not isinstance(value, dict):
+        return f"{where or 'it'} is {type(value).__name__}, expected a dict"
+    for key, each in expected.items():
+        path = f"{where}.{key}" if where else key
+        problem = _mismatch(value[key], each, path) if key in value else f"{path} is missing"
+        if problem:
+            return problem
+    return ""
+
+
+def _matches(value: Any, kind: str) -> bool:
+    if kind == _FLAG:
+        return isinstance(value, bool | np.bool_)
+    if kind in (_COUNT, _INTEGER):
+        is_integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
+        return is_integer and (kind == _INTEGER or int(value) >= 0)
+    return True

@@ -1,20 +1,25 @@
-"""performance.json: the measurements of all ranks, and how each was made."""
+"""performance.json: the measurements of all ranks, how each was made, and their verdict."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import json
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from keras_candle.performance.flops import TRAINING_FACTOR, FlopsCount
-from keras_candle.performance.meter import Spent
-from keras_candle.performance.phases import (
+from keras_candle.performance.meter import (
     CALLBACKS,
     CHECKPOINT,
     EVALUATION,
     INPUT,
     TRAINING,
+    Spent,
     percentiles_ms,
 )
+from keras_candle.run_directory import PERFORMANCE
 
 HOW = {
     "step_ms": "from the start of a step to that of the next one on root, by the program's clock, "
@@ -35,6 +40,29 @@ HOW = {
     "memory": "peak, root's process",
     "gpu": "NVML, once a second, root's device",
     "cost": "time of all attempts of the run times ranks, times the cores or devices of a rank",
+}
+_STEPS = (INPUT, TRAINING, CALLBACKS, CHECKPOINT)
+# The fraction of a step from which a part beside the computation is reported.
+_MUCH = 0.25
+# The fraction of the ranks' time in collectives, spent waiting for one rank, that is reported.
+_UNEVEN = 0.4
+_ADVICE = {
+    "input_wait": (
+        "input-bound: {share} of the step waits for data; prefetch, cache, or load with more "
+        "workers"
+    ),
+    "communication": (
+        "communication-bound: {share} of the step exchanges gradients; give each rank larger "
+        "batches, accumulate gradients, or set compression='fp16'"
+    ),
+    "callbacks": (
+        "callback-bound: {share} of the step runs callbacks; call them less often, or let them "
+        "do less in each batch"
+    ),
+    "checkpoint": (
+        "checkpoint-bound: {share} of the step saves checkpoints; save less often, or to a faster "
+        "disk"
+    ),
 }
 
 
@@ -67,9 +95,6 @@ def summary(ranks: Sequence[Spent]) -> dict[str, Any]:
         1.0 - (each.exchange_s or 0.0) / time_s for each, time_s in zip(ranks, times_s, strict=True)
     ]
     return found
-
-
-_STEPS = (INPUT, TRAINING, CALLBACKS, CHECKPOINT)
 
 
 def _split(ranks: Sequence[Spent], whole_s: float) -> dict[str, float]:
@@ -167,3 +192,112 @@ def times(ranks: Sequence[Spent], whole_s: float) -> dict[str, float]:
 
 def _rounded(value: float) -> float:
     return float(f"{value:.5g}")
+
+
+def earlier_rank_s(events: Iterable[Mapping[str, Any]]) -> float:
+    """Return the time of a run's earlier attempts, times their ranks.
+
+    Args:
+        events: the lines of its journal. The last line of an attempt counts as its end.
+
+    Returns:
+        Seconds.
+
+    Example:
+        >>> earlier_rank_s(
+        ...     [
+        ...         {"event": "begin", "time_s": 5.0, "ranks": 2},
+        ...         {"event": "epoch", "time_s": 9.0},
+        ...         {"event": "begin", "time_s": 20.0, "ranks": 3},
+        ...         {"event": "epoch", "time_s": 21.0},
+        ...     ]
+        ... )
+        11.0
+    """
+    whole_s, began_s, ranks = 0.0, 0.0, 0
+    latest_s = 0.0
+    for each in events:
+        if each.get("event") == "begin":
+            whole_s += ranks * (latest_s - began_s)
+            began_s, ranks = float(each["time_s"]), int(each["ranks"])
+        latest_s = float(each["time_s"])
+    return whole_s + ranks * (latest_s - began_s)
+
+
+def scaling_efficiency(record: Mapping[str, Any], run: Path) -> dict[str, Any]:
+    """Return the scaling efficiency: samples/s, relative to ranks times those of one rank.
+
+    Args:
+        record: the run's record.
+        run: its directory. Its parent directory is searched for a run on one rank.
+
+    Returns:
+        "scaling_efficiency", 1 for a perfect one, and "scaling_from", the name of the run on one
+        rank: the newest of the same model and the same batch size of a rank. Empty without one.
+    """
+    if record["ranks"] == 1 or "samples_per_s" not in record:
+        return {}
+    beside = [path for path in run.parent.glob(f"*/{PERFORMANCE}") if path.parent != run]
+    for path in sorted(beside, key=_written_s, reverse=True):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            single = json.loads(path.read_text())
+            if single["ranks"] == 1 and _is_comparable(single, record):
+                ideal = record["ranks"] * single["samples_per_s"]
+                efficiency = round(record["samples_per_s"] / ideal, 4)
+                return {"scaling_efficiency": efficiency, "scaling_from": path.parent.name}
+    return {}
+
+
+def _written_s(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:  # removed meanwhile
+        return 0.0
+
+
+def _is_comparable(single: Mapping[str, Any], record: Mapping[str, Any]) -> bool:
+    """Whether a run on one rank trains the same model with the same batch size of a rank."""
+    rows = record["ranks"] * single["global_batch_rows"]
+    same_batch = abs(rows - record["global_batch_rows"]) <= record["ranks"]
+    return same_batch and bool(single["parameters"] == record["parameters"])
+
+
+def verdict(split: Mapping[str, float], own: Sequence[float] = ()) -> str:
+    """Return a sentence that names the bottleneck of a training.
+
+    Args:
+        split: fractions of a step's time, by "input_wait", "compute", "communication",
+            "callbacks" and "checkpoint"; a key that was not measured is missing.
+        own: by rank, the fraction of a step outside of collectives.
+
+    Returns:
+        A sentence; "" where nothing was measured.
+
+    Example:
+        >>> verdict({"input_wait": 0.62, "compute": 0.38})
+        'input-bound: 62% of the step waits for data; prefetch, cache, or load with more workers'
+        >>> verdict({"input_wait": 0.03, "compute": 0.97})
+        'compute-bound: 97% of the step computes'
+    """
+    if not split:
+        return ""
+    beside = {name: split[name] for name in _ADVICE if name in split}
+    largest = max(beside, key=lambda name: beside[name], default="")
+    if not largest or beside[largest] < _MUCH:
+        return _compute_bound(split)
+    if largest == "communication" and own:
+        most = statistics.median_low(own)
+        late = max(own) - most
+        if late >= _UNEVEN * (1 - most):
+            return (
+                f"uneven: most ranks wait {late:.0%} of the step for rank {own.index(max(own))}, "
+                "which takes longest for its own part; look at what runs there"
+            )
+    return _ADVICE[largest].format(share=f"{beside[largest]:.0%}")
+
+
+def _compute_bound(split: Mapping[str, float]) -> str:
+    if "compute" not in split:
+        return ""
+    unless = "" if "input_wait" in split else " or waits for data, which was not measured"
+    return f"compute-bound: {split['compute']:.0%} of the step computes{unless}"

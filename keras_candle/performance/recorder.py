@@ -9,16 +9,20 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from keras_candle.checkpoints import files
 from keras_candle.engine.base import Engine
 from keras_candle.performance import hardware
-from keras_candle.performance.meter import Meter, Spent
-from keras_candle.performance.nvml import GpuWatch
-from keras_candle.performance.phases import CALLBACKS, CHECKPOINT, INPUT, TRAINING
-from keras_candle.performance.record import amounts, how, summary, times
-from keras_candle.performance.runs import earlier_rank_s, scaling_efficiency
-from keras_candle.performance.verdict import verdict
-from keras_candle.run_directory import RunDirectory
+from keras_candle.performance.hardware import GpuWatch
+from keras_candle.performance.meter import CALLBACKS, CHECKPOINT, INPUT, TRAINING, Meter, Spent
+from keras_candle.performance.record import (
+    amounts,
+    earlier_rank_s,
+    how,
+    scaling_efficiency,
+    summary,
+    times,
+    verdict,
+)
+from keras_candle.run_directory import RunDirectory, replace_file
 from keras_candle.training.fit_chain import FitHook, Place
 
 _OF_EPOCH = ("samples_per_s", "step_ms", "split")
@@ -144,7 +148,7 @@ class PerformanceRecorder(FitHook):
         record = self._record(ranks)
         path = self._directory.performance
         try:
-            files.replace(path, json.dumps(record, indent=1).encode())
+            replace_file(path, json.dumps(record, indent=1).encode(), durable=True)
         except OSError as cause:
             self._engine.print_on_root(f"{path} cannot be written ({cause}).")
         return record

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from keras_candle.checkpoints.state_format import FORMAT
+from keras_candle.checkpoints.reading import FORMAT
 from keras_candle.errors import CheckpointError
 from keras_candle.random_state import global_state
 from keras_candle.resume.callback_state import CallbackState, shared_states

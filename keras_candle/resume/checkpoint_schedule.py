@@ -12,11 +12,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from keras_candle.checkpoints.contents import Contents, architecture_of
 from keras_candle.checkpoints.folder import Keep
 from keras_candle.checkpoints.keras_state import read_assets
-from keras_candle.checkpoints.weights import HostSnapshot
-from keras_candle.checkpoints.writer import Writer
+from keras_candle.checkpoints.writing import Contents, HostSnapshot, Writer, architecture_of
 from keras_candle.errors import CandleError, CheckpointError
 from keras_candle.launcher_messages import notify_checkpoint
 from keras_candle.metric_directions import direction_of

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_candle.checkpoints import keras_state
-from keras_candle.checkpoints.contents import ASSETS, first_difference, read_tensor
 from keras_candle.checkpoints.layout import Layout, layout_of, layout_of_variables
 from keras_candle.checkpoints.manifest import Tensor, digest, inside, read
+from keras_candle.checkpoints.writing import ASSETS, first_difference, read_tensor
 from keras_candle.engine.base import Engine
 from keras_candle.errors import CheckpointError
 from keras_candle.keras_private.optimizers import optimized_variables

@@ -15,13 +15,12 @@ from urllib.parse import quote
 
 import keras
 
-from keras_candle.checkpoints import files
 from keras_candle.checkpoints.folder import CheckpointFolder
 from keras_candle.checkpoints.reading import find_damage, read_state
 from keras_candle.engine.base import Engine
 from keras_candle.errors import CheckpointError
 from keras_candle.launcher_messages import restarts
-from keras_candle.run_directory import RunDirectory
+from keras_candle.run_directory import RunDirectory, replace_file
 from keras_candle.training.fit_call import listed
 from keras_candle.training.options import ScalingOptions
 
@@ -108,7 +107,7 @@ class RunSession:
 
     def _configure(self, text: str) -> None:
         try:
-            files.replace(self.directory.config, text.encode())
+            replace_file(self.directory.config, text.encode(), durable=True)
         except OSError as cause:
             raise CheckpointError(
                 f"{self.directory.config} cannot be written ({cause})."

@@ -17,8 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from keras_candle.trackers.base import FAILED, TrackedRun
-from keras_candle.trackers.names import make
+from keras_candle.trackers.base import FAILED, TrackedRun, make
 from keras_candle.trackers.reconciler import Reconciler
 
 _LOOK_EVERY_S = 0.2

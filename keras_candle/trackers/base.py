@@ -1,14 +1,37 @@
-"""The interface of trackers, which receive the metrics of a run."""
+"""The interface of trackers, which receive the metrics of a run; their names and packages."""
 
 from __future__ import annotations
 
+import importlib
+import re
+import socket
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+from keras_candle.errors import CandleError
+from keras_candle.optional import require
 
 FINISHED, INTERRUPTED, FAILED = "finished", "interrupted", "failed"
+# name -> its class, and the packages that it needs
+_KNOWN: dict[str, tuple[str, tuple[str, ...]]] = {
+    "csv": ("run_files.CsvFile", ()),
+    "tensorboard": ("run_files.TensorBoard", ("tensorboard",)),
+    "wandb": ("wandb.Wandb", ("wandb",)),
+    "mlflow": ("mlflow.Mlflow", ("mlflow", "sqlalchemy", "alembic")),
+}
+# These run in a separate process: their packages block, and some crash.
+IN_TRACKER_PROCESS = frozenset({"tensorboard", "wandb", "mlflow"})
+MASK = "***"
+_SECRET = re.compile(r"token(?!iz)|secret|passw|api_?key|credential", re.IGNORECASE)
+_COUNT = re.compile(r"token", re.IGNORECASE)
+_IN_URL = re.compile(r"(\w://)[^/\s@]+@")
+_PORTS = {"http": 80, "https": 443}
+_WITHIN_S = 2.0
 
 
 def _print_nothing(_: str) -> None: ...
@@ -99,3 +122,122 @@ class Tracker(ABC):
         Args:
             status: "finished", "interrupted" (the same command resumes it) or "failed".
         """
+
+
+def check_trackers(trackers: object) -> tuple[str | Tracker, ...]:
+    """Validate the argument `trackers` of CandleCallback.
+
+    Args:
+        trackers: a name, a Tracker, or several of them.
+
+    Returns:
+        The names and Trackers; each name once.
+
+    Raises:
+        CandleError: for any other value.
+
+    Example:
+        >>> check_trackers("csv")
+        ('csv',)
+    """
+    given = [trackers] if isinstance(trackers, str | Tracker) else trackers
+    if not isinstance(given, Sequence):
+        raise CandleError(
+            f"trackers={trackers!r}, expected a name, a candle.Tracker, or a list of them."
+        )
+    for each in given:
+        if not isinstance(each, Tracker) and each not in _KNOWN:
+            raise CandleError(
+                f"trackers={trackers!r}: got {each!r}, expected one of "
+                f"{', '.join(map(repr, _KNOWN))} or an instance of a subclass of candle.Tracker."
+            )
+    return tuple(dict.fromkeys(given)) if all(isinstance(e, str) for e in given) else tuple(given)
+
+
+def check_packages(trackers: Sequence[str | Tracker]) -> None:
+    """Check that the packages of named trackers are installed, without importing them.
+
+    Raises:
+        CandleError: with the command that installs a missing one.
+    """
+    for each in trackers:
+        if isinstance(each, str):
+            for package in _KNOWN[each][1]:
+                require(package, f"trackers={each!r}")
+
+
+def make(name: str) -> Tracker:
+    """Create the tracker of a name."""
+    module, _, kind = _KNOWN[name][0].partition(".")
+    tracker: Tracker = getattr(importlib.import_module(f"keras_candle.trackers.{module}"), kind)()
+    return tracker
+
+
+def redacted(value: Any, key: str = "") -> Any:
+    """Mask the values of keys that name a secret, and passwords in URLs.
+
+    Args:
+        value: a JSON value.
+        key: its key.
+
+    Example:
+        >>> redacted({"rate": 0.1, "API_KEY": "x", "num_tokens": 512, "to": "s3://me:pw@host/a"})
+        {'rate': 0.1, 'API_KEY': '***', 'num_tokens': 512, 'to': 's3://***@host/a'}
+    """
+    if _SECRET.search(key) and value is not None and not _is_count(key, value):
+        return MASK
+    if isinstance(value, Mapping):
+        return {name: redacted(each, str(name)) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [redacted(each) for each in value]
+    if isinstance(value, str):
+        return _IN_URL.sub(rf"\1{MASK}@", value)
+    return value
+
+
+def _is_count(key: str, value: Any) -> bool:
+    """Whether a value is a number of tokens, as of a language model."""
+    return isinstance(value, int | float) and not _SECRET.search(_COUNT.sub("", key))
+
+
+def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Flatten nested dicts to one with names like paths.
+
+    Example:
+        >>> flat({"fit": {"epochs": 3}, "ranks": 2})
+        {'fit/epochs': 3, 'ranks': 2}
+    """
+    found: dict[str, Any] = {}
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            found.update(flat(value, f"{prefix}{name}/"))
+        else:
+            found[f"{prefix}{name}"] = value
+    return found
+
+
+class UnreachableError(OSError):
+    """A server cannot be reached; an immediate retry is useless."""
+
+
+def reach(url: str, within_s: float = _WITHIN_S) -> None:
+    """Open a connection to a server, or to the proxy in front of it, and close it again.
+
+    Args:
+        url: URL of the server.
+        within_s: timeout of the connection.
+
+    Raises:
+        UnreachableError: when the connection fails.
+    """
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    proxy = getproxies().get(parts.scheme)
+    if proxy and not proxy_bypass(host):
+        parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+        host = parts.hostname or ""
+    port = parts.port or _PORTS.get(parts.scheme, 443)
+    try:
+        socket.create_connection((host, port), timeout=within_s).close()
+    except OSError as cause:
+        raise UnreachableError(f"{host} port {port} cannot be reached ({cause})") from cause

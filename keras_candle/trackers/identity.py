@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from keras_candle.run_directory import RunDirectory, replace_file
-from keras_candle.trackers import csv_file, tensorboard
-from keras_candle.trackers.journal_feed import lines
+from keras_candle.trackers.reconciler import lines
+from keras_candle.trackers.run_files import EVENTS, LOG
 
 FILE = "trackers.json"
 # Outputs that are not stored by the run's id.
-_OF_ONE_RUN = (csv_file.FILE, tensorboard.FOLDER)
+_OF_ONE_RUN = (LOG, EVENTS)
 
 
 def identify(

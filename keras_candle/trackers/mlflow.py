@@ -12,9 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from keras_candle.optional import load
-from keras_candle.trackers.base import FAILED, FINISHED, INTERRUPTED, TrackedRun, Tracker
-from keras_candle.trackers.probe import reach
-from keras_candle.trackers.redaction import flat
+from keras_candle.trackers.base import (
+    FAILED,
+    FINISHED,
+    INTERRUPTED,
+    TrackedRun,
+    Tracker,
+    flat,
+    reach,
+)
 
 DATABASE, FILES = "mlflow.db", "mlflow-files"
 _FOR = "trackers='mlflow'"

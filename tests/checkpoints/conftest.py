@@ -4,9 +4,8 @@ import keras
 import numpy as np
 import pytest
 
-from keras_candle.checkpoints.contents import Contents
 from keras_candle.checkpoints.layout import layout_of
-from keras_candle.checkpoints.weights import HostSnapshot
+from keras_candle.checkpoints.writing import Contents, HostSnapshot
 
 
 def build(kind="adam"):

@@ -10,15 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from keras_candle.checkpoints import direct
+from keras_candle.checkpoints.writing import BLOCK_BYTES, aligned_memory, write_directly
 
-SIZES = (1, direct.BLOCK_BYTES, direct.BLOCK_BYTES + 1, (1 << 24) + 5)
+SIZES = (1, BLOCK_BYTES, BLOCK_BYTES + 1, (1 << 24) + 5)
 
 
 def filled(size):
     """Memory with something in it, and what a file of the size should hold."""
-    memory = direct.aligned(size)
-    assert memory.ctypes.data % direct.BLOCK_BYTES == memory.size % direct.BLOCK_BYTES == 0
+    memory = aligned_memory(size)
+    assert memory.ctypes.data % BLOCK_BYTES == memory.size % BLOCK_BYTES == 0
     memory[:] = np.random.default_rng(size).integers(0, 256, memory.size, np.uint8)
     return memory, memory[:size].tobytes()
 
@@ -26,7 +26,7 @@ def filled(size):
 @pytest.mark.parametrize("size", SIZES)
 def test_it_is_as_long_as_it_should_be(size, tmp_path):
     memory, expected = filled(size)
-    direct.write(tmp_path / "file", memory, size)
+    write_directly(tmp_path / "file", memory, size)
     assert (tmp_path / "file").read_bytes() == expected
 
 
@@ -34,7 +34,7 @@ def test_a_file_system_in_memory():
     path = Path("/dev/shm") / f"candle-{os.getpid()}"  # noqa: S108
     memory, expected = filled(5000)
     try:
-        direct.write(path, memory, 5000)
+        write_directly(path, memory, 5000)
         assert path.read_bytes() == expected
     finally:
         path.unlink()
@@ -60,7 +60,7 @@ def test_a_file_system_that_knows_only_its_cache(refuses, tmp_path, monkeypatch)
     monkeypatch.setattr(fcntl, "fcntl", flags)
     monkeypatch.setattr(os, "pwrite", written)
     memory, expected = filled(9000)
-    direct.write(tmp_path / "file", memory, 9000)
+    write_directly(tmp_path / "file", memory, 9000)
     assert (tmp_path / "file").read_bytes() == expected
     assert len(refused) == 1
 
@@ -71,11 +71,11 @@ def test_an_error_is_told(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "pwrite", broken)
     with pytest.raises(OSError, match="Input/output error"):
-        direct.write(tmp_path / "file", filled(9000)[0], 9000)
+        write_directly(tmp_path / "file", filled(9000)[0], 9000)
 
 
 def test_a_file_that_is_there_stays(tmp_path):
     (tmp_path / "file").write_text("here")
     with pytest.raises(FileExistsError):
-        direct.write(tmp_path / "file", filled(9000)[0], 9000)
+        write_directly(tmp_path / "file", filled(9000)[0], 9000)
     assert (tmp_path / "file").read_text() == "here"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from keras_candle.checkpoints import manifest
-from keras_candle.checkpoints.contents import WEIGHTS
+from keras_candle.checkpoints.writing import WEIGHTS
 from keras_candle.errors import CheckpointError
 
 FILES = {WEIGHTS, "state.json", "state.json.npz", "rank-00000.npz", "rank-00001.npz"}

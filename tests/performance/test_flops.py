@@ -54,6 +54,24 @@ def test_a_layer(make, shape, flops):
     assert (found.forward, found.unknown) == (flops, [])
 
 
+PLAIN = [
+    (lambda: layers.Dense(5, use_bias=False), (4, 7)),
+    (lambda: layers.Conv2D(5, 3, use_bias=False), (8, 8, 2)),
+    (lambda: layers.DepthwiseConv2D(3, use_bias=False), (8, 8, 2)),
+]
+
+
+@pytest.mark.parametrize(("make", "shape"), PLAIN)
+def test_tensorflow_counts_the_same_where_it_counts_all_products(make, shape):
+    # It misses those in loops and those of more than two dimensions, and needs the batch size.
+    profiler = tf.compat.v1.profiler
+    layer = make()
+    graph = tf.function(layer).get_concrete_function(tf.TensorSpec((1, *shape))).graph
+    options = profiler.ProfileOptionBuilder(profiler.ProfileOptionBuilder.float_operation())
+    found = profiler.profile(graph, options=options.with_empty_output().build())
+    assert count(layer, *shape).forward == found.total_float_ops
+
+
 def test_a_model_is_the_sum_of_its_layers():
     inside = keras.Sequential([layers.Dense(5), layers.ReLU(), layers.Dense(3)])
     assert count(inside, 7).forward == 2 * 7 * 5 + 2 * 5 * 3

@@ -38,7 +38,7 @@ def track(tracker, run, rows, status="finished"):
     return held
 
 
-def mirror(directory, tracker, said, within_s=10.0):
+def reconcile(directory, tracker, said, within_s=10.0):
     """A tracker fed from the journal to its end. Returns whether it came there in time."""
     run = run_in(directory, said)
     own = Reconciler(tracker, type(tracker).__name__, run, directory / "journal.jsonl")

@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from keras_candle.trackers.journal_feed import JournalFeed, values_of
+from keras_candle.trackers.reconciler import JournalFeed, values_of
 from tests.trackers.cases import MORE, ROWS, note
 
 

@@ -8,8 +8,8 @@ import importlib.util
 import pytest
 
 import keras_candle as candle
-from keras_candle.trackers import names
-from keras_candle.trackers.redaction import redacted
+from keras_candle.trackers import base
+from keras_candle.trackers.base import redacted
 from tests.trackers.cases import Recorder
 
 
@@ -33,14 +33,14 @@ def test_a_package_that_is_missing_is_said_with_what_to_install(monkeypatch, mis
         importlib.util, "find_spec", lambda name: None if name == missing else find(name)
     )
     with pytest.raises(candle.CandleError, match=rf"{missing} is needed for .*pip install"):
-        names.check_packages(["csv", "wandb", "mlflow", "tensorboard"])
+        base.check_packages(["csv", "wandb", "mlflow", "tensorboard"])
 
 
 def test_a_folder_of_the_packages_name_is_no_package(monkeypatch, tmp_path):
     (tmp_path / "wandb").mkdir()
     monkeypatch.setattr("sys.path", [str(tmp_path)])
     with pytest.raises(candle.CandleError, match="wandb is needed"):
-        names.check_packages(["wandb"])
+        base.check_packages(["wandb"])
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from keras_candle.trackers.names import make
+from keras_candle.trackers.base import make
 from tests.trackers.cases import MORE, ROWS, run_in, track
 from tests.trackers.readers import NAMES, mlflow_runs, read, wandb_records
 

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from keras_candle.trackers import reconciler as mirrors
-from keras_candle.trackers.names import make
+from keras_candle.trackers import reconciler
+from keras_candle.trackers.base import make
 from keras_candle.trackers.reconciler import Reconciler
 from tests.trackers import cases
 from tests.trackers.cases import MORE, ROWS
@@ -35,7 +35,7 @@ def live(directory, tracker, said):
 def test_it_gets_everything_and_the_end(tmp_path):
     said, tracker = [], cases.Recorder()
     (tmp_path / "performance.json").write_text("{}")
-    assert cases.mirror(tmp_path, tracker, said)
+    assert cases.reconcile(tmp_path, tracker, said)
     assert dict(tracker.rows) == ROWS
     assert (tracker.files, tracker.status, said) == (["performance.json"], "finished", [])
 
@@ -53,7 +53,7 @@ def test_it_gets_new_lines_when_woken(tmp_path):
 @pytest.mark.parametrize("times", [1, 2])
 def test_a_failure_that_passes_is_not_told(tmp_path, times):
     said, tracker = [], cases.Failing(times)
-    assert cases.mirror(tmp_path, tracker, said)
+    assert cases.reconcile(tmp_path, tracker, said)
     assert tracker.rows == list(ROWS.items())
     assert said == []
 
@@ -75,7 +75,7 @@ def test_one_that_always_raises_is_told_once(tmp_path):
 
 
 def test_one_that_comes_back_gets_what_it_has_missed(tmp_path, monkeypatch):
-    monkeypatch.setattr(mirrors, "_LATER_S", 0.05)
+    monkeypatch.setattr(reconciler, "_LATER_S", 0.05)
     said, tracker = [], cases.Failing(7)
     own = live(tmp_path, tracker, said)
     until(lambda: len(tracker.rows) == 2)
@@ -87,9 +87,9 @@ def test_one_that_comes_back_gets_what_it_has_missed(tmp_path, monkeypatch):
 
 def test_the_second_fit_of_a_process_gives_an_object_only_what_is_new(tmp_path):
     tracker = cases.Recorder()
-    assert cases.mirror(tmp_path, tracker, [])
+    assert cases.reconcile(tmp_path, tracker, [])
     cases.note(tmp_path, MORE, fit=1)
-    assert cases.mirror(tmp_path, tracker, [])
+    assert cases.reconcile(tmp_path, tracker, [])
     assert tracker.rows == [*ROWS.items(), *MORE.items()]
 
 
@@ -99,13 +99,13 @@ def test_one_that_ends_the_program_does_not(tmp_path):
             raise SystemExit(3)
 
     said = []
-    assert cases.mirror(tmp_path, Leaving(), said)
+    assert cases.reconcile(tmp_path, Leaving(), said)
     assert "SystemExit: 3" in said[0]
 
 
 def test_one_that_hangs_holds_up_nobody(tmp_path):
     began_s = time.monotonic()
-    assert not cases.mirror(tmp_path, cases.Hanging(), [], within_s=0.2)
+    assert not cases.reconcile(tmp_path, cases.Hanging(), [], within_s=0.2)
     assert time.monotonic() - began_s < 5
 
 
@@ -115,10 +115,10 @@ def test_a_full_disk_is_told_and_leaves_no_half_line(tmp_path, room_bytes):
     cases.note(tmp_path, MORE)
     said, before = [], (tmp_path / "log.csv").stat().st_size
     with room_for(before + room_bytes):
-        assert cases.mirror(tmp_path, make("csv"), said)
+        assert cases.reconcile(tmp_path, make("csv"), said)
     assert len(said) == 1
     assert "File too large" in said[0]
-    assert cases.mirror(tmp_path, make("csv"), said)
+    assert cases.reconcile(tmp_path, make("csv"), said)
     assert list(read("csv", tmp_path)) == [4, 8, 12]
 
 
@@ -137,5 +137,5 @@ def test_no_password_is_told(tmp_path):
             raise ValueError("https://me:hush@host does not answer")
 
     said = []
-    assert cases.mirror(tmp_path, Telling(), said)
+    assert cases.reconcile(tmp_path, Telling(), said)
     assert "hush" not in said[0]

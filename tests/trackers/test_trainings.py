@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import keras_candle as candle
-from keras_candle.trackers.journal_feed import JournalFeed
+from keras_candle.trackers.reconciler import JournalFeed
 from tests.callback import cases as fits
 from tests.trackers import cases
 from tests.trackers.readers import NAMES, mlflow_runs, read, wandb_records
@@ -176,7 +176,7 @@ def test_a_tracker_that_hangs_or_raises_stops_nothing(tmp_path, capfd, own):
     assert capfd.readouterr().err.count(f"keras_candle: {type(own).__name__}") == 1
 
 
-def test_a_courier_that_is_killed_is_told_and_stops_nothing(tmp_path, capfd):
+def test_a_tracker_process_that_is_killed_is_reported_and_stops_nothing(tmp_path, capfd):
     class Killing(cases.Recorder):
         def log(self, values, step):
             from keras_candle.trackers.tracker_process import shared_process

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from keras_candle.trackers.names import make
+from keras_candle.trackers.base import make
 from tests.trackers.cases import MORE, ROWS, run_in, track
 from tests.trackers.wandb_server import KEY, wandb_server
 
