@@ -61,6 +61,13 @@ def test_the_trainer_is_that_of_the_backend():
         assert name in vars(models.KerasTrainer)
 
 
+def test_a_dataset_of_tensorflow_is_one_and_a_list_is_none():
+    import tensorflow as tf
+
+    assert data.is_tf_dataset(tf.data.Dataset.range(2))
+    assert not data.is_tf_dataset([0, 1])
+
+
 def test_while_keras_is_being_imported_nothing_counts_as_missing(monkeypatch):
     monkeypatch.delattr(keras, "__version__")
     contract.check_private_names((contract.PrivateName("keras.src.gone", "a", "this test"),))

@@ -1,4 +1,4 @@
-"""A process that is stopped tells where it stood, not where it went on to."""
+"""A stopped process shows where it was stopped, not where it went afterwards."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from keras_candle.watchdog.rank_watch import request_stacks, state_of
 CHILD = """
 import faulthandler, os, signal, sys, threading, time
 from keras_candle.watchdog import rank_watch
-faulthandler.register(stacks._SIGNAL, file=int(sys.argv[1]), all_threads=True)
+faulthandler.register(rank_watch._SIGNAL, file=int(sys.argv[1]), all_threads=True)
 for _ in range(6):
     threading.Thread(target=threading.Event().wait, daemon=True).start()
 def stand_still():
