@@ -7,7 +7,6 @@ import signal
 import pytest
 
 from keras_candle.launch.environment import LEFT_S
-from keras_candle.launch.failure import Failure
 from keras_candle.launch.rank_states import RankStates
 
 START = "from keras_candle import engine as engines\nengine = engines.start('mpi')\n"
@@ -119,11 +118,11 @@ def test_the_launcher_judges_only_what_lasts():
 
 def test_a_failure_in_a_step_of_horovods_after_a_rank_has_left():
     states = RankStates(2, 2.0)
-    lost = Failure(0, 2, "n0", 7, 1.0, 1, reason="Horovod has been shut down. This was caused by")
-    assert states.cause_of(lost) == ""
+    lost = "Horovod has been shut down. This was caused by"
+    assert states.cause_of(lost, 0) == ""
     states.update(state(1, "ended"))
-    assert states.cause_of(lost).startswith("rank 1 (of 2, host n1) has left the job")
-    assert states.cause_of(Failure(0, 2, "n0", 7, 1.0, 1, reason="ValueError: x")) == ""
+    assert states.cause_of(lost, 0).startswith("rank 1 (of 2, host n1) has left the job")
+    assert states.cause_of("ValueError: x", 0) == ""
 
 
 LEAVE_CHILD = "if rank == 0:\n    PID = START\n    open('child', 'w').write(str(PID))\n"
