@@ -325,6 +325,20 @@ MUTANTS = (
         ("resume/test_walltime.py::test_it_stops_before_an_evaluation_that_would_not_fit",),
     ),
     Mutant(
+        "a checkpoint is taken before the position has advanced",
+        "training/fit_chain.py",
+        '"after_step": "display timing resume watchdog capture stop"',
+        '"after_step": "display timing watchdog capture resume stop"',
+        ("callback/test_fit_chain.py::test_the_parts_of_a_fit_are_called_in_this_order",),
+    ),
+    Mutant(
+        "nothing reports a PyDataset that draws in several workers",
+        "resume/inexact_resume.py",
+        'if parallel and draws_in(data, "__getitem__"):',
+        "if False:",
+        ("resume/test_inexact_resume.py",),
+    ),
+    Mutant(
         "a line of the journal is written twice",
         "run_directory.py",
         'b"\\n" * is_cut + line.encode()',
