@@ -92,16 +92,6 @@ def draws_in(owner: Any, method: str) -> bool:
     Args:
         owner: an object of the user's, such as a `keras.utils.PyDataset`.
         method: the method's name.
-
-    Example:
-        >>> class Data:
-        ...     rng = np.random.default_rng(1)
-        ...     def draw(self):
-        ...         return self.rng.random()
-        ...     def read(self):
-        ...         return np.random.default_rng(2).random()
-        >>> draws_in(Data(), "draw"), draws_in(Data(), "read")
-        (True, False)
     """
     waiting, seen = [method], {method}
     while waiting:
