@@ -283,7 +283,8 @@ class DivergenceChecks:
         if not self._replica.options.guard:
             return
         leaves = [leaf_optimizers(each)[0] for each in outermost_optimizers(self._replica.model)]
-        steps = max((int(leaf.iterations.numpy()) for leaf in leaves), default=0)
+        counts = [keras.ops.convert_to_numpy(leaf.iterations) for leaf in leaves]
+        steps = int(max(counts, default=0))
         when = f"at the end of epoch {epoch + 1}, after {steps} steps"
         variables = self._shared()
         checksums = self._guard.differing(variables)
