@@ -307,7 +307,6 @@ def test_what_is_told_of_the_best_keeps_the_limit(tmp_path):
     assert tuner.insight()["best"] == {"trial": best.trial_id, "objective": best.score}
     assert tuner.insight()["best_so_far"]["objective"][-1] == best.score
     assert [each.trial_id for each in tuner.pareto_front()] == [best.trial_id]
-    assert tuner.oracle.best_so_far() == best.score
 
 
 def test_the_front_keeps_the_limit(tmp_path):
