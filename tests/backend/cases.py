@@ -44,6 +44,7 @@ def difference(one, other):
 OPTIMIZERS = {
     "SGD": lambda: keras.optimizers.SGD(0.1, momentum=0.9),
     "clipped": lambda: keras.optimizers.Adam(0.01, global_clipnorm=0.5),
+    "accumulating": lambda: keras.optimizers.SGD(0.1, gradient_accumulation_steps=2),
 }
 
 
