@@ -2,6 +2,8 @@
 
 import argparse
 import importlib
+import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 
@@ -31,6 +33,8 @@ COMMANDS = {
     ),
 }
 BAD_USAGE = 2
+READER_GONE = 128 + signal.SIGPIPE
+"""The exit code when the reader of the output has ended, as in `candle check train.py | head`."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,8 +44,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the command line without the program's name; sys.argv's by default.
 
     Returns:
-        The exit code: 2 when the command cannot be started as given.
+        The exit code: 2 when the command cannot be started as given, 141 when the reader of its
+        output has ended.
     """
+    try:
+        try:
+            return _run(arguments)
+        finally:
+            _flush()
+    except BrokenPipeError:
+        _discard_output()
+        return READER_GONE
+
+
+def _flush() -> None:
+    """Write what is buffered now: at the interpreter's exit a missing reader is a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None and not stream.closed:
+            stream.flush()
+
+
+def _discard_output() -> None:
+    null = os.open(os.devnull, os.O_WRONLY)
+    for descriptor in (1, 2):
+        os.dup2(null, descriptor)
+    os.close(null)
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     command = next((word for word in given if not word.startswith("-")), None)
     parser = _parser(command)

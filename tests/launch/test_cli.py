@@ -1,9 +1,12 @@
 """What the `candle` command says, and what it must not import to say it."""
 
+import os
 import subprocess
 import sys
 
 import pytest
+
+from tests.launch.conftest import CANDLE
 
 FORBIDDEN = ("keras", "tensorflow", "keras_tuner", "numpy")
 MODULES = (
@@ -54,6 +57,23 @@ def test_bad_usage_is_one_sentence(candle, arguments, words):
     assert done.stderr.startswith("candle: ")
     assert words in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["--version", "check --no-run train.py", "run -np 1 train.py"])
+def test_a_reader_that_has_ended_is_no_traceback(tmp_path, command):
+    (tmp_path / "train.py").write_text("print('x')\n")
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [*CANDLE, *command.split()],
+        cwd=tmp_path,
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        timeout=60,
+        check=False,
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, b"")
 
 
 @pytest.mark.parametrize("arguments", [("-np", "two", "x.py"), ("--engine", "gloo", "x.py")])
