@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _flush() -> None:
-    """Write what is buffered now: at the interpreter's exit a missing reader is a traceback."""
+    """Write buffered output: at the interpreter's exit a missing reader is a traceback."""
     for stream in (sys.stdout, sys.stderr):
         if stream is not None and not stream.closed:
             stream.flush()

@@ -3,38 +3,45 @@
 from __future__ import annotations
 
 import ast
-import dataclasses
 import tokenize
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-Function = ast.FunctionDef | ast.AsyncFunctionDef
-Scope = ast.Module | Function | ast.Lambda | ast.ClassDef
-_SCOPES = (ast.Module, ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
-# Aliases of the same modules.
+from keras_candle.lint.scopes import Binding, Function, Scope, Scopes
+
+__all__ = ["Binding", "Function", "Module", "Scope", "argument", "constant", "parse"]
+
+# Aliases of the same modules and classes, in the order in which they are applied.
 _ALIASES = (
     ("tensorflow.compat.v2.", "tensorflow."),
+    ("tensorflow.compat.v1.keras.", "keras."),
     ("tensorflow.python.keras.", "keras."),
     ("tensorflow.keras.", "keras."),
-    ("tensorflow.optimizers.", "keras.optimizers."),
+    ("tensorflow.initializers.", "keras.initializers."),
     ("tensorflow.losses.", "keras.losses."),
+    ("tensorflow.metrics.", "keras.metrics."),
+    ("tensorflow.optimizers.", "keras.optimizers."),
     ("keras.api.", "keras."),
+    ("keras.src.", "keras."),
+    ("keras.optimizers.experimental.", "keras.optimizers."),
     ("keras.optimizers.legacy.", "keras.optimizers."),
     ("keras.layers.experimental.preprocessing.", "keras.layers."),
+    ("keras.models.Model.", "keras.Model."),
+    ("keras.models.Sequential.", "keras.Sequential."),
+    ("keras.engine.training.Model.", "keras.Model."),
+    ("keras.models.model.Model.", "keras.Model."),
+    ("keras.engine.base_layer.Layer.", "keras.layers.Layer."),
+    ("keras.engine.topology.Layer.", "keras.layers.Layer."),
+    ("keras.layers.layer.Layer.", "keras.layers.Layer."),
+    ("keras.Layer.", "keras.layers.Layer."),
+    ("keras.Loss.", "keras.losses.Loss."),
+    ("keras.Metric.", "keras.metrics.Metric."),
+    ("keras.Optimizer.", "keras.optimizers.Optimizer."),
+    ("keras.layers.Input.", "keras.Input."),
 )
-
-
-@dataclasses.dataclass(frozen=True)
-class _Binding:
-    """A name's assignment; `always` when it is not inside a test or loop."""
-
-    value: ast.expr
-    statement: ast.AST
-    always: bool
-
-    @property
-    def line(self) -> int:
-        return int(getattr(self.statement, "lineno", 0))
+# Python makes one such node for all places.
+_SHARED = (ast.expr_context, ast.operator, ast.unaryop, ast.boolop, ast.cmpop)
 
 
 class Module:
@@ -51,25 +58,20 @@ class Module:
     def __init__(self, path: str, source: str) -> None:
         self.path = path
         self.lines = source.splitlines()
-        self.tree = ast.parse(source, path)
-        self.nodes = list(ast.walk(self.tree))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the script's own code
+            self.tree = ast.parse(source, path)
+        self.nodes = [node for node in ast.walk(self.tree) if not isinstance(node, _SHARED)]
         self.parents = {child: node for node in self.nodes for child in ast.iter_child_nodes(node)}
         self.calls = [node for node in self.nodes if isinstance(node, ast.Call)]
         self.classes = [node for node in self.nodes if isinstance(node, ast.ClassDef)]
         self.functions = [
             node for node in self.nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         ]
+        self._scopes = Scopes(self.tree, self.parents)
         self._imported = dict(self._imports())
         self._roots = {name.partition(".")[0] for name in self._imported.values()}
         self._names: dict[ast.AST, str] = {}
-        self._bound: dict[tuple[Scope, str], list[_Binding]] = {}
-        for target, value in self._assignments():
-            for name in ast.walk(target):
-                if isinstance(name, ast.Name) and isinstance(name.ctx, ast.Store):
-                    scope, statement = self.scope(name), self._statement(name)
-                    always = self.parents.get(statement) is scope
-                    binding = _Binding(value, statement, always)
-                    self._bound.setdefault((scope, name.id), []).append(binding)
 
     def imports(self, package: str) -> bool:
         """Return whether a package, or a member of it, is imported."""
@@ -85,18 +87,6 @@ class Module:
                 for alias in node.names:
                     yield alias.asname or alias.name, f"{node.module}.{alias.name}"
 
-    def _assignments(self) -> Iterator[tuple[ast.expr, ast.expr]]:
-        for node in self.nodes:
-            if isinstance(node, ast.Assign):
-                for target in node.targets:
-                    yield from _pairs(target, node.value)
-            elif isinstance(node, ast.AnnAssign | ast.AugAssign | ast.NamedExpr) and node.value:
-                yield node.target, node.value
-            elif isinstance(node, ast.For | ast.AsyncFor | ast.comprehension):
-                yield node.target, node.iter
-            elif isinstance(node, ast.withitem) and node.optional_vars:
-                yield node.optional_vars, node.context_expr
-
     def imported_modules(self) -> set[str]:
         """Return the full names of all imports."""
         return set(self._imported.values())
@@ -110,12 +100,8 @@ class Module:
                 yield node.lineno, node.module
 
     def scope(self, node: ast.AST) -> Scope:
-        """Return the function, class or module that contains a node."""
-        while node in self.parents:
-            node = self.parents[node]
-            if isinstance(node, _SCOPES):
-                return node
-        return self.tree
+        """Return the function, class, comprehension or module that evaluates a node."""
+        return self._scopes.of(node)
 
     def ancestors(self, node: ast.AST) -> Iterator[ast.AST]:
         """Yield the nodes that contain a node, the innermost first."""
@@ -130,30 +116,13 @@ class Module:
                 return each
         return None
 
+    def definitions(self, name: ast.Name) -> list[Binding]:
+        """Return the assignments, imports, definitions and parameters that a name may mean."""
+        return self._scopes.bindings(name)
+
     def bound(self, name: ast.Name) -> list[ast.expr]:
-        """Return the values that a simple name may have where it is read.
-
-        These are, in the innermost scope that assigns it, the last unconditional assignment and all
-        conditional ones since.
-        """
-        scope = here = self.scope(name)
-        while (scope, name.id) not in self._bound:
-            if isinstance(scope, ast.Module):
-                return []
-            scope = self.scope(scope)
-        bindings = self._bound[scope, name.id]
-        if scope is here:
-            own = self._statement(name)
-            earlier = [b for b in bindings if b.statement is not own and b.line < name.lineno]
-            last = max((b.line for b in earlier if b.always), default=0)
-            bindings = [b for b in earlier if b.line >= last] or bindings
-        return [binding.value for binding in bindings]
-
-    def _statement(self, node: ast.AST) -> ast.AST:
-        """Return the innermost statement that contains a node."""
-        while not isinstance(node, ast.stmt) and node in self.parents:
-            node = self.parents[node]
-        return node
+        """Return the expressions from which a name may have its value where it is read."""
+        return [each.value for each in self.definitions(name) if each.value is not None]
 
     def dotted(self, node: ast.AST) -> str:
         r"""Return the full name of an expression, with "()" for each call in it.
@@ -180,13 +149,18 @@ class Module:
             return f"{self._dotted(node.func, depth)}()"
         if not isinstance(node, ast.Name):
             return ""
-        values = self.bound(node)
+        definitions = self.definitions(node)
+        imported = [each.imported for each in definitions if each.imported]
+        if imported or not definitions:
+            return imported[-1] if imported else self._imported.get(node.id, node.id)
+        value = definitions[0].value
         # layers = keras.layers
-        if len(values) == 1 and isinstance(values[0], ast.Attribute | ast.Name) and depth:
-            root = self._dotted(values[0], depth - 1)
+        if len(definitions) == 1 and isinstance(value, ast.Attribute | ast.Name) and depth:
+            root = self._dotted(value, depth - 1)
             if root.partition(".")[0] in self._roots:
                 return root
-        return node.id if values else self._imported.get(node.id, node.id)
+        is_package = node.id in self._roots and definitions[0].value is not None
+        return f"<{node.id}>" if is_package else node.id
 
     def find(
         self, node: ast.AST, test: Callable[[ast.AST], bool], depth: int = 3
@@ -201,18 +175,6 @@ class Module:
                     if found is not None:
                         return found
         return None
-
-
-def _pairs(target: ast.expr, value: ast.expr) -> Iterator[tuple[ast.expr, ast.expr]]:
-    """Yield target and value of an assignment, one by one where both are lists: a, b = 1, 2."""
-    both = (target, value)
-    if all(isinstance(side, ast.Tuple | ast.List) for side in both):
-        left, right = (side.elts for side in both)  # type: ignore[attr-defined]
-        if len(left) == len(right) and not any(isinstance(e, ast.Starred) for e in left):
-            for pair in zip(left, right, strict=True):
-                yield from _pairs(*pair)
-            return
-    yield target, value
 
 
 def argument(call: ast.Call, name: str, position: int | None = None) -> ast.expr | None:
