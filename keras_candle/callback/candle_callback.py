@@ -135,7 +135,7 @@ class CandleCallback(keras.callbacks.Callback):  # type: ignore[misc]
         )
         run = RunSession(directory, engine)
         if trial:
-            run = RunSession(trial.directory(directory), engine, trial.identity)
+            run = RunSession(trial.directory(directory), engine, trial.identity, directory)
         run.open()
         try:
             tracking = TrackerHook(run, self.trackers, trial)

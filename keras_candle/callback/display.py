@@ -77,7 +77,7 @@ class Display(FitHook):
         parts = [self._place(), self._rate(), self._left(), self._age(), metrics_text(logs or {})]
         self._show(parts, over=False)
 
-    def after_epoch(self, epoch: int, logs: dict[str, Any], values: dict[str, float]) -> None:  # noqa: ARG002
+    def after_epoch(self, epoch: int, logs: dict[str, Any], values: dict[str, Any]) -> None:  # noqa: ARG002
         """Show a completed epoch with the metrics of all ranks."""
         if self._steps is None:
             self._steps = self._done
@@ -168,7 +168,7 @@ def metrics_text(logs: Mapping[str, Any]) -> str:
     """
     parts = []
     for name, value in logs.items():
-        with suppress(TypeError, ValueError):
+        with suppress(TypeError, ValueError, OverflowError):
             found = float(value)
             small = found and abs(found) < 1e-3 and math.isfinite(found)
             parts.append(f"{name} {found:.4e}" if small else f"{name} {found:.4f}")

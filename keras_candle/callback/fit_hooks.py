@@ -182,7 +182,7 @@ class CaptureHook(FitHook):
         if self._options.due_by_steps(before, now):
             self._capture.take(self._progress)
 
-    def after_epoch(self, epoch: int, logs: dict[str, Any], values: dict[str, float]) -> None:  # noqa: ARG002
+    def after_epoch(self, epoch: int, logs: dict[str, Any], values: dict[str, Any]) -> None:  # noqa: ARG002
         """Take a checkpoint where it is due by epochs, among the best, or the fit's last."""
         finished = self._progress.finished
         due = self._options.due_by_epochs(epoch + 1)

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from keras_candle.callback.display import Display
+from keras_candle.callback.epoch_values import EpochLogs
 from keras_candle.callback.fit_hooks import (
     CaptureHook,
     ResumeHook,
@@ -17,7 +18,6 @@ from keras_candle.callback.fit_hooks import (
 from keras_candle.callback.tracker_hook import JournalHook
 from keras_candle.keras_private.callbacks import check_names
 from keras_candle.performance.recorder import PerformanceRecorder
-from keras_candle.resume.callback_state import values_of
 from keras_candle.resume.capture import CheckpointCapture
 from keras_candle.resume.checkpoint_schedule import (
     Checkpoint,
@@ -124,12 +124,14 @@ class FitSession:
         watchdog = WatchdogHook(
             run.engine, self._limits.stall_timeout, run.directory.path, progress
         )
-        journal = JournalHook(run, progress, timing)
+        epoch_logs = EpochLogs()
+        journal = JournalHook(run, progress, timing, epoch_logs)
         self._chain = FitChain((resume, timing, watchdog, display, journal, capture, stopping))
         object.__setattr__(model, "_candle_is_durable", True)
         callbacks = DurableCallbackList(
             self._chain,
             progress,
+            epoch_logs,
             listed(call["callbacks"]),
             model.steps_per_execution,
             add_history=True,
@@ -165,6 +167,7 @@ class DurableCallbackList(keras.callbacks.CallbackList):  # type: ignore[misc]
     Args:
         chain: the parts of the fit.
         progress: the fit's position.
+        epoch_logs: becomes the last callback.
         callbacks: the callbacks of the fit.
         steps_per_execution: steps of a call of the train function.
         **params: see `keras.callbacks.CallbackList`.
@@ -174,12 +177,15 @@ class DurableCallbackList(keras.callbacks.CallbackList):  # type: ignore[misc]
         self,
         chain: FitChain,
         progress: FitProgress,
+        epoch_logs: EpochLogs,
         callbacks: Sequence[Any],
         steps_per_execution: int,
         **params: Any,
     ) -> None:
         super().__init__(list(callbacks), **params)
-        self._chain, self._progress = chain, progress
+        epoch_logs.set_model(self.model)
+        self.callbacks.append(epoch_logs)
+        self._chain, self._progress, self._epoch_logs = chain, progress, epoch_logs
         self._steps_at_once = steps_per_execution
 
     def on_train_begin(self, logs: Any = None) -> None:
@@ -191,6 +197,7 @@ class DurableCallbackList(keras.callbacks.CallbackList):  # type: ignore[misc]
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Notify the callbacks, unless the epoch is resumed."""
         self._chain.call("before_epoch", epoch)
+        self._epoch_logs.begin_epoch()
         if not self._progress.steps_to_skip:
             super().on_epoch_begin(epoch, logs)
         else:
@@ -235,8 +242,7 @@ class DurableCallbackList(keras.callbacks.CallbackList):  # type: ignore[misc]
         """Notify the callbacks, then take a checkpoint."""
         self._chain.call("end_epoch")
         super().on_epoch_end(epoch, logs)
-        logs = logs or {}
-        self._chain.call("after_epoch", epoch, logs, values_of(self.model.history, logs))
+        self._chain.call("after_epoch", epoch, self._epoch_logs.logs, self._epoch_logs.values)
         self._chain.call("leave_epoch")
 
     def on_train_end(self, logs: Any = None) -> None:

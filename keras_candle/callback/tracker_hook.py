@@ -11,15 +11,18 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from keras_candle.callback.epoch_values import EpochLogs
 from keras_candle.errors import EXIT_RUN_AGAIN, CandleError
 from keras_candle.launcher_messages import restarts
 from keras_candle.performance.recorder import PerformanceRecorder
 from keras_candle.resume.data_state import FitProgress
 from keras_candle.resume.run_session import RunSession, TunerTrial
+from keras_candle.run_directory import JOURNAL
 from keras_candle.trackers.base import (
     FAILED,
     FINISHED,
@@ -28,7 +31,9 @@ from keras_candle.trackers.base import (
     TrackedRun,
     Tracker,
     check_packages,
+    holds,
     make,
+    names_of,
     redacted,
 )
 from keras_candle.trackers.identity import id_of_search, identify
@@ -43,8 +48,9 @@ _TEST_VARIABLES = (
     "KERAS_CANDLE_VERIFY",
     "KERAS_CANDLE_VERIFY_RESUME",
 )
-# (directory, tracker) of the messages that this process has printed.
+# (directory, tracker or metric) of the messages that this process has printed.
 _printed: set[tuple[Path, str]] = set()
+_MOST_NAMES = 6
 
 
 class JournalHook(FitHook):
@@ -54,14 +60,19 @@ class JournalHook(FitHook):
         run: session of the run directory.
         progress: the fit's position.
         performance: measures the fit.
+        logs: has what is not recorded of an epoch.
     """
 
     place = Place.JOURNAL
 
     def __init__(
-        self, run: RunSession, progress: FitProgress, performance: PerformanceRecorder
+        self,
+        run: RunSession,
+        progress: FitProgress,
+        performance: PerformanceRecorder,
+        logs: EpochLogs,
     ) -> None:
-        self._run, self._progress, self._performance = run, progress, performance
+        self._run, self._progress, self._performance, self._logs = run, progress, performance, logs
 
     def begin_fit(self) -> None:
         """Log where the fit begins, and the ranks' hosts."""
@@ -69,17 +80,53 @@ class JournalHook(FitHook):
         hosts = list(dict.fromkeys(engine.gather_objects(socket.gethostname())))
         self._run.log_event("begin", step=self._progress.step, ranks=engine.size, hosts=hosts)
 
-    def after_epoch(self, epoch: int, logs: dict[str, Any], values: dict[str, float]) -> None:  # noqa: ARG002
+    def after_epoch(self, epoch: int, logs: dict[str, Any], values: dict[str, Any]) -> None:  # noqa: ARG002
         """Log the epoch's metrics and performance."""
         reached = self._performance.of_epoch()
+        refused = {name: f"not recorded, {why}" for name, why in self._logs.refused.items()}
+        self._report({**refused, **untracked(values, self._run.tracker_names)})
         self._run.log_event(
             "epoch", epoch=epoch + 1, step=self._progress.step, logs=values, performance=reached
         )
+
+    def _report(self, reasons: Mapping[str, str]) -> None:
+        """Print once for each metric why it is not recorded, or not tracked."""
+        home, names_of = self._run.home, defaultdict(list)
+        for name, reason in reasons.items():
+            if (home, f"logs/{name}") not in _printed:
+                _printed.add((home, f"logs/{name}"))
+                names_of[reason].append(name)
+        for reason, names in names_of.items():
+            more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+            listed = ", ".join(repr(each[:80]) for each in names[:_MOST_NAMES])
+            self._run.engine.print_on_root(f"The logs' {listed}{more}: {reason}.")
 
     def after_fit(self) -> None:
         """Log the end."""
         self._run.log_event("end", step=self._progress.step)
         self._run.end_fit(self._progress.step)
+
+
+def untracked(values: Mapping[str, Any], trackers: Sequence[str]) -> dict[str, str]:
+    """Return by name why trackers do not get a value of an epoch.
+
+    Args:
+        values: those that the journal keeps.
+        trackers: the names of the trackers.
+
+    Example:
+        >>> untracked({"loss": 0.5, "note": "x"}, ["csv"])
+        {'note': 'text is kept in journal.jsonl, trackers take only numbers'}
+    """
+    reasons = {}
+    for name, value in values.items() if trackers else ():
+        without = [each for each in trackers if not holds(each, value)]
+        if value is None or isinstance(value, str):
+            kind = "None" if value is None else "text"
+            reasons[name] = f"{kind} is kept in {JOURNAL}, trackers take only numbers"
+        elif without:
+            reasons[name] = f"{JOURNAL} keeps it, it is too large for {', '.join(without)}"
+    return reasons
 
 
 class TrackerHook:
@@ -98,7 +145,6 @@ class TrackerHook:
         self, run: RunSession, trackers: Sequence[str | Tracker], trial: TunerTrial | None
     ) -> None:
         self._run, self._trackers, self._trial = run, trackers, trial
-        self._home = run.directory.path.parent if trial else run.directory.path
         self._process: TrackerProcess | None = None
         self._reconcilers: list[Reconciler] = []
         run.engine.on_root(lambda: check_packages(trackers), CandleError)
@@ -147,20 +193,23 @@ class TrackerHook:
             **run.trackers,
             name=run.directory.path.name,
             directory=run.directory.path,
-            home=self._home,
-            group=id_of_search(self._home) if trial else "",
+            home=run.home,
+            group=id_of_search(run.home) if trial else "",
             config=redacted(config),
         )
         separate = [each for each in self._trackers if each in IN_TRACKER_PROCESS]
         if separate:
             self._process = shared_process()
             self._process.open(tracked, separate, run.directory.journal, self._print)
-        in_threads = [each for each in self._trackers if each not in IN_TRACKER_PROCESS]
-        self._reconcilers = [self._reconciler(each, tracked) for each in in_threads]
-        run.on_event = self._wake
+        named = names_of(self._trackers)
+        self._reconcilers = [
+            self._reconciler(each, name, tracked)
+            for name, each in named.items()
+            if each not in IN_TRACKER_PROCESS
+        ]
+        run.tracker_names, run.on_event = tuple(named), self._wake
 
-    def _reconciler(self, asked: str | Tracker, tracked: TrackedRun) -> Reconciler:
-        name = asked if isinstance(asked, str) else type(asked).__name__
+    def _reconciler(self, asked: str | Tracker, name: str, tracked: TrackedRun) -> Reconciler:
         tracker = make(asked) if isinstance(asked, str) else asked
         run = TrackedRun(**{**vars(tracked), "tell": lambda text: self._print(name, text)})
         return Reconciler(tracker, name, run, self._run.directory.journal)
@@ -187,8 +236,8 @@ class TrackerHook:
 
     def _print(self, name: str, text: str) -> None:
         """Print once for each tracker."""
-        if (self._home, name) not in _printed:
-            _printed.add((self._home, name))
+        if (self._run.home, name) not in _printed:
+            _printed.add((self._run.home, name))
             self._run.engine.print_on_root(text)
 
 

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 from keras_candle.checkpoints.manifest import digest
 
+# Python refuses to write and to read integers of more than 4,300 digits.
+MOST_BITS = 14_000
 _KIND = "__kind__"
 # The allowed factories of a defaultdict: a name in a file must not choose any callable.
 _FACTORIES = {each.__name__: each for each in (bool, dict, float, int, list, set, str, tuple)}
@@ -70,6 +72,8 @@ def is_plain(value: Any) -> bool:  # noqa: PLR0911 - one for each kind
         )
     if kind in (datetime.datetime, datetime.time):
         return value.tzinfo is None or type(value.tzinfo) is datetime.timezone
+    if kind is int and value.bit_length() > MOST_BITS:
+        return False
     return value is None or kind in (bool, int, float, str) or kind in _BY_TEXT | _BY_INTEGERS
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,8 @@ def shared_states(callbacks: Sequence[Any]) -> list[dict[str, Any]]:
         state = keras_callbacks.state_of(callback)
         if name == "CSVLogger":
             state = {"size_bytes": _size_of(callback)}
+        if name == "History":
+            state = {**state, "history": _plain_series(state["history"])}
         found.append({"kind": name, "state": _copied(state)})
     return found
 
@@ -48,18 +50,6 @@ def resume_csv_loggers(callbacks: Sequence[Any], states: Iterable[dict[str, Any]
             if os.path.getsize(logger.filename) > size_bytes:
                 os.truncate(logger.filename, size_bytes)
             logger.append = True
-
-
-def values_of(history: Any, logs: dict[str, Any]) -> dict[str, float]:
-    """Return an epoch's scalar metrics, including those that callbacks added to its logs.
-
-    Args:
-        history: the `History` of Keras, which has recorded the epoch.
-        logs: the epoch's logs.
-    """
-    recorded = history.history.items() if history.epoch else ()
-    last = {name: each[-1] for name, each in recorded if len(each) == len(history.epoch)}
-    return {name: float(value) for name, value in {**last, **logs}.items() if np.ndim(value) == 0}
 
 
 class CallbackState:
@@ -175,6 +165,23 @@ def _copied(state: dict[str, Any]) -> dict[str, Any]:
         for name, value in state.items()
         if is_plain(value)
     }
+
+
+def _plain_series(history: Mapping[Any, Any]) -> dict[Any, Any]:
+    """Return a History's series with None for a value that cannot be saved, such as a figure."""
+    return {
+        name: [_plain(value) for value in series]
+        for name, series in history.items()
+        if is_plain(name) and isinstance(series, list)
+    }
+
+
+def _plain(value: Any) -> Any:
+    if callable(getattr(value, "numpy", None)):  # a tensor or a variable
+        value = value.numpy()
+    if "float" in str(getattr(value, "dtype", "")) and not is_plain(value):
+        value = np.asarray(value, "float32")  # of a type that NumPy does not know, such as bfloat16
+    return value if is_plain(value) else None
 
 
 def _size_of(logger: Any) -> int | None:

@@ -44,26 +44,35 @@ class RunSession:
         engine: connects the ranks.
         identity: facts that must be equal to resume one of its checkpoints, besides those of model
             and data.
+        home: the directory of the search that the run is a trial of; None outside of a search.
 
     Attributes:
+        home: the same; outside of a search the directory itself.
         fit: number of this fit among the script's fits in this directory, from 0.
         ends: the steps of the run at which the earlier fits ended.
         config: the text of config.json.
         trackers: the identity of the run for its trackers, see
             `keras_candle.trackers.identity`; saved in checkpoints.
+        tracker_names: the names of its trackers, on root; empty where nothing is tracked.
         on_event: called after each line of the journal.
     """
 
     def __init__(
-        self, path: Path, engine: Engine, identity: Mapping[str, Any] | None = None
+        self,
+        path: Path,
+        engine: Engine,
+        identity: Mapping[str, Any] | None = None,
+        home: Path | None = None,
     ) -> None:
         self.directory, self.engine = RunDirectory(path), engine
+        self.home = RunDirectory(home or path).path
         self.identity = dict(identity or {})
         self.folder = CheckpointFolder(self.directory.checkpoints, find_damage)
         self.ends = list(ends.get(self.directory.path, []))
         self.fit = len(self.ends)
         self.config = ""
         self.trackers: dict[str, Any] = {}
+        self.tracker_names: tuple[str, ...] = ()
         self.on_event: Callable[[], object] = lambda: None
         self._warned_of_journal = False
 

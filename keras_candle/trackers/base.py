@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import math
 import re
 import socket
+import sys
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +29,12 @@ _KNOWN: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 # These run in a separate process: their packages block, and some crash.
 IN_TRACKER_PROCESS = frozenset({"tensorboard", "wandb", "mlflow"})
+# The largest number that each of these holds; the rest get integers of any size.
+_LARGEST = {
+    "tensorboard": (2 - 2.0**-23) * 2.0**127,
+    "wandb": sys.float_info.max,
+    "mlflow": sys.float_info.max,
+}
 MASK = "***"
 _SECRET = re.compile(r"token(?!iz)|secret|passw|api_?key|credential", re.IGNORECASE)
 _COUNT = re.compile(r"token", re.IGNORECASE)
@@ -131,10 +140,10 @@ def check_trackers(trackers: object) -> tuple[str | Tracker, ...]:
         trackers: a name, a Tracker, or several of them.
 
     Returns:
-        The names and Trackers; each name once.
+        The names and Trackers.
 
     Raises:
-        CandleError: for any other value.
+        CandleError: for any other value, and for one that is given twice.
 
     Example:
         >>> check_trackers("csv")
@@ -151,7 +160,40 @@ def check_trackers(trackers: object) -> tuple[str | Tracker, ...]:
                 f"trackers={trackers!r}: got {each!r}, expected one of "
                 f"{', '.join(map(repr, _KNOWN))} or an instance of a subclass of candle.Tracker."
             )
-    return tuple(dict.fromkeys(given)) if all(isinstance(e, str) for e in given) else tuple(given)
+    for place, each in enumerate(given):
+        if each in given[:place]:
+            named = repr(each) if isinstance(each, str) else f"one {type(each).__name__} object"
+            raise CandleError(
+                f"trackers has {named} twice, so each epoch would be logged twice. Remove one."
+            )
+    return tuple(given)
+
+
+def names_of(trackers: Sequence[str | Tracker]) -> dict[str, str | Tracker]:
+    """Return trackers by name: a Tracker's is that of its class; further ones are numbered."""
+    counts: Counter[str] = Counter()
+    found = {}
+    for each in trackers:
+        name = each if isinstance(each, str) else type(each).__name__
+        counts[name] += 1
+        found[name if counts[name] == 1 else f"{name} {counts[name]}"] = each
+    return found
+
+
+def holds(tracker: str, value: Any) -> bool:
+    """Whether a tracker can hold a value.
+
+    Args:
+        tracker: name of the tracker.
+        value: of a metric.
+
+    Example:
+        >>> holds("csv", 10**400), holds("mlflow", 10**400), holds("mlflow", 0.5)
+        (True, False, True)
+    """
+    if value is None or isinstance(value, str):
+        return False
+    return not _LARGEST.get(tracker, math.inf) < abs(value) < math.inf
 
 
 def check_packages(trackers: Sequence[str | Tracker]) -> None:

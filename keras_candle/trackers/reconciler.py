@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -20,6 +21,8 @@ _SOON_S, _LATER_S = 0.2, 60.0
 # How long to wait at the end for a tracker without progress, and for one with progress.
 SILENT_S, CLOSE_S = 5.0, 30.0
 _FILES = ("performance.json", "report.html")
+# Names that trackers get from us; a metric with such a name gets the prefix logs/.
+_OURS = re.compile(r"(epoch|step)\Z|(performance|logs)/")
 
 
 @dataclass(frozen=True)
@@ -88,8 +91,14 @@ def values_of(line: Mapping[str, Any]) -> dict[str, float]:
     Example:
         >>> values_of({"epoch": 2, "logs": {"loss": 0.5}, "performance": {"time": {"step_s": 0.1}}})
         {'epoch': 2, 'loss': 0.5, 'performance/time/step_s': 0.1}
+        >>> values_of({"epoch": 2, "logs": {"epoch": 0.5, "note": "text"}})
+        {'epoch': 2, 'logs/epoch': 0.5}
     """
-    logs = {name: value for name, value in _table(line, "logs").items() if _is_number(value)}
+    logs = {
+        f"logs/{name}" if _OURS.match(name) else name: value
+        for name, value in _table(line, "logs").items()
+        if _is_number(value)
+    }
     performance = flat(_table(line, "performance"), "performance/")
     finite = {
         name: value

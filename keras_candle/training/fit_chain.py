@@ -130,13 +130,13 @@ class FitHook:
     def end_epoch(self) -> None:
         """Called before the callbacks' on_epoch_end."""
 
-    def after_epoch(self, epoch: int, logs: dict[str, Any], values: dict[str, float]) -> None:
+    def after_epoch(self, epoch: int, logs: dict[str, Any], values: dict[str, Any]) -> None:
         """Called after the callbacks' on_epoch_end.
 
         Args:
             epoch: the number of the epoch, from 0.
-            logs: the metrics of all ranks.
-            values: the scalars of `logs` and those that callbacks added.
+            logs: the metrics of all ranks, with all that callbacks added.
+            values: the numbers, texts and None of `logs`.
         """
 
     def leave_epoch(self) -> None:

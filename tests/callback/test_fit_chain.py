@@ -131,7 +131,8 @@ class Incomplete(FitHook):
 
 
 @pytest.mark.parametrize(
-    ("hook", "event"), [(Unlisted(None, None, None), "before_step"), (Incomplete(), "begin_fit")]
+    ("hook", "event"),
+    [(Unlisted(None, None, None, None), "before_step"), (Incomplete(), "begin_fit")],
 )
 def test_a_part_without_its_place_in_a_row_is_refused(hook, event):
     name = type(hook).__name__

@@ -19,9 +19,13 @@ def _csv(run):
     found = {}
     with open(run / "log.csv", newline="") as file:
         for row in csv.DictReader(file):
-            values = {key: float(value) for key, value in row.items() if value != ""}
+            values = {key: _number(value) for key, value in row.items() if value != ""}
             _add(found, int(values.pop("step")), values)
     return found
+
+
+def _number(text):
+    return int(text) if text.lstrip("-").isdigit() else float(text)
 
 
 def _tensorboard(run):
