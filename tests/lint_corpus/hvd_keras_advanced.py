@@ -22,7 +22,7 @@ opt = hvd.DistributedOptimizer(opt)  # fault: horovod
 model.compile(loss='sparse_categorical_crossentropy', optimizer=opt, metrics=['accuracy'])
 callbacks = [hvd.callbacks.BroadcastGlobalVariablesCallback(0)]  # fault: horovod
 if hvd.rank() == 0:  # fault: horovod
-    callbacks.append(keras.callbacks.ModelCheckpoint('./checkpoint-{epoch}.keras'))
+    callbacks.append(keras.callbacks.ModelCheckpoint('./checkpoint-{epoch}.keras'))  # note: callback-test
 model.fit(x_train, y_train, batch_size=batch_size, callbacks=callbacks, epochs=epochs,
           validation_data=(x_test, y_test))
 score = hvd.allreduce(model.evaluate(x_test, y_test, verbose=0)[1])  # fault: horovod

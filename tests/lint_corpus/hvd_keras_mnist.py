@@ -32,6 +32,6 @@ callbacks = [
     hvd.callbacks.LearningRateWarmupCallback(initial_lr=scaled_lr, warmup_epochs=3, verbose=1),  # fault: horovod
 ]
 if hvd.rank() == 0:  # fault: horovod
-    callbacks.append(tf.keras.callbacks.ModelCheckpoint('./checkpoint-{epoch}.keras'))
+    callbacks.append(tf.keras.callbacks.ModelCheckpoint('./checkpoint-{epoch}.keras'))  # note: callback-test
 verbose = 1 if hvd.rank() == 0 else 0  # fault: horovod
 mnist_model.fit(dataset, steps_per_epoch=500 // hvd.size(), callbacks=callbacks, epochs=24, verbose=verbose)  # fault: horovod

@@ -3,7 +3,7 @@ import tensorflow as tf
 import keras_candle as candle
 
 BATCH, STEPS = 16, 20
-params = dict(units=64, stateful=True, return_sequences=True)
+params = dict(units=64, stateful=True, return_sequences=True)  # place: stateful
 
 
 @candle.scalable

@@ -19,7 +19,7 @@ def create_model(stateful):
     return model
 
 
-model_stateful = create_model(stateful=True)
+model_stateful = create_model(stateful=True)  # place: stateful
 for i in range(epochs):
     print("Epoch", i + 1, "/", epochs)
     model_stateful.fit(x[:n], y[:n], batch_size=batch_size, epochs=1, shuffle=False)
