@@ -144,7 +144,7 @@ def _not_used(script: Script) -> Iterator[Finding]:
     module, call, model = trained[0]
     function = module.function(call)
     remedy = f"{ast.unparse(model)} = candle.scale({ast.unparse(model)}) on the line after"
-    if function is not None and script.is_builder(function.name):
+    if function is not None and script.returns_model(module, function):
         remedy = f"@candle.scalable above def {function.name}(...) on line {function.lineno}"
     elif ast.unparse(model) == "self":
         remedy = "candle.scale(model) before fit"

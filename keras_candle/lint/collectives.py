@@ -103,7 +103,7 @@ def _calls_method(block: list[ast.stmt], method: str) -> bool:
 
 
 def _callbacks(script: Script) -> Iterator[Finding]:
-    own = {node.name: node for _, node in script.callback_classes()}
+    own = {node.name: node for _, node in script.classes("callback")}
     for module, call, dotted in script.calls():
         name = dotted.split(".")[-1]
         if not dotted.startswith("keras.callbacks.") and name not in own:

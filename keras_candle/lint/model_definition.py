@@ -107,11 +107,11 @@ def find(script: Script) -> Iterator[Finding]:
     """Yield the findings of `KINDS` in a script."""
     yield from _backends(script)
     compiled = _compiled_optimizers(script)
-    own_methods = {id(node) for _, owner in script.model_classes() for node in ast.walk(owner)}
+    own_methods = {id(node) for _, owner in script.classes("model") for node in ast.walk(owner)}
     for module, call, _ in script.calls():
         if id(call) not in own_methods and _applies(module, call):
             yield from _loop(script, module, call, compiled)
-    for module, owner in script.model_classes():
+    for module, owner in script.classes("model"):
         for function in owner.body:
             if isinstance(function, ast.FunctionDef) and function.name in _STEPS:
                 yield from _assignments(module, function)

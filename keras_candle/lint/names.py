@@ -87,6 +87,27 @@ class Module:
                 for alias in node.names:
                     yield alias.asname or alias.name, f"{node.module}.{alias.name}"
 
+    def is_imported(self, node: ast.AST) -> bool:
+        """Return whether a name, or the root of an attribute, is imported."""
+        while isinstance(node, ast.Attribute):
+            node = node.value
+        if not isinstance(node, ast.Name):
+            return False
+        definitions = self.definitions(node)
+        return any(each.imported for each in definitions) or (
+            not definitions and node.id in self._imported
+        )
+
+    def is_named(self, name: str) -> bool:
+        """Return whether this is the file that importing a name reads, judged by its path."""
+        path = "/" + self.path.replace("\\", "/").removesuffix(".py").removesuffix("/__init__")
+        return bool(name) and path.endswith("/" + name.replace(".", "/"))
+
+    def top_level(self, name: str) -> list[Function | ast.ClassDef]:
+        """Return the functions and classes of that name that the module defines."""
+        definitions = [*self.functions, *self.classes]
+        return [each for each in definitions if each.name == name and self.scope(each) is self.tree]
+
     def imported_modules(self) -> set[str]:
         """Return the full names of all imports."""
         return set(self._imported.values())

@@ -103,7 +103,7 @@ def find(script: Script) -> Iterator[Finding]:
     yield from _draws(script)
     for module, call, _ in script.method_calls(*TRAINING):
         yield from _loops_by_clock(module, call)
-    for module, owner in script.callback_classes():
+    for module, owner in script.classes("callback"):
         yield from _callbacks_by_clock(module, owner)
     yield from _sets(script)
 

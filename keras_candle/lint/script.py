@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from keras_candle.lint.names import Function, Module, parse
+from keras_candle.lint.objects import Objects, Origin
 from keras_candle.lint.rank_branches import Ranks
 
 _MOST_MODULES = 60
+# Kind of class -> the base classes that make a class one, or the package of all of them.
+BASES = {
+    "model": ("keras.Model", "keras.Sequential", "keras.Functional"),
+    "layer": ("keras.layers.",),
+    "callback": ("keras.callbacks.",),
+    "loss": ("keras.losses.",),
+    "metric": ("keras.metrics.",),
+    "optimizer": ("keras.optimizers.",),
+}
 _MODELS = (
-    "keras.Sequential",
-    "keras.Model",
+    *BASES["model"],
     "keras.applications.",
     "keras.models.",
     "keras.saving.load_model",
-    "keras_candle.scale",
 )
-_NOT_MODELS = ("re.compile", "jax.", "numba.", "torch.")
+# Packages of models for Keras, and words in their names of what is no model.
+_HUBS = ("keras_hub.", "keras_nlp.", "keras_cv.")
+_NO_MODELS = ("Tokenizer", "Preprocessor", "Converter", "Packer")
+_NOT_COMPILED = ("re.compile", "jax.", "numba.", "torch.")
 TRAINING = ("fit", "fit_generator", "train_on_batch")
 EVALUATION = ("evaluate", "evaluate_generator", "test_on_batch")
 _DATA = ("x", "y", "generator", "sample_weight", "validation_data")
@@ -31,18 +43,21 @@ class Script:
 
     Args:
         modules: the script's own file first.
+        auto: whether the script will run with `candle run --auto`.
     """
 
-    def __init__(self, modules: list[Module]) -> None:
-        self.modules = modules
+    def __init__(self, modules: list[Module], *, auto: bool = False) -> None:
+        self.modules, self.auto = modules, auto
         self.main = modules[0]
         self.ranks = Ranks(modules)
-        self._model_classes = self._subclasses(("keras.Model", "keras.Sequential"))
-        self._callback_classes = self._subclasses(("keras.callbacks.",))
-        self._model_names: set[str] = set()
-        self._builders: set[str] = set()
-        while self._find_models():
-            pass
+        self.objects = Objects(modules)
+        self._classes = {kind: self._subclasses(kind) for kind in BASES}
+        self._models: dict[ast.AST, bool] = {}
+        self._compiled = [
+            self.objects.origins(module, call.func.value)  # type: ignore[attr-defined]
+            for module, call, name in self.calls()
+            if _compiles(call, name)
+        ]
 
     def calls(self) -> Iterator[tuple[Module, ast.Call, str]]:
         """Yield every call with its module and the full name of its function."""
@@ -55,6 +70,11 @@ class Script:
         for module in self.modules:
             for function in module.functions:
                 yield module, function
+
+    def classes(self, kind: str) -> Iterator[tuple[Module, ast.ClassDef]]:
+        """Yield the script's own classes of a kind in `BASES`, also those that derive from them."""
+        for module in self.modules:
+            yield from ((module, node) for node in module.classes if node in self._classes[kind])
 
     def method_calls(self, *names: str) -> Iterator[tuple[Module, ast.Call, ast.expr]]:
         """Yield the calls of these methods on models, with the model's expression."""
@@ -71,113 +91,87 @@ class Script:
         return lines[number - 1].strip().rstrip(":") if 0 < number <= len(lines) else "the line"
 
     def is_model(self, module: Module, node: ast.expr) -> bool:
-        """Return whether an expression is a Keras model, judged from the source."""
-        if isinstance(node, ast.Call):
-            return self._makes_model(module, node)
-        text = ast.unparse(node)
-        if text == "self.model":
-            return any(each in self._callback_classes for each in _classes_around(module, node))
-        if text == "self":
-            return any(each in self._model_classes for each in _classes_around(module, node))
-        return text in self._model_names
+        """Return whether an expression may be a Keras model, judged from the source."""
+        if node not in self._models:
+            origins = self.objects.origins(module, node)
+            self._models[node] = any(map(self._is_model, origins)) or any(
+                self.objects.are_same(origins, compiled) for compiled in self._compiled
+            )
+        return self._models[node]
 
-    def model_classes(self) -> Iterator[tuple[Module, ast.ClassDef]]:
-        """Yield the script's own subclasses of keras.Model."""
-        return self._classes(self._model_classes)
+    def returns_model(self, module: Module, function: Function) -> bool:
+        """Return whether a function returns a model."""
+        returned = self.objects.returned(function)
+        return any(self.is_model(module, value) for value in returned)
 
-    def callback_classes(self) -> Iterator[tuple[Module, ast.ClassDef]]:
-        """Yield the script's own callback classes."""
-        return self._classes(self._callback_classes)
+    def _is_model(self, origin: Origin) -> bool:
+        return any(self._makes_model(each) for each in self.objects.parts(origin))
 
-    def is_builder(self, name: str) -> bool:
-        """Return whether a function of that name returns a model."""
-        return name in self._builders
+    def _makes_model(self, origin: Origin) -> bool:
+        if origin.path == (".model",):
+            known = self.objects.class_of(dataclasses.replace(origin, path=()))
+            return known is not None and known[1] in self._classes["callback"]
+        known = self.objects.class_of(origin)
+        if known is not None:
+            return known[1] in self._classes["model"]
+        call = origin.node
+        if origin.path or not isinstance(call, ast.Call):
+            return False
+        name = origin.module.dotted(call.func)
+        return _is_hub_model(name) or (_is_one(name, _MODELS) and _is_made(name))
 
-    def _classes(self, wanted: set[ast.ClassDef]) -> Iterator[tuple[Module, ast.ClassDef]]:
+    def _subclasses(self, kind: str) -> set[ast.ClassDef]:
+        found = {
+            node
+            for module in self.modules
+            for node in module.classes
+            if any(_is_base(module.dotted(base), kind) for base in node.bases)
+        }
         for module in self.modules:
-            yield from ((module, node) for node in module.classes if node in wanted)
-
-    def _subclasses(self, bases: tuple[str, ...]) -> set[ast.ClassDef]:
-        every = [(module, node) for module in self.modules for node in module.classes]
-        found: set[ast.ClassDef] = set()
-        before = -1
-        while len(found) > before:
-            before = len(found)
-            names = {node.name for node in found}
-            for module, node in every:
-                dotted = [module.dotted(base) for base in node.bases]
-                if any(_is_one(name, bases) or name.split(".")[-1] in names for name in dotted):
+            for node in module.classes:
+                above = self.objects.bases(module, node)
+                if any(each in found for _, each in above):
                     found.add(node)
         return found
 
-    def _find_models(self) -> bool:
-        """Search once more, as builders may call builders; return whether any were found."""
-        before = (len(self._model_names), len(self._builders))
-        for module in self.modules:
-            for node in module.nodes:
-                if isinstance(node, ast.Assign):
-                    for target in node.targets:
-                        self._model_names.update(self._models_of(module, target, node.value))
-                elif isinstance(node, ast.Call) and self._compiles(module, node):
-                    self._model_names.add(ast.unparse(node.func.value))  # type: ignore[attr-defined]
-                elif isinstance(node, ast.Return) and node.value is not None:
-                    self._builders.update(self._built(module, node))
-        self._model_names.discard("self")
-        return before != (len(self._model_names), len(self._builders))
 
-    def _models_of(self, module: Module, target: ast.expr, value: ast.expr) -> Iterator[str]:
-        """Yield the assignment targets that are models: model, or the first of model, history."""
-        if self._makes_model(module, value):
-            yield ast.unparse(target)
-        elif isinstance(target, ast.Tuple) and isinstance(value, ast.Call):
-            name = module.dotted(value.func).split(".")[-1]
-            for place, each in enumerate(target.elts):
-                if f"{name}[{place}]" in self._builders:
-                    yield ast.unparse(each)
+def _is_base(name: str, kind: str) -> bool:
+    return _is_one(name, BASES[kind]) or (kind == "model" and _is_hub_model(name))
 
-    def _built(self, module: Module, node: ast.Return) -> Iterator[str]:
-        """Yield the function's name if it returns a model, name[i] if the tuple's item i is one."""
-        function = module.function(node)
-        if function is None or node.value is None:
-            return
-        if self.is_model(module, node.value):
-            yield function.name
-        elif isinstance(node.value, ast.Tuple):
-            for place, each in enumerate(node.value.elts):
-                if self.is_model(module, each):
-                    yield f"{function.name}[{place}]"
 
-    def _makes_model(self, module: Module, value: ast.expr) -> bool:
-        if not isinstance(value, ast.Call):
-            return False
-        name = module.dotted(value.func)
-        last = name.split(".")[-1]
-        own = {node.name for node in self._model_classes} | self._builders
-        return _is_one(name, _MODELS) or last in own
+def _is_hub_model(name: str) -> bool:
+    is_one = name.startswith(_HUBS) and ".models." in name
+    return is_one and not any(word in name for word in _NO_MODELS) and "()" not in name
 
-    def _compiles(self, module: Module, call: ast.Call) -> bool:
-        function = call.func
-        if not isinstance(function, ast.Attribute) or function.attr != "compile":
-            return False
-        if _is_one(module.dotted(function), _NOT_MODELS):
-            return False
-        given = {keyword.arg for keyword in call.keywords}
-        return bool(call.args) or bool(given & {"optimizer", "loss", "metrics"})
+
+def _is_made(name: str) -> bool:
+    """Return whether a call of that name makes a model, unlike preprocess_input or a method."""
+    last = name.rpartition(".")[2]
+    makes = last[:1].isupper() or last in ("load_model", "clone_model") or last.endswith("_json")
+    return makes and "()" not in name
+
+
+def _compiles(call: ast.Call, name: str) -> bool:
+    """Return whether a call is `compile` of a model, judged by its arguments."""
+    function = call.func
+    if not isinstance(function, ast.Attribute) or function.attr != "compile":
+        return False
+    if _is_one(name, _NOT_COMPILED):
+        return False
+    given = " ".join(keyword.arg or "" for keyword in call.keywords)
+    return bool(call.args) or any(word in given for word in ("optimizer", "loss", "metrics"))
 
 
 def _is_one(name: str, names: tuple[str, ...]) -> bool:
     return any(name == each or (each.endswith(".") and name.startswith(each)) for each in names)
 
 
-def _classes_around(module: Module, node: ast.AST) -> Iterator[ast.AST]:
-    return (each for each in module.ancestors(node) if isinstance(each, ast.ClassDef))
-
-
-def load(path: str) -> Script:
+def load(path: str, *, auto: bool = False) -> Script:
     """Read a script, and the modules that it imports from its own folder.
 
     Args:
         path: the script's.
+        auto: whether it will run with `candle run --auto`.
 
     Raises:
         SyntaxError: the script, or such a module, is not valid Python.
@@ -192,7 +186,7 @@ def load(path: str) -> Script:
                 if file not in seen and len(modules) < _MOST_MODULES:
                     seen.add(file)
                     modules.append(parse(file, shown(file)))
-    return Script(modules)
+    return Script(modules, auto=auto)
 
 
 def shown(path: str | Path) -> str:
@@ -220,14 +214,10 @@ class Flow:
     """
 
     def __init__(self, script: Script) -> None:
-        self._functions: dict[str, list[tuple[Module, Function]]] = {}
-        for module, function in script.functions():
-            self._functions.setdefault(function.name, []).append((module, function))
-        self._callers: dict[str, list[tuple[Module, ast.Call]]] = {}
+        self._objects = script.objects
         # x of random.shuffle(x), where nothing is assigned
         self._changed: dict[tuple[str, str], list[ast.Call]] = {}
         for module, call, dotted in script.calls():
-            self._callers.setdefault(dotted.split(".")[-1], []).append((module, call))
             if dotted in ("random.shuffle", "numpy.random.shuffle") and call.args:
                 key = (module.path, ast.unparse(call.args[0]))
                 self._changed.setdefault(key, []).append(call)
@@ -252,45 +242,20 @@ class Flow:
 
     def _before(self, module: Module, node: ast.AST) -> Iterator[tuple[Module, ast.AST]]:
         if isinstance(node, ast.Call):
-            for owner, function in self._functions.get(_name(node.func), []):
-                yield from ((owner, value) for value in _returned(owner, function))
+            for owner, function in self._objects.functions(module, node.func):
+                yield from ((owner, value) for value in self._objects.returned(function))
         if isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Load):
             for call in self._changed.get((module.path, ast.unparse(node)), []):
                 yield module, call
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
-            values = module.bound(node)
-            yield from ((module, value) for value in values)
-            if not values:
-                yield from self._given(module, node)
-
-    def _given(self, module: Module, name: ast.Name) -> Iterator[tuple[Module, ast.AST]]:
-        """Yield the arguments that a parameter gets where its function is called."""
-        function = module.function(name)
-        if function is None:
-            return
-        names = [each.arg for each in (*function.args.posonlyargs, *function.args.args)]
-        if name.id not in names:
-            return
-        position = names.index(name.id) - (names[0] in ("self", "cls"))
-        for owner, call in self._callers.get(function.name, []):
-            by_name = [word.value for word in call.keywords if word.arg == name.id]
-            by_place = call.args[position : position + 1] if position >= 0 else []
-            yield from ((owner, value) for value in by_name or by_place)
+            for each in module.definitions(node):
+                if each.value is not None:
+                    yield module, each.value
+                elif isinstance(each.node, ast.arg):
+                    yield from self._objects.arguments(module, each.node)
 
 
 def data_of(call: ast.Call) -> list[ast.expr]:
     """Return the data arguments of a call of fit or train_on_batch."""
     by_name = [word.value for word in call.keywords if word.arg in _DATA]
     return [*call.args[:2], *by_name]
-
-
-def _name(function: ast.expr) -> str:
-    return function.id if isinstance(function, ast.Name) else getattr(function, "attr", "")
-
-
-def _returned(module: Module, function: Function) -> Iterator[ast.expr]:
-    for node in ast.walk(function):
-        gives = isinstance(node, ast.Return | ast.Yield) and module.function(node) is function
-        value = getattr(node, "value", None) if gives else None
-        if value is not None:
-            yield value
