@@ -154,7 +154,7 @@ class Objects:
     def _related_classes(self) -> dict[ast.ClassDef, list[Class]]:
         every = [(module, node) for module in self._modules for node in module.classes]
         above = {each: self.bases(*each) for each in every}
-        below = {each: [other for other in every if each in above[other]] for each in every}
+        below = {each: [inner for inner in every if each in above[inner]] for each in every}
         return {each[1]: list(dict.fromkeys([*above[each], *below[each]])) for each in every}
 
     def functions(self, module: Module, called: ast.expr) -> list[tuple[Module, Function]]:
@@ -192,9 +192,9 @@ class Objects:
             yield from self._definitions(module, node.args[0], depth - 1)
         if isinstance(node, ast.Name | ast.Attribute) and module.is_imported(node):
             package, _, name = module.dotted(node).rpartition(".")
-            for other in self._modules:
-                if other is not module and other.is_named(package):
-                    yield from ((other, each) for each in other.top_level(name))
+            for candidate in self._modules:
+                if candidate is not module and candidate.is_named(package):
+                    yield from ((candidate, each) for each in candidate.top_level(name))
 
     def returned(self, function: Function) -> list[ast.expr]:
         """Return the expressions that a function returns or yields."""
@@ -313,8 +313,8 @@ class Objects:
     def _of_item(self, origin: Origin, key: str) -> Iterator[Origin]:
         """Yield the origins of an object's item; of any item where the key is ""."""
         found = [(origin.module, each) for each in _elements(origin, key)]
-        for module, base, other, value in self._stored:
-            if key in (other, "") or not other:
+        for module, base, stored_at, value in self._stored:
+            if key in (stored_at, "") or not stored_at:
                 found += [(module, value)] if origin in self._origins(module, base) else []
         for module, value in found:
             yield from self._origins(module, value)
@@ -380,7 +380,7 @@ class Objects:
             yield origin
 
     def _with_path(self, origins: Iterable[Origin], path: tuple[str, ...]) -> Iterable[Origin]:
-        """Return the origins of what is taken of objects by a path."""
+        """Return the origins at the end of a path from objects."""
         found = origins
         for step in path:
             if step.startswith("["):
