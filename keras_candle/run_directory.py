@@ -13,6 +13,7 @@ import errno
 import fcntl
 import json
 import os
+import secrets
 import socket
 import time
 from collections.abc import Callable
@@ -140,6 +141,30 @@ def replace_file(path: Path, content: bytes, *, durable: bool = False) -> None:
             partial.unlink(missing_ok=True)
     if durable:
         sync(path.parent)
+
+
+def create_file(path: Path, content: bytes) -> None:
+    """Create a file atomically, unless it exists.
+
+    Args:
+        path: the file.
+        content: its content; a file that exists keeps its own.
+
+    Raises:
+        OSError: when it cannot be written.
+    """
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        partial.write_bytes(content)
+        try:
+            os.link(partial, path)
+        except FileExistsError:
+            pass
+        except OSError:  # a file system without links
+            os.replace(partial, path)
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
 
 
 def sync(path: Path) -> None:

@@ -9,7 +9,7 @@ import socket
 import sys
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -82,6 +82,21 @@ class TrackedRun:
         return cls(**{**facts, **paths}, tell=tell)
 
 
+@dataclass(frozen=True)
+class EpochRow:
+    """The metrics of an epoch.
+
+    Attributes:
+        step: step of the run, larger than that of the row before.
+        values: by name.
+        time_s: when the epoch ended, in seconds since 1970.
+    """
+
+    step: int
+    values: Mapping[str, float]
+    time_s: float
+
+
 class Tracker(ABC):
     """Receives the metrics of a run, on root.
 
@@ -118,6 +133,19 @@ class Tracker(ABC):
             values: by name; `epoch` counts from 1.
             step: step of the run, larger than in the last call.
         """
+
+    def log_epochs(self, rows: Iterable[EpochRow]) -> Iterator[int]:
+        """Log epochs with `log`; for trackers that keep their times or send several at once.
+
+        Args:
+            rows: epochs that the tracker does not hold yet.
+
+        Yields:
+            The last step that was logged, after each part.
+        """
+        for row in rows:
+            self.log(row.values, row.step)
+            yield row.step
 
     def log_config(self, config: Mapping[str, Any]) -> None:  # noqa: B027 - not all keep it
         """Log the run's configuration; called after each `start`."""

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from keras_candle.run_directory import RunDirectory, replace_file
+from keras_candle.run_directory import RunDirectory, create_file, replace_file
 from keras_candle.trackers.reconciler import lines
 from keras_candle.trackers.run_files import EVENTS, LOG
 
@@ -59,15 +58,7 @@ def id_of_search(home: Path) -> str:
     """
     path = home / FILE
     if (found := _read(path)) is None:
-        partial = path.with_name(f".{FILE}.{secrets.token_hex(4)}")
-        partial.write_text(json.dumps(_new(0)))
-        try:
-            os.link(partial, path)  # the first one stays
-        except FileExistsError:
-            pass
-        except OSError:  # a file system without links
-            os.replace(partial, path)
-        partial.unlink(missing_ok=True)
+        create_file(path, json.dumps(_new(0)).encode())
         found = _read(path) or _new(0)
     return str(found["id"])
 

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import os
 import re
+import sqlite3
+import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from keras_candle.optional import load
+from keras_candle.run_directory import create_file
 from keras_candle.trackers.base import (
     FAILED,
     FINISHED,
     INTERRUPTED,
+    EpochRow,
     TrackedRun,
     Tracker,
     flat,
@@ -25,35 +31,38 @@ from keras_candle.trackers.base import (
 DATABASE, FILES = "mlflow.db", "mlflow-files"
 _FOR = "trackers='mlflow'"
 _ID, _PARENT = "keras_candle.run", "mlflow.parentRunId"
-# Without telemetry, and without retrying an unreachable server for minutes.
-_ENVIRONMENT = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-}
+_EXPERIMENT = "keras_candle"
 _STATUS = {FINISHED: "FINISHED", FAILED: "FAILED", INTERRUPTED: "KILLED"}
-_LONGEST_VALUE = 500
+_LONGEST_VALUE, _LONGEST_NAME = 500, 250
 _MOST_METRICS, _MOST_PARAMS = 1000, 100
 # The last metric of an epoch that is logged: where it exists, the epoch is complete.
 _MARK = "epoch"
+T = TypeVar("T")
 
 
 class Mlflow(Tracker):
-    """Logs to one MLflow run, found by its tag; trials are nested in the run of their search."""
+    """Logs to one MLflow run, found by its tag; trials are nested in the run of their search.
+
+    Args:
+        request_s: timeout of a request to a server; each is tried twice.
+        create_s: how long to wait for another program that creates the same SQLite file.
+    """
+
+    def __init__(self, request_s: int = 10, create_s: float = 20.0) -> None:
+        self._request_s, self._create_s = request_s, create_s
 
     def start(self, run: TrackedRun) -> int:
         """Find or create the run."""
-        for name, value in _ENVIRONMENT.items():
-            os.environ.setdefault(name, value)
-        uri = os.environ.get("MLFLOW_TRACKING_URI", "")
-        if uri.startswith("http"):
-            reach(uri)
-        self._mlflow = load("mlflow", _FOR)
+        self._set_environment()
         self._run = run
-        # Two roots must not create the same file at the same time.
-        with contextlib.nullcontext() if uri else _locked(run.home / f".{DATABASE}.lock"):
-            self._client = self._mlflow.MlflowClient(uri or f"sqlite:///{run.home / DATABASE}")
-            self._experiment = self._find_experiment(None if uri else run.home / FILES)
+        uri = self._store()
+        file = _sqlite_file(uri)
+        # The roots of a search must not create the same file or run at the same time.
+        with _locked(file or run.home / DATABASE):
+            if file is not None:
+                self._complete(file)
+            self._client = self._mlflow.MlflowClient(uri)
+            self._experiment = self._find_experiment()
             self._parent = self._find(run.group, run.home.name) if run.group else None
             tags = {_PARENT: self._parent} if self._parent else {}
             self._id = self._find(run.id, run.name, tags)
@@ -64,24 +73,25 @@ class Mlflow(Tracker):
     def log_config(self, config: Mapping[str, Any]) -> None:
         """Log new parameters: MLflow forbids changing a logged one."""
         logged = self._client.get_run(self._id).data.params
-        names = {_legal(name): value for name, value in flat(config).items()}
+        names = {legal_name(name): value for name, value in flat(config).items()}
         params = [
             self._mlflow.entities.Param(name, str(value)[:_LONGEST_VALUE])
             for name, value in names.items()
             if name not in logged
         ]
-        for first in range(0, len(params), _MOST_PARAMS):
-            self._client.log_batch(self._id, params=params[first : first + _MOST_PARAMS])
+        for batch in _batches(params, _MOST_PARAMS):
+            self._client.log_batch(self._id, params=batch)
 
     def log(self, values: Mapping[str, float], step: int) -> None:
-        """Log the metrics of an epoch."""
-        now_ms = round(1000 * time.time())
-        names = sorted(values, key=lambda name: name == _MARK)
-        metrics = [
-            self._mlflow.entities.Metric(_legal(name), values[name], now_ms, step) for name in names
-        ]
-        for first in range(0, len(metrics), _MOST_METRICS):
-            self._client.log_batch(self._id, metrics=metrics[first : first + _MOST_METRICS])
+        """Log the metrics of an epoch that has just ended."""
+        for _ in self.log_epochs([EpochRow(step, values, time.time())]):
+            pass
+
+    def log_epochs(self, rows: Iterable[EpochRow]) -> Iterator[int]:
+        """Log epochs in as few requests as MLflow allows."""
+        for batch in _batches(chain.from_iterable(map(self._metrics, rows)), _MOST_METRICS):
+            self._client.log_batch(self._id, metrics=batch)
+            yield batch[-1].step
 
     def log_file(self, path: Path) -> None:
         """Log a file as an artifact of the run."""
@@ -93,11 +103,53 @@ class Mlflow(Tracker):
         if self._parent:
             self._client.set_terminated(self._parent, _STATUS[FINISHED])
 
-    def _find_experiment(self, files: Path | None) -> str:
-        name = os.environ.get("MLFLOW_EXPERIMENT_NAME", "keras_candle")
+    def _set_environment(self) -> None:
+        """Without telemetry, and without retrying an unreachable server for minutes."""
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(self._request_s))
+
+    def _store(self) -> str:
+        """Return the URI of the user's store, or of a file in the run directory."""
+        uri = os.environ.get("MLFLOW_TRACKING_URI", "")
+        if uri.startswith("http"):
+            reach(uri)
+        self._mlflow = load("mlflow", _FOR)
+        # `mlflow.set_experiment` sets an id, which belongs to MLflow's own default store.
+        if not uri and os.environ.get("MLFLOW_EXPERIMENT_ID"):
+            uri = self._mlflow.get_tracking_uri()
+        self._is_own = not uri
+        return uri or f"sqlite:///{self._run.home / DATABASE}"
+
+    def _complete(self, file: Path) -> None:
+        """Create a SQLite file where it is missing, and never let MLflow change a half-made one.
+
+        MLflow creates it in 70 migrations, which it can neither resume after a kill nor run in two
+        processes at the same time.
+        """
+        if self._is_own and _is_half_made(file):
+            file.rename(file.with_name(f"{file.name}.damaged"))
+        deadline_s = time.monotonic() + self._create_s
+        while _is_half_made(file):
+            if time.monotonic() > deadline_s:
+                raise RuntimeError(
+                    f"{file} has no runs and lacks tables of MLflow: its creation was killed, or "
+                    "has not ended. Delete the file, unless a program is creating it."
+                )
+            time.sleep(0.2)
+        if not file.exists():
+            with tempfile.TemporaryDirectory() as folder:
+                new = Path(folder) / DATABASE
+                self._mlflow.MlflowClient(f"sqlite:///{new}")
+                create_file(file, new.read_bytes())
+
+    def _find_experiment(self) -> str:
+        if given := os.environ.get("MLFLOW_EXPERIMENT_ID"):
+            return str(self._client.get_experiment(given).experiment_id)
+        name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or _EXPERIMENT
         found = self._client.get_experiment_by_name(name)
         if found is None:
-            place = None if files is None else files.as_uri()
+            place = (self._run.home / FILES).as_uri() if self._is_own else None
             with contextlib.suppress(self._mlflow.MlflowException):  # another root created it first
                 self._client.create_experiment(name, artifact_location=place)
             found = self._client.get_experiment_by_name(name)
@@ -112,15 +164,75 @@ class Mlflow(Tracker):
         )
         return str(made.info.run_id)
 
+    def _metrics(self, row: EpochRow) -> list[Any]:
+        names = sorted(row.values, key=lambda name: name == _MARK)
+        time_ms = round(1000 * row.time_s)
+        return [
+            self._mlflow.entities.Metric(legal_name(name), row.values[name], time_ms, row.step)
+            for name in names
+        ]
 
-def _legal(name: str) -> str:
-    """Replace the characters that MLflow does not allow in a name."""
-    return re.sub(r"[^\w\-. /]", "_", name)
+
+def legal_name(name: str) -> str:
+    """Return a name that MLflow takes, different for each name and the same in each attempt.
+
+    Example:
+        >>> legal_name("val/loss"), legal_name("top;5")
+        ('val/loss', 'top_5-e7a426a9')
+    """
+    cleaned = re.sub(r"[^\w\-. :/]", "_", name)
+    path = "/".join(part for part in cleaned.split("/") if part.strip("."))
+    if path == name and 0 < len(name) <= _LONGEST_NAME and not name.startswith(".."):
+        return name
+    mark = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()[:8]
+    return f"{path.lstrip('.')[: _LONGEST_NAME - 9]}-{mark}"
+
+
+def _sqlite_file(uri: str) -> Path | None:
+    """Return the file of a SQLite URI; None for a server, and for memory."""
+    if not uri.startswith("sqlite"):
+        return None
+    name = load("sqlalchemy", _FOR).make_url(uri).database
+    return None if name in (None, "", ":memory:") or name.startswith("file:") else Path(name)
+
+
+def _is_half_made(file: Path) -> bool:
+    """Whether a database has neither all tables of this MLflow nor a run."""
+    if not file.exists():
+        return False
+    with contextlib.closing(sqlite3.connect(file)) as database:
+        return _first(database, "version_num", "alembic_version") != _version() and (
+            _first(database, "run_uuid", "runs") is None
+        )
+
+
+def _first(database: sqlite3.Connection, column: str, table: str) -> Any:
+    try:
+        found = database.execute(f"SELECT {column} FROM {table} LIMIT 1").fetchone()  # noqa: S608
+    except sqlite3.OperationalError as error:
+        if "no such table" not in str(error):
+            raise
+        return None
+    return found and found[0]
+
+
+def _version() -> str:
+    """Return the version of a database with all tables."""
+    folder = Path(load("mlflow", _FOR).__file__).parent / "store" / "db_migrations"
+    script = load("alembic.script", _FOR).ScriptDirectory(str(folder))
+    return str(script.get_current_head())
+
+
+def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    remaining = iter(items)
+    while batch := list(islice(remaining, size)):
+        yield batch
 
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    with open(path, "w") as file:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path.with_name(f".{path.name}.lock"), "w") as file:
         with contextlib.suppress(OSError):  # a file system without locks
             fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -6,36 +6,32 @@ import contextlib
 import json
 import math
 import re
+import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from keras_candle.trackers.base import TrackedRun, Tracker, UnreachableError, flat, redacted
+from keras_candle.trackers.base import (
+    EpochRow,
+    TrackedRun,
+    Tracker,
+    UnreachableError,
+    flat,
+    redacted,
+)
 
 # After this many failures in a row a tracker is paused.
 _TRIES = 3
 _SOON_S, _LATER_S = 0.2, 60.0
 # How long to wait at the end for a tracker without progress, and for one with progress.
 SILENT_S, CLOSE_S = 5.0, 30.0
+# A server may answer with a page.
+_LONGEST_PROBLEM = 500
 _FILES = ("performance.json", "report.html")
 # Names that trackers get from us; a metric with such a name gets the prefix logs/.
 _OURS = re.compile(r"(epoch|step)\Z|(performance|logs)/")
-
-
-@dataclass(frozen=True)
-class EpochRow:
-    """The metrics of an epoch.
-
-    Attributes:
-        step: step of the run, larger than that of the row before.
-        values: by name.
-    """
-
-    step: int
-    values: dict[str, float]
 
 
 class JournalFeed:
@@ -66,7 +62,7 @@ class JournalFeed:
             # With another number of ranks the same epoch ends at another step.
             self._last = max(_whole(line.get("step")), self._last + 1)
             if self._last > self._after:
-                yield EpochRow(self._last, values_of(line))
+                yield EpochRow(self._last, values_of(line), _time_s(line))
 
 
 def lines(journal: Path, at: int = 0) -> Iterator[tuple[dict[str, Any], int]]:
@@ -106,6 +102,11 @@ def values_of(line: Mapping[str, Any]) -> dict[str, float]:
         if _is_number(value) and math.isfinite(value)
     }
     return {"epoch": _whole(line.get("epoch")), **logs, **finite}
+
+
+def _time_s(line: Mapping[str, Any]) -> float:
+    found = line.get("time_s", 0)
+    return float(found) if _is_number(found) else 0.0
 
 
 def _table(line: Mapping[str, Any], name: str) -> Mapping[str, Any]:
@@ -154,7 +155,7 @@ class Reconciler:
         self._every_s, self._ready, self._progress = every_s, ready, progress
         self.moved_s = time.monotonic()
         self._feed: JournalFeed | None = None
-        self._failures, self._has_reported = 0, False
+        self._failures, self._is_open, self._has_reported = 0, False, False
         self._status = ""
         self._wake = threading.Event()
         self._thread = threading.Thread(target=self._live, name=f"candle-{name}", daemon=True)
@@ -185,6 +186,8 @@ class Reconciler:
             self._wake.clear()
         while not self._try(self._give_the_rest) and self._failures < _TRIES:
             time.sleep(_SOON_S)
+        if self._failures and self._is_open:
+            self._try(lambda: self._tracker.close(self._status))
 
     def _pause_s(self) -> float | None:
         if self._failures >= _TRIES:
@@ -202,9 +205,12 @@ class Reconciler:
         except BaseException as error:  # SystemExit too
             self._feed = None  # the tracker reports again which step it holds
             self._failures += _TRIES if isinstance(error, UnreachableError) else 1
-            if self._failures >= _TRIES and not self._has_reported:
-                self._has_reported = True
-                self._report(error)
+            if self._failures >= _TRIES:
+                self._report(
+                    f"{self.name} does not take the run's metrics ({_problem(error)}). The "
+                    f"training continues; {self._journal.name} keeps them, and {self.name} gets "
+                    "them when it works again."
+                )
         else:
             self._failures = 0
         self._move()
@@ -213,32 +219,43 @@ class Reconciler:
     def _give(self) -> None:
         if self._feed is None:
             self._ready()
+            self._is_open = False
             held = self._tracker.start(self._run)
+            self._is_open = True
             self._move()
             self._tracker.log_config(self._run.config)
             after = _given(self._tracker, self._run) if held is None else held
             self._feed = JournalFeed(self._journal, self._run.from_bytes, after)
-        for row in self._feed.rows():
-            self._tracker.log(row.values, row.step)
-            object.__setattr__(self._tracker, "_candle_given", (self._run.id, row.step))
+        for step in self._tracker.log_epochs(self._feed.rows()):
+            object.__setattr__(self._tracker, "_candle_given", (self._run.id, step))
             self._move()
 
     def _give_the_rest(self) -> None:
         self._give()
-        for path in (self._run.directory / name for name in _FILES):
-            if path.is_file():
-                self._tracker.log_file(path)
+        self._give_files()
         self._tracker.close(self._status)
 
-    def _report(self, error: BaseException) -> None:
-        text = str(error).strip().partition("\n")[0]
-        problem = text if isinstance(error, UnreachableError) else f"{type(error).__name__}: {text}"
-        self._run.tell(
-            redacted(
-                f"{self.name} does not take the run's metrics ({problem}). The training continues; "
-                f"{self._journal.name} keeps them, and {self.name} gets them when it works again."
-            )
-        )
+    def _give_files(self) -> None:
+        for path in (self._run.directory / name for name in _FILES):
+            if path.is_file():
+                try:
+                    self._tracker.log_file(path)
+                except Exception as error:
+                    self._report(
+                        f"{self.name} has the run's metrics, but does not take {path.name} "
+                        f"({_problem(error)}). It is in {self._run.directory}."
+                    )
+                self._move()
+
+    def _report(self, text: str) -> None:
+        if not self._has_reported:
+            self._has_reported = True
+            self._run.tell(redacted(text))
+
+
+def _problem(error: BaseException) -> str:
+    text = textwrap.shorten(str(error).strip().partition("\n")[0], _LONGEST_PROBLEM)
+    return text if isinstance(error, UnreachableError) else f"{type(error).__name__}: {text}"
 
 
 def _given(tracker: Tracker, run: TrackedRun) -> int:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import subprocess
 from collections import defaultdict
 
 NAMES = ("csv", "tensorboard", "wandb", "mlflow")
 
 
-def read(name, run):
+def read(name, run, *where):
     """Each step's numbers. A step that is there twice is an error."""
-    return {"csv": _csv, "tensorboard": _tensorboard, "wandb": _wandb, "mlflow": _mlflow}[name](run)
+    readers = {"csv": _csv, "tensorboard": _tensorboard, "wandb": _wandb, "mlflow": _mlflow}
+    return readers[name](run, *where)
 
 
 def _csv(run):
@@ -62,17 +64,17 @@ def _wandb(run):
     return found
 
 
-def mlflow_runs(run):
-    """The client of the run directory's file, and all runs in there."""
+def mlflow_runs(run, uri=None):
+    """The client of a server, or of the run directory's file, and all runs of the experiment."""
     import mlflow
 
-    client = mlflow.MlflowClient(f"sqlite:///{run}/mlflow.db")
-    experiment = client.get_experiment_by_name("keras_candle")
-    return client, client.search_runs([experiment.experiment_id])
+    client = mlflow.MlflowClient(uri or f"sqlite:///{run}/mlflow.db")
+    name = os.environ.get("MLFLOW_EXPERIMENT_NAME", "keras_candle")
+    return client, client.search_runs([client.get_experiment_by_name(name).experiment_id])
 
 
-def _mlflow(run):
-    client, runs = mlflow_runs(run)
+def _mlflow(run, uri=None):
+    client, runs = mlflow_runs(run, uri)
     found = defaultdict(dict)
     (one,) = runs
     for key in one.data.metrics:

@@ -70,11 +70,6 @@ def test_a_run_of_wandb_has_its_config(tmp_path):
     assert "ranks" in config
 
 
-def test_names_that_mlflow_does_not_take_are_changed(tmp_path):
-    track(make("mlflow"), run_in(tmp_path), {4: {"epoch": 1, "a@b(c)": 2.0}})
-    assert read("mlflow", tmp_path) == {4: {"epoch": 1, "a_b_c_": 2.0}}
-
-
 def test_files_are_kept(tmp_path):
     (tmp_path / "performance.json").write_text("{}")
     tracker = make("mlflow")

@@ -72,6 +72,7 @@ def test_one_that_always_raises_is_told_once(tmp_path):
     assert (
         "own does not take the run's metrics (ValueError: no room). The training continues" in text
     )
+    assert tracker.status == "finished"
 
 
 def test_one_that_comes_back_gets_what_it_has_missed(tmp_path, monkeypatch):
