@@ -86,13 +86,11 @@ MISSED = {
     "horovod": 4,
     "layer-constant": 6,
     "metric": 3,
-    "optimizer": 3,
+    "optimizer": 4,
     "order": 8,
     "pairs": 6,
     "sum": 1,
-    "tuner": 1,
     "unscaled": 4,
-    "write": 2,
 }
 NOT_SCALED = "candle-not-used"
 MARK = re.compile(r"\s*# (fault|place|note): ([a-z, -]+)$")

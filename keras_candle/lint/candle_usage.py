@@ -61,12 +61,23 @@ WARM_UP = FindingKind(
     "the warm-up counts in steps of an epoch",
     "{method}(..., steps_per_epoch=...)",
 )
-KINDS = (NOT_USED, NO_MODEL, TRAINED_INSIDE, NOT_TRAINED, POLICY, WHOLE_DATA, WARM_UP)
+TUNER = FindingKind(
+    "tuner-on-every-rank",
+    ERROR,
+    "{name} searches on every rank",
+    "each rank draws trials of its own, builds another model and writes into the same folder",
+    "candle.CandleTuner(build_model, objective, max_trials=...), which divides the trials",
+)
+KINDS = (NOT_USED, NO_MODEL, TRAINED_INSIDE, NOT_TRAINED, POLICY, WHOLE_DATA, WARM_UP, TUNER)
 _POLICIES = (
     "keras.config.set_dtype_policy",
     "keras.config.set_global_policy",
     "keras.mixed_precision.set_dtype_policy",
     "keras.mixed_precision.set_global_policy",
+)
+_TUNERS = (
+    *("RandomSearch", "GridSearch", "BayesianOptimization", "Hyperband"),
+    *("Tuner", "Sklearn", "SklearnTuner"),
 )
 _UNKNOWN_STEPS = ("tensorflow.data.Dataset.from_generator",)
 
@@ -134,6 +145,8 @@ def find(script: Script) -> Iterator[Finding]:
     warm_up = options.gives("warmup_epochs")
     if warm_up is not None and constant(warm_up) != 0:
         yield from _warm_up(script)
+    if not script.auto:  # which gives the ranks one seed, and so the same trials
+        yield from _tuners(script)
 
 
 def _not_used(script: Script) -> Iterator[Finding]:
@@ -217,6 +230,13 @@ def _warm_up(script: Script) -> Iterator[Finding]:
         for expression in data_of(call)[:1]:
             if any(_has_no_steps(*source) for source in flow.sources(module, expression)):
                 yield WARM_UP.at(module.path, call.lineno, method=ast.unparse(call.func))
+
+
+def _tuners(script: Script) -> Iterator[Finding]:
+    for module, call, dotted in script.calls():
+        package, _, name = dotted.rpartition(".")
+        if name in _TUNERS and package.partition(".")[0] in ("keras_tuner", "kerastuner"):
+            yield TUNER.at(module.path, call.lineno, name=ast.unparse(call.func))
 
 
 def _has_no_steps(module: Module, call: ast.Call) -> bool:

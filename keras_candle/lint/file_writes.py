@@ -62,6 +62,16 @@ _WRITERS = {
     "cv2.imwrite": (0, "filename"),
     "imageio.imwrite": (0, "uri"),
 }
+# What makes an object -> its methods that write
+_SAVERS = {
+    "tensorflow.train.CheckpointManager": ("save",),
+    "tensorflow.train.Checkpoint": ("save", "write"),
+    "keras.utils.array_to_img": ("save",),
+    "keras.preprocessing.image.array_to_img": ("save",),
+    "PIL.Image.fromarray": ("save",),
+    "PIL.Image.new": ("save",),
+    "PIL.Image.open": ("save",),
+}
 _METHODS = (
     *("savefig", "to_csv", "to_parquet", "to_pickle", "to_excel", "to_feather", "tofile"),
     *("write_text", "write_bytes"),
@@ -81,7 +91,7 @@ _OWN_PLACES = (
 def find(script: Script) -> Iterator[Finding]:
     """Yield the findings of `KINDS` in a script."""
     for module, call, name in script.calls():
-        place = _written(call, name)
+        place = _written(call, name) or _saved(script, module, call)
         if place is not None and not _is_safe(script, module, call, place):
             yield WRITE.at(module.path, call.lineno, call=_shown(call))
         elif name in _MAKERS or _is_mkdir(call):
@@ -111,6 +121,18 @@ def _written(call: ast.Call, name: str) -> ast.expr | None:
             mode := constant(argument(call, "mode", 0)), str
         ):
             return call.func.value if mode[:1] in ("w", "a", "x") and len(mode) <= 3 else None
+    return None
+
+
+def _saved(script: Script, module: Module, call: ast.Call) -> ast.expr | None:
+    """Return the file argument of an object's method that writes, or what stands for it."""
+    function = call.func
+    if not isinstance(function, ast.Attribute) or function.attr not in ("save", "write"):
+        return None
+    for origin in script.objects.origins(module, function.value):
+        made = origin.node.func if isinstance(origin.node, ast.Call) else origin.node
+        if not origin.path and function.attr in _SAVERS.get(origin.module.dotted(made), ()):
+            return call.args[0] if call.args else function.value
     return None
 
 

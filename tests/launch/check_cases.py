@@ -147,6 +147,7 @@ model.fit(x, y, epochs=12 // n)  #! epochs-divided-by-ranks
     "files of every rank": """
 import os, shutil
 import numpy as np
+import tensorflow as tf
 from pathlib import Path
 import matplotlib.pyplot as plt
 with open("log.txt", "w") as file:  #! write-on-every-rank
@@ -156,6 +157,12 @@ plt.savefig("x.png")  #! write-on-every-rank
 frame.to_csv("x.csv")  #! write-on-every-rank
 Path("x.txt").write_text("x")  #! write-on-every-rank
 keras.saving.save_model(model, "m.keras")  #! write-on-every-rank
+checkpoint = tf.train.Checkpoint(model=model)
+manager = tf.train.CheckpointManager(checkpoint, "checkpoints", max_to_keep=3)
+manager.save()  #! write-on-every-rank
+checkpoint.write("checkpoints/last")  #! write-on-every-rank
+image = keras.utils.array_to_img(x[0])
+image.save("x.png")  #! write-on-every-rank
 os.makedirs("out")  #! folder-made-twice
 Path("out").mkdir(parents=True)  #! folder-made-twice
 if not os.path.exists("more"):

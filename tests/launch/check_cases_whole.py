@@ -32,6 +32,11 @@ def both():
     history = model.fit(x, y)  #! trained-in-builder
     return model, history  #! builder-without-model
 """,
+    "a tuner of Keras Tuner's own": """
+import keras_tuner as kt
+tuner = kt.Hyperband(build, "val_loss", max_epochs=9)  #! tuner-on-every-rank
+tuner.search(x, y, validation_split=0.2)
+""",
     "another model is scaled": """
 import keras
 import keras_candle as candle
