@@ -17,6 +17,7 @@ import time
 import tokenize
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -195,7 +196,13 @@ def verdict(folder: Path, path: Path) -> Verdict:
     copy.write_text(without_marks(source))
     start = time.process_time()
     findings = read(load(str(copy)))
-    return judged(path.stem, source, findings, time.process_time() - start)
+    duration_s = time.process_time() - start
+    places = [replace(each, line=line) for each in findings for line in lines_of(each)]
+    return judged(path.stem, source, places, duration_s)
+
+
+def lines_of(finding: Finding) -> tuple[int, ...]:
+    return (finding.line, *getattr(finding, "more", ()))
 
 
 def counted(marks: Iterable[Mark]) -> Counter[str]:

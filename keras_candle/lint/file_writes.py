@@ -125,7 +125,7 @@ def _written(call: ast.Call, name: str) -> ast.expr | None:
 
 
 def _saved(script: Script, module: Module, call: ast.Call) -> ast.expr | None:
-    """Return the file argument of an object's method that writes, or what stands for it."""
+    """Return the file argument of an object's method that writes, else the object."""
     function = call.func
     if not isinstance(function, ast.Attribute) or function.attr not in ("save", "write"):
         return None
