@@ -61,6 +61,7 @@ _WRITERS = {
     "logging.FileHandler": (0, "filename"),
     "cv2.imwrite": (0, "filename"),
     "imageio.imwrite": (0, "uri"),
+    "urllib.request.urlretrieve": (1, "filename"),
 }
 # What makes an object -> its methods that write
 _SAVERS = {

@@ -149,10 +149,12 @@ import os, shutil
 import numpy as np
 import tensorflow as tf
 from pathlib import Path
+from urllib.request import urlretrieve
 import matplotlib.pyplot as plt
 with open("log.txt", "w") as file:  #! write-on-every-rank
     file.write("x")
 np.save("x.npy", x)  #! write-on-every-rank
+urlretrieve("https://example.org/x.csv", "x.csv")  #! write-on-every-rank
 plt.savefig("x.png")  #! write-on-every-rank
 frame.to_csv("x.csv")  #! write-on-every-rank
 Path("x.txt").write_text("x")  #! write-on-every-rank

@@ -12,7 +12,7 @@ def distances(embeddings):
 def batch_hard_triplet(labels, embeddings, margin=0.3):
     d = distances(embeddings)
     labels = tf.reshape(labels, (-1, 1))
-    same = tf.cast(tf.equal(labels, tf.transpose(labels)), d.dtype)
+    same = tf.cast(tf.equal(labels, tf.transpose(labels)), d.dtype)  # place: pairs
     hardest_positive = tf.reduce_max(d * same, axis=1)
     hardest_negative = tf.reduce_min(d + 1e9 * same, axis=1)
     return tf.reduce_mean(tf.maximum(hardest_positive - hardest_negative + margin, 0.0))
