@@ -87,7 +87,6 @@ MISSED = {
     "generator": 6,
     "horovod": 4,
     "layer-constant": 7,
-    "metric": 3,
     "optimizer": 4,
     "order": 9,
     "pairs": 10,

@@ -12,6 +12,7 @@ from keras_candle.lint import (
     dry_run_findings,
     file_writes,
     manual_distribution,
+    metric_state,
     model_definition,
     nondeterminism,
 )
@@ -20,7 +21,7 @@ from keras_candle.lint.script import Script
 
 TOPICS = (
     *(candle_usage, collectives, nondeterminism, manual_distribution, model_definition),
-    file_writes,
+    *(metric_state, file_writes),
 )
 KINDS = tuple(kind for topic in (*TOPICS, dry_run_findings) for kind in topic.KINDS)
 """All kinds of finding."""

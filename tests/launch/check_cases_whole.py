@@ -32,6 +32,23 @@ def both():
     history = model.fit(x, y)  #! trained-in-builder
     return model, history  #! builder-without-model
 """,
+    "metrics that keep extremes": """
+import keras
+from keras import ops
+class Range(keras.metrics.Metric):
+    def __init__(self):
+        super().__init__()
+        self.top = self.add_weight(shape=(), initializer="zeros", name="largest")
+        self.low = self.add_weight(shape=(), initializer="zeros")
+        self.seen = self.add_weight(shape=(), initializer="zeros")
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        self.top.assign(ops.maximum(self.top, ops.max(y_pred)))  #! metric-state
+        self.low.assign(ops.minimum(ops.min(y_pred), self.low))  #! metric-state
+        self.seen.assign(self.seen + ops.max(ops.shape(y_pred)))
+class Last(keras.metrics.Mean):
+    def reset_state(self):
+        self.total.assign(ops.max(self.count))
+""",
     "a tuner of Keras Tuner's own": """
 import keras_tuner as kt
 tuner = kt.Hyperband(build, "val_loss", max_epochs=9)  #! tuner-on-every-rank
@@ -182,6 +199,14 @@ def build():
     return model
 x = np.random.rand(100, 3)
 build().fit(x[candle.rank() :: candle.size()], x[candle.rank() :: candle.size()])
+""",
+    "an extreme with its reduction": """
+import keras
+import keras_candle as candle
+class Top(keras.metrics.Metric):
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        self.top.assign(keras.ops.maximum(self.top, keras.ops.max(y_pred)))
+candle.register_metric_reduction(Top, {"top": "max"})
 """,
     "no Keras": """
 import numpy as np
