@@ -14,7 +14,8 @@ EXTREME = FindingKind(
     ERROR,
     "{metric} keeps the {extreme} of its batches in self.{attribute}",
     "keras_candle adds the ranks' states up, and refuses a state that is no sum",
-    "candle.register_metric_reduction({metric}, {states}), with the names that add_weight(name=) gives",
+    "candle.register_metric_reduction({metric}, {states}), by the names that add_weight(name=...) "
+    "gives",
 )
 KINDS = (EXTREME,)
 
