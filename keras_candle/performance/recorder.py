@@ -136,12 +136,16 @@ class PerformanceRecorder(FitHook):
     def write(self) -> dict[str, Any]:
         """Write performance.json; every rank must call it.
 
+        Without a step, as of a finished run that is started again, an earlier record stays.
+
         Returns:
-            The record, on root; elsewhere an empty dict.
+            The record, on root; elsewhere, and without a step, an empty dict.
         """
         own = self.meter.whole(with_steps=False)
         of_ranks = self._engine.gather_objects(own)
-        return self._write([self.meter.whole(), *of_ranks[1:]]) if self._engine.is_root else {}
+        if not self._engine.is_root or self.meter.phases.first_step_s is None:
+            return {}
+        return self._write([self.meter.whole(), *of_ranks[1:]])
 
     def _write(self, ranks: Sequence[Spent]) -> dict[str, Any]:
         self._written_s = time.monotonic()

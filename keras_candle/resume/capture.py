@@ -118,9 +118,9 @@ class CheckpointCapture:
         finished: bool,
         logs: dict[str, Any],
     ) -> None:
-        monitor = self._options.monitor
-        if monitor in logs:
-            self._schedule.record_best(float(logs[monitor]), progress.step)
+        monitored = self._schedule.monitored(logs)
+        if monitored is not None:
+            self._schedule.record_best(monitored, progress.step)
         state = {
             "format": FORMAT,
             "fit": self._run.fit,
@@ -142,7 +142,7 @@ class CheckpointCapture:
             "identity": self.identity,
             "settings": self._settings,
             "best": self._schedule.best,
-            "monitor": {name: value for name, value in logs.items() if name == monitor},
+            "monitor": {} if monitored is None else {self._options.monitor: monitored},
             "callbacks": shared_states(self.callbacks),
             "trackers": self._run.trackers,
             "privacy": None,

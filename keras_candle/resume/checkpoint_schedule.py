@@ -24,6 +24,7 @@ from keras_candle.training.gradients import outermost_optimizers
 from keras_candle.training.metrics import direction_in_model
 from keras_candle.training.shared_state import shared_variables
 
+_MOST_NAMES = 20
 MODES = ("auto", "min", "max")
 ON_ERROR = ("raise", "warn")
 
@@ -169,18 +170,33 @@ class CheckpointSchedule:
     def improves(self, logs: Mapping[str, Any]) -> bool:
         """Whether an epoch's value of `monitor` is among the best."""
         options = self._options
-        value = logs.get(options.monitor)
+        value = self.monitored(logs)
         if value is None or not options.keep_best:
-            asked = (options.monitor, options.keep_best) != (Checkpoint.monitor, 1)
-            if value is None and options.keep_best and asked and not self._warned_of_monitor:
-                self._warned_of_monitor = True
-                self._run.engine.print_on_root(
-                    f"Checkpoint(monitor={options.monitor!r}) is not in the epoch's logs, so no "
-                    f"best checkpoint is kept. Use one of {', '.join(sorted(logs))}."
-                )
+            if value is None and options.keep_best:
+                self._warn_of_monitor(logs)
             return False
-        full = len(self.best) >= self._options.keep_best
-        return not full or self._better(float(value), self.best[-1][0])
+        full = len(self.best) >= options.keep_best
+        return not full or self._better(value, self.best[-1][0])
+
+    def monitored(self, logs: Mapping[str, Any]) -> float | None:
+        """Return an epoch's value of `monitor`; None where it is missing, no number, or NaN."""
+        value = logs.get(self._options.monitor)
+        is_nan = isinstance(value, float) and math.isnan(value)
+        return value if isinstance(value, int | float) and not is_nan else None
+
+    def _warn_of_monitor(self, logs: Mapping[str, Any]) -> None:
+        options = self._options
+        asked = (options.monitor, options.keep_best) != (Checkpoint.monitor, 1)
+        if not asked or self._warned_of_monitor or self.best:
+            return
+        self._warned_of_monitor = True
+        numbers = sorted(name for name, each in logs.items() if isinstance(each, int | float))
+        known = ", ".join(numbers[:_MOST_NAMES]) + ", ..." * (len(numbers) > _MOST_NAMES)
+        found = f"{logs[options.monitor]!r:.80}" if options.monitor in logs else "not"
+        self._run.engine.print_on_root(
+            f"Checkpoint(monitor={options.monitor!r}) is {found} in the epoch's logs, so the epoch "
+            f"is not compared with the best ones. Where no epoch has it, use one of {known}."
+        )
 
     def _better(self, value: float, reference: float) -> bool:
         return value < reference if self._smaller_is_better else value > reference

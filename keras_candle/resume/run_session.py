@@ -6,6 +6,8 @@ import contextlib
 import json
 import platform
 import sys
+import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -14,6 +16,7 @@ from typing import Any
 from urllib.parse import quote
 
 import keras
+import numpy as np
 
 from keras_candle.checkpoints.folder import CheckpointFolder
 from keras_candle.checkpoints.reading import find_damage, read_state
@@ -74,6 +77,8 @@ class RunSession:
         self.trackers: dict[str, Any] = {}
         self.tracker_names: tuple[str, ...] = ()
         self.on_event: Callable[[], object] = lambda: None
+        self._unwritten: list[dict[str, Any]] = []
+        self._log_lock = threading.Lock()
         self._warned_of_journal = False
 
     @property
@@ -190,16 +195,32 @@ class RunSession:
         return read_state(self.folder.path_of(step))
 
     def log_event(self, event: str, **facts: Any) -> None:
-        """Append a line to the journal, on root; a failure prints one warning."""
+        """Append a line to the journal, on root.
+
+        A failure prints one warning; the line is written before the next one.
+        """
         if not self.engine.is_root:
             return
-        try:
-            self.directory.log_event(event, fit=self.fit, **facts)
-            self.on_event()
-        except OSError as cause:
-            if not self._warned_of_journal:
-                self.engine.print_on_root(f"{self.directory.journal} cannot be written ({cause}).")
+        time_s = round(time.time(), 3)
+        # The thread that writes checkpoints logs them, too.
+        with self._log_lock:
+            self._unwritten.append({"event": event, "time_s": time_s, "fit": self.fit, **facts})
+            try:
+                while self._unwritten:
+                    self.directory.log_event(**self._unwritten[0])
+                    del self._unwritten[0]
+            except OSError as cause:
+                self._warn_of_journal(cause)
+                return
+        self.on_event()
+
+    def _warn_of_journal(self, cause: OSError) -> None:
+        if not self._warned_of_journal:
             self._warned_of_journal = True
+            self.engine.print_on_root(
+                f"{self.directory.journal} cannot be written ({cause}). The training continues; "
+                "its epochs are written there when that is possible again."
+            )
 
     def on_root(self, action: Callable[[], Any]) -> Any:
         """Run an action on root and return its result, or raise its error, on every rank.
@@ -253,10 +274,12 @@ def config_of(
         "python": platform.python_version(),
         "versions": {name: found for name in _PACKAGES if (found := _version(name))},
     }
-    return json.dumps(config, indent=1, default=_named)
+    return json.dumps(config, indent=1, default=_json_value)
 
 
-def _named(value: Any) -> str:
+def _json_value(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
     # A scaling rule can be a function.
     return getattr(value, "__name__", str(value))
 

@@ -36,9 +36,41 @@ _LARGEST = {
     "mlflow": sys.float_info.max,
 }
 MASK = "***"
-_SECRET = re.compile(r"token(?!iz)|secret|passw|api_?key|credential", re.IGNORECASE)
-_COUNT = re.compile(r"token", re.IGNORECASE)
-_IN_URL = re.compile(r"(\w://)[^/\s@]+@")
+# The words of a name that make its value a secret, by where they stand in the name.
+SECRETS = {
+    "anywhere": (
+        "access key",
+        "access token",
+        "api key",
+        "auth",
+        "auth token",
+        "authorization",
+        "bearer",
+        "credential",
+        "encryption key",
+        "oauth",
+        "passcode",
+        "passphrase",
+        "passwd",
+        "password",
+        "private key",
+        "pwd",
+        "secret",
+        "signing key",
+        "ssh key",
+    ),
+    "at the end": ("token",),
+    "in a URL's query": ("key", "sig", "signature"),
+}
+_ANYWHERE, _AT_THE_END, _IN_QUERY = (
+    frozenset(word.replace(" ", "") for word in words) for words in SECRETS.values()
+)
+# Of camelCase, snake_case and kebab-case, without digits.
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+# A shorter word may end another one by chance.
+_LONG = 6
+_USER_IN_URL = re.compile(r"(\w://)[^/\s?#]+@")
+_ASSIGNED = re.compile(r"(^|[?&#;,\s])([^=?&#;,\s]+)=([^&#;,\s]+)")
 _PORTS = {"http": 80, "https": 443}
 _WITHIN_S = 2.0
 
@@ -244,30 +276,48 @@ def make(name: str) -> Tracker:
 
 
 def redacted(value: Any, key: str = "") -> Any:
-    """Mask the values of keys that name a secret, and passwords in URLs.
+    """Mask the values of names that `SECRETS` lists, in texts and URLs too, and users of URLs.
 
     Args:
         value: a JSON value.
         key: its key.
 
     Example:
-        >>> redacted({"rate": 0.1, "API_KEY": "x", "num_tokens": 512, "to": "s3://me:pw@host/a"})
-        {'rate': 0.1, 'API_KEY': '***', 'num_tokens': 512, 'to': 's3://***@host/a'}
+        >>> redacted({"rate": 0.1, "API_KEY": "x", "tokens": 512, "to": "s3://me:pw@host/a?sig=x"})
+        {'rate': 0.1, 'API_KEY': '***', 'tokens': 512, 'to': 's3://***@host/a?sig=***'}
     """
-    if _SECRET.search(key) and value is not None and not _is_count(key, value):
-        return MASK
+    if value is not None and not isinstance(value, bool) and _is_secret(key):
+        is_count = isinstance(value, int | float) and not _is_secret(key, endings=frozenset())
+        return value if is_count else MASK
     if isinstance(value, Mapping):
         return {name: redacted(each, str(name)) for name, each in value.items()}
     if isinstance(value, list | tuple):
         return [redacted(each) for each in value]
     if isinstance(value, str):
-        return _IN_URL.sub(rf"\1{MASK}@", value)
+        return _ASSIGNED.sub(_without_secret, _USER_IN_URL.sub(rf"\1{MASK}@", value))
     return value
 
 
-def _is_count(key: str, value: Any) -> bool:
-    """Whether a value is a number of tokens, as of a language model."""
-    return isinstance(value, int | float) and not _SECRET.search(_COUNT.sub("", key))
+def _is_secret(name: str, endings: frozenset[str] = _AT_THE_END) -> bool:
+    words = [each.lower() for each in _WORD.findall(name)]
+    runs = {
+        "".join(words[begin:end]).removesuffix("s")
+        for begin in range(len(words))
+        for end in range(begin + 1, len(words) + 1)
+    }
+    is_glued = any(
+        word.removesuffix("s").endswith(secret)
+        for word in words
+        for secret in _ANYWHERE
+        if len(secret) >= _LONG
+    )
+    return is_glued or bool(_ANYWHERE & runs) or (bool(words) and words[-1] in endings)
+
+
+def _without_secret(found: re.Match[str]) -> str:
+    before, name, value = found.groups()
+    endings = _AT_THE_END | _IN_QUERY if before in ("?", "&", "#") else _AT_THE_END
+    return f"{before}{name}={MASK if _is_secret(name, endings) else value}"
 
 
 def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

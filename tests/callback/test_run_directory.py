@@ -11,9 +11,12 @@ import pytest
 
 import keras_candle as candle
 from keras_candle.checkpoints.folder import CheckpointFolder
+from keras_candle.engine.single import SingleEngine
 from keras_candle.errors import CandleError, DivergenceError
+from keras_candle.resume.run_session import RunSession
 from keras_candle.run_directory import RunDirectory
 from tests.callback import cases
+from tests.trackers.cases import room_for
 
 
 def test_config_json_has_what_was_asked_for_with_all_defaults(tmp_path):
@@ -26,6 +29,12 @@ def test_config_json_has_what_was_asked_for_with_all_defaults(tmp_path):
     assert config["fit"]["batch_size"] == 4
     assert (config["ranks"], config["engine"]) == (1, "single")
     assert config["versions"]["keras"] == keras.__version__
+
+
+def test_config_json_has_numpys_numbers_as_numbers(tmp_path):
+    x, durable = np.ones((8, 3)), candle.CandleCallback(tmp_path)
+    cases.small_model().fit(x, x[:, :1], batch_size=np.int64(4), verbose=0, callbacks=[durable])
+    assert json.loads((tmp_path / "config.json").read_text())["fit"]["batch_size"] == 4
 
 
 def fit_with_a_rule(run):
@@ -100,10 +109,24 @@ def test_a_monitor_that_is_not_in_the_logs_is_told_once(tmp_path, capsys):
     cases.small_fit(tmp_path, epochs=3, checkpoint=options)
     told = capsys.readouterr().err
     assert told.count("'val_auc') is not in the epoch's logs") == 1
-    assert "Use one of loss." in told
+    assert "Where no epoch has it, use one of loss." in told
     shutil.rmtree(tmp_path)
     cases.small_fit(tmp_path, epochs=1)
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("room_bytes", [0, 30])
+def test_lines_of_a_full_disk_come_when_there_is_room(tmp_path, capsys, room_bytes):
+    run = RunSession(tmp_path, SingleEngine())
+    run.log_event("epoch", epoch=1)
+    with room_for(run.directory.journal.stat().st_size + room_bytes):
+        run.log_event("epoch", epoch=2)
+        run.log_event("epoch", epoch=3)
+    run.log_event("epoch", epoch=4)
+    assert [each["epoch"] for each in run.directory.events()] == [1, 2, 3, 4]
+    told = capsys.readouterr().err
+    assert told.count("journal.jsonl cannot be written") == 1
+    assert "The training continues" in told
 
 
 def test_lines_that_are_no_events_are_left_out(tmp_path):

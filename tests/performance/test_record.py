@@ -101,6 +101,13 @@ def test_beside_a_run_on_one_rank(ranks, tmp_path):
     assert record["scaling_efficiency"] == pytest.approx(record["samples_per_s"] / ideal, abs=1e-4)
 
 
+@pytest.mark.parametrize("ranks_", [1, 2])
+def test_a_finished_run_that_is_started_again_keeps_its_record(ranks, tmp_path, ranks_):
+    records = ranks(ranks_).run(jobs.train_again, run=str(tmp_path))[0]
+    assert records[0]["steps"] == MEASURED
+    assert records[0] == records[1]
+
+
 def test_each_epoch_stands_in_the_journal(tmp_path, capsys):
     jobs.train(tmp_path, epochs=3, verbose=2)
     lines = list(map(json.loads, (tmp_path / "journal.jsonl").read_text().splitlines()))

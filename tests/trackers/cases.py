@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import socket
 import time
 from contextlib import contextmanager
@@ -82,6 +83,15 @@ class Failing(Recorder):
 class Hanging(Recorder):
     def log(self, values, step):
         time.sleep(3600)
+
+
+@contextmanager
+def room_for(size):
+    """No file of this process may be larger: a write goes as far as it can, and fails."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 @contextmanager

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import resource
 import time
-from contextlib import contextmanager
 
 import pytest
 
@@ -115,21 +113,12 @@ def test_a_full_disk_is_told_and_leaves_no_half_line(tmp_path, room_bytes):
     cases.track(make("csv"), cases.run_in(tmp_path), {4: {**ROWS[4], "val_loss": 1.0}})
     cases.note(tmp_path, MORE)
     said, before = [], (tmp_path / "log.csv").stat().st_size
-    with room_for(before + room_bytes):
+    with cases.room_for(before + room_bytes):
         assert cases.reconcile(tmp_path, make("csv"), said)
     assert len(said) == 1
     assert "File too large" in said[0]
     assert cases.reconcile(tmp_path, make("csv"), said)
     assert list(read("csv", tmp_path)) == [4, 8, 12]
-
-
-@contextmanager
-def room_for(size):
-    """No file of this process may be larger: a write goes as far as it can, and fails."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def test_no_password_is_told(tmp_path):
