@@ -16,7 +16,7 @@ def training_step(images, labels, first_batch):
         loss_value = loss(labels, model(images, training=True))
     tape = hvd.DistributedGradientTape(tape)  # fault: horovod
     grads = tape.gradient(loss_value, model.trainable_variables)
-    opt.apply_gradients(zip(grads, model.trainable_variables))  # fault: optimizer
+    opt.apply_gradients(zip(grads, model.trainable_variables))  # place: optimizer
     if first_batch:
         hvd.broadcast_variables(model.variables, root_rank=0)  # fault: horovod
         hvd.broadcast_variables(opt.variables, root_rank=0)  # fault: horovod

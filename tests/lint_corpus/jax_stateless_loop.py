@@ -27,7 +27,7 @@ grad_fn = jax.value_and_grad(compute_loss_and_updates, has_aux=True)
 def train_step(state, data):
     trainable_variables, non_trainable_variables, optimizer_variables = state
     (loss, non_trainable_variables), grads = grad_fn(trainable_variables, non_trainable_variables, *data)
-    trainable_variables, optimizer_variables = optimizer.stateless_apply(  # fault: optimizer
+    trainable_variables, optimizer_variables = optimizer.stateless_apply(  # place: optimizer
         optimizer_variables, grads, trainable_variables
     )
     return loss, (trainable_variables, non_trainable_variables, optimizer_variables)

@@ -21,10 +21,10 @@ quad_model = Model()
 dataset = tf.data.Dataset.from_tensor_slices((x, y)).shuffle(buffer_size=201, seed=0).batch(32)
 for epoch in range(100):
     for x_batch, y_batch in dataset:
-        with tf.GradientTape() as tape:
+        with tf.GradientTape() as tape:  # place: framework
             batch_loss = tf.reduce_mean(tf.square(quad_model(x_batch) - y_batch))
         grads = tape.gradient(batch_loss, quad_model.variables)
         for g, v in zip(grads, quad_model.variables):
-            v.assign_sub(0.01 * g)  # fault: assign
+            v.assign_sub(0.01 * g)  # fault: assign, framework
 plt.plot(x, quad_model(x))
 plt.show()

@@ -22,6 +22,6 @@ for epoch in range(3):
         model.zero_grad()
         loss.backward()
         with torch.no_grad():
-            optimizer.step()  # fault: optimizer
+            optimizer.step()  # place: optimizer
         if step % 100 == 0:
             print(f"step {step}: {loss.detach().numpy():.4f}")
