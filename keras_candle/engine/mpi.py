@@ -209,15 +209,16 @@ class MpiEngine(Engine):
         )
 
     def _allreduce(self, communicator: Any, array: NDArray[Any], op: str) -> NDArray[Any]:
+        """Combine an array, after a handshake: all ranks are here, and MPI need not be polled."""
         array = np.ascontiguousarray(array).reshape(array.shape)
         result = np.empty_like(array)
         if array.dtype == np.float16:
             # MPI has no 16-bit floats. They are sent as two-byte integers, so that MPI splits a
             # message between two numbers and not in the middle of one.
             halves = [array.reshape(-1).view(np.uint16), result.reshape(-1).view(np.uint16)]
-            self._wait(communicator.Iallreduce(*halves, self._half_operation(op)))
-            return result
-        self._wait(communicator.Iallreduce(array, result, getattr(self._mpi, op.upper())))
+            communicator.Allreduce(*halves, self._half_operation(op))
+        else:
+            communicator.Allreduce(array, result, getattr(self._mpi, op.upper()))
         return result
 
     def _wait(self, request: Any) -> None:

@@ -227,6 +227,32 @@ def tensors_in_graph(eager):
     return float(a[1, 1]), b.dtype.name, float(b[0]), c.numpy()[:, 0].tolist()
 
 
+def sums_in_buckets(bytes_of_bucket):
+    """Sums of five tensors in a graph, and which of them each of Horovod's operations sums."""
+    import tensorflow as tf
+
+    from keras_candle.backend.tensorflow import collectives
+
+    engine = engines.current()
+    before, collectives._BUCKET_BYTES = collectives._BUCKET_BYTES, bytes_of_bucket
+
+    @tf.function
+    def summed():
+        sent = [tf.fill([n], n * (engine.rank + 1.0)) for n in range(1, 6)]
+        return collectives.sum_in_step(engine, sent, name="buckets")
+
+    try:
+        graph = summed.get_concrete_function().graph
+    finally:
+        collectives._BUCKET_BYTES = before
+    groups = [
+        [each.shape[0] for each in operation.inputs]
+        for operation in graph.get_operations()
+        if operation.type == "HorovodGroupedAllreduce"
+    ]
+    return [each.numpy().tolist() for each in summed()], groups
+
+
 def half_tensors():
     import tensorflow as tf
 
@@ -363,6 +389,15 @@ class TestHorovod(EngineContract):
 
     def test_split_makes_groups(self, job, size):
         assert all("candle run --engine mpi" in error for error in job.errors(groups))
+
+    def test_the_last_gradients_travel_first_and_wait_for_no_others(self, job, size):
+        ranks = size * (size + 1) / 2
+        sums = [[n * ranks] * n for n in range(1, 6)]
+        assert job.run(sums_in_buckets, bytes_of_bucket=40) == [(sums, [[5, 4], [3, 2, 1]])] * size
+        assert (
+            job.run(sums_in_buckets, bytes_of_bucket=1)
+            == [(sums, [[5], [4], [3], [2], [1]])] * size
+        )
 
 
 def test_every_engine_is_under_the_contract():

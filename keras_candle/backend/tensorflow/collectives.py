@@ -10,6 +10,9 @@ import tensorflow as tf
 
 from keras_candle.engine.base import Engine
 
+# What Horovod sends together: as much as PyTorch's DistributedDataParallel (bucket_cap_mb).
+_BUCKET_BYTES = 25 * 2**20
+
 # engine -> functions by the names of their collectives
 _compiled: WeakKeyDictionary[Engine, dict[str, Callable[..., Any]]] = WeakKeyDictionary()
 
@@ -137,17 +140,36 @@ def _sum_by_horovod(engine: Any, tensors: Sequence[Any], name: str) -> list[Any]
     def exchange(*parts: Any) -> list[Any]:
         summed: list[Any] = [None] * len(parts)
         for dtype, places in _by_dtype(parts).items():
-            grouped = horovod.grouped_allreduce(
-                [parts[i] for i in places],
-                op=horovod.Sum,
-                name=f"candle.sum.{name}.{dtype.name}",
-                ignore_name_scope=True,
-            )
-            for i, each in zip(places, grouped, strict=True):
-                summed[i] = each
+            for number, bucket in enumerate(_buckets(parts, places)):
+                grouped = horovod.grouped_allreduce(
+                    [parts[i] for i in bucket],
+                    op=horovod.Sum,
+                    name=f"candle.sum.{name}.{dtype.name}.{number}",
+                    ignore_name_scope=True,
+                )
+                for i, each in zip(bucket, grouped, strict=True):
+                    summed[i] = each
         return summed
 
     return _in_graph(engine, exchange, tensors, f"sum {name}")
+
+
+def _buckets(tensors: Sequence[Any], places: Sequence[int]) -> list[list[int]]:
+    """Split tensors into groups of about `_BUCKET_BYTES`, last ones first.
+
+    A backward pass computes the gradients of the last layers first. Their group travels while it
+    computes the others.
+    """
+    buckets: list[list[int]] = [[]]
+    room = _BUCKET_BYTES
+    for i in reversed(places):
+        size = tensors[i].dtype.size * (tensors[i].shape.num_elements() or 0)
+        if buckets[-1] and size > room:
+            buckets.append([])
+            room = _BUCKET_BYTES
+        buckets[-1].append(i)
+        room -= size
+    return buckets
 
 
 def _concat_by_horovod(engine: Any, tensors: Sequence[Any], name: str) -> list[Any]:
