@@ -17,6 +17,7 @@ from keras_candle.lint import (
     nondeterminism,
 )
 from keras_candle.lint.finding import Finding, in_order
+from keras_candle.lint.reach import unreached
 from keras_candle.lint.script import Script
 
 TOPICS = (
@@ -42,5 +43,11 @@ def read(script: Script) -> list[Finding]:
         >>> [(each.line, each.code) for each in read(Script([Module("train.py", source)]))]
         [(1, 'horovod-import'), (2, 'horovod-init')]
     """
-    found = [finding for topic in TOPICS for finding in topic.find(script)]
+    not_run = unreached(script)
+    found = [
+        finding
+        for topic in TOPICS
+        for finding in topic.find(script)
+        if (finding.path, finding.line) not in not_run
+    ]
     return in_order(found, script.main.path)

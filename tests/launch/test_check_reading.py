@@ -75,6 +75,27 @@ def test_modules_beside_the_script_are_read_too(tmp_path):
     assert finding.line == 3
 
 
+def test_what_the_script_does_not_run_of_its_modules_is_left_out():
+    write = 'open("x", "w")'
+    helpers = f"""
+def called(): shared()
+def shared(): {write}
+def by_name(): {write}
+def never(): only_by_never()
+def only_by_never(): {write}
+class Unused:
+    def save(self): {write}
+{write}
+if __name__ == "__main__":
+    {write}
+"""
+    source = "import helpers\nhelpers.called()\ngetattr(helpers, 'by_name')()\n"
+    source += f"def of_the_script(): {write}\n"
+    script = Script([Module("train.py", source), Module("helpers.py", helpers)])
+    lines = [(each.path, each.line) for each in read(script)]
+    assert lines == [("train.py", 4), ("helpers.py", 3), ("helpers.py", 4), ("helpers.py", 9)]
+
+
 def test_a_dry_run_drops_what_reading_shows_to_be_the_roots():
     source = "import keras_candle as candle\nif candle.is_root():\n    write()\nwrite()\n"
     script = Script([Module("train.py", source)])

@@ -14,3 +14,13 @@ def load(path):
 def split(x, y, settings):
     a, b, c, d = train_test_split(x, y, test_size=0.2, random_state=settings.seed, stratify=y)
     return (a, c), (b, d)
+
+
+def describe(path, target="summary.csv"):
+    """For the shell; the training does not call it."""
+    pd.read_csv(path).describe().to_csv(target)
+
+
+if __name__ == "__main__":
+    np.save("sample.npy", np.random.rand(10))
+    describe("table.csv")
