@@ -9,20 +9,24 @@ from __future__ import annotations
 from keras_candle.lint import (
     candle_usage,
     collectives,
+    data_draws,
     dry_run_findings,
     file_writes,
+    layer_state,
     manual_distribution,
     metric_state,
     model_definition,
     nondeterminism,
+    pair_losses,
+    train_steps,
 )
 from keras_candle.lint.finding import Finding, in_order
 from keras_candle.lint.reach import unreached
 from keras_candle.lint.script import Script
 
 TOPICS = (
-    *(candle_usage, collectives, nondeterminism, manual_distribution, model_definition),
-    *(metric_state, file_writes),
+    *(candle_usage, collectives, data_draws, nondeterminism, manual_distribution),
+    *(model_definition, train_steps, pair_losses, layer_state, metric_state, file_writes),
 )
 KINDS = tuple(kind for topic in (*TOPICS, dry_run_findings) for kind in topic.KINDS)
 """All kinds of finding."""

@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+from keras_candle.lint.batch_values import (
+    Entry,
+    StepFunction,
+    last_name,
+    parameters,
+    step_functions,
+)
 from keras_candle.lint.candle_usage import candle_options
 from keras_candle.lint.finding import ERROR, INFO, WARNING, Finding, FindingKind
 from keras_candle.lint.names import Function, Module, argument, constant
@@ -98,6 +105,7 @@ _SUMS = (
     "keras.backend.sum",
     "tensorflow.math.reduce_sum",
 )
+_REDUCING = ("mean", "reduce_mean", "matmul", "einsum", "dot", "tensordot")
 # Horovod's wrappers have their own findings.
 _AVERAGING = ("allreduce", "DistributedGradientTape", "DistributedOptimizer")
 _STEPS = ("train_step", "_train_step")
@@ -107,7 +115,9 @@ def find(script: Script) -> Iterator[Finding]:
     """Yield the findings of `KINDS` in a script."""
     yield from _backends(script)
     compiled = _compiled_optimizers(script)
-    own_methods = {id(node) for _, owner in script.classes("model") for node in ast.walk(owner)}
+    inside: list[ast.AST] = [owner for _, owner in script.classes("model")]
+    inside += [each.node for each in step_functions(script, "model")]
+    own_methods = {id(node) for each in inside for node in ast.walk(each)}
     for module, call, _ in script.calls():
         if id(call) not in own_methods and _applies(module, call):
             yield from _loop(script, module, call, compiled)
@@ -115,7 +125,10 @@ def find(script: Script) -> Iterator[Finding]:
         for function in owner.body:
             if isinstance(function, ast.FunctionDef) and function.name in _STEPS:
                 yield from _assignments(module, function)
-                yield from _sums(module, function)
+                parts = StepFunction(
+                    module, function, Entry(module, owner, function.name), parameters(function)
+                )
+                yield from _sums(parts)
     yield from _reductions(script)
     yield from _batch_norm(script)
     yield from _stateful(script)
@@ -222,20 +235,40 @@ def _same_places(target: ast.expr, value: ast.expr, names: set[str]) -> Iterator
                 yield name.id
 
 
-def _sums(module: Module, function: Function) -> Iterator[Finding]:
-    """Yield findings for losses of tape.gradient whose last operation sums over everything."""
-    for call in _calls_in(function):
+def _sums(step: StepFunction) -> Iterator[Finding]:
+    """Yield findings for losses of tape.gradient that are a sum over the batch, or have one."""
+    module = step.module
+    for call in _calls_in(step.node):
         if not isinstance(call.func, ast.Attribute) or call.func.attr != "gradient":
             continue
         loss = call.args[0] if call.args else None
         values = module.bound(loss) if isinstance(loss, ast.Name) else [loss]
-        for value in values:
+        for value in _terms(values):
             if not isinstance(value, ast.Call) or module.dotted(value.func) not in _SUMS:
                 continue
-            if argument(value, "axis", 1) is None:
+            if argument(value, "axis", 1) is None and _is_of_rows(step, value.args[0]):
                 mean = ast.unparse(value).replace("reduce_sum", "reduce_mean")
                 mean = mean.replace(".sum(", ".mean(", 1)
                 yield SUMMED.at(module.path, value.lineno, text=ast.unparse(value), mean=mean)
+
+
+def _is_of_rows(step: StepFunction, summed: ast.expr) -> bool:
+    """Return whether a sum has terms for each row, which are not reduced over rows before."""
+
+    def reduces(node: ast.AST) -> bool:
+        return isinstance(node, ast.Call) and last_name(node.func) in _REDUCING
+
+    return step.holds_batch(summed) and step.module.find(summed, reduces) is None
+
+
+def _terms(values: Sequence[ast.AST | None]) -> Iterator[ast.AST]:
+    """Yield the terms of sums, and the factors of products."""
+    waiting = [each for each in values if each is not None]
+    for each in waiting:  # grows as it goes
+        if isinstance(each, ast.BinOp) and isinstance(each.op, ast.Add | ast.Sub | ast.Mult):
+            waiting += [each.left, each.right]
+        else:
+            yield each
 
 
 def _reductions(script: Script) -> Iterator[Finding]:
@@ -278,12 +311,47 @@ def _batch_norm(script: Script) -> Iterator[Finding]:
 def _stateful(script: Script) -> Iterator[Finding]:
     if candle_options(script).has("shard", False):
         return
+    own = {node for _, node in script.classes("layer")}
+    for module, call, name in script.calls():
+        made = {node for _, node in script.objects.classes(module, call.func)}
+        is_layer = name.startswith("keras.layers.") or made & own
+        for given in _given(module, call, "stateful") if is_layer else ():
+            if script.objects.may_be(module, given, True):
+                text = f"{ast.unparse(call.func)}(stateful={ast.unparse(given)})"
+                yield STATEFUL.at(module.path, call.lineno, text=text)
     for module in script.modules:
         for node in module.nodes:
-            if isinstance(node, ast.Call) and constant(argument(node, "stateful")) is True:
-                text = f"{ast.unparse(node.func)}(stateful=True)"
-                yield STATEFUL.at(module.path, node.lineno, text=text)
-            elif isinstance(node, ast.Assign) and constant(node.value) is True:
-                names = [ast.unparse(each) for each in node.targets]
-                if any(name.endswith(".stateful") for name in names):
+            if isinstance(node, ast.Assign) and constant(node.value) is True:
+                names = [each for each in node.targets if last_name(each) == "stateful"]
+                if any(_is_of_layer(module, each, own) for each in names):
                     yield STATEFUL.at(module.path, node.lineno, text=ast.unparse(node))
+
+
+def _given(module: Module, call: ast.Call, name: str) -> Iterator[ast.expr]:
+    """Yield the values of an argument, also in a dict: f(**options)."""
+    given = argument(call, name)
+    if given is not None:
+        yield given
+    for word in call.keywords:
+        if word.arg is None and isinstance(word.value, ast.Name):
+            yield from filter(None, (_item(each, name) for each in module.bound(word.value)))
+
+
+def _item(node: ast.expr, key: str) -> ast.expr | None:
+    """Return the value of a key in a dict that is written out, None where there is none."""
+    if isinstance(node, ast.Call) and last_name(node.func) == "dict":
+        return argument(node, key)
+    if not isinstance(node, ast.Dict):
+        return None
+    return next(
+        (v for k, v in zip(node.keys, node.values, strict=True) if constant(k) == key), None
+    )
+
+
+def _is_of_layer(module: Module, target: ast.expr, own: set[ast.ClassDef]) -> bool:
+    """Return whether an attribute is that of a layer: not of self in some class of the script."""
+    if not isinstance(target, ast.Attribute):
+        return False
+    return ast.unparse(target.value) != "self" or any(
+        each in own for each in module.ancestors(target)
+    )

@@ -184,7 +184,7 @@ class Module:
         return f"<{node.id}>" if is_package else node.id
 
     def find(
-        self, node: ast.AST, test: Callable[[ast.AST], bool], depth: int = 3
+        self, node: ast.AST, test: Callable[[ast.AST], object], depth: int = 3
     ) -> ast.AST | None:
         """Find a node that passes a test, in an expression or in the values of its names."""
         for each in ast.walk(node):

@@ -88,6 +88,13 @@ class Objects:
             self._full[node] = frozenset(self._expanded(local, set()))
         return self._full[node]
 
+    def may_be(self, module: Module, node: ast.AST | None, value: object) -> bool:
+        """Return whether an expression may be a literal of that value, also by an argument."""
+        return node is not None and any(
+            isinstance(each.node, ast.Constant) and not each.path and each.node.value is value
+            for each in self.origins(module, node)
+        )
+
     def parts(self, origin: Origin) -> Origins:
         """Return an origin with those in functions of the script that are the same object."""
         found = {origin}

@@ -21,6 +21,11 @@ BASES = {
     "loss": ("keras.losses.",),
     "metric": ("keras.metrics.",),
     "optimizer": ("keras.optimizers.",),
+    "pydataset": (
+        "keras.utils.PyDataset",
+        "keras.utils.Sequence",
+        "keras.utils.data_utils.Sequence",
+    ),
 }
 _MODELS = (
     *BASES["model"],
@@ -233,12 +238,16 @@ class Flow:
         waiting = [(module, expression)]
         seen = {id(expression)}
         for module_, node in waiting:  # grows as it goes
-            for each in ast.walk(node):
+            for each in self._parts(node):
                 yield module_, each
                 for further in self._before(module_, each):
                     if id(further[1]) not in seen and len(seen) < _FURTHEST:
                         seen.add(id(further[1]))
                         waiting.append(further)
+
+    def _parts(self, node: ast.AST) -> Iterator[ast.AST]:
+        """Yield the parts of an expression that its value may depend on."""
+        return ast.walk(node)
 
     def _before(self, module: Module, node: ast.AST) -> Iterator[tuple[Module, ast.AST]]:
         if isinstance(node, ast.Call):

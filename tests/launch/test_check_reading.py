@@ -12,20 +12,13 @@ from keras_candle.lint.names import Module
 from keras_candle.lint.script import Script, load
 from tests.launch.check_cases import AFTER_BUILDER, BUILDER
 from tests.launch.check_cases_whole import CLEAN_AFTER_BUILDER, CLEAN_WHOLE, WHOLE
+from tests.lint import data_cases, model_cases
+from tests.lint.marks import found, marked
 
 ROOT = Path(__file__).parent.parent.parent
 CASES = {**{name: BUILDER + body for name, body in AFTER_BUILDER.items()}, **WHOLE}
 
 CLEAN = {**{name: BUILDER + body for name, body in CLEAN_AFTER_BUILDER.items()}, **CLEAN_WHOLE}
-
-
-def found(source):
-    return {(each.line, each.code) for each in read(Script([Module("train.py", source)]))}
-
-
-def marked(source):
-    lines = enumerate(source.splitlines(), start=1)
-    return {(number, code) for number, line in lines for code in line.partition("#!")[2].split()}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -39,7 +32,8 @@ def test_nothing_is_found_where_nothing_is_wrong(name):
 
 
 def test_every_kind_of_finding_has_a_case():
-    shown = {code for source in CASES.values() for _, code in marked(source)}
+    cases = [*CASES.values(), *data_cases.FOUND.values(), *model_cases.FOUND.values()]
+    shown = {code for source in cases for _, code in marked(source)}
     assert shown == {kind.code for topic in TOPICS for kind in topic.KINDS}
 
 
