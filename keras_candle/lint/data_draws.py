@@ -65,11 +65,14 @@ _LOST = (
     "each rank draws its own: the ranks divide datasets that differ, so that some rows are seen "
     "twice and others never"
 )
+_OWN_SPLIT = "each rank splits its own way: rows that one rank holds out, another trains on"
 _OWN_ROWS = "each rank draws other rows for the same batch, and keras_candle refuses to shard them"
 _SAME_ROWS = (
     "without a seed each rank draws other rows for the same batch, which keras_candle refuses; "
     "with one, all ranks draw the same rows"
 )
+# Methods whose batches may differ on the ranks: then each rank's are its own.
+_OF_BATCHES = ("train_on_batch", "test_on_batch")
 # Methods of a dataset whose functions may draw: rows stay where they are.
 _MAPS = ("map", "interleave", "flat_map")
 
@@ -109,6 +112,10 @@ def _reaching(script: Script, seeds: Seeds, reached: set[ast.AST]) -> Iterator[F
                 if draw and source not in reached and not seeds.reach(draw, owner, source):
                     reached.add(source)
                     effect = _effect(draw, of_dataset)
+                    if words["method"] in _OF_BATCHES:
+                        effect = _OWN_SPLIT
+                        if not owner.dotted(source.func).startswith("sklearn.model_selection."):
+                            continue
                     yield DATA.at(
                         *(owner.path, source.lineno),
                         **{**words, "call": shown(source), "remedy": draw.remedy, "effect": effect},

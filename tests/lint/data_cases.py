@@ -200,7 +200,29 @@ model.evaluate(noisy, y)
 """,
 }
 
+FOUND["a split before batches"] = (
+    HEAD
+    + """
+from sklearn.model_selection import train_test_split
+x_train, x_test = train_test_split(x)  #! unseeded-data
+for start in range(0, 100, 8):
+    model.train_on_batch(x_train[start : start + 8])
+"""
+)
 CLEAN = {
+    "batches of each rank's own": HEAD
+    + """
+memory = []
+for step in range(100):
+    index = np.random.randint(0, len(x), 8)
+    noise = np.random.normal(size=(8, 4))
+    model.train_on_batch(np.concatenate([x[index], noise]), y[index])
+    minibatch = random.sample(memory, 4)
+    model.train_on_batch(np.array(minibatch), y[:4])
+order = np.arange(100)
+np.random.shuffle(order)
+model.train_on_batch(x[order[:8]], y[order[:8]])
+""",
     "seeds": SEEDED
     + """
 def load():
