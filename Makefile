@@ -46,6 +46,7 @@ lint: env
 # Two at a time, each on one core: most of the tests leave the other one idle. The short ones come
 # last: whichever of the long ones ends first, its core takes them.
 test: env
+	$(BIN)/python -m compileall -q keras_candle  # as the locked packages, for the same reason
 	$(MAKE) --no-print-directory -j2 $(IN_ONE_PIECE) lint test-ranks test-jobs test-resume oldest test-docstrings soak
 
 # Tests that start jobs of their own.

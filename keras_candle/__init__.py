@@ -78,6 +78,7 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module 'keras_candle' has no attribute {name!r}")
 
 
+_when_imported.hasten_import("keras", "tensorflow")
 _when_imported.wrap_fit()
 
 

@@ -42,7 +42,7 @@ class RankPool:
         self.size = size
         self._job: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
-        self._log: Any = None
+        self._folder: Any = None
 
     def run(
         self, function: Callable[..., Any], *, timeout_s: float = 120, engine: str = "mpi", **kwargs
@@ -53,13 +53,11 @@ class RankPool:
         name = f"{function.__module__}:{function.__qualname__}"
         self._connection.send((name, engine, kwargs))
         if not self._connection.poll(timeout_s):
-            self.stop()
-            raise RankError(f"{name} did not end in {timeout_s} s.\n{self.log_tail()}")
+            raise RankError(f"{name} did not end in {timeout_s} s.\n{self.stop()}")
         try:
             results = self._connection.recv()
         except EOFError:
-            self.stop()
-            raise RankError(f"{name}: the job ended.\n{self.log_tail()}") from None
+            raise RankError(f"{name}: the job ended.\n{self.stop()}") from None
         failures = [f"rank {r}: {text}" for r, (ok, text) in enumerate(results) if not ok]
         if failures:
             raise RankError("\n".join(failures))
@@ -71,21 +69,19 @@ class RankPool:
 
     def log(self) -> str:
         """What the ranks have printed."""
-        return Path(self._log.name).read_text(errors="replace")
-
-    def log_tail(self) -> str:
-        """What the ranks printed last."""
-        return self.log()[-4000:]
+        return (Path(self._folder.name) / "log").read_text(errors="replace")
 
     def _start(self) -> None:
         key = secrets.token_bytes(16)
-        self._log = tempfile.NamedTemporaryFile(prefix="ranks-", suffix=".log")  # noqa: SIM115
+        self._folder = tempfile.TemporaryDirectory(prefix="ranks-", ignore_cleanup_errors=True)
         with Listener(("127.0.0.1", 0), authkey=key) as listener:
             environment = {
                 **os.environ,
                 "PYTHONPATH": str(ROOT),
                 "RANK_POOL_PORT": str(listener.address[1]),
                 "RANK_POOL_KEY": key.hex(),
+                # TensorFlow leaves files there when it is killed.
+                "TMPDIR": self._folder.name,
                 "OMP_NUM_THREADS": "1",
                 "TF_NUM_INTRAOP_THREADS": "1",
                 "TF_NUM_INTEROP_THREADS": "2",
@@ -95,27 +91,32 @@ class RankPool:
             }
             us = os.getpid()
             mpiexec = Path(sys.executable).parent / "mpiexec"
-            self._job = subprocess.Popen(
-                [mpiexec, "-n", str(self.size), sys.executable, "-m", self.module],
-                env=environment,
-                cwd=ROOT,
-                stdin=subprocess.DEVNULL,
-                stdout=self._log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                preexec_fn=lambda: end_with_parent(us),  # noqa: PLW1509 - this process has one thread
-            )
+            with open(Path(self._folder.name) / "log", "wb") as log:
+                self._job = subprocess.Popen(
+                    [mpiexec, "-n", str(self.size), sys.executable, "-m", self.module],
+                    env=environment,
+                    cwd=ROOT,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                    # This process has one thread.
+                    preexec_fn=lambda: end_with_parent(us),  # noqa: PLW1509
+                )
             listener._listener._socket.settimeout(START_TIMEOUT_S)
             self._connection = listener.accept()
 
-    def stop(self) -> None:
-        """End the job, whatever its ranks are doing."""
+    def stop(self) -> str:
+        """End the job, whatever its ranks are doing; returns what they printed last."""
         if self._job is None:
-            return
+            return ""
         os.killpg(self._job.pid, signal.SIGKILL)
         self._job.wait()
         self._connection.close()
         self._job = self._connection = None
+        tail = self.log()[-4000:]
+        self._folder.cleanup()
+        return tail
 
 
 def resolve(name: str) -> Callable[..., Any]:

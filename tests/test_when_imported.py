@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import importlib.util
 import sys
 
 import pytest
 
-from keras_candle.when_imported import when_imported
+from keras_candle.when_imported import hasten_import, when_imported
 
 
 @pytest.fixture
@@ -62,3 +63,26 @@ def test_a_failed_import_may_be_tried_again(package, tmp_path):
     importlib.invalidate_caches()
     __import__(package)
     assert seen == [1]
+
+
+def test_the_garbage_collector_waits_for_a_large_import_and_for_a_failed_one(package, tmp_path):
+    hasten_import(package)
+    part = tmp_path / "slow_package/part.py"
+    part.write_text("import gc\nvalue = gc.isenabled()\nassert value\n")
+    with pytest.raises(AssertionError):
+        __import__(package)
+    assert gc.isenabled()
+    part.write_text("import gc\nvalue = gc.isenabled()\n")
+    importlib.invalidate_caches()
+    assert __import__(package).value is False
+    assert gc.isenabled()
+
+
+def test_a_program_that_has_turned_the_collector_off_keeps_it_off(package):
+    hasten_import(package)
+    gc.disable()
+    try:
+        __import__(package)
+        assert not gc.isenabled()
+    finally:
+        gc.enable()

@@ -48,6 +48,12 @@ def test_a_script_imports_its_neighbours_and_is_main(candle, script, tmp_path):
     assert (done.stdout, done.stderr) == ("hello\n", "")
 
 
+def test_the_garbage_collector_waits_while_tensorflow_is_imported(candle, script, tmp_path):
+    (tmp_path / "tensorflow.py").write_text("import gc\ncollects = gc.isenabled()\n")
+    body = "import gc, tensorflow\nprint(tensorflow.collects, gc.isenabled())\n"
+    assert candle("run", "-np", "1", script(body)).stdout == "False True\n"
+
+
 def test_root_alone_speaks(candle, script):
     done = candle("run", "-np", "3", script("print(rank)\nprint(rank, file=sys.stderr)\n"))
     assert (done.stdout, done.stderr) == ("0\n", "0\n")
