@@ -87,7 +87,7 @@ class RankPool:
                 "TF_NUM_INTEROP_THREADS": "2",
                 "TF_CPP_MIN_LOG_LEVEL": "3",
                 # Horovod's own thread of each rank wakes up so often (ms), also between tests.
-                "HOROVOD_CYCLE_TIME": "4",
+                "HOROVOD_CYCLE_TIME": "10",
             }
             us = os.getpid()
             mpiexec = Path(sys.executable).parent / "mpiexec"
@@ -145,8 +145,10 @@ def next_function(world: Any, parent: Connection | None) -> Any:
 
 
 def receive(world: Any, rank: int) -> Any:
+    nap_s = 0.001
     while not world.iprobe(source=rank):
-        time.sleep(0.002)
+        time.sleep(nap_s)
+        nap_s = min(1.1 * nap_s, 0.02)
     return world.recv(source=rank)
 
 
@@ -168,12 +170,12 @@ def serve() -> None:
         address = ("127.0.0.1", int(os.environ["RANK_POOL_PORT"]))
         parent = Client(address, authkey=bytes.fromhex(os.environ["RANK_POOL_KEY"]))
     made: dict[str, Any] = {}
-    # clear_session collects garbage; to look through all that was imported takes 0.2 s each time.
-    gc.collect()
-    gc.freeze()
     while True:
         name, engine, kwargs = next_function(world, parent)
         keras.utils.clear_session()
+        # It collects garbage. What is left are modules and caches: to look through them takes up to
+        # 0.2 s each time.
+        gc.freeze()
         try:
             if engine not in made:
                 made[engine] = make(engine)
