@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-CANDLE = (sys.executable, "-m", "keras_candle.launch.cli")
+CANDLE = (sys.executable, "-m", "keras_candle")
 Candle = Callable[..., subprocess.CompletedProcess[str]]
 
 

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -26,6 +27,16 @@ def test_help_begins_with_the_usage(candle, command):
 
 def test_version(candle):
     assert candle("--version").stdout.startswith("candle ")
+
+
+def test_the_package_run_by_python_is_the_command(tmp_path):
+    command = Path(sys.executable).parent / "candle"
+    for arguments, code in ((["--help"], 0), (["run", "-np", "0", "x.py"], 2)):
+        done, expected = (
+            subprocess.run([*each, *arguments], cwd=tmp_path, capture_output=True, check=False)
+            for each in ([sys.executable, "-m", "keras_candle"], [command])
+        )
+        assert (done.returncode, done.stdout, done.stderr) == (code, expected.stdout, expected.stderr)
 
 
 def test_no_part_of_the_launcher_imports_anything_heavy():
