@@ -168,7 +168,7 @@ MUTANTS = (
     ),
     Mutant(
         "a stop that one rank wants is that rank's alone",
-        "training/stop_consensus.py",
+        "engine/consensus.py",
         'bool(self._engine.allreduce(self.requested or self.agreed, "max"))',
         "self.requested",
         ("training/test_callbacks.py::test_a_callback_that_only_one_rank_has_stops_all",),

@@ -19,9 +19,9 @@ from keras_candle.auto.distributed_scripts import (
     replace_strategies,
 )
 from keras_candle.auto.file_overlay import write_only_on_root
-from keras_candle.auto.random_draws import seed_ranks
 from keras_candle.cluster import launchers
-from keras_candle.launcher_messages import AUTO_SEED, AUTO_STARTED_S
+from keras_candle.launcher_messages import AUTO_SEED, AUTO_STARTED_S, VERIFY
+from keras_candle.seeding import SEEDS_OF_OURS, seed_unseeded
 from keras_candle.when_imported import when_imported
 
 
@@ -33,10 +33,20 @@ def prepare() -> None:
     is_root = os.environ[launcher.rank] == "0"
     started_s = float(os.environ.get(AUTO_STARTED_S) or time.time())
     write_only_on_root(is_root=is_root, started_s=started_s)
-    seed_ranks(int(os.environ.get(AUTO_SEED, "0")))
+    _seed_ranks(int(os.environ.get(AUTO_SEED, "0")))
     refuse_horovod_lines()
     when_imported("tensorflow", functools.partial(_prepare_tensorflow, is_root=is_root))
     when_imported("keras", _prepare_keras)
+
+
+def _seed_ranks(seed: int) -> None:
+    """Seed what the script has not seeded itself.
+
+    Each rank holds the whole data and takes its shard, so random data must be equal on all ranks.
+    """
+    seed_unseeded(seed)
+    if VERIFY not in os.environ:
+        SEEDS_OF_OURS.add(seed)  # no seed of the script's: arrays are shuffled anew in each epoch
 
 
 def _prepare_tensorflow(tensorflow: ModuleType, is_root: bool) -> None:

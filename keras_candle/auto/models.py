@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import atexit
 import functools
+import random
 from collections import Counter
 from types import ModuleType
 from typing import Any
 
 from keras_candle import engine as engines
-from keras_candle.auto.random_draws import synchronize_random_state
 
 _times: Counter[str] = Counter()
 
@@ -103,7 +103,19 @@ def _with_synchronized_random_state(scaled: Any) -> Any:
     @functools.wraps(scaled)
     def method(*args: Any, **kwargs: Any) -> Any:
         if not is_evaluation_of_fit(kwargs):  # fit's own evaluation is part of fit
-            synchronize_random_state()
+            _synchronize_random_state()
         return scaled(*args, **kwargs)
 
     return method
+
+
+def _synchronize_random_state() -> None:
+    """Broadcast the root's state of Python's and NumPy's random generators.
+
+    A generator that Keras reads ahead may have drawn more numbers on one rank than on another.
+    """
+    import numpy as np
+
+    python, numpy = engines.current().broadcast((random.getstate(), np.random.get_state()))
+    random.setstate(python)
+    np.random.set_state(numpy)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from keras_candle.engine.base import Engine
+from keras_candle.engine.consensus import StopConsensus
 from keras_candle.errors import EXIT_RUN_AGAIN, CheckpointError
 from keras_candle.launcher_messages import CollectiveObserver
 from keras_candle.resume.callback_state import CallbackState, resume_csv_loggers
@@ -23,7 +24,6 @@ from keras_candle.resume.script_changes import describe_layers
 from keras_candle.resume.stopping import StopReasons, name_of
 from keras_candle.training.fit_chain import FitHook, Place
 from keras_candle.training.step_chain import TrainFunction, chain_of
-from keras_candle.training.stop_consensus import StopConsensus
 from keras_candle.watchdog import heartbeat
 from keras_candle.watchdog.rank_watch import RankWatch
 

@@ -16,6 +16,7 @@ from keras_candle.callback.fit_hooks import (
     WatchdogHook,
 )
 from keras_candle.callback.tracker_hook import JournalHook
+from keras_candle.engine.consensus import StopConsensus
 from keras_candle.keras_private.callbacks import check_names
 from keras_candle.performance.recorder import PerformanceRecorder
 from keras_candle.resume.capture import CheckpointCapture
@@ -32,7 +33,6 @@ from keras_candle.resume.script_changes import identity_of, settings_of
 from keras_candle.resume.stopping import StopReasons
 from keras_candle.training.fit_call import FitCall, listed
 from keras_candle.training.fit_chain import FitChain
-from keras_candle.training.stop_consensus import StopConsensus
 
 # These need on_epoch_begin of an epoch that is resumed; a LearningRateScheduler must not get it.
 _SHOW_EPOCHS = (keras.callbacks.ProgbarLogger, keras.callbacks.TensorBoard)

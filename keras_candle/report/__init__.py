@@ -1,14 +1,24 @@
 """Report runs and searches as one self-contained HTML page: `candle report`."""
 
+import base64
 import contextlib
+import hashlib
 import os
+import re
 import time
 from collections.abc import Sequence
+from functools import cache
+from importlib import resources
 from pathlib import Path
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
 from keras_candle.errors import CandleError
+from keras_candle.report import formats, run_charts, run_tables, search_charts, trials
+from keras_candle.report.axes import value_text
 from keras_candle.report.formats import counted
-from keras_candle.report.page import page_of
+from keras_candle.report.reading import number
 from keras_candle.report.run import ReportedRun, is_run, read_run
 from keras_candle.report.trials import Search, is_search, read_search
 from keras_candle.run_directory import replace_file
@@ -16,6 +26,12 @@ from keras_candle.run_directory import replace_file
 _EXPECTED = (
     "Expected the run directory that CandleCallback was given (it holds journal.jsonl and "
     "config.json), or a search's folder (CandleTuner's directory/project_name, with search.json)."
+)
+
+# Characters that are invalid in HTML (control characters, halves of surrogate pairs), and those
+# that change the direction of the text after them.
+_UNFIT = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069\ufffe\uffff]"
 )
 
 
@@ -52,9 +68,10 @@ def write_report(
         else:
             raise CandleError(_refusal(path))
     target = Path(out) if out is not None else folders[0] / "report.html"
-    page = page_of(runs, searches, time.time()).encode()
+    template = _environment().get_template("page.html")
+    page = template.render(runs=runs, searches=searches, written_s=time.time())
     try:
-        replace_file(target, page)
+        replace_file(target, _UNFIT.sub("\ufffd", page).encode())
     except OSError as cause:
         raise CandleError(
             f"The report {target} cannot be written ({cause}). Name another file with -o."
@@ -90,3 +107,23 @@ def _summary(runs: Sequence[ReportedRun], searches: Sequence[Search]) -> str:
         best = f"best {each.describe(each.best)}" if each.best else "no result yet"
         summary.append(f"a search of {counted(len(each.trials), 'trial')}, {best}")
     return "; ".join(summary)
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.loader, environment.undefined = PackageLoader(__package__), StrictUndefined
+    modules = (formats, run_charts, run_tables, search_charts, trials)
+    environment.globals |= {each.__name__.rpartition(".")[2]: each for each in modules}
+    functions = (_file, _hash, number, repr, value_text)
+    environment.globals |= {each.__name__.lstrip("_"): each for each in functions}
+    return environment
+
+
+def _file(name: str) -> Markup:
+    # The package's own text: the page's policy names its hash.
+    return Markup((resources.files(__package__) / "templates" / name).read_text("utf-8"))  # noqa: S704
+
+
+def _hash(name: str) -> str:
+    return f"sha256-{base64.b64encode(hashlib.sha256(_file(name).encode()).digest()).decode()}"

@@ -12,10 +12,10 @@ from keras_candle.data.data_cursor import DataCursor
 from keras_candle.data.input_data import ARRAYS
 from keras_candle.data.keras_adapters import ResumableAdapter
 from keras_candle.data.sharded_input import held_out_of, inexact_orders, training_source
+from keras_candle.engine.consensus import StopConsensus
 from keras_candle.engine.single import SingleEngine
 from keras_candle.errors import DataError
 from keras_candle.keras_private.data import input_arrays
-from keras_candle.training.stop_consensus import StopConsensus
 
 
 class FitCall(Mapping[str, Any]):

@@ -27,15 +27,15 @@ from keras_candle.data.sharded_input import (
     make_sharded_inputs,
 )
 from keras_candle.engine.base import Engine
-from keras_candle.engine.consensus import succeed_on_all
+from keras_candle.engine.consensus import StopConsensus, succeed_on_all
 from keras_candle.errors import CandleError
+from keras_candle.keras_private.contract import check_private_names
 from keras_candle.keras_private.models import (
     METRICS_RESULT,
     KerasTrainer,
     flatten_metrics,
     is_evaluation_of_fit,
 )
-from keras_candle.training.compatibility import check_environment, check_trainable
 from keras_candle.training.divergence import DivergenceChecks
 from keras_candle.training.fit_call import FitCall, FitWrapper, ResumableFit, find_fit_wrapper
 from keras_candle.training.fit_chain import Place
@@ -48,13 +48,13 @@ from keras_candle.training.gradients import (
 )
 from keras_candle.training.keras_methods import call_trainers, trainer_of
 from keras_candle.training.learning_rate import LearningRateScale, effective_learning_rate
+from keras_candle.training.losses import check_reductions
 from keras_candle.training.metrics import global_result
 from keras_candle.training.options import ScalingOptions
 from keras_candle.training.prediction import predict_together
 from keras_candle.training.replica import Replica
 from keras_candle.training.shared_state import check_stateless
 from keras_candle.training.step_chain import TrainFunction, chain_of
-from keras_candle.training.stop_consensus import StopConsensus
 from keras_candle.training.train_step import make_batch, why_not_split
 from keras_candle.training.user_callbacks import in_writing_callback, rank_safe
 
@@ -86,12 +86,22 @@ def scale_model(model: Any, options: ScalingOptions, engine: Engine) -> Any:
         EngineError: when Keras runs on another backend than ours, or divides the work itself.
     """
     if engine.size > 1 and trainer_of(model) is None:
-        check_environment(model)
+        check_private_names()
+        backend.current().check(model)
         call_trainers()
         Trainer(Replica(model, options, engine))
     elif options.sum_embedding_slices and engine.size == 1:
         _sum_slices_alone(model)
     return model
+
+
+def _check_trainable(model: Any) -> None:
+    if not model.compiled:
+        raise CandleError(
+            "The model is not compiled: call model.compile(...) in the function that builds it, "
+            "or before fit."
+        )
+    check_reductions(model)
 
 
 def _sum_slices_alone(model: Any) -> None:
@@ -221,7 +231,7 @@ class Trainer:
             )
 
     def fit(self, plain: Method, *args: Any, **kwargs: Any) -> Any:
-        succeed_on_all(partial(check_trainable, self._model), self._engine)
+        succeed_on_all(partial(_check_trainable, self._model), self._engine)
         call = FitCall(self._arguments("fit", args, kwargs))
         wrapper, fit = find_fit_wrapper(call["callbacks"]), partial(self._fit, plain)
         self._agree_on_options()
@@ -362,7 +372,7 @@ class Trainer:
         return predict_together(plain, given, self._model, self._engine, take_root_state)
 
     def train_on_batch(self, plain: Method, *args: Any, **kwargs: Any) -> Any:
-        succeed_on_all(partial(check_trainable, self._model), self._engine)
+        succeed_on_all(partial(_check_trainable, self._model), self._engine)
         self._agree_on_options()
         given = self._arguments("train_on_batch", args, kwargs)
         batch = make_batch(given, self.replica.options, self._engine)

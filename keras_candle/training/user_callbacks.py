@@ -9,8 +9,8 @@ from typing import Any
 import keras
 
 from keras_candle.engine.base import Engine
+from keras_candle.engine.consensus import StopConsensus
 from keras_candle.training.fit_call import listed
-from keras_candle.training.stop_consensus import StopConsensus
 
 # Callbacks that write files or talk to servers and do not change the training: run on root only.
 _WRITING_NAMES = (
