@@ -21,7 +21,7 @@ _GRAPH_AT = 256
 _SIZE = 512
 
 
-@dataclass(frozen=True)
+@dataclass
 class Heartbeat:
     """A rank's progress as read from its board.
 

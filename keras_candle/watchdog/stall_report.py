@@ -26,23 +26,15 @@ _STATES = {
 }
 
 
-@dataclass
-class RankSnapshot:
-    """The state of a rank: its process, its progress and its stacks.
+@dataclass(kw_only=True)
+class RankSnapshot(heartbeat.Heartbeat):
+    """The state of a rank: its progress, its process and its stacks.
 
     Attributes:
         rank: its number.
         host: its node.
         pid: its process ID.
         state: see `keras_candle.watchdog.rank_watch.state_of`.
-        beats: see `keras_candle.watchdog.heartbeat.Heartbeat`, as the next seven.
-        epoch: current epoch, from 0.
-        step: number of steps done.
-        place: where it is.
-        collectives: number of collectives begun.
-        collective: the last of them.
-        in_collective: whether it is in it.
-        in_graph: collectives that each step runs in the graph.
         answers: whether its watcher answers.
         stacks: the stacks of all threads.
     """
@@ -51,14 +43,6 @@ class RankSnapshot:
     host: str
     pid: int
     state: str
-    beats: int
-    epoch: int
-    step: int
-    place: int
-    collectives: int
-    collective: str
-    in_collective: bool
-    in_graph: str
     answers: bool = True
     stacks: str = ""
 

@@ -112,8 +112,8 @@ class Watched:
 
     def snapshot(self) -> RankSnapshot:
         """Take a snapshot of the rank."""
-        seen = asdict(self._board.read())
-        return RankSnapshot(self.rank, self._host, self._pid, state_of(self._pid), **seen)
+        seen, state = asdict(self._board.read()), state_of(self._pid)
+        return RankSnapshot(rank=self.rank, host=self._host, pid=self._pid, state=state, **seen)
 
     def stacks(self) -> str:
         """Return all threads' stacks. This continues a stopped process: take a snapshot first."""

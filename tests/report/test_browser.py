@@ -92,7 +92,7 @@ def test_the_trials_are_saved_as_a_table_with_all_digits(pages, tmp_path, large_
     with Chromium() as browser:
         browser.open(pages[0])
         browser.call("Page.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
-        browser.value("document.querySelector('.save').click()")
+        browser.value("document.querySelector('section > button').click()")
         file = tmp_path / "trials-0.csv"
         for _ in range(100):
             browser.value("new Promise((done) => setTimeout(done, 50))")

@@ -17,10 +17,10 @@ def facts(rank, step=7, place=heartbeat.IN_STEP, collectives=20, state="S", **mo
     given = {"epoch": 1, "collective": "barrier", "in_graph": "", "beats": 90, **more}
     given.setdefault("in_collective", False)
     return RankSnapshot(
-        rank,
-        f"n{rank}",
-        100 + rank,
-        state,
+        rank=rank,
+        host=f"n{rank}",
+        pid=100 + rank,
+        state=state,
         step=step,
         place=place,
         collectives=collectives,

@@ -22,10 +22,7 @@
   };
   const keyOf = (target) => target.closest?.("[data-key]")?.dataset.key ?? null;
 
-  const tooltip = document.createElement("div");
-  tooltip.id = "tooltip";
-  tooltip.hidden = true;
-  document.body.append(tooltip);
+  const tooltip = document.querySelector("#tooltip");
   const textOf = (target) => {
     const mark = target.closest?.("svg.chart path, svg.chart circle, svg.chart rect");
     if (!mark) return "";
@@ -61,34 +58,34 @@
     }
   });
 
-  const valueOf = (row, column) => {
-    const cell = row.cells[column];
-    const number = cell.dataset.v;
-    return number === undefined ? cell.textContent : Number(number);
+  const button = (act, ...content) => {
+    const made = document.createElement("button");
+    made.type = "button";
+    made.append(...content);
+    made.addEventListener("click", act);
+    return made;
   };
+  const valueOf = ({ dataset, textContent }) => dataset.v === undefined ? textContent : Number(dataset.v);
   const compare = (one, other) => {
     const numbers = [one, other].map((each) => typeof each === "number");
     if (numbers[0] !== numbers[1]) return numbers[0] ? -1 : 1;
     return numbers[0] ? one - other : one.localeCompare(other, undefined, { numeric: true });
   };
   for (const head of document.querySelectorAll("table.sortable thead th")) {
-    const button = document.createElement("button");
-    button.type = "button";
-    button.append(...head.childNodes);
-    head.append(button);
-    const first = head.closest("table").tBodies[0].rows[0]?.cells[head.cellIndex];
+    const body = head.closest("table").tBodies[0];
+    const first = body.rows[0]?.cells[head.cellIndex];
     head.classList.toggle("right", first?.classList.contains("right") ?? false);
-    button.addEventListener("click", () => {
+    const sort = () => {
       const sign = head.ariaSort === "ascending" ? -1 : 1;
       for (const each of head.parentNode.cells) each.removeAttribute("aria-sort");
       head.setAttribute("aria-sort", sign > 0 ? "ascending" : "descending");
-      const body = head.closest("table").tBodies[0];
-      const rows = Array.from(body.rows, (row) => [valueOf(row, head.cellIndex), row]);
+      const rows = Array.from(body.rows, (row) => [valueOf(row.cells[head.cellIndex]), row]);
       // Rows without a value stay at the end in both orders.
       const empty = (value) => value === "" || value === "—";
       rows.sort(([a], [b]) => empty(a) - empty(b) || sign * compare(a, b));
       body.append(...rows.map(([, row]) => row));
-    });
+    };
+    head.append(button(sort, ...head.childNodes));
   }
 
   // The full text of a cell, which no spreadsheet takes for a formula.
@@ -99,34 +96,25 @@
     return /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
   };
   for (const table of document.querySelectorAll("table.sortable[id]")) {
-    const button = document.createElement("button");
-    button.type = "button";
-    button.className = "save";
-    button.textContent = "Save as CSV";
-    button.addEventListener("click", () => {
+    const save = () => {
       const lines = Array.from(table.rows, (row) => Array.from(row.cells, inFull).join(","));
       const link = document.createElement("a");
       link.href = URL.createObjectURL(new Blob([`${lines.join("\r\n")}\r\n`], { type: "text/csv" }));
       link.download = `${table.id}.csv`;
       link.click();
       URL.revokeObjectURL(link.href);
-    });
-    table.parentNode.before(button);
+    };
+    table.parentNode.before(button(save, "Save as CSV"));
   }
 
   for (const box of document.querySelectorAll(".views")) {
     const views = Array.from(box.parentNode.querySelectorAll(":scope > [data-view]"));
     const choose = (name) => {
       for (const view of views) view.hidden = view.dataset.view !== name;
-      for (const each of box.children) each.setAttribute("aria-pressed", each.dataset.shows === name);
+      for (const each of box.children) each.setAttribute("aria-pressed", each.textContent === name);
     };
-    for (const view of views) {
-      const button = document.createElement("button");
-      button.type = "button";
-      button.dataset.shows = button.textContent = view.dataset.view;
-      button.addEventListener("click", () => choose(view.dataset.view));
-      box.append(button);
-    }
-    choose(views[0].dataset.view);
+    const names = views.map((view) => view.dataset.view);
+    box.append(...names.map((name) => button(() => choose(name), name)));
+    choose(names[0]);
   }
 })();
