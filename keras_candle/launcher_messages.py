@@ -28,7 +28,12 @@ STARTED_S = "KERAS_CANDLE_JOB_STARTED_S"
 PREPARE = "KERAS_CANDLE_PREPARE"
 AUTO_SEED = "KERAS_CANDLE_AUTO_SEED"
 AUTO_STARTED_S = "KERAS_CANDLE_AUTO_STARTED_S"
-# Of `candle verify`, `candle verify-resume` and `candle audit-precision`, for `prepare()`.
+# The engine where the program has "auto"; a JSON object of arguments that override those of
+# @candle.scalable on several ranks. A user may set both, too.
+ENGINE = "KERAS_CANDLE_ENGINE"
+OPTIONS = "KERAS_CANDLE_OPTIONS"
+# Of `candle verify`, `candle verify-resume` and `candle audit-precision` (the file of its result),
+# for `prepare()`.
 VERIFY = "KERAS_CANDLE_VERIFY"
 VERIFY_RESUME = "KERAS_CANDLE_VERIFY_RESUME"
 AUDIT_PRECISION = "KERAS_CANDLE_AUDIT_PRECISION"

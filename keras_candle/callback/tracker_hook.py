@@ -18,7 +18,7 @@ from typing import Any
 
 from keras_candle.callback.epoch_values import EpochLogs
 from keras_candle.errors import EXIT_RUN_AGAIN, CandleError
-from keras_candle.launcher_messages import restarts
+from keras_candle.launcher_messages import AUDIT_PRECISION, VERIFY, VERIFY_RESUME, restarts
 from keras_candle.performance.recorder import PerformanceRecorder
 from keras_candle.resume.data_state import FitProgress
 from keras_candle.resume.run_session import RunSession, TunerTrial
@@ -43,10 +43,10 @@ from keras_candle.training.fit_chain import FitHook, Place
 
 # Set where keras_candle only tests a program: then nothing is tracked.
 _TEST_VARIABLES = (
-    "KERAS_CANDLE_AUDIT_PRECISION",
+    AUDIT_PRECISION,
     "KERAS_CANDLE_DRY_RUN_FACTS",
-    "KERAS_CANDLE_VERIFY",
-    "KERAS_CANDLE_VERIFY_RESUME",
+    VERIFY,
+    VERIFY_RESUME,
 )
 # (directory, tracker or metric) of the messages that this process has printed.
 _printed: set[tuple[Path, str]] = set()

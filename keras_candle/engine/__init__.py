@@ -20,6 +20,7 @@ from keras_candle import launcher_messages
 from keras_candle.cluster import launchers
 from keras_candle.engine.base import Engine
 from keras_candle.errors import EngineError
+from keras_candle.launcher_messages import ENGINE
 
 __all__ = ["Engine", "current", "make", "start", "stop", "use"]
 
@@ -29,8 +30,6 @@ ENGINES = {
     "mpi": ("keras_candle.engine.mpi", "MpiEngine"),
     "horovod": ("keras_candle.engine.horovod", "HorovodEngine"),
 }
-# Set by `candle run --engine`; it chooses the engine where the program has "auto".
-VARIABLE = "KERAS_CANDLE_ENGINE"
 
 _running: list[Engine] = []
 
@@ -50,7 +49,7 @@ def start(name: str = "auto") -> Engine:
         EngineError: when the name is unknown, the engine is not installed, another one runs, or
             the launcher started several ranks that do not find each other.
     """
-    wanted = os.environ.get(VARIABLE, "auto") if name == "auto" else name
+    wanted = os.environ.get(ENGINE, "auto") if name == "auto" else name
     if wanted not in ("auto", *ENGINES):
         raise EngineError(
             f"engine={wanted!r} is unknown, expected one of 'auto', "

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 
 from keras_candle.errors import LaunchError
 
-# keras_candle.engine reads the first; `candle run` passes the next ones to its ranks.
-ENGINE = "KERAS_CANDLE_ENGINE"
+# What `candle run` passes to its ranks.
 ALL_OUTPUT = "KERAS_CANDLE_ALL_OUTPUT"
 TERMINALS = "KERAS_CANDLE_TERMINALS"
 STDIN = "KERAS_CANDLE_STDIN"

@@ -18,7 +18,7 @@ from keras_candle.launch.failure import FailureReader, forwarded_signal, job_end
 from keras_candle.launch.process import children_of, end_session, end_with_parent
 from keras_candle.launch.rank_states import RankStates
 from keras_candle.launch.streams import Output, inheritable_stdin, stdin_id, write_all
-from keras_candle.launcher_messages import LAUNCHER
+from keras_candle.launcher_messages import ENGINE, LAUNCHER
 
 _FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 _POLL_S = 0.25
@@ -105,7 +105,7 @@ def variables(job: Job, inherited: Mapping[str, str]) -> dict[str, str]:
     # variables while they iterate over a set would build different models.
     rank_variables.setdefault("PYTHONHASHSEED", "0")
     if job.engine is not None:
-        rank_variables[environment.ENGINE] = job.engine
+        rank_variables[ENGINE] = job.engine
     rank_variables.pop(environment.ALL_OUTPUT, None)
     if job.all_output:
         rank_variables[environment.ALL_OUTPUT] = "1"

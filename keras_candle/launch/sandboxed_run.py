@@ -12,10 +12,9 @@ from pathlib import Path
 
 from keras_candle.cluster.launchers import VARIABLES
 from keras_candle.folder_copy import copy_of_folder, map_into_copy
-from keras_candle.launch.environment import ENGINE
 from keras_candle.launch.failure import FailureReader
 from keras_candle.launch.process import end_session
-from keras_candle.launcher_messages import LAUNCHER, PREPARE
+from keras_candle.launcher_messages import ENGINE, LAUNCHER, PREPARE
 from keras_candle.lint.script import shown
 
 _FRAME = re.compile(r'File "([^"]+)", line (\d+)')

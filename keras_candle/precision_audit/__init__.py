@@ -13,17 +13,15 @@ from types import ModuleType
 from typing import NoReturn
 
 from keras_candle.errors import CandleError
+from keras_candle.launcher_messages import AUDIT_PRECISION
 from keras_candle.lint.dry_run import guard_files
 from keras_candle.when_imported import when_imported
-
-VARIABLE = "KERAS_CANDLE_AUDIT_PRECISION"
-"""Environment variable: the file for the result, a JSON object."""
 
 
 def prepare() -> None:
     """Install the audit in this process, before the script begins."""
     journal = guard_files()
-    result = os.open(os.environ[VARIABLE], os.O_WRONLY | os.O_CREAT)
+    result = os.open(os.environ[AUDIT_PRECISION], os.O_WRONLY | os.O_CREAT)
 
     def hook(keras: ModuleType) -> None:
         from keras_candle.precision_audit.audit import FirstTraining, at_first_training, audit

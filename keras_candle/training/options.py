@@ -10,10 +10,8 @@ from dataclasses import dataclass, fields, replace
 
 from keras_candle.data.batch_assignment import Division
 from keras_candle.errors import CandleError
+from keras_candle.launcher_messages import OPTIONS
 
-# JSON object of arguments that override the program's own: `candle verify` gives N ranks the
-# global batches of one rank with it.
-VARIABLE = "KERAS_CANDLE_OPTIONS"
 _BATCHES = ("replica", "global")
 _PRECISIONS = (None, "float32", "mixed_float16", "mixed_bfloat16", "auto")
 
@@ -124,7 +122,7 @@ def with_overrides(options: ScalingOptions) -> ScalingOptions:
         CandleError: when the variable is not a JSON object of arguments of `candle.scalable`, or a
             value is unknown.
     """
-    given = os.environ.get(VARIABLE)
+    given = os.environ.get(OPTIONS)
     if not given:
         return options
     names = [field.name for field in fields(ScalingOptions)]
@@ -134,20 +132,20 @@ def with_overrides(options: ScalingOptions) -> ScalingOptions:
         overrides = None
     if not isinstance(overrides, dict):
         raise CandleError(
-            f"{VARIABLE}={given!r} is not a JSON object, expected arguments of candle.scalable, "
+            f"{OPTIONS}={given!r} is not a JSON object, expected arguments of candle.scalable, "
             'for example {"batch": "global"}. Correct it, or unset it.'
         )
     unknown = sorted(set(overrides) - set(names))
     if unknown:
         raise CandleError(
-            f"{VARIABLE} has unknown arguments: {', '.join(unknown)}; expected some of "
+            f"{OPTIONS} has unknown arguments: {', '.join(unknown)}; expected some of "
             f"{', '.join(names)}. "
             "Correct it, or unset it."
         )
     try:
         return replace(options, **overrides)
     except CandleError as cause:
-        raise CandleError(f"{VARIABLE}={given!r}: {cause}") from cause
+        raise CandleError(f"{OPTIONS}={given!r}: {cause}") from cause
 
 
 def _check_bool(name: str, value: bool) -> None:

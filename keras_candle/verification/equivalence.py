@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from keras_candle.launcher_messages import VERIFY
+from keras_candle.launcher_messages import OPTIONS, VERIFY
 from keras_candle.verification.attempt import (
     SEED,
     StartRanks,
@@ -20,9 +20,8 @@ from keras_candle.verification.attempt import (
 
 # The package whose prepare() the ranks call before the program begins, and which compares.
 _RECORDING = "keras_candle.verification"
-# keras_candle.training reads it. On N ranks these override the arguments of @candle.scalable:
-# batches and learning rate are those of one rank.
-_OPTIONS = "KERAS_CANDLE_OPTIONS"
+# On N ranks these override the arguments of @candle.scalable: batches and learning rate are those
+# of one rank.
 _ONE_RANKS_BATCHES = {"batch": "global", "learning_rate_scaling": None, "warmup_epochs": 0}
 
 
@@ -54,7 +53,7 @@ class EquivalenceCheck:
         return {
             **recording_variables(_RECORDING),
             VERIFY: json.dumps(settings),
-            _OPTIONS: json.dumps(scalable),
+            OPTIONS: json.dumps(scalable),
         }
 
     def terms(self, size: int) -> str:

@@ -7,19 +7,20 @@ import json
 import pytest
 
 from keras_candle.errors import CandleError
-from keras_candle.training.options import VARIABLE, ScalingOptions, with_overrides
+from keras_candle.launcher_messages import OPTIONS
+from keras_candle.training.options import ScalingOptions, with_overrides
 
 ONE_RANKS_BATCHES = {"batch": "global", "learning_rate_scaling": None, "warmup_epochs": 0}
 
 
 def test_without_the_variable_the_options_stay(monkeypatch):
-    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.delenv(OPTIONS, raising=False)
     options = ScalingOptions(batch="global")
     assert with_overrides(options) is options
 
 
 def test_what_it_names_is_overridden_and_the_rest_stays(monkeypatch):
-    monkeypatch.setenv(VARIABLE, json.dumps(ONE_RANKS_BATCHES))
+    monkeypatch.setenv(OPTIONS, json.dumps(ONE_RANKS_BATCHES))
     options = with_overrides(ScalingOptions(warmup_epochs=3, sync_batch_norm=True))
     assert options == ScalingOptions(None, None, 0, "global", sync_batch_norm=True)
 
@@ -34,8 +35,8 @@ def test_what_it_names_is_overridden_and_the_rest_stays(monkeypatch):
     ],
 )
 def test_bad_ones_are_refused(monkeypatch, value, words):
-    monkeypatch.setenv(VARIABLE, value)
+    monkeypatch.setenv(OPTIONS, value)
     with pytest.raises(CandleError) as caught:
         with_overrides(ScalingOptions())
-    assert VARIABLE in str(caught.value)
+    assert OPTIONS in str(caught.value)
     assert words in str(caught.value)
