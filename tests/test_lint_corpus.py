@@ -53,6 +53,7 @@ CODES = {
     "layer-constant": {"layer-constant"},
     "loop": {"loop-by-hand", "optimizer-out-of-reach"},
     "metric": {"metric-state"},
+    "model-draw": {"unseeded-model"},
     "optimizer": {"optimizer-out-of-reach", "optimizer-of-a-part", "loop-by-hand"},
     "order": {"unseeded-data", "unseeded-split"},
     "pairs": {"loss-over-pairs", "loss-over-divided-pairs", "compiled-loss-over-pairs"},
@@ -81,7 +82,10 @@ CODES = {
 PRECISION = 0.95
 MISSED = {
     "assign": 1,
+    "data": 1,
     "horovod": 4,
+    "model-draw": 2,
+    "pairs": 1,
     "unscaled": 5,
 }
 NOT_SCALED = "candle-not-used"

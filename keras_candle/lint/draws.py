@@ -19,7 +19,10 @@ _SEEDS = {
     "tensorflow.random.set_seed": ("tensorflow",),
     "tensorflow.compat.v1.set_random_seed": ("tensorflow",),
     "tensorflow.set_random_seed": ("tensorflow",),
+    "torch.manual_seed": ("torch",),
 }
+# Values that each process has for itself, and so no seeds.
+_OF_A_PROCESS = ("time.", "datetime.datetime.", "os.getpid", "os.urandom", "uuid.", "secrets.")
 _NO_DRAWS = ("seed", "get_state", "set_state", "default_rng", "RandomState", "Generator")
 GENERATORS = ("numpy.random.default_rng", "numpy.random.RandomState", "random.Random")
 _PYTHON = (
@@ -32,6 +35,8 @@ _ALWAYS_SHUFFLE = (
     "StratifiedShuffleSplit",
     "GroupShuffleSplit",
     "train_test_split",
+    "RepeatedKFold",
+    "RepeatedStratifiedKFold",
 )
 _FOLDERS = (
     "image_dataset_from_directory",
@@ -56,8 +61,8 @@ class Draw:
     """A call that draws without a seed of its own.
 
     Attributes:
-        generator: "python", "numpy" or "tensorflow" for a global one, "own" for one that no global
-            seed reaches.
+        generator: "python", "numpy", "tensorflow" or "torch" for a global one, "own" for one that
+            no global seed reaches.
         remedy: how to seed it.
         splits: whether it orders, chooses or divides rows.
         of_dataset: whether it draws the order of a tf.data.Dataset.
@@ -77,12 +82,17 @@ class Seeds:
     """
 
     def __init__(self, script: Script) -> None:
-        self.calls = [each for each in script.calls() if each[2] in _SEEDS]
+        self.calls = [
+            (module, call, name)
+            for module, call, name in script.calls()
+            if name in _SEEDS and _is_seed(module, _first(call))
+        ]
         self._auto = script.auto
 
     def reach(self, draw: Draw, module: Module, call: ast.Call) -> bool:
         """Return whether a draw's generator is seeded before it, judged by the order of lines."""
-        if self._auto and module.dotted(call.func) != "random.Random":
+        of_auto = draw.generator != "torch" and module.dotted(call.func) != "random.Random"
+        if self._auto and of_auto:
             return True  # `candle run --auto` sets them
         inside = module.function(call) is not None
         return any(
@@ -96,7 +106,7 @@ def draw_of(script: Script, module: Module, call: ast.Call) -> Draw | None:
     """Return the draw that a call is; None for one with a seed, and where it draws nothing."""
     name = module.dotted(call.func)
     if name in GENERATORS:
-        return None if call.args or call.keywords else Draw("own", f"{name}(0)")
+        return None if _is_seed(module, _first(call)) else Draw("own", f"{name}(0)")
     if name.startswith("sklearn."):
         return _draw_of_sklearn(call, *name.rsplit(".", 1))
     return (
@@ -135,6 +145,8 @@ def _draw_of_dataset(script: Script, module: Module, call: ast.Call, name: str) 
 
 def _draw_of_framework(call: ast.Call, name: str) -> Draw | None:
     package, _, last = name.rpartition(".")
+    if name == "torch.utils.data.DataLoader":
+        return _draw_of_loader(call)
     if argument(call, "seed") is not None:
         return None
     if package == "keras.random" and last != "SeedGenerator":
@@ -144,6 +156,14 @@ def _draw_of_framework(call: ast.Call, name: str) -> Draw | None:
     if package == "keras.initializers" and last.endswith("()"):  # RandomNormal()(shape)
         return _draw_of_initializer(call, last)
     return None
+
+
+def _draw_of_loader(call: ast.Call) -> Draw | None:
+    shuffles = constant(argument(call, "shuffle", 2)) is True
+    if not shuffles or _is_given(argument(call, "generator")):
+        return None
+    remedy = "torch.manual_seed(0) before it, or generator=torch.Generator().manual_seed(0)"
+    return Draw("torch", remedy, splits=True)
 
 
 def _draw_of_files(call: ast.Call, name: str) -> Draw | None:
@@ -176,6 +196,8 @@ def _draw_of_initializer(call: ast.Call, last: str) -> Draw | None:
 
 def _draw_of_keras_data(call: ast.Call, last: str) -> Draw | None:
     shuffles = constant(argument(call, "shuffle")) is True
+    if last == "split_dataset" and shuffles:
+        return Draw("python", "split_dataset(..., seed=0)", splits=True, of_dataset=True)
     by_default = last in _FOLDERS
     if by_default or (
         shuffles and last.endswith(("from_directory", "timeseries_dataset_from_array"))
@@ -227,9 +249,9 @@ def unseeded(script: Script, module: Module, call: ast.Call) -> ast.Call | None:
 
 def is_unseeded_generator(module: Module, node: ast.AST) -> bool:
     """Return whether a node makes a generator without a seed."""
-    if not isinstance(node, ast.Call) or node.args or node.keywords:
+    if not isinstance(node, ast.Call) or module.dotted(node.func) not in GENERATORS:
         return False
-    return module.dotted(node.func) in GENERATORS
+    return not _is_seed(module, _first(node))
 
 
 def is_dataset(script: Script, module: Module, node: ast.AST) -> bool:
@@ -264,3 +286,16 @@ def _makes_dataset(name: str) -> bool:
 
 def _is_given(value: ast.expr | None) -> bool:
     return value is not None and not (isinstance(value, ast.Constant) and value.value is None)
+
+
+def _first(call: ast.Call) -> ast.expr | None:
+    return next(iter((*call.args, *(each.value for each in call.keywords))), None)
+
+
+def _is_seed(module: Module, value: ast.expr | None) -> bool:
+    """Return whether a value given as a seed is one for all ranks."""
+
+    def differs(node: ast.AST) -> bool:
+        return isinstance(node, ast.Call) and module.dotted(node.func).startswith(_OF_A_PROCESS)
+
+    return value is not None and _is_given(value) and module.find(value, differs) is None

@@ -59,6 +59,7 @@ _WRITERS = {
     "tensorflow.io.TFRecordWriter": (0, "path"),
     "tensorflow.saved_model.save": (1, "export_dir"),
     "logging.FileHandler": (0, "filename"),
+    "logging.basicConfig": (None, "filename"),
     "cv2.imwrite": (0, "filename"),
     "imageio.imwrite": (0, "uri"),
     "urllib.request.urlretrieve": (1, "filename"),
@@ -72,7 +73,10 @@ _SAVERS = {
     "PIL.Image.fromarray": ("save",),
     "PIL.Image.new": ("save",),
     "PIL.Image.open": ("save",),
+    "tarfile.open": ("extractall", "extract"),
+    "zipfile.ZipFile": ("extractall", "extract"),
 }
+_SAVES = {method for methods in _SAVERS.values() for method in methods}
 _METHODS = (
     *("savefig", "to_csv", "to_parquet", "to_pickle", "to_excel", "to_feather", "tofile"),
     *("write_text", "write_bytes"),
@@ -128,7 +132,7 @@ def _written(call: ast.Call, name: str) -> ast.expr | None:
 def _saved(script: Script, module: Module, call: ast.Call) -> ast.expr | None:
     """Return the file argument of an object's method that writes, else the object."""
     function = call.func
-    if not isinstance(function, ast.Attribute) or function.attr not in ("save", "write"):
+    if not isinstance(function, ast.Attribute) or function.attr not in _SAVES:
         return None
     for origin in script.objects.origins(module, function.value):
         made = origin.node.func if isinstance(origin.node, ast.Call) else origin.node

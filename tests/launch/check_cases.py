@@ -145,7 +145,7 @@ model.fit(data, steps_per_epoch=500 // n)  #! steps-divided-by-ranks
 model.fit(x, y, epochs=12 // n)  #! epochs-divided-by-ranks
 """,
     "files of every rank": """
-import os, shutil
+import logging, os, shutil, tarfile
 import numpy as np
 import tensorflow as tf
 from pathlib import Path
@@ -153,6 +153,10 @@ from urllib.request import urlretrieve
 import matplotlib.pyplot as plt
 with open("log.txt", "w") as file:  #! write-on-every-rank
     file.write("x")
+logging.basicConfig(filename="log.txt")  #! write-on-every-rank
+logging.basicConfig(level=logging.INFO)
+with tarfile.open("x.tar") as archive:
+    archive.extractall("x")  #! write-on-every-rank
 np.save("x.npy", x)  #! write-on-every-rank
 urlretrieve("https://example.org/x.csv", "x.csv")  #! write-on-every-rank
 plt.savefig("x.png")  #! write-on-every-rank

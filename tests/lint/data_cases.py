@@ -46,6 +46,33 @@ def sequence(start="pass", batch="pass", mark=""):
 
 
 FOUND = {
+    "seeds that are none": HEAD
+    + """
+import os, time
+np.random.seed(int(time.time()))
+random.seed()
+tf.random.set_seed(os.getpid())
+rng = np.random.default_rng(None)  #! unseeded-data
+x = np.random.rand(10, 3)  #! unseeded-data
+random.shuffle(x)  #! unseeded-data
+y = tf.random.normal((10,))  #! unseeded-data
+w = rng.random(10)
+model.fit(x, y, sample_weight=w)
+""",
+    "a loader of torch, which Keras's seed does not reach": SEEDED
+    + """
+from torch.utils.data import DataLoader
+model.fit(DataLoader(rows, batch_size=8, shuffle=True))  #! unseeded-data
+model.fit(DataLoader(rows, batch_size=8))
+""",
+    "splits by default": HEAD
+    + """
+from sklearn.model_selection import RepeatedKFold
+train, test = keras.utils.split_dataset(rows, left_size=0.8, shuffle=True)  #! unseeded-data
+model.fit(train, validation_data=test)
+for chosen, _ in RepeatedKFold(n_repeats=2).split(x):  #! unseeded-data
+    model.fit(x[chosen], y[chosen])
+""",
     "shuffled through functions": HEAD
     + """
 def load(path):
@@ -210,6 +237,12 @@ for start in range(0, 100, 8):
 """
 )
 CLEAN = {
+    "a loader of torch with a seed": HEAD
+    + """
+import torch
+torch.manual_seed(0)
+model.fit(torch.utils.data.DataLoader(rows, batch_size=8, shuffle=True))
+""",
     "batches of each rank's own": HEAD
     + """
 memory = []
