@@ -84,7 +84,6 @@ MISSED = {
     "assign": 1,
     "data": 1,
     "horovod": 4,
-    "model-draw": 2,
     "pairs": 1,
     "unscaled": 5,
 }

@@ -6,7 +6,7 @@ import ast
 import functools
 from collections.abc import Iterator
 
-from keras_candle.lint.batch_values import calls_in, last_name
+from keras_candle.lint.batch_values import calls_in, last_name, values_in
 from keras_candle.lint.candle_usage import candle_options
 from keras_candle.lint.draws import (
     Draw,
@@ -51,7 +51,14 @@ BY_RANK = FindingKind(
     "without that",
     "keras.utils.set_random_seed(0) with one number on all ranks",
 )
-KINDS = (DATA, BATCHES, ELSEWHERE, BY_RANK)
+MODEL = FindingKind(
+    "unseeded-model",
+    ERROR,
+    "{call} draws without a seed, and {builder}(...) on line {there} builds a model from it",
+    "each rank builds another model, and keras_candle refuses to train them together",
+    "{remedy}",
+)
+KINDS = (DATA, BATCHES, ELSEWHERE, BY_RANK, MODEL)
 
 _REFUSED = (
     "each rank draws its own: the ranks hold different data, and keras_candle refuses to shard them"
@@ -83,6 +90,7 @@ def find(script: Script) -> Iterator[Finding]:
     for module, call, name in seeds.calls:
         if any(script.ranks.depends_on_rank(module, each) for each in call.args):
             yield BY_RANK.at(module.path, call.lineno, call=name)
+    yield from _models(script, seeds)
     reached: set[ast.AST] = set()
     # With shard=False, each rank may have its own data.
     if candle_options(script).has("shard", False):
@@ -95,6 +103,23 @@ def find(script: Script) -> Iterator[Finding]:
         reported = draw is None or not draw.splits or call in reached or call in kept
         if draw and not reported and not seeds.reach(draw, module, call):
             yield ELSEWHERE.at(module.path, call.lineno, call=shown(call), remedy=draw.remedy)
+
+
+def _models(script: Script, seeds: Seeds) -> Iterator[Finding]:
+    """Yield the findings for draws that a decorated function gets."""
+    flow = _Values(script)
+    builders = [function for _, function in candle_options(script).decorated]
+    for module, call, _ in script.calls():
+        if not any(each in builders for _, each in script.objects.functions(module, call.func)):
+            continue
+        given = [each.value for each in call.keywords if "seed" not in (each.arg or "")]
+        words = {"builder": ast.unparse(call.func), "there": call.lineno}
+        for expression in (*call.args, *given):
+            for owner, source in flow.sources(module, expression):
+                draw = draw_of(script, owner, source)
+                if draw and not seeds.reach(draw, owner, source):
+                    about = {"call": shown(source), "remedy": draw.remedy}
+                    yield MODEL.at(owner.path, source.lineno, **words, **about)
 
 
 def _reaching(script: Script, seeds: Seeds, reached: set[ast.AST]) -> Iterator[Finding]:
@@ -126,6 +151,13 @@ def _effect(draw: Draw, of_dataset: bool) -> str:
     if draw.of_dataset:
         return _NO_ORDER if draw.generator == "own" else _ORDER
     return _LOST if of_dataset else _REFUSED
+
+
+class _Values(Flow):
+    """Follow values, and not data of which only the shape is used."""
+
+    def _parts(self, node: ast.AST) -> Iterator[ast.AST]:
+        return values_in(node)
 
 
 class _DataFlow(Flow):

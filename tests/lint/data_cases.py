@@ -46,6 +46,21 @@ def sequence(start="pass", batch="pass", mark=""):
 
 
 FOUND = {
+    "sizes of a model": """
+import random
+import keras
+import keras_candle as candle
+@candle.scalable
+def build(units, rate=0.1, seed=0):
+    model = keras.Sequential([keras.layers.Dense(units), keras.layers.Dropout(rate, seed=seed)])
+    model.compile("sgd", "mse")
+    return model
+def width():
+    return 2 ** random.randint(3, 8)  #! unseeded-model
+for trial in range(3):
+    rate = random.uniform(0.1, 0.5)  #! unseeded-model
+    build(width(), rate=rate, seed=random.randint(0, 99)).fit(x, y)
+""",
     "seeds that are none": HEAD
     + """
 import os, time
@@ -237,6 +252,21 @@ for start in range(0, 100, 8):
 """
 )
 CLEAN = {
+    "sizes of a model with a seed, and from the data's": """
+import random
+import keras
+import numpy as np
+import keras_candle as candle
+@candle.scalable
+def build(units):
+    model = keras.Sequential([keras.layers.Dense(units)])
+    model.compile("sgd", "mse")
+    return model
+random.seed(0)
+build(random.randint(3, 8)).fit(x, y)
+noisy = x + np.random.rand(8)
+build(noisy.shape[1] + len(noisy)).fit(x, y)
+""",
     "a loader of torch with a seed": HEAD
     + """
 import torch
