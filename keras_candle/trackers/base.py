@@ -7,6 +7,7 @@ import math
 import re
 import socket
 import sys
+import time
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -167,7 +168,7 @@ class Tracker(ABC):
         """
 
     def log_epochs(self, rows: Iterable[EpochRow]) -> Iterator[int]:
-        """Log epochs with `log`; for trackers that keep their times or send several at once.
+        """Log epochs; a tracker that keeps their times or sends several at once has its own way.
 
         Args:
             rows: epochs that the tracker does not hold yet.
@@ -191,6 +192,19 @@ class Tracker(ABC):
         Args:
             status: "finished", "interrupted" (the same command resumes it) or "failed".
         """
+
+
+class TimedTracker(Tracker):
+    """A tracker that keeps the times of epochs: `log_epochs` logs them."""
+
+    def log(self, values: Mapping[str, float], step: int) -> None:
+        """Log the metrics of an epoch that has just ended."""
+        for _ in self.log_epochs([EpochRow(step, values, time.time())]):
+            pass
+
+    @abstractmethod
+    def log_epochs(self, rows: Iterable[EpochRow]) -> Iterator[int]:
+        """See `Tracker`."""
 
 
 def check_trackers(trackers: object) -> tuple[str | Tracker, ...]:

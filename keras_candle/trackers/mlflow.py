@@ -22,9 +22,10 @@ from keras_candle.trackers.base import (
     FINISHED,
     INTERRUPTED,
     EpochRow,
+    TimedTracker,
     TrackedRun,
-    Tracker,
     flat,
+    holds,
     reach,
 )
 
@@ -40,7 +41,7 @@ _MARK = "epoch"
 T = TypeVar("T")
 
 
-class Mlflow(Tracker):
+class Mlflow(TimedTracker):
     """Logs to one MLflow run, found by its tag; trials are nested in the run of their search.
 
     Args:
@@ -81,11 +82,6 @@ class Mlflow(Tracker):
         ]
         for batch in _batches(params, _MOST_PARAMS):
             self._client.log_batch(self._id, params=batch)
-
-    def log(self, values: Mapping[str, float], step: int) -> None:
-        """Log the metrics of an epoch that has just ended."""
-        for _ in self.log_epochs([EpochRow(step, values, time.time())]):
-            pass
 
     def log_epochs(self, rows: Iterable[EpochRow]) -> Iterator[int]:
         """Log epochs in as few requests as MLflow allows."""
@@ -133,8 +129,8 @@ class Mlflow(Tracker):
         while _is_half_made(file):
             if time.monotonic() > deadline_s:
                 raise RuntimeError(
-                    f"{file} has no runs and lacks tables of MLflow: its creation was killed, or "
-                    "has not ended. Delete the file, unless a program is creating it."
+                    f"{file} has no runs, and not the tables of this version of MLflow: its "
+                    "creation was killed or has not ended. Delete it, unless a program uses it."
                 )
             time.sleep(0.2)
         if not file.exists():
@@ -165,7 +161,8 @@ class Mlflow(Tracker):
         return str(made.info.run_id)
 
     def _metrics(self, row: EpochRow) -> list[Any]:
-        names = sorted(row.values, key=lambda name: name == _MARK)
+        held = (name for name, value in row.values.items() if holds("mlflow", value))
+        names = sorted(held, key=lambda name: name == _MARK)
         time_ms = round(1000 * row.time_s)
         return [
             self._mlflow.entities.Metric(legal_name(name), row.values[name], time_ms, row.step)

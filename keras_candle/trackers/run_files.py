@@ -8,13 +8,13 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from keras_candle.optional import load
 from keras_candle.run_directory import replace_file
-from keras_candle.trackers.base import TrackedRun, Tracker, holds
+from keras_candle.trackers.base import EpochRow, TimedTracker, TrackedRun, Tracker, holds
 
 LOG = "log.csv"
 _STEP = "step"
@@ -114,7 +114,7 @@ def _last_line(file: BinaryIO, begin: int) -> tuple[bytes, int]:
         block *= 4
 
 
-class TensorBoard(Tracker):
+class TensorBoard(TimedTracker):
     """Writes one event file in `tensorboard/` for each attempt, in TensorBoard's 32-bit numbers.
 
     An epoch is one record, which is complete or absent. A number beyond 32 bits is left out.
@@ -134,18 +134,20 @@ class TensorBoard(Tracker):
         """Keep the configuration for the first record."""
         self._config = config
 
-    def log(self, values: Mapping[str, float], step: int) -> None:
-        """Write the record of an epoch."""
-        if self._writer is None:
-            self._open()
-        event = self._proto.Event(wall_time=time.time(), step=step)
-        for name, value in values.items():
-            if holds("tensorboard", value):
-                event.summary.value.add(tag=name, simple_value=value)
-        if self._held < 0 and self._config:
-            self._add_config(event)
-        self._write(event)
-        self._held = step
+    def log_epochs(self, rows: Iterable[EpochRow]) -> Iterator[int]:
+        """Write the records of epochs."""
+        for row in rows:
+            if self._writer is None:
+                self._open()
+            event = self._proto.Event(wall_time=row.time_s, step=row.step)
+            for name, value in row.values.items():
+                if holds("tensorboard", value):
+                    event.summary.value.add(tag=name, simple_value=value)
+            if self._held < 0 and self._config:
+                self._add_config(event)
+            self._write(event)
+            self._held = row.step
+            yield row.step
 
     def close(self, status: str) -> None:  # noqa: ARG002 - event files have no status
         """Close the file."""

@@ -6,7 +6,7 @@ import contextlib
 import netrc
 import os
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,13 +15,26 @@ from keras_candle.optional import load
 from keras_candle.trackers.base import (
     FINISHED,
     INTERRUPTED,
+    EpochRow,
+    TimedTracker,
     TrackedRun,
-    Tracker,
     UnreachableError,
+    holds,
     reach,
 )
 
-_SERVER = "https://api.wandb.ai"
+# What WANDB_MODE may be, and what it is to us.
+_MODES = {
+    "online": "online",
+    "run": "online",
+    "shared": "shared",
+    "offline": "offline",
+    "dryrun": "offline",
+    "disabled": "disabled",
+}
+_PROJECT = "keras_candle"
+# W&B's own keys in a row, and one that it drops; metrics of such names get the prefix logs/.
+_TAKEN = frozenset({"_step", "_timestamp", "_runtime", "_wandb", ""})
 _KEYS = ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE")
 # Without command line, environment, output, code and machine data.
 _SETTINGS = {
@@ -45,7 +58,7 @@ _FILE_HEADER_BYTES, _HEADER_BYTES, _BLOCK_BYTES = 7, 7, 32768
 _WHOLE, _LAST = 1, 4
 
 
-class Wandb(Tracker):
+class Wandb(TimedTracker):
     """Logs to one run on the server, or to offline directories that `wandb sync` merges."""
 
     def __init__(self) -> None:
@@ -54,15 +67,17 @@ class Wandb(Tracker):
     def start(self, run: TrackedRun) -> int:
         """Find the last step on the server or in the files of earlier attempts."""
         self.close(INTERRUPTED)  # after a failure
-        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+        _set_environment()
         self._package = load("wandb", "trackers='wandb'")
         self._run = run
         self._config: Mapping[str, Any] = run.config
         self._folder = run.directory / "wandb"
-        self._mode = os.environ.get("WANDB_MODE", "online")
-        if self._mode == "online":
+        # From the environment and from W&B's own files.
+        self._settings = self._package.setup().settings
+        self._mode = _MODES[self._settings.mode]
+        if self._mode in ("online", "shared"):
             try:
-                _check_server()
+                _check_server(self._settings.base_url)
                 held = int(self._open().starting_step) - 1
                 self._set_aside(held)
                 return held
@@ -76,9 +91,16 @@ class Wandb(Tracker):
         if self._live is not None:
             self._live.config.update(dict(config), allow_val_change=True)
 
-    def log(self, values: Mapping[str, float], step: int) -> None:
-        """Log the metrics of an epoch."""
-        self._open().log(dict(values), step=step, commit=True)
+    def log_epochs(self, rows: Iterable[EpochRow]) -> Iterator[int]:
+        """Log epochs with their times."""
+        for row in rows:
+            values = {
+                f"logs/{name}" if name in _TAKEN else name: value
+                for name, value in row.values.items()
+                if holds("wandb", value)
+            }
+            self._open().log({**values, "_timestamp": row.time_s}, step=row.step, commit=True)
+            yield row.step
 
     def log_file(self, path: Path) -> None:
         """Save a file with the run, where it is open."""
@@ -103,7 +125,7 @@ class Wandb(Tracker):
                 dir=str(run.directory),
                 id=run.id,
                 name=run.name,
-                project=os.environ.get("WANDB_PROJECT", "keras_candle"),
+                project=self._settings.project or _PROJECT,
                 group=f"{run.home.name}-{run.group}" if run.group else None,
                 job_type="trial" if run.group else None,
                 mode=self._mode,
@@ -133,9 +155,21 @@ class Wandb(Tracker):
         run.tell(f"wandb: the run is kept offline: {cause}. To send it: wandb sync {kept}")
 
 
-def _check_server() -> None:
+def _set_environment() -> None:
+    """Without error reports; empty variables are none, and a mode may have capitals."""
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        if not os.environ[name].strip():
+            del os.environ[name]
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+    if given := os.environ.get("WANDB_MODE"):
+        mode = given.strip().lower()
+        if mode not in _MODES:
+            raise ValueError(f"WANDB_MODE is {given!r}, expected one of {', '.join(_MODES)}")
+        os.environ["WANDB_MODE"] = mode
+
+
+def _check_server(server: str) -> None:
     """Raise an error where there is no key or no server."""
-    server = os.environ.get("WANDB_BASE_URL", _SERVER)
     host = urlsplit(server).hostname or ""
     found = None
     with contextlib.suppress(OSError, netrc.NetrcParseError):

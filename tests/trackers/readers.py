@@ -54,11 +54,16 @@ def wandb_records(run):
         yield from (json.loads(line) for line in told.stdout.splitlines())
 
 
+def of_wandb(value):
+    """A number as W&B's own reader has it: integers of up to 64 bits, and floats."""
+    return value if isinstance(value, int) and abs(value) < 2**63 else float(value)
+
+
 def _wandb(run):
     found = {}
     for record in wandb_records(run):
         if record["type"] == "history":
-            values = {key: float(value) for key, value in record["history"]["item"].items()}
+            values = {key: of_wandb(value) for key, value in record["history"]["item"].items()}
             own = {key: value for key, value in values.items() if not key.startswith("_")}
             _add(found, int(values["_step"]), own)
     return found

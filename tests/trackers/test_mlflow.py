@@ -14,7 +14,7 @@ import pytest
 from keras_candle.trackers.base import make
 from keras_candle.trackers.mlflow import Mlflow
 from tests.trackers.cases import ROWS, mute_server, note, reconcile, run_in, track
-from tests.trackers.mlflow_server import answering, mlflow_server
+from tests.trackers.mlflow_server import answering
 from tests.trackers.readers import mlflow_runs, read
 
 pytestmark = pytest.mark.filterwarnings(
@@ -33,12 +33,6 @@ def _alone(monkeypatch, tmp_path):
     for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with mlflow_server(tmp_path_factory.mktemp("server")) as server:
-        yield server
 
 
 @pytest.fixture(scope="module")
@@ -129,13 +123,13 @@ def test_an_epoch_of_more_metrics_than_a_request_takes_is_whole(tmp_path, empty)
 
 @pytest.mark.parametrize("how", ["set_experiment", *EXPERIMENT])
 @pytest.mark.parametrize("where", ["server", "file"])
-def test_the_experiment_is_the_users(tmp_path, server, monkeypatch, how, where):
+def test_the_experiment_is_the_users(tmp_path, server, empty, monkeypatch, how, where):
     import mlflow
 
     monkeypatch.setattr(mlflow.tracking.fluent, "_active_experiment_id", None)
     for name in EXPERIMENT:
         monkeypatch.setenv(name, "")
-    uri = server.uri if where == "server" else f"sqlite:///{tmp_path}/mlruns.db"
+    uri = server.uri if where == "server" else f"sqlite:///{shutil.copy(empty, tmp_path)}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     client, name = mlflow.MlflowClient(uri), f"{how} {tmp_path.name}"
     if how == "set_experiment":
@@ -146,6 +140,19 @@ def test_the_experiment_is_the_users(tmp_path, server, monkeypatch, how, where):
         monkeypatch.setenv(how, name)
     track(make("mlflow"), run_in(tmp_path), ROWS)
     assert len(client.search_runs([client.get_experiment_by_name(name).experiment_id])) == 1
+
+
+def test_an_experiment_of_mlflows_own_default_store_is_found_there(tmp_path, monkeypatch, empty):
+    import mlflow
+
+    monkeypatch.setattr(mlflow.tracking.fluent, "_active_experiment_id", None)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "")
+    shutil.copy(empty, tmp_path)
+    mlflow.set_experiment("theirs")
+    (tmp_path / "run").mkdir()
+    track(make("mlflow"), run_in(tmp_path / "run"), ROWS)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "theirs")
+    assert read("mlflow", tmp_path) == ROWS
 
 
 def test_files_that_the_store_does_not_take_cost_the_files_alone(tmp_path):
@@ -222,6 +229,6 @@ def test_a_file_that_was_left_half_made_is_replaced_where_it_is_ours(tmp_path, m
     said = []
     given(tmp_path, ROWS, said, Mlflow(create_s=0))
     if uri:
-        assert "mlflow.db has no runs and lacks tables of MLflow" in said[0]
+        assert "mlflow.db has no runs, and not the tables" in said[0]
     else:
         assert (read("mlflow", tmp_path), said) == (ROWS, [])

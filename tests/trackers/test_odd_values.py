@@ -4,32 +4,61 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 
 import numpy as np
 import pytest
 
 import keras_candle as candle
+from keras_candle.trackers.base import make
+from keras_candle.trackers.mlflow import legal_name
 from tests.callback import cases as fits
+from tests.trackers.cases import reconcile
 from tests.trackers.odd_values import CASES, EPOCHS, LogOdd, names_in_trackers, tracked
-from tests.trackers.readers import read
+from tests.trackers.readers import of_wandb, read
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
-# The largest number that each holds.
-TRACKERS = {"csv": math.inf, "tensorboard": float(np.finfo("float32").max)}
+FLOAT, FLOAT32 = sys.float_info.max, float(np.finfo("float32").max)
+
+
+def same_as(given):
+    return given
+
+
+# The largest number that each holds, what it has of a number, and its spelling of a name.
+TRACKERS = {
+    "csv": (math.inf, same_as, same_as),
+    "tensorboard": (FLOAT32, lambda value: float(np.float32(value)), same_as),
+    "wandb": (FLOAT, of_wandb, lambda name: name or "logs/"),
+    "mlflow": (FLOAT, lambda value: float(np.clip(float(value), -FLOAT, FLOAT)), legal_name),
+}
+# MLflow's server during the training, and its SQLite file afterwards from the journal.
+PLACES = [*TRACKERS, "mlflow.db"]
 each_case = pytest.mark.parametrize("case", CASES, ids=[case.id for case in CASES])
 
 
 @pytest.fixture(scope="module")
-def training(tmp_path_factory):
+def training(tmp_path_factory, server):
     """The run directory of a training that was killed, its History, and what was printed."""
     run = tmp_path_factory.mktemp("odd") / "run"
     printed = []
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WANDB_MODE", "offline")
+        patch.setenv("MLFLOW_TRACKING_URI", server.uri)
         patch.setattr(candle.engine.Engine, "print_on_root", lambda _, text: printed.append(text))
         with pytest.raises(ZeroDivisionError):
             fit(run, [fits.fail_in_epoch(3)])
         history = fit(run).history
     return run, history, printed
+
+
+@pytest.fixture(scope="module")
+def rows(training, server):
+    """rows[place]: what a tracker's own reader finds, by step."""
+    run = training[0]
+    assert reconcile(run, make("mlflow"), [], within_s=60)
+    found = {name: read(name, run) for name in ("csv", "tensorboard", "wandb")}
+    return {**found, "mlflow": read("mlflow", run, server.uri), "mlflow.db": read("mlflow", run)}
 
 
 def fit(run, failing=()):
@@ -84,23 +113,22 @@ def test_the_journal_keeps_nothing_else(training):
 
 
 @each_case
-@pytest.mark.parametrize("name", TRACKERS)
-def test_every_tracker_has_the_journals_numbers(training, name, case):
-    run, _, _ = training
-    steps = [line["step"] for line in epochs_in(run).values()]
-    rows = read(name, run)
-    assert list(rows) == steps
+@pytest.mark.parametrize("place", PLACES)
+def test_every_tracker_has_the_journals_numbers(training, rows, place, case):
+    steps = [line["step"] for line in epochs_in(training[0]).values()]
+    largest, kept, spelled = TRACKERS[place.removesuffix(".db")]
+    names = {spelled(name) for name in names_in_trackers(case)}
+    assert list(rows[place]) == steps
     for epoch, step in enumerate(steps):
-        wanted = tracked(case, epoch, TRACKERS[name])
-        if name == "tensorboard":
-            wanted = {key: float(np.float32(value)) for key, value in wanted.items()}
-        assert agree(part(rows[step], names_in_trackers(case)), wanted)
+        wanted = {spelled(n): kept(value) for n, value in tracked(case, epoch, largest).items()}
+        assert agree(part(rows[place][step], names), wanted)
 
 
-@pytest.mark.parametrize("name", TRACKERS)
-def test_no_tracker_has_anything_else(training, name):
-    wanted = {name for case in CASES for name in names_in_trackers(case)}
-    for epoch, row in enumerate(read(name, training[0]).values()):
+@pytest.mark.parametrize("place", PLACES)
+def test_no_tracker_has_anything_else(rows, place):
+    spelled = TRACKERS[place.removesuffix(".db")][-1]
+    wanted = {spelled(name) for case in CASES for name in names_in_trackers(case)}
+    for epoch, row in enumerate(rows[place].values()):
         more = {key: value for key, value in row.items() if key not in wanted}
         assert more.pop("epoch") == epoch + 1
         assert all(key.startswith("performance/") for key in more)
@@ -113,7 +141,7 @@ def test_what_is_not_recorded_or_tracked_is_said_once(training, case):
         name
         for kept in case.kept
         for name, value in kept.items()
-        if not isinstance(value, int | float) or TRACKERS["tensorboard"] < abs(value) < math.inf
+        if not isinstance(value, int | float) or FLOAT32 < abs(value) < math.inf
     }
     for name in {*case.refused, *unnumbered}:
         assert sum(repr(name) in text for text in printed) == 1

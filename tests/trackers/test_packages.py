@@ -7,7 +7,7 @@ import os
 import pytest
 
 from keras_candle.trackers.base import make
-from tests.trackers.cases import MORE, ROWS, run_in, track
+from tests.trackers.cases import MORE, ROWS, note, reconcile, run_in, track
 from tests.trackers.readers import NAMES, mlflow_runs, read, wandb_records
 
 CONFIG = {"fit": {"epochs": 3, "batch_size": None}, "ranks": 2}
@@ -31,6 +31,18 @@ def test_what_was_logged_is_read_back_over_two_starts(tmp_path, name):
     assert track(make(name), run, MORE) == max(ROWS)
     assert read(name, tmp_path) == {**ROWS, **MORE}
     assert track(make(name), run, {}) == max(MORE)
+
+
+def test_a_late_record_of_tensorboard_has_the_time_at_which_it_was_noted(tmp_path, monkeypatch):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    with monkeypatch.context() as then:
+        then.setattr("time.time", lambda: 1e9)
+        note(tmp_path, ROWS)
+    assert reconcile(tmp_path, make("tensorboard"), [])
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert [each.wall_time for each in events.Scalars("loss")] == [1e9] * len(ROWS)
 
 
 @pytest.mark.parametrize("name", ["csv", "tensorboard", "wandb"])

@@ -17,10 +17,11 @@ class Lines:
     Attributes:
         rows: {line: values}.
         starts: how often a client has opened the run.
+        project: for which the client has asked first.
     """
 
     def __init__(self):
-        self.rows, self.starts = {}, 0
+        self.rows, self.starts, self.project = {}, 0, None
 
     def by_step(self):
         found = {}
@@ -36,7 +37,8 @@ class Lines:
         for number, line in enumerate(history["content"], history["offset"]):
             self.rows[number] = json.loads(line)
 
-    def answer(self, operation):
+    def answer(self, operation, variables):
+        self.project = self.project or variables.get("project")
         if operation == "RunResumeStatus":
             return {"model": {**_PROJECT, "bucket": self._bucket() if self.starts else None}}
         if operation == "UpsertBucket":
@@ -83,7 +85,8 @@ def wandb_server():
                 data = gzip.decompress(data)
             message = json.loads(data)
             if self.path == "/graphql":
-                self._reply({"data": lines.answer(message.get("operationName"))})
+                answer = lines.answer(message.get("operationName"), message.get("variables") or {})
+                self._reply({"data": answer})
             else:
                 lines.take(message.get("files") or {})
                 self._reply({})
