@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import importlib.util
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,7 @@ def test_a_package_that_is_missing_is_said_with_what_to_install(monkeypatch, mis
 def test_a_folder_of_the_packages_name_is_no_package(monkeypatch, tmp_path):
     (tmp_path / "wandb").mkdir()
     monkeypatch.setattr("sys.path", [str(tmp_path)])
+    monkeypatch.delitem(sys.modules, "wandb", raising=False)
     with pytest.raises(candle.CandleError, match="wandb is needed"):
         base.check_packages(["wandb"])
 
