@@ -82,7 +82,6 @@ CODES = {
 PRECISION = 0.95
 MISSED = {
     "assign": 1,
-    "data": 1,
     "horovod": 4,
     "pairs": 1,
     "unscaled": 5,
