@@ -11,23 +11,13 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 from keras_candle.auto.models import notice
+from keras_candle.distribution_apis import (
+    HOROVOD_MODULES,
+    REFUSED_STRATEGIES,
+    REPLACED_STRATEGIES,
+)
 from keras_candle.errors import EngineError
 from keras_candle.when_imported import when_imported
-
-# Where one rank has one device, these are equivalent to TensorFlow's default strategy.
-_REPLACED = (
-    "MirroredStrategy",
-    "MultiWorkerMirroredStrategy",
-    "OneDeviceStrategy",
-    "experimental.CentralStorageStrategy",
-    "experimental.MultiWorkerMirroredStrategy",
-)
-_REFUSED = (
-    "ParameterServerStrategy",
-    "TPUStrategy",
-    "experimental.ParameterServerStrategy",
-    "experimental.TPUStrategy",
-)
 
 
 def replace_strategies(tensorflow: ModuleType) -> None:
@@ -36,9 +26,9 @@ def replace_strategies(tensorflow: ModuleType) -> None:
     The default strategy has one replica; its scope() does nothing, its run() calls the function,
     its datasets are the plain ones.
     """
-    for kind in _strategies(tensorflow, _REPLACED):
+    for kind in _strategies(tensorflow, REPLACED_STRATEGIES):
         kind.__new__ = _default_strategy
-    for kind in _strategies(tensorflow, _REFUSED):
+    for kind in _strategies(tensorflow, REFUSED_STRATEGIES):
         kind.__new__ = _refuse
 
 
@@ -73,12 +63,9 @@ def _refuse(kind: Any, *_: Any, **__: Any) -> NoReturn:
     )
 
 
-_MODULES = ("horovod.tensorflow", "horovod.tensorflow.keras", "horovod.keras", "horovod.torch")
-
-
 def refuse_horovod_lines() -> None:
     """Make the script's own `hvd.init()` raise; importing Horovod alone is allowed."""
-    for name in _MODULES:
+    for name in HOROVOD_MODULES:
         when_imported(name, _guard)
 
 

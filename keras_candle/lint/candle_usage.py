@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from keras_candle.lint.finding import ERROR, WARNING, Finding, FindingKind
+from keras_candle.lint.frameworks import is_refused_by_auto, trains_elsewhere
 from keras_candle.lint.names import Function, Module, argument, constant
+from keras_candle.lint.objects import Origin
 from keras_candle.lint.script import EVALUATION, TRAINING, Flow, Script, data_of
 
 DECORATORS = ("keras_candle.scalable", "keras_candle.decorator.scalable")
@@ -15,9 +17,16 @@ SCALES = ("keras_candle.scale", "keras_candle.decorator.scale")
 NOT_USED = FindingKind(
     "candle-not-used",
     WARNING,
-    "the script does not use keras_candle",
+    "the script does not use keras_candle{models}",
     "N ranks would run N independent trainings",
-    "{remedy}; or, without a change: candle run --auto -np N {script}",
+    "{remedy}{or_auto}",
+)
+NOT_SCALED = FindingKind(
+    "model-not-scaled",
+    WARNING,
+    "{model} is trained and not scaled",
+    "each rank trains a copy of its own on all of its data: only scaled models train together",
+    "{remedy}",
 )
 NO_MODEL = FindingKind(
     "builder-without-model",
@@ -68,7 +77,10 @@ TUNER = FindingKind(
     "each rank draws trials of its own, builds another model and writes into the same folder",
     "candle.CandleTuner(build_model, objective, max_trials=...), which divides the trials",
 )
-KINDS = (NOT_USED, NO_MODEL, TRAINED_INSIDE, NOT_TRAINED, POLICY, WHOLE_DATA, WARM_UP, TUNER)
+KINDS = (
+    *(NOT_USED, NOT_SCALED, NO_MODEL, TRAINED_INSIDE, NOT_TRAINED, POLICY, WHOLE_DATA, WARM_UP),
+    TUNER,
+)
 _POLICIES = (
     "keras.config.set_dtype_policy",
     "keras.config.set_global_policy",
@@ -128,8 +140,51 @@ def candle_options(script: Script) -> CandleOptions:
     return CandleOptions(tuple(decorated), tuple(scaled), tuple(calls))
 
 
+class Scaled:
+    """The models that a script scales.
+
+    Args:
+        script: the script.
+    """
+
+    def __init__(self, script: Script) -> None:
+        self._objects = script.objects
+        options = candle_options(script)
+        self.is_used = options.is_used
+        self._builders = {function for _, function in options.decorated}
+        given = [(module, call.args[0]) for module, call in options.scaled if call.args]
+        for module, function in options.decorated:
+            given += [(module, value) for value in self._objects.returned(function)]
+        given += [
+            (module, call) for module, call, _ in script.calls() if self._is_built(module, call)
+        ]
+        self._origins = frozenset(
+            origin for module, node in given for origin in self._objects.origins(module, node)
+        )
+
+    def _is_built(self, module: Module, call: ast.Call) -> bool:
+        """Return whether a call makes a scaled model: build(), candle.scalable(build)()."""
+        made = [call.func, *(module.bound(call.func) if isinstance(call.func, ast.Name) else [])]
+        if any(isinstance(each, ast.Call) and _decorator(module, each) for each in made):
+            return True
+        called = self._objects.functions(module, call.func) if self._builders else []
+        return any(function in self._builders for _, function in called)
+
+    def includes(self, origins: Iterable[Origin]) -> bool:
+        """Return whether a model of these origins may be scaled."""
+        return self._objects.are_same(origins, self._origins)
+
+    def builds(self, module: Module, node: ast.AST) -> bool:
+        """Return whether a node is in a decorated function."""
+        return any(each in self._builders for each in module.ancestors(node))
+
+    def includes_model(self, module: Module, node: ast.expr) -> bool:
+        """Return whether an expression may be a scaled model."""
+        return self.includes(self._objects.origins(module, node))
+
+
 def _decorator(module: Module, node: ast.expr) -> bool:
-    return module.dotted(node).removesuffix("()") in DECORATORS
+    return module.dotted(node).replace("()", "") in DECORATORS
 
 
 def find(script: Script) -> Iterator[Finding]:
@@ -137,10 +192,12 @@ def find(script: Script) -> Iterator[Finding]:
     options = candle_options(script)
     if not options.is_used:
         yield from _not_used(script)
+    else:
+        unused = list(_not_trained(script, options))
+        yield from unused or _not_scaled(script)
     for module, function in options.decorated:
         yield from _no_model(module, function)
         yield from _inside(script, module, function)
-    yield from _not_trained(script, options)
     yield from _whole_data(script, options)
     warm_up = options.gives("warmup_epochs")
     if warm_up is not None and constant(warm_up) != 0:
@@ -150,18 +207,74 @@ def find(script: Script) -> Iterator[Finding]:
 
 
 def _not_used(script: Script) -> Iterator[Finding]:
-    """Yield one finding, on the line where the first model is compiled."""
-    trained = list(script.method_calls("compile"))
-    if not trained or not list(script.method_calls(*TRAINING)):
+    """Yield one finding for all models that are trained, on the line of the first."""
+    models = _trained_models(script)
+    if script.auto or not models or trains_elsewhere(script):
         return
-    module, call, model = trained[0]
-    function = module.function(call)
-    remedy = f"{ast.unparse(model)} = candle.scale({ast.unparse(model)}) on the line after"
+    (module, call, _), *_ = models
+    shown = [
+        f"{ast.unparse(model)} on {_place(script, owner, call.lineno)}"
+        for owner, call, model in models
+    ]
+    remedies = dict.fromkeys(_how_to_scale(script, *each) for each in models)
+    auto = f"; or, without a change: candle run --auto -np N {script.main.path}"
+    finding = NOT_USED.at(
+        module.path,
+        call.lineno,
+        models=f" and trains {len(shown)} models: {', '.join(shown)}" if shown[1:] else "",
+        remedy=" and ".join(remedies),
+        or_auto="" if is_refused_by_auto(script) else auto,
+    )
+    more = {each.lineno for owner, each, _ in models if owner is module} - {call.lineno}
+    yield dataclasses.replace(finding, more=tuple(sorted(more)))
+
+
+def _trained_models(script: Script) -> list[tuple[Module, ast.Call, ast.expr]]:
+    """Return the calls of `compile` of models that are trained, one for each model."""
+    origins = script.objects.origins
+    trained = [origins(module, model) for module, _, model in script.method_calls(*TRAINING)]
+    compiled = list(script.method_calls("compile")) if trained else []
+    found = {
+        origins(module, model): (module, call, model)
+        for module, call, model in reversed(compiled)
+        if any(script.objects.are_same(origins(module, model), each) for each in trained)
+    }
+    order = {module: place for place, module in enumerate(script.modules)}
+    models = list(found.values()) or compiled
+    return sorted(models, key=lambda each: (order[each[0]], each[1].lineno))
+
+
+def _how_to_scale(script: Script, module: Module, call: ast.Call, model: ast.expr) -> str:
+    """Return the change that scales a model after a call of `compile`."""
+    function, name = module.function(call), ast.unparse(model)
     if function is not None and script.returns_model(module, function):
-        remedy = f"@candle.scalable above def {function.name}(...) on line {function.lineno}"
-    elif ast.unparse(model) == "self":
-        remedy = "candle.scale(model) before fit"
-    yield NOT_USED.at(module.path, call.lineno, remedy=remedy, script=script.main.path)
+        place = _place(script, module, function.lineno)
+        return f"@candle.scalable above def {function.name}(...) on {place}"
+    if name == "self":
+        return "candle.scale(model) before fit"
+    return f"candle.scale({name}) after {_place(script, module, call.end_lineno or call.lineno)}"
+
+
+def _place(script: Script, module: Module, line: int) -> str:
+    return f"line {line}" if module is script.main else f"{module.path}:{line}"
+
+
+def _not_scaled(script: Script) -> Iterator[Finding]:
+    """Yield the models that are trained beside scaled ones."""
+    scaled = Scaled(script)
+    compiled = list(script.method_calls("compile"))
+    for module, fit, model in [] if script.auto else script.method_calls(*TRAINING):
+        for origin in script.objects.origins(module, model):
+            is_made_here = isinstance(origin.node, ast.Call)
+            if not is_made_here or scaled.includes([origin]) or scaled.builds(module, fit):
+                continue
+            at = (module, fit, model)
+            for owner, call, each in compiled:
+                if script.objects.are_same(script.objects.origins(owner, each), [origin]):
+                    at = (owner, call, each)
+                    break
+            words = {"model": ast.unparse(at[2]), "remedy": _how_to_scale(script, *at)}
+            yield NOT_SCALED.at(at[0].path, at[1].lineno, **words)
 
 
 def _no_model(module: Module, function: Function) -> Iterator[Finding]:

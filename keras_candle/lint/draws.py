@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Iterator
 
 from keras_candle.lint.names import Module, argument, constant
+from keras_candle.lint.scopes import position
 from keras_candle.lint.script import Script
 
 SEED_ALL = "keras.utils.set_random_seed(0) before it"
@@ -96,7 +97,7 @@ class Seeds:
             return True  # `candle run --auto` sets them
         inside = module.function(call) is not None
         return any(
-            owner is not module or inside or seed.lineno < call.lineno
+            owner is not module or inside or position(seed) < position(call)
             for owner, seed, name in self.calls
             if draw.generator in _SEEDS[name]
         )

@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterator
 from types import FrameType, ModuleType
 from typing import Any
 
+from keras_candle.launcher_messages import AUTO_SEED
+from keras_candle.seeding import seed_unseeded
 from keras_candle.when_imported import when_imported
 
 FACTS = "KERAS_CANDLE_DRY_RUN_FACTS"
@@ -58,6 +60,8 @@ _OURS = ("keras", "keras_candle", "keras_tuner")
 def prepare() -> None:
     """Record what the program in this process does, and protect the user's files from it."""
     journal = guard_files()
+    if AUTO_SEED in os.environ:
+        seed_unseeded(int(os.environ[AUTO_SEED]))
     when_imported("keras", lambda keras: watch_training(keras, journal))
 
 

@@ -9,8 +9,8 @@ from typing import Any
 from keras_candle.lint.candle_usage import candle_options
 from keras_candle.lint.file_writes import WRITE
 from keras_candle.lint.finding import ERROR, INFO, WARNING, Finding, FindingKind
-from keras_candle.lint.model_definition import MODEL_LOOP, RAW_LOOP
 from keras_candle.lint.script import Script
+from keras_candle.lint.training_loops import lines_read, loop_finding
 
 FAILED = FindingKind(
     "dry-run-failed",
@@ -173,6 +173,8 @@ def _differences(one: Fact, second_run: Fact) -> Iterator[Finding]:
 
 
 def _files(run: DryRun, script: Script) -> Iterator[Finding]:
+    if script.auto:
+        return  # each rank but root writes into a folder of its own
     for kind, name in ((WRITE, "written"), (ELSEWHERE, "refused")):
         for fact in run.of_kind(name):
             if not any(_on_some_ranks(script, *line) for line in fact["lines"]):
@@ -192,8 +194,9 @@ def _on_some_ranks(script: Script, path: str, line: int) -> bool:
 
 
 def _loops(run: DryRun, script: Script) -> Iterator[Finding]:
-    """Yield findings for gradients that were applied outside of fit."""
+    """Yield findings for gradients applied outside of fit, by calls that reading misses."""
+    read = lines_read(script)
     for fact in run.of_kind("applied"):
-        kind = MODEL_LOOP if fact["compiled"] else RAW_LOOP
         where = fact["lines"][0]
-        yield kind.at(*where, call=script.line(*where), optimizer="...")
+        if tuple(where) not in read:
+            yield loop_finding(script, *where, of_model=fact["compiled"])

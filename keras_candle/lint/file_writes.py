@@ -23,6 +23,7 @@ MAKE = FindingKind(
     "{call} makes a folder on every rank",
     "the second rank finds it there and fails with FileExistsError",
     "{remedy}",
+    by_auto=True,
 )
 MAKE_CHECKED = FindingKind(
     "folder-made-in-a-race",
@@ -30,6 +31,7 @@ MAKE_CHECKED = FindingKind(
     "{call} makes a folder if it is not there, on every rank",
     "two ranks can both find it missing, and the slower one fails with FileExistsError",
     "{remedy}",
+    by_auto=True,
 )
 REMOVE = FindingKind(
     "removed-on-every-rank",
@@ -37,6 +39,7 @@ REMOVE = FindingKind(
     "{call} removes files on every rank",
     "a slow rank removes files that faster ranks have written anew, or fails as none is left",
     _GUARD + "{call}",
+    by_auto=True,
 )
 KINDS = (WRITE, MAKE, MAKE_CHECKED, REMOVE)
 
@@ -81,6 +84,11 @@ _METHODS = (
     *("savefig", "to_csv", "to_parquet", "to_pickle", "to_excel", "to_feather", "tofile"),
     *("write_text", "write_bytes"),
 )
+# Functions and methods that open files past Python, where --auto does not see them.
+_NATIVE = (
+    *("cv2.imwrite", "tensorflow.io.TFRecordWriter", "tensorflow.io.write_file", "torch.save"),
+    *("tensorflow.saved_model.save", "to_feather", "to_parquet"),
+)
 _OPENERS = (
     *("open", "io.open", "gzip.open", "bz2.open", "codecs.open", "zipfile.ZipFile", "h5py.File"),
     *("tensorflow.io.gfile.GFile", "tarfile.open"),
@@ -96,6 +104,8 @@ _OWN_PLACES = (
 def find(script: Script) -> Iterator[Finding]:
     """Yield the findings of `KINDS` in a script."""
     for module, call, name in script.calls():
+        if script.auto and not name.endswith(_NATIVE):
+            continue
         place = _written(call, name) or _saved(script, module, call)
         if place is not None and not _is_safe(script, module, call, place):
             yield WRITE.at(module.path, call.lineno, call=_shown(call))

@@ -5,15 +5,17 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Iterator
 
+from keras_candle.distribution_apis import REFUSED_STRATEGIES, REPLACED_STRATEGIES
 from keras_candle.lint.candle_usage import candle_options
 from keras_candle.lint.finding import ERROR, INFO, WARNING, Finding, FindingKind
+from keras_candle.lint.frameworks import trains_elsewhere
 from keras_candle.lint.names import Module, argument
 from keras_candle.lint.script import EVALUATION, TRAINING, Script
 
 IMPORT = FindingKind(
     "horovod-import",
     WARNING,
-    "horovod is imported{more}",
+    "horovod is imported",
     "keras_candle starts its engine itself; with the mpi engine, Horovod sees one rank only",
     "import keras_candle as candle",
 )
@@ -27,7 +29,7 @@ INIT = FindingKind(
 RANKS = FindingKind(
     "horovod-rank",
     WARNING,
-    "{call}() asks Horovod{more}",
+    "{call}() asks Horovod",
     "only the current engine knows the ranks; Horovod returns 0 of 1 under the mpi engine",
     "candle.{name}()",
 )
@@ -36,7 +38,7 @@ OPTIMIZER = FindingKind(
     ERROR,
     "{call} wraps the optimizer",
     "gradients would be averaged twice, the second time after the clipping",
-    "remove the line, and put @candle.scalable on the function that builds the model",
+    "remove the line{and_scale}",
 )
 TAPE = FindingKind(
     "horovod-tape",
@@ -55,7 +57,7 @@ CALLBACK = FindingKind(
 COLLECTIVE = FindingKind(
     "horovod-collective",
     WARNING,
-    "{call}() is a collective of Horovod{more}",
+    "{call}() is a collective of Horovod",
     "under the mpi engine Horovod sees one rank only",
     "candle.engine.current() has allreduce, allgather, broadcast and barrier for NumPy arrays; "
     "start weights and metrics need none of them",
@@ -83,6 +85,7 @@ _CALLBACKS = {
     "SyncBatchNormalization": "keras.layers.BatchNormalization(synchronized=True)",
     "CommitStateCallback": "keras.callbacks.BackupAndRestore(...)",
 }
+_ELASTIC = "candle.CandleCallback(...), with candle run --max-restarts K"
 _ASKS = {"rank": "rank", "size": "size", "local_rank": "local_rank"}
 _COLLECTIVES = ("allreduce", "allgather", "broadcast", "grouped_allreduce", "alltoall", "join")
 RATE = FindingKind(
@@ -142,48 +145,37 @@ KINDS = (
 
 def find(script: Script) -> Iterator[Finding]:
     """Yield the findings of `KINDS` in a script."""
+    if trains_elsewhere(script):
+        return
     yield from _horovod(script)
     yield from _scaling(script)
 
 
 def _horovod(script: Script) -> Iterator[Finding]:
     for module in script.modules:
-        yield from _imports(module)
-    for calls in _same_calls(script).values():
-        (module, call, dotted), *repeated = calls
-        name = dotted.rpartition(".")[2]
-        kind = _kind(name)
-        more = _more(sorted({each.lineno for _, each, _ in repeated} - {call.lineno}))
-        words = {"call": ast.unparse(call.func), "name": name, "more": more}
-        if kind is not None:
-            remedy = _CALLBACKS.get(name, "")
-            yield kind.at(module.path, call.lineno, remedy=remedy, **words)
+        for line, name in module.import_lines():
+            if name.split(".")[0] == "horovod":
+                yield IMPORT.at(module.path, line)
+    scales = script.auto or candle_options(script).is_used
+    and_scale = "" if scales else ", and put @candle.scalable on the function that builds the model"
     for module, call, dotted in script.calls():
         package, _, name = dotted.rpartition(".")
         shown = ast.unparse(call.func)
+        kind = _kind(dotted) if dotted.startswith("horovod.") and "()" not in dotted else None
+        if kind is not None:
+            words = {"call": shown, "name": name, "remedy": _CALLBACKS.get(name, _ELASTIC)}
+            yield kind.at(module.path, call.lineno, and_scale=and_scale, **words)
         pins = name == "set_visible_devices" and package.startswith("tensorflow.config")
         if pins and any(script.ranks.depends_on_rank(module, each) for each in call.args):
             yield PINNING.at(module.path, call.lineno, call=shown)
-        if _is_strategy(package, name):
+        if _is_strategy(package, name) and not (script.auto and _is_for_auto(dotted)):
             yield STRATEGY.at(module.path, call.lineno, call=shown)
 
 
-def _same_calls(script: Script) -> dict[tuple[str, str], list[tuple[Module, ast.Call, str]]]:
-    """Group Horovod's calls by file and name, sorted by line."""
-    same: dict[tuple[str, str], list[tuple[Module, ast.Call, str]]] = {}
-    for module, call, dotted in script.calls():
-        if dotted.startswith("horovod.") and "()" not in dotted:
-            same.setdefault((module.path, dotted), []).append((module, call, dotted))
-    return {key: sorted(calls, key=lambda c: c[1].lineno) for key, calls in same.items()}
-
-
-def _imports(module: Module) -> Iterator[Finding]:
-    lines = sorted(line for line, name in module.import_lines() if name.split(".")[0] == "horovod")
-    for line in lines[:1]:
-        yield IMPORT.at(module.path, line, more=_more(sorted({*lines} - {line})))
-
-
-def _kind(name: str) -> FindingKind | None:
+def _kind(dotted: str) -> FindingKind | None:
+    name = dotted.rpartition(".")[2]
+    if ".elastic." in dotted:
+        return CALLBACK
     exact = {
         "init": INIT,
         "DistributedOptimizer": OPTIMIZER,
@@ -198,15 +190,17 @@ def _kind(name: str) -> FindingKind | None:
     return exact.get(name)
 
 
+def _is_for_auto(dotted: str) -> bool:
+    """Return whether --auto replaces a strategy, or refuses it with a finding of its own."""
+    strategy = dotted.removeprefix("tensorflow.distribute.")
+    return strategy in REPLACED_STRATEGIES + REFUSED_STRATEGIES
+
+
 def _is_strategy(package: str, name: str) -> bool:
     by_tensorflow = package.startswith("tensorflow.distribute") and name.endswith("Strategy")
     by_keras = package == "keras.distribution" and name in ("set_distribution", "DataParallel")
     by_torch = name == "DistributedDataParallel"
     return by_tensorflow or by_keras or by_torch
-
-
-def _more(lines: list[int]) -> str:
-    return f" (and on line {', '.join(map(str, lines))})" if lines else ""
 
 
 def _scaling(script: Script) -> Iterator[Finding]:

@@ -13,35 +13,10 @@ from keras_candle.lint.batch_values import (
     step_functions,
 )
 from keras_candle.lint.candle_usage import candle_options
-from keras_candle.lint.finding import ERROR, INFO, WARNING, Finding, FindingKind
+from keras_candle.lint.finding import ERROR, INFO, Finding, FindingKind
 from keras_candle.lint.names import Function, Module, argument, constant
 from keras_candle.lint.script import Script
 
-RAW_LOOP = FindingKind(
-    "optimizer-out-of-reach",
-    ERROR,
-    "{call} applies gradients with an optimizer that is no model's",
-    "keras_candle averages the gradients of a scaled model's optimizers; these stay each rank's "
-    "own, and the ranks' models drift apart",
-    "put the loop's body into train_step of a keras.Model subclass and call fit; or "
-    "model.compile(optimizer={optimizer}) before the loop",
-)
-MODEL_LOOP = FindingKind(
-    "loop-by-hand",
-    WARNING,
-    "{call} applies gradients outside of fit",
-    "they are averaged, but the data of such a loop are not sharded and the ranks start from "
-    "different weights",
-    "put the loop's body into train_step and call fit; or loop over candle.shard(data), after "
-    "keras.utils.set_random_seed(0)",
-)
-UNSUPPORTED_BACKEND = FindingKind(
-    "other-backend",
-    ERROR,
-    "{text} chooses a backend",
-    "on several ranks keras_candle trains with TensorFlow",
-    'os.environ["KERAS_BACKEND"] = "tensorflow"',
-)
 ASSIGNED = FindingKind(
     "update-without-optimizer",
     ERROR,
@@ -94,11 +69,10 @@ JIT = FindingKind(
     "nothing; remove it if steps are slower with it",
 )
 KINDS = (
-    *(RAW_LOOP, MODEL_LOOP, UNSUPPORTED_BACKEND, ASSIGNED, SUMMED, NOT_REDUCED),
+    *(ASSIGNED, SUMMED, NOT_REDUCED),
     *(LOCAL_STATISTICS, SYNCHRONIZED, STATEFUL, JIT),
 )
 
-_APPLY = ("apply_gradients", "apply", "stateless_apply")
 _SUMS = (
     "tensorflow.reduce_sum",
     "keras.ops.sum",
@@ -106,21 +80,11 @@ _SUMS = (
     "tensorflow.math.reduce_sum",
 )
 _REDUCING = ("mean", "reduce_mean", "matmul", "einsum", "dot", "tensordot")
-# Horovod's wrappers have their own findings.
-_AVERAGING = ("allreduce", "DistributedGradientTape", "DistributedOptimizer")
 _STEPS = ("train_step", "_train_step")
 
 
 def find(script: Script) -> Iterator[Finding]:
     """Yield the findings of `KINDS` in a script."""
-    yield from _backends(script)
-    compiled = _compiled_optimizers(script)
-    inside: list[ast.AST] = [owner for _, owner in script.classes("model")]
-    inside += [each.node for each in step_functions(script, "model")]
-    own_methods = {id(node) for each in inside for node in ast.walk(each)}
-    for module, call, _ in script.calls():
-        if id(call) not in own_methods and _applies(module, call):
-            yield from _loop(script, module, call, compiled)
     for module, owner in script.classes("model"):
         for function in owner.body:
             if isinstance(function, ast.FunctionDef) and function.name in _STEPS:
@@ -135,64 +99,6 @@ def find(script: Script) -> Iterator[Finding]:
     for module, call, _ in script.method_calls("compile"):
         if constant(argument(call, "jit_compile")) is True:
             yield JIT.at(module.path, call.lineno)
-
-
-def _backends(script: Script) -> Iterator[Finding]:
-    for module in script.modules:
-        for node in module.nodes:
-            if not isinstance(node, ast.Assign):
-                continue
-            target = node.targets[0]
-            named = isinstance(target, ast.Subscript) and constant(target.slice) == "KERAS_BACKEND"
-            if named and constant(node.value) not in (None, "tensorflow"):
-                yield UNSUPPORTED_BACKEND.at(module.path, node.lineno, text=ast.unparse(node))
-
-
-def _applies(module: Module, call: ast.Call) -> bool:
-    """Return whether a call gives gradients to a Keras optimizer."""
-    function = call.func
-    if not isinstance(function, ast.Attribute) or function.attr not in _APPLY:
-        return False
-    if function.attr == "apply_gradients":
-        return True
-    return _is_optimizer(module, function.value)
-
-
-def _is_optimizer(module: Module, node: ast.expr) -> bool:
-    if isinstance(node, ast.Attribute):
-        return node.attr.endswith("optimizer")
-    return isinstance(node, ast.Name) and any(
-        module.dotted(value).startswith("keras.optimizers.") for value in module.bound(node)
-    )
-
-
-def _compiled_optimizers(script: Script) -> set[str]:
-    """Return the source texts of all optimizers that a model is compiled with."""
-    given = [argument(call, "optimizer", 0) for _, call, _ in script.method_calls("compile")]
-    return {ast.unparse(each) for each in given if each is not None}
-
-
-def _loop(script: Script, module: Module, call: ast.Call, compiled: set[str]) -> Iterator[Finding]:
-    owner: ast.expr = call.func.value  # type: ignore[attr-defined]
-    if any(_is_averaged(module, each) for each in (owner, *call.args)):
-        return
-    text = ast.unparse(owner)
-    values = [owner, *(module.bound(owner) if isinstance(owner, ast.Name) else [])]
-    of_model = any(
-        isinstance(each, ast.Attribute) and script.is_model(module, each.value) for each in values
-    )
-    kind = MODEL_LOOP if of_model or text in compiled else RAW_LOOP
-    yield kind.at(module.path, call.lineno, call=f"{ast.unparse(call.func)}(...)", optimizer=text)
-
-
-def _is_averaged(module: Module, gradients: ast.expr) -> bool:
-    """Return whether the script averages gradients by itself, on any ranks."""
-
-    def averages(node: ast.AST) -> bool:
-        named = isinstance(node, ast.Attribute)
-        return named and any(each in node.attr for each in _AVERAGING)  # type: ignore[attr-defined]
-
-    return module.find(gradients, averages) is not None
 
 
 def _assignments(module: Module, function: Function) -> Iterator[Finding]:

@@ -30,6 +30,7 @@ SETS = FindingKind(
     "it differs between processes unless PYTHONHASHSEED is set: candle run sets it, other "
     "launchers do not",
     "for {target} in sorted({iterable}):",
+    by_auto=True,
 )
 KINDS = (LOOP_BY_CLOCK, CALLBACK_BY_CLOCK, SETS)
 

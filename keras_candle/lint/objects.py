@@ -212,7 +212,7 @@ class Objects:
         function = module.function(parameter)
         if function is None:
             return
-        for owner, call in self._calls_of(function):
+        for owner, call in self.calls_of(function):
             yield from self._argument(owner, call, module, function, parameter)
         default = _default(function, parameter)
         if default is not None:
@@ -232,7 +232,8 @@ class Objects:
         if 0 <= index < len(call.args) and not any(isinstance(e, ast.Starred) for e in before):
             yield owner, call.args[index]
 
-    def _calls_of(self, function: Function) -> list[tuple[Module, ast.Call]]:
+    def calls_of(self, function: Function) -> list[tuple[Module, ast.Call]]:
+        """Return the script's calls of a function; of __init__, those of the class."""
         if self._calls is None:
             self._calls = {}
             for module in self._modules:

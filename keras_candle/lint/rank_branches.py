@@ -104,8 +104,6 @@ def _is_rank(module: Module, node: ast.AST) -> bool:
 
 
 def _is_size(module: Module, node: ast.AST) -> bool:
-    if isinstance(node, ast.Attribute) and node.attr == "num_replicas_in_sync":
-        return True
     return _is_call(module, node, _SIZE_CALLS) or _is_attribute(module, node, "size")
 
 

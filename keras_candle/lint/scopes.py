@@ -241,7 +241,7 @@ class _Variable:
             each
             for each in self._own.get(node, ())
             if isinstance(node, _WITH) or isinstance(self._parents[each.node], ast.NamedExpr)
-            if _position(each.node) < _position(use)
+            if position(each.node) < position(use)
         ]
         found += earlier
         return bool(earlier)
@@ -326,7 +326,8 @@ def _ends(block: list[ast.stmt]) -> bool:
     return bool(block) and isinstance(block[-1], _LEAVES)
 
 
-def _position(node: ast.AST) -> tuple[int, int]:
+def position(node: ast.AST) -> tuple[int, int]:
+    """Return a node's line and column."""
     return (getattr(node, "lineno", 0), getattr(node, "col_offset", 0))
 
 

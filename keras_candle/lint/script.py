@@ -11,6 +11,7 @@ from pathlib import Path
 from keras_candle.lint.names import Function, Module, parse
 from keras_candle.lint.objects import Objects, Origin
 from keras_candle.lint.rank_branches import Ranks
+from keras_candle.lint.scopes import position
 
 _MOST_MODULES = 60
 # Kind of class -> the base classes that make a class one, or the package of all of them.
@@ -108,6 +109,28 @@ class Script:
         """Return whether a function returns a model."""
         returned = self.objects.returned(function)
         return any(self.is_model(module, value) for value in returned)
+
+    def may_precede(self, one: Module, first: ast.AST, two: Module, second: ast.AST) -> bool:
+        """Return whether a node may run before another one, judged by lines and calls."""
+        if one is not two:
+            return True
+        if one.function(first) is one.function(second):
+            return position(first) < position(second)
+        earliest, latest = self._times(one, first), self._times(one, second)
+        return not earliest or not latest or min(earliest) < max(latest)
+
+    def _times(self, module: Module, node: ast.AST, depth: int = 4) -> list[tuple[int, int]]:
+        """Return where the module's own lines run a node: its place, or those of the calls."""
+        function = module.function(node)
+        if function is None:
+            return [position(node)]
+        calls = self.objects.calls_of(function) if depth else []
+        return [
+            time
+            for owner, call in calls
+            if owner is module and function not in module.ancestors(call)
+            for time in self._times(module, call, depth - 1)
+        ]
 
     def _is_model(self, origin: Origin) -> bool:
         return any(self._makes_model(each) for each in self.objects.parts(origin))

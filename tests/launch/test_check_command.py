@@ -31,6 +31,12 @@ model.fit(np.random.rand(9, 2), np.zeros(9))
         (("bad.py",), b"import keras\nif True\n    pass\n", "bad.py:2 is not valid Python"),
         (("bad.py",), b"x = 1\0", "is not valid Python"),
         (("bad.py",), b"x = '\xff'\n", "is not valid Python"),
+        (("bad.py",), b"# coding: foo\n", "unknown encoding"),
+        (("bad.py",), bytes(range(256)), "cannot be read"),
+        (("bad.py",), b"x = " + b"-" * 50_000 + b"1\n", "nested too deeply"),
+        (("bad.py",), b"x = f(y)" + b".map(f)" * 900 + b"\n", "nested too deeply"),
+        (("bad.py",), b"import keras\n%matplotlib inline\n", "bad.py:2 is a notebook's command"),
+        (("bad.py",), b'{"cells": [], "nbformat": 4}', "is a notebook. Export it first"),
         (("--timeout", "0", "bad.py"), b"", "--timeout got 0"),
         (("--timeout", "nan", "bad.py"), b"", "--timeout got nan"),
         (("sub",), None, "no file 'sub'"),
@@ -79,7 +85,47 @@ def test_findings_as_data(candle, tmp_path):
     (finding,) = json.loads(done.stdout)
     assert done.returncode == 1
     assert (finding["path"], finding["line"], finding["code"]) == ("train.py", 7, "unseeded-data")
-    assert set(finding) == {"path", "line", "code", "severity", "what", "reason", "remedy"}
+    texts = {"severity", "what", "reason", "remedy"}
+    assert set(finding) == {"path", "line", "lines", "code"} | texts
+
+
+DRAWS = "".join(f"x{n} = np.random.rand(9, 2)\nmodel.fit(x{n}, x{n})\n" for n in range(12))
+
+
+def test_repeats_are_one_finding_with_all_its_lines(candle, tmp_path):
+    head = NO_SEED.rpartition("model.fit")[0] + "rng = np.random.default_rng()\n"
+    (tmp_path / "train.py").write_text(head + DRAWS + "model.fit(rng.random(9), x0)\n")
+    done = candle("check", "--no-run", "train.py")
+    lines = ", ".join(str(8 + 2 * n) for n in range(1, 12))
+    assert done.stdout.count("[unseeded-data]") == 2  # a generator needs a seed of its own
+    assert f"    also on lines {lines}\n" in done.stdout
+    assert done.stdout.endswith("train.py: 2 errors\n")
+    as_data = json.loads(candle("check", "--no-run", "--json", "train.py").stdout)
+    assert as_data[1]["lines"] == [8 + 2 * n for n in range(12)]
+
+
+def test_what_auto_refuses_is_never_advised(candle, tmp_path):
+    plain = "import keras\nmodel = keras.Sequential()\nmodel.compile('sgd')\nmodel.fit(x)\n"
+    refused = [
+        "import horovod.keras as hvd\nhvd.init()\n",
+        "import tensorflow as tf\nstrategy = tf.distribute.TPUStrategy()\n",
+        "import os\nos.environ['KERAS_BACKEND'] = 'jax'\n",
+    ]
+    for head in ("", *refused):
+        (tmp_path / "train.py").write_text(head + plain + "keras.optimizers.SGD().apply(g, v)\n")
+        done = candle("check", "--no-run", "train.py")
+        assert done.stdout.count("candle run --auto") == (0 if head else 2)
+
+
+def test_a_script_for_auto_gets_the_advice_for_auto(candle, tmp_path):
+    (tmp_path / "train.py").write_text(
+        "from tensorflow import keras\nimport numpy as np\n"
+        "model = keras.Sequential([keras.layers.BatchNormalization()])\n"
+        "model.compile('sgd', 'mse')\nmodel.fit(np.random.rand(9, 2))\n"
+    )
+    done = candle("check", "--no-run", "--auto", "train.py")
+    assert "KERAS_CANDLE_OPTIONS='{\"sync_batch_norm\": true}'" in done.stdout
+    assert done.stdout.endswith("\n\ntrain.py: 1 note\n")
 
 
 def test_notes_and_warnings_are_no_failure(candle, tmp_path):

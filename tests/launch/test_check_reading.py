@@ -11,12 +11,14 @@ from keras_candle.lint import KINDS, TOPICS, dry_run_findings, read
 from keras_candle.lint.names import Module
 from keras_candle.lint.script import Script, load
 from tests.launch.check_cases import AFTER_BUILDER, BUILDER
+from tests.launch.check_cases_loops import AUTO, FRAMEWORKS, LOOPS, MODELS
 from tests.launch.check_cases_whole import CLEAN_AFTER_BUILDER, CLEAN_WHOLE, WHOLE
 from tests.lint import data_cases, model_cases
 from tests.lint.marks import found, marked
 
 ROOT = Path(__file__).parent.parent.parent
 CASES = {**{name: BUILDER + body for name, body in AFTER_BUILDER.items()}, **WHOLE}
+CASES |= {**LOOPS, **MODELS, **FRAMEWORKS}
 
 CLEAN = {**{name: BUILDER + body for name, body in CLEAN_AFTER_BUILDER.items()}, **CLEAN_WHOLE}
 
@@ -26,14 +28,20 @@ def test_each_script_has_its_findings_and_no_others(name):
     assert found(CASES[name]) == marked(CASES[name])
 
 
+@pytest.mark.parametrize("name", AUTO)
+def test_what_auto_does_itself_is_no_finding(name):
+    assert found(AUTO[name], auto=True) == marked(AUTO[name])
+
+
 @pytest.mark.parametrize("name", CLEAN)
 def test_nothing_is_found_where_nothing_is_wrong(name):
     assert found(CLEAN[name]) == set()
 
 
 def test_every_kind_of_finding_has_a_case():
-    cases = [*CASES.values(), *data_cases.FOUND.values(), *model_cases.FOUND.values()]
-    shown = {code for source in cases for _, code in marked(source)}
+    every = [*CASES.values(), *AUTO.values()]
+    every += [*data_cases.FOUND.values(), *model_cases.FOUND.values()]
+    shown = {code for source in every for _, code in marked(source)}
     assert shown == {kind.code for topic in TOPICS for kind in topic.KINDS}
 
 

@@ -7,9 +7,10 @@ from keras_candle.lint.names import Module
 from keras_candle.lint.script import Script
 
 
-def found(source):
+def found(source, *, auto=False):
     """Return the lines and codes of the findings."""
-    return {(each.line, each.code) for each in read(Script([Module("train.py", source)]))}
+    script = Script([Module("train.py", source)], auto=auto)
+    return {(each.line, each.code) for each in read(script)}
 
 
 def marked(source):
