@@ -77,7 +77,8 @@ model.save("model.keras")
 
 
 def codes(done):
-    return {(each["line"], each["code"]) for each in json.loads(done.stdout)}
+    found = json.loads(done.stdout)
+    return {(line, each["code"]) for each in found for line in each["lines"]}
 
 
 def test_what_only_running_shows(candle, tmp_path):
