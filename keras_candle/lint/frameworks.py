@@ -31,6 +31,13 @@ BACKEND = FindingKind(
     "on several ranks keras_candle trains with TensorFlow",
     "{remedy}",
 )
+LEGACY = FindingKind(
+    "legacy-keras",
+    ERROR,
+    "{text} chooses Keras 2",
+    "keras_candle trains models of Keras 3",
+    "remove it, and import keras instead of tf_keras",
+)
 REFUSED = FindingKind(
     "refused-by-auto",
     ERROR,
@@ -38,7 +45,7 @@ REFUSED = FindingKind(
     "{reason}",
     "{remedy}",
 )
-KINDS = (NO_KERAS, CLUSTER, BACKEND, REFUSED)
+KINDS = (NO_KERAS, CLUSTER, BACKEND, LEGACY, REFUSED)
 
 _KERAS = ("keras", "keras_candle", "keras_cv", "keras_hub", "keras_nlp", "keras_tuner", "tf_keras")
 _CLUSTERS = {"horovod.spark": "Spark", "horovod.ray": "Ray", "sparkdl": "Spark"}
@@ -60,6 +67,7 @@ def find(script: Script) -> Iterator[Finding]:
         return
     yield from _clusters(script)
     yield from _backends(script)
+    yield from _legacy(script)
     if script.auto:
         for module, call, reason, remedy in refusals(script):
             words = {"call": f"{ast.unparse(call.func)}()", "reason": reason, "remedy": remedy}
@@ -81,7 +89,8 @@ def trains_elsewhere(script: Script) -> bool:
     """
     if not uses_keras(script):
         return any(_gradients(script))
-    return any(_clusters(script)) or any(_foreign_gradients(script))
+    found = (_clusters(script), _legacy(script), _foreign_gradients(script))
+    return any(any(each) for each in found)
 
 
 def refusals(script: Script) -> Iterator[tuple[Module, ast.Call, str, str]]:
@@ -153,6 +162,17 @@ def _backends(script: Script) -> Iterator[Finding]:
             yield BACKEND.at(module.path, call.lineno, **words)
 
 
+def _legacy(script: Script) -> Iterator[Finding]:
+    for module in script.modules:
+        for line, name in module.import_lines():
+            if name.split(".")[0] == "tf_keras":
+                yield LEGACY.at(module.path, line, text="import tf_keras")
+        for node in module.nodes:
+            if _set_variable(module, node, "TF_USE_LEGACY_KERAS") not in (None, "0"):
+                text = ast.unparse(node)
+                yield LEGACY.at(module.path, node.lineno, text=text)  # type: ignore[attr-defined]
+
+
 def _chosen_backends(script: Script) -> Iterator[tuple[Module, ast.expr | ast.stmt, str]]:
     for module in script.modules:
         for node in module.nodes:
@@ -163,14 +183,19 @@ def _chosen_backends(script: Script) -> Iterator[tuple[Module, ast.expr | ast.st
 
 def _backend_of(module: Module, node: ast.AST) -> object:
     """Return the literal to which a statement or call sets Keras's backend, else None."""
+    if isinstance(node, ast.Call) and module.dotted(node.func) == "keras.config.set_backend":
+        return constant(argument(node, "backend", 0))
+    return _set_variable(module, node, "KERAS_BACKEND")
+
+
+def _set_variable(module: Module, node: ast.AST, name: str) -> object:
+    """Return the literal to which a statement or call sets an environment variable, else None."""
     if isinstance(node, ast.Assign):
         target = node.targets[0]
-        named = isinstance(target, ast.Subscript) and constant(target.slice) == "KERAS_BACKEND"
+        named = isinstance(target, ast.Subscript) and constant(target.slice) == name
         return constant(node.value) if named else None
-    if not isinstance(node, ast.Call):
-        return None
-    if module.dotted(node.func) == "keras.config.set_backend":
-        return constant(argument(node, "backend", 0))
-    named = isinstance(node.func, ast.Attribute) and node.func.attr in ("setdefault", "putenv")
-    is_named = named and constant(argument(node, "", 0)) == "KERAS_BACKEND"
-    return constant(argument(node, "", 1)) if is_named else None
+    calls = ("os.environ.setdefault", "os.putenv")
+    if isinstance(node, ast.Call) and module.dotted(node.func) in calls:
+        given = constant(argument(node, "", 0))
+        return constant(argument(node, "", 1)) if given == name else None
+    return None

@@ -6,7 +6,7 @@ import ast
 import dataclasses
 from collections.abc import Iterator
 
-from keras_candle.lint.candle_usage import Scaled
+from keras_candle.lint.candle_usage import Scaled, candle_options
 from keras_candle.lint.finding import ERROR, INFO, WARNING, Finding, FindingKind
 from keras_candle.lint.frameworks import is_refused_by_auto, trains_elsewhere
 from keras_candle.lint.names import Module, argument
@@ -58,12 +58,12 @@ def find(script: Script) -> Iterator[Finding]:
     """Yield the findings of `KINDS` in a script."""
     if trains_elsewhere(script):
         return
-    in_fit = _nodes_in_fit(script)
+    in_fit, scaled = _nodes_in_fit(script), Scaled(script)
     for module, call, optimizer in _applications(script):
         if id(call) in in_fit or not _is_optimizer(script, module, call, optimizer):
             continue
         if not any(_is_averaged(module, each) for each in (optimizer, *call.args)):
-            of_model = is_scaled_models(script, module, call, optimizer)
+            of_model = _is_scaled_models(script, scaled, module, call, optimizer)
             shown = f"{ast.unparse(call.func)}(...)"
             yield loop_finding(script, module.path, call.lineno, shown, of_model=of_model)
 
@@ -86,7 +86,9 @@ def loop_finding(
     if of_model:
         return MODEL_LOOP.at(path, line, call=shown)
     auto = f"; or candle run --auto -np N {script.main.path}, which averages them"
-    or_auto = "" if is_refused_by_auto(script) else auto
+    # It would scale the script's own scaled models with options of its own.
+    is_possible = not candle_options(script).is_used and not is_refused_by_auto(script)
+    or_auto = auto if is_possible else ""
     return RAW_LOOP.at(path, line, call=shown, or_auto=or_auto)
 
 
@@ -147,13 +149,14 @@ def _kind_of_optimizer(script: Script, origin: Origin) -> bool | None:
     return False if name.startswith(_FOREIGN_OPTIMIZERS) else None
 
 
-def is_scaled_models(script: Script, module: Module, call: ast.Call, optimizer: ast.expr) -> bool:
+def _is_scaled_models(
+    script: Script, scaled: Scaled, module: Module, call: ast.Call, optimizer: ast.expr
+) -> bool:
     """Return whether an optimizer is that of a scaled model where a call uses it.
 
     In a script that does not use keras_candle, every compiled model counts: the first advice is
     to scale them all.
     """
-    scaled = Scaled(script)
     origins = script.objects.origins(module, optimizer)
     owners = frozenset(_owners(origins))
     if owners:

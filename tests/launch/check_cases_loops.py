@@ -263,6 +263,15 @@ import horovod.spark.keras as hvd  #! ranks-of-a-cluster
 model = keras.Sequential([keras.layers.Dense(1)])
 estimator = hvd.KerasEstimator(model=model, optimizer=keras.optimizers.Adam(), loss="mse")
 """,
+    "Keras 2": """
+import os
+os.environ["TF_USE_LEGACY_KERAS"] = "1"  #! legacy-keras
+import tensorflow as tf
+import tf_keras  #! legacy-keras
+model = tf.keras.Sequential([tf.keras.layers.Dense(1)])
+model.compile("sgd", "mse")
+model.fit(x, y)
+""",
     "any backend": """
 import keras
 import torch

@@ -125,6 +125,17 @@ def test_a_script_that_does_not_end_is_a_finding(candle, tmp_path):
     assert done.returncode == 0
 
 
+def test_dry_runs_for_auto_have_the_ranks_seeds(candle, tmp_path):
+    draw = "(random.getrandbits(30) + hash('x')) % 200 + 1"
+    (tmp_path / "train.py").write_text(f"import random, sys\nsys.exit({draw})\n")
+    codes = [
+        json.loads(candle("check", "--auto", "--json", "train.py").stdout)[0]["what"]
+        for _ in range(2)
+    ]
+    assert codes[0].startswith("the dry run failed: exited with code ")
+    assert codes[0] == codes[1]
+
+
 def test_files_elsewhere_are_not_touched(candle, tmp_path):
     work, outside = tmp_path / "work", tmp_path / "outside"
     work.mkdir()
