@@ -65,21 +65,27 @@ class Objects:
             if isinstance(module.parents[function], ast.ClassDef):
                 self._methods.setdefault(function.name, []).append((module, function))
         for node in module.nodes:
-            value = getattr(node, "value", None)
-            if isinstance(node, ast.Return | ast.Yield | ast.YieldFrom) and value is not None:
+            if isinstance(node, ast.Return | ast.Yield | ast.YieldFrom) and node.value is not None:
                 scope = module.function(node)
                 if scope is not None:
-                    self._returned[scope].append(value)
-            elif isinstance(node, ast.Assign | ast.AnnAssign) and value is not None:
-                for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
-                    if isinstance(target, ast.Attribute):
-                        self._assigned.setdefault(target.attr, []).append((module, target, value))
-                    elif isinstance(target, ast.Subscript):
-                        self._stored.append(
-                            (module, target.value, ast.unparse(target.slice), value)
-                        )
-            elif isinstance(node, ast.Call) and node.args and _adds(node.func):
-                self._stored.append((module, node.func.value, "", node.args[-1]))  # type: ignore[attr-defined]
+                    self._returned[scope].append(node.value)
+            elif isinstance(node, ast.Assign):
+                for target in node.targets:
+                    self._index_target(module, target, node.value)
+            elif isinstance(node, ast.AnnAssign) and node.value is not None:
+                self._index_target(module, node.target, node.value)
+            elif isinstance(node, ast.Call) and node.args:
+                self._index_addition(module, node)
+
+    def _index_addition(self, module: Module, call: ast.Call) -> None:
+        if isinstance(call.func, ast.Attribute) and call.func.attr in _ADDS:
+            self._stored.append((module, call.func.value, "", call.args[-1]))
+
+    def _index_target(self, module: Module, target: ast.expr, value: ast.expr) -> None:
+        if isinstance(target, ast.Attribute):
+            self._assigned.setdefault(target.attr, []).append((module, target, value))
+        elif isinstance(target, ast.Subscript):
+            self._stored.append((module, target.value, ast.unparse(target.slice), value))
 
     def origins(self, module: Module, node: ast.AST) -> Origins:
         """Return the origins of an expression's object, with parameters followed to the callers."""
@@ -304,14 +310,13 @@ class Objects:
         if not definitions:
             yield Origin(module, module.tree, (name.id,))
         for each in definitions:
-            if each.value is None:
-                yield Origin(module, each.node)
+            if each.value is not None:
+                yield from self._of_binding(module, each, each.value)
             else:
-                yield from self._of_binding(module, each)
+                yield Origin(module, each.node, (each.name,) if each.imported else ())
 
-    def _of_binding(self, module: Module, binding: Binding) -> Iterator[Origin]:
-        assert binding.value is not None  # noqa: S101
-        found: Iterable[Origin] = self._origins(module, binding.value)
+    def _of_binding(self, module: Module, binding: Binding, value: ast.expr) -> Iterator[Origin]:
+        found: Iterable[Origin] = self._origins(module, value)
         if binding.iterates:
             found = [item for each in found for item in self._of_item(each, "")]
         for index in binding.place:
@@ -365,23 +370,22 @@ class Objects:
 
     def _from_constructor(self, origin: Origin, instance: Origin) -> Iterator[Origin]:
         """Yield what a parameter of __init__ is in the call that made the instance."""
-        call, parameter = instance.node, origin.node
-        function = origin.module.function(parameter) if isinstance(parameter, ast.arg) else None
-        if function is None or function.name != "__init__" or not isinstance(call, ast.Call):
+        function = origin.module.function(origin.node)
+        is_parameter = isinstance(origin.node, ast.arg) and function is not None
+        if is_parameter and function.name == "__init__" and isinstance(instance.node, ast.Call):  # type: ignore[union-attr]
+            yield from self._in_call(instance.module, instance.node, origin)
+        else:
             yield origin
-            return
-        yield from self._in_call(instance.module, call, origin, function)
 
-    def _in_call(
-        self, module: Module, call: ast.Call, origin: Origin, function: Function
-    ) -> Iterator[Origin]:
-        """Yield the origins of a parameter of a function in one of its calls."""
-        parameter = origin.node
-        assert isinstance(parameter, ast.arg)  # noqa: S101
-        given = list(self._argument(module, call, origin.module, function, parameter))
-        default = _default(function, parameter)
-        if not given and default is not None:
-            given = [(origin.module, default)]
+    def _in_call(self, module: Module, call: ast.Call, origin: Origin) -> Iterator[Origin]:
+        """Yield the origins of a function's parameter in one of its calls."""
+        parameter, function = origin.node, origin.module.function(origin.node)
+        given: list[tuple[Module, ast.expr]] = []
+        if isinstance(parameter, ast.arg) and function is not None:
+            given = list(self._argument(module, call, origin.module, function, parameter))
+            default = _default(function, parameter)
+            if not given and default is not None:
+                given = [(origin.module, default)]
         for owner, value in given:
             yield from self._with_path(self._origins(owner, value), origin.path)
         if not given:
@@ -407,7 +411,7 @@ class Objects:
             for value in self._returned[function]:
                 for each in self._origins(owner, value):
                     if isinstance(each.node, ast.arg) and owner.function(each.node) is function:
-                        yield from self._in_call(module, call, each, function)
+                        yield from self._in_call(module, call, each)
                     elif function in owner.ancestors(each.node):
                         made.add(each)
                     else:
@@ -429,10 +433,6 @@ class Objects:
                 yield from self._expanded(found, seen)
             if not given:
                 yield origin
-
-
-def _adds(called: ast.expr) -> bool:
-    return isinstance(called, ast.Attribute) and called.attr in _ADDS
 
 
 def _elements(origin: Origin, key: str) -> list[ast.expr]:

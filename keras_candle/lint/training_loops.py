@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from keras_candle.lint.candle_usage import Scaled, candle_options
 from keras_candle.lint.finding import ERROR, INFO, WARNING, Finding, FindingKind
 from keras_candle.lint.frameworks import is_refused_by_auto, trains_elsewhere
-from keras_candle.lint.names import Module, argument
+from keras_candle.lint.names import Function, Module, argument
 from keras_candle.lint.objects import Origin, Origins
 from keras_candle.lint.script import Script
 
@@ -109,16 +109,25 @@ def _applications(script: Script) -> Iterator[tuple[Module, ast.Call, ast.expr]]
 
 
 def _nodes_in_fit(script: Script) -> set[int]:
-    """Return the ids of the nodes in methods of models that run inside of `fit`."""
+    """Return the ids of the nodes in methods of models, and functions, that run inside of `fit`."""
+    waiting: list[tuple[Module, Function]] = [
+        (module, method)
+        for module, owner in script.classes("model")
+        for method in owner.body
+        if isinstance(method, ast.FunctionDef) and method.name in _IN_FIT
+    ]
+    seen = {id(function) for _, function in waiting}
     found: set[int] = set()
-    for _, owner in script.classes("model"):
-        methods = {each.name: each for each in owner.body if isinstance(each, ast.FunctionDef)}
-        waiting = [name for name in _IN_FIT if name in methods]
-        for name in waiting:  # grows as it goes
-            nodes = list(ast.walk(methods[name]))
-            found.update(map(id, nodes))
-            used = {each.attr for each in nodes if isinstance(each, ast.Attribute)}
-            waiting += [each for each in methods if each in used and each not in waiting]
+    for module, function in waiting:  # grows as it goes
+        for node in ast.walk(function):
+            found.add(id(node))
+            called = (
+                script.objects.functions(module, node.func) if isinstance(node, ast.Call) else ()
+            )
+            for each in called:
+                if id(each[1]) not in seen:
+                    seen.add(id(each[1]))
+                    waiting.append(each)
     return found
 
 

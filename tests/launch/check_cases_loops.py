@@ -169,6 +169,30 @@ agent.learn(3)
 }
 
 MODELS = {
+    "classes that are models": _IMPORTS
+    + """
+import keras_hub
+from tensorflow.python.keras.engine.training import Model as M
+class Base(keras.models.Model):
+    def train_step(self, data):
+        return self.step(data)
+class First(Base):
+    def step(self, data):
+        update(self, data)
+        self.first_optimizer.apply_gradients(pairs)
+        return {}
+def update(model, data):
+    model.second_optimizer.apply_gradients(pairs)
+class Second(M):
+    def train_step(self, data):
+        self.opt.apply_gradients(pairs)
+class Third(keras_hub.models.CausalLM):
+    def train_step(self, data):
+        self.opt.apply_gradients(pairs)
+first = candle.scale(First())
+first.compile("sgd", "mse")
+first.fit(x, y)
+""",
     "two models, neither scaled": """
 import keras
 def build():
