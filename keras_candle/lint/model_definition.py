@@ -10,7 +10,6 @@ from keras_candle.lint.batch_values import (
     StepFunction,
     last_name,
     parameters,
-    step_functions,
 )
 from keras_candle.lint.candle_usage import candle_options
 from keras_candle.lint.finding import ERROR, INFO, Finding, FindingKind

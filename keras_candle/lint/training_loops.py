@@ -6,10 +6,11 @@ import ast
 import dataclasses
 from collections.abc import Iterator
 
+from keras_candle.lint.batch_values import step_functions
 from keras_candle.lint.candle_usage import Scaled, candle_options
 from keras_candle.lint.finding import ERROR, INFO, WARNING, Finding, FindingKind
 from keras_candle.lint.frameworks import is_refused_by_auto, trains_elsewhere
-from keras_candle.lint.names import Function, Module, argument
+from keras_candle.lint.names import Module, argument
 from keras_candle.lint.objects import Origin, Origins
 from keras_candle.lint.script import Script
 
@@ -43,8 +44,6 @@ KINDS = (RAW_LOOP, MODEL_LOOP, AUTO_LOOP)
 _APPLY = ("apply_gradients", "apply")
 # Horovod's wrappers have their own findings.
 _AVERAGING = ("allreduce", "DistributedGradientTape", "DistributedOptimizer")
-# Methods of a model that `fit` calls, and what they call.
-_IN_FIT = ("train_step", "test_step", "compute_loss", "call")
 _FOREIGN_OPTIMIZERS = (
     "tensorflow.train.",
     "tensorflow.compat.v1.train.",
@@ -58,7 +57,8 @@ def find(script: Script) -> Iterator[Finding]:
     """Yield the findings of `KINDS` in a script."""
     if trains_elsewhere(script):
         return
-    in_fit, scaled = _nodes_in_fit(script), Scaled(script)
+    in_fit = {id(node) for step in step_functions(script, "model") for node in ast.walk(step.node)}
+    scaled = Scaled(script)
     for module, call, optimizer in _applications(script):
         if id(call) in in_fit or not _is_optimizer(script, module, call, optimizer):
             continue
@@ -106,29 +106,6 @@ def _applications(script: Script) -> Iterator[tuple[Module, ast.Call, ast.expr]]
     for module, call, _ in script.calls():
         if isinstance(call.func, ast.Attribute) and call.func.attr in _APPLY:
             yield module, call, call.func.value
-
-
-def _nodes_in_fit(script: Script) -> set[int]:
-    """Return the ids of the nodes in methods of models, and functions, that run inside of `fit`."""
-    waiting: list[tuple[Module, Function]] = [
-        (module, method)
-        for module, owner in script.classes("model")
-        for method in owner.body
-        if isinstance(method, ast.FunctionDef) and method.name in _IN_FIT
-    ]
-    seen = {id(function) for _, function in waiting}
-    found: set[int] = set()
-    for module, function in waiting:  # grows as it goes
-        for node in ast.walk(function):
-            found.add(id(node))
-            called = (
-                script.objects.functions(module, node.func) if isinstance(node, ast.Call) else ()
-            )
-            for each in called:
-                if id(each[1]) not in seen:
-                    seen.add(id(each[1]))
-                    waiting.append(each)
-    return found
 
 
 def _is_optimizer(script: Script, module: Module, call: ast.Call, optimizer: ast.expr) -> bool:
