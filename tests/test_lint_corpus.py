@@ -74,7 +74,7 @@ CODES = {
     "strategy": {"distribution-strategy"},
     "sum": {"loss-is-a-sum"},
     "tuner": {"tuner-on-every-rank"},
-    "unscaled": {"scaled-model-unused"},
+    "unscaled": {"model-not-scaled", "scaled-model-unused"},
     "write": {"write-on-every-rank"},
     "xla": {"jit-compile"},
 }
@@ -82,9 +82,8 @@ CODES = {
 PRECISION = 0.95
 MISSED = {
     "assign": 1,
-    "horovod": 4,
+    "data": 1,
     "pairs": 1,
-    "unscaled": 5,
 }
 NOT_SCALED = "candle-not-used"
 MARK = re.compile(r"\s*# (fault|place|note): ([a-z, -]+)$")
