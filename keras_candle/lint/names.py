@@ -108,6 +108,10 @@ class Module:
         definitions = [*self.functions, *self.classes]
         return [each for each in definitions if each.name == name and self.scope(each) is self.tree]
 
+    def variable(self, name: str) -> list[Binding]:
+        """Return all bindings of a variable of the module itself."""
+        return self._scopes.of_module(name)
+
     def imported_modules(self) -> set[str]:
         """Return the full names of all imports."""
         return set(self._imported.values())

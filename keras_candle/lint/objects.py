@@ -285,7 +285,11 @@ class Objects:
         return found
 
     def _find(self, module: Module, node: ast.AST) -> Iterator[Origin]:
-        if isinstance(node, ast.Name):
+        imported = list(self._imported(module, node))
+        if imported:
+            for owner, binding, value in imported:
+                yield from self._of_binding(owner, binding, value)
+        elif isinstance(node, ast.Name):
             yield from self._of_name(module, node)
         elif isinstance(node, ast.Attribute):
             for origin in self._origins(module, node.value):
@@ -293,16 +297,19 @@ class Objects:
         elif isinstance(node, ast.Subscript):
             for origin in self._origins(module, node.value):
                 yield from self._of_item(origin, ast.unparse(node.slice))
-        elif isinstance(node, ast.IfExp):
-            yield from self._origins(module, node.body) | self._origins(module, node.orelse)
-        elif isinstance(node, ast.BoolOp):
-            for value in node.values:
-                yield from self._origins(module, value)
-        elif isinstance(node, ast.NamedExpr | ast.Await | ast.Starred):
-            yield from self._origins(module, node.value)
         elif isinstance(node, ast.Call):
             yield from self._of_call(module, node)
         else:
+            yield from self._of_either(module, node)
+
+    def _of_either(self, module: Module, node: ast.AST) -> Iterator[Origin]:
+        """Yield the origins of an expression that is one of its parts, or a literal."""
+        parts = [node.body, node.orelse] if isinstance(node, ast.IfExp) else []
+        parts += node.values if isinstance(node, ast.BoolOp) else []
+        parts += [node.value] if isinstance(node, ast.NamedExpr | ast.Await | ast.Starred) else []
+        for part in parts:
+            yield from self._origins(module, part)
+        if not parts:
             yield Origin(module, node)
 
     def _of_name(self, module: Module, name: ast.Name) -> Iterator[Origin]:
@@ -314,6 +321,18 @@ class Objects:
                 yield from self._of_binding(module, each, each.value)
             else:
                 yield Origin(module, each.node, (each.name,) if each.imported else ())
+
+    def _imported(
+        self, module: Module, node: ast.AST
+    ) -> Iterator[tuple[Module, Binding, ast.expr]]:
+        """Yield the bindings of a variable that another module of the script has."""
+        if isinstance(node, ast.Name | ast.Attribute) and module.is_imported(node):
+            package, _, name = module.dotted(node).rpartition(".")
+            for candidate in self._modules:
+                if candidate is not module and candidate.is_named(package):
+                    for binding in candidate.variable(name):
+                        if binding.value is not None:
+                            yield candidate, binding, binding.value
 
     def _of_binding(self, module: Module, binding: Binding, value: ast.expr) -> Iterator[Origin]:
         found: Iterable[Origin] = self._origins(module, value)

@@ -90,6 +90,11 @@ class Scopes:
                 self._found[name] = self._seen_from(name, variable, set())
         return self._found[name]
 
+    def of_module(self, name: str) -> list[Binding]:
+        """Return all bindings of a variable of the module itself."""
+        variable = self._variables.get((self._tree, name))
+        return variable.bindings if variable else []
+
     def _walk(self) -> Iterator[ast.AST]:
         """Yield all nodes, and record the scope and the block of each."""
         waiting: list[tuple[ast.AST, Scope]] = [(self._tree, self._tree)]

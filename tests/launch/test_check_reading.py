@@ -98,6 +98,17 @@ if __name__ == "__main__":
     assert lines == [("train.py", 4), ("helpers.py", 3), ("helpers.py", 4), ("helpers.py", 9)]
 
 
+def test_a_model_of_another_module_is_followed_there():
+    parts = "import keras\nmodel = keras.Sequential()\nother = keras.Sequential()\n"
+    source = (
+        "import keras_candle as candle\nimport parts\nfrom parts import model\n"
+        "model.compile('sgd', 'mse')\ncandle.scale(parts.model).fit(x)\n"
+        "parts.other.compile('sgd', 'mse')\nparts.other.fit(x)\n"
+    )
+    script = Script([Module("train.py", source), Module("parts.py", parts)])
+    assert [(each.line, each.code) for each in read(script)] == [(6, "model-not-scaled")]
+
+
 def test_a_dry_run_drops_what_reading_shows_to_be_the_roots():
     source = "import keras_candle as candle\nif candle.is_root():\n    write()\nwrite()\n"
     script = Script([Module("train.py", source)])
