@@ -81,8 +81,6 @@ CODES = {
 # The share of true findings, and the faults of each kind that may be missed.
 PRECISION = 0.95
 MISSED = {
-    "assign": 1,
-    "data": 1,
     "pairs": 1,
 }
 NOT_SCALED = "candle-not-used"
