@@ -16,7 +16,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -110,15 +110,29 @@ class RunDirectory:
 
     def events(self) -> list[dict[str, Any]]:
         """Return the journal's events, without lines that are truncated or not events."""
+        return _events(self._lines())
+
+    def events_of_attempts(self) -> list[dict[str, Any]]:
+        """Return the events in which fits begin, and the last ones before these and of the end."""
+        lines = self._lines()
+        ends = [place for place, line in enumerate(lines) if '"event": "begin"' in line]
+        # The last line of an attempt may be truncated.
+        near = {place - back for place in (*ends, len(lines)) for back in range(3)}
+        return _events(line for place, line in enumerate(lines) if place in near)
+
+    def _lines(self) -> list[str]:
         try:
-            lines = self.journal.read_text(errors="replace").splitlines()
+            return self.journal.read_text(errors="replace").splitlines()
         except FileNotFoundError:
             return []
-        found = []
-        for line in lines:
-            with contextlib.suppress(ValueError, RecursionError):
-                found.append(json.loads(line))
-        return [each for each in found if isinstance(each, dict) and "time_s" in each]
+
+
+def _events(lines: Iterable[str]) -> list[dict[str, Any]]:
+    found = []
+    for line in lines:
+        with contextlib.suppress(ValueError, RecursionError):
+            found.append(json.loads(line))
+    return [each for each in found if isinstance(each, dict) and "time_s" in each]
 
 
 def replace_file(path: Path, content: bytes, *, durable: bool = False) -> None:

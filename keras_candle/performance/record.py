@@ -198,7 +198,8 @@ def earlier_rank_s(events: Iterable[Mapping[str, Any]]) -> float:
     """Return the time of a run's earlier attempts, times their ranks.
 
     Args:
-        events: the lines of its journal. The last line of an attempt counts as its end.
+        events: those of its journal, or of `RunDirectory.events_of_attempts`. The last one of an
+            attempt counts as its end.
 
     Returns:
         Seconds.

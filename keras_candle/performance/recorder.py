@@ -65,7 +65,7 @@ class PerformanceRecorder(FitHook):
         """Begin to measure, before the first step."""
         if self._engine.is_root:
             with contextlib.suppress(OSError):  # the record may lack the cost of earlier attempts
-                self._earlier_rank_s = earlier_rank_s(self._directory.events())
+                self._earlier_rank_s = earlier_rank_s(self._directory.events_of_attempts())
             if self._gpus:
                 self._gpu_watch.start()
         self.meter.watch_first_step()

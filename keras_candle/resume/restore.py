@@ -248,7 +248,10 @@ def resume_schedule(model: Any, position: int, iterations: int) -> None:
     """
     scale = _scale_of(model)
     scale.offset = position - iterations * scale.advance
-    if scale.offset and trainer_of(model) is None:
+    trainer = trainer_of(model)
+    if trainer is not None:
+        trainer.replica.retrace()  # else an evaluation within the fit drops its train function
+    elif scale.offset:
         object.__setattr__(model, "_candle_scale", scale)
         for optimizer in outermost_optimizers(model):
             for leaf in leaf_optimizers(optimizer):

@@ -31,6 +31,10 @@ SILENT_S, CLOSE_S = 5.0, 30.0
 _LONGEST_PROBLEM = 500
 _FILES = ("performance.json", "report.html")
 # Names that trackers get from us; a metric with such a name gets the prefix logs/.
+# The beginning of an epoch's line.
+_HEAD = re.compile(
+    rb'\{"time_s": [\d.]+, "event": "epoch", "fit": \d+, "epoch": \d+, "step": (?P<step>\d+)(?=, )'
+)
 _OURS = re.compile(r"(epoch|step)\Z|(performance|logs)/")
 
 
@@ -53,8 +57,9 @@ class JournalFeed:
 
     def rows(self) -> Iterator[EpochRow]:
         """Yield the rows that were added since the last call."""
-        for line, end in lines(self._journal, self._at):
+        for text, end in _texts(self._journal, self._at):
             self._at = end
+            line = _object(_head(text, self._after))
             epoch = (_whole(line.get("fit")), _whole(line.get("epoch")))
             if line.get("event") != "epoch" or epoch in self._seen:
                 continue
@@ -62,11 +67,37 @@ class JournalFeed:
             # With another number of ranks the same epoch ends at another step.
             self._last = max(_whole(line.get("step")), self._last + 1)
             if self._last > self._after:
+                line = _object(text)
                 yield EpochRow(self._last, values_of(line), _time_s(line))
+
+
+def _head(text: bytes, after: int) -> bytes:
+    """Return a line without its values, where it is of a step up to `after`.
+
+    A restart may follow 100,000 epochs that the tracker holds: parsing their values takes seconds.
+    """
+    found = _HEAD.match(text)
+    is_held = found and int(found["step"]) <= after and text.endswith(b"}\n")
+    return found[0] + b"}" if found and is_held else text
 
 
 def lines(journal: Path, at: int = 0) -> Iterator[tuple[dict[str, Any], int]]:
     """Yield the journal's complete lines from an offset on, each with its end offset."""
+    for text, end in _texts(journal, at):
+        if found := _object(text):
+            yield found, end
+
+
+def _object(text: bytes) -> dict[str, Any]:
+    """Return the object of a line; empty for a line that is damaged or holds something else."""
+    with contextlib.suppress(ValueError):
+        found = json.loads(text)
+        if isinstance(found, dict):
+            return found
+    return {}
+
+
+def _texts(journal: Path, at: int) -> Iterator[tuple[bytes, int]]:
     try:
         with open(journal, "rb") as file:
             file.seek(at)
@@ -75,10 +106,7 @@ def lines(journal: Path, at: int = 0) -> Iterator[tuple[dict[str, Any], int]]:
         return
     for line in data[: data.rfind(b"\n") + 1].splitlines(keepends=True):
         at += len(line)
-        with contextlib.suppress(ValueError):
-            found = json.loads(line)
-            if isinstance(found, dict):
-                yield found, at
+        yield line, at
 
 
 def values_of(line: Mapping[str, Any]) -> dict[str, float]:

@@ -13,6 +13,7 @@ import keras_candle as candle
 from keras_candle.checkpoints.folder import CheckpointFolder
 from keras_candle.engine.single import SingleEngine
 from keras_candle.errors import CandleError, DivergenceError
+from keras_candle.performance.record import earlier_rank_s
 from keras_candle.resume.run_session import RunSession
 from keras_candle.run_directory import RunDirectory
 from tests.callback import cases
@@ -127,6 +128,19 @@ def test_lines_of_a_full_disk_come_when_there_is_room(tmp_path, capsys, room_byt
     told = capsys.readouterr().err
     assert told.count("journal.jsonl cannot be written") == 1
     assert "The training continues" in told
+
+
+def test_the_ends_of_attempts_are_the_same_without_the_epochs_between(tmp_path):
+    run = RunDirectory(tmp_path)
+    for attempt, epochs in enumerate((5, 0, 1, 40)):
+        run.log_event("begin", time_s=100.0 * attempt, ranks=2)
+        for epoch in range(epochs):
+            run.log_event("epoch", time_s=100.0 * attempt + epoch, epoch=epoch)
+        with open(run.journal, "a") as file:
+            file.write('{"time_s": 1.0, "event": "epo')
+    few, all_ = run.events_of_attempts(), run.events()
+    assert earlier_rank_s(few) == earlier_rank_s(all_) == 2 * (4 + 0 + 0 + 39)
+    assert len(few) < 15 < len(all_)
 
 
 def test_lines_that_are_no_events_are_left_out(tmp_path):

@@ -40,7 +40,7 @@ class Notes(keras.callbacks.Callback):
         self.rates.append(logs.get("effective_learning_rate"))
 
 
-def train(run, kill=None, epochs=3, rate=1e-12):
+def train(run, kill=None, epochs=3, rate=1e-12, metrics=None, evaluates=False):
     """Trains weights that hardly change: the loss of an epoch is the mean of its rows' targets."""
     keras.utils.set_random_seed(1)
     inputs = keras.Input((3,))
@@ -48,7 +48,7 @@ def train(run, kill=None, epochs=3, rate=1e-12):
     model = keras.Model(inputs, keras.layers.Dense(1, kernel_initializer="zeros")(moving))
     if rate == "schedule":
         rate = keras.optimizers.schedules.CosineDecay(1e-12, 200)
-    model.compile(keras.optimizers.SGD(rate), "mae")
+    model.compile(keras.optimizers.SGD(rate), "mae", metrics=metrics)
     model = candle.scale(model)
     y = np.arange(1.0, ROWS + 1)
     x = np.random.default_rng(0).normal(size=(ROWS, 3)) + y[:, None]
@@ -57,13 +57,23 @@ def train(run, kill=None, epochs=3, rate=1e-12):
     if kill:
         callbacks.append(Killer(kill))
     history = None
+    fit = {"batch_size": BATCH, "epochs": epochs, "verbose": 0, "callbacks": callbacks}
+    if evaluates:
+        fit["validation_data"] = (x[:8], y[:8])
     try:
-        history = model.fit(
-            x, y, batch_size=BATCH, epochs=epochs, verbose=0, callbacks=callbacks
-        ).history
+        history = model.fit(x, y, **fit).history
     except KilledError:
         assert kill
     return {"history": history, "moving": notes.moving, "rates": notes.rates}
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1)])
+def test_a_resumed_fit_evaluates_and_has_a_metric_more(ranks, before, after, tmp_path):
+    ranks(before).run(train, run=str(tmp_path), kill=16 // before, evaluates=True)
+    ended = ranks(after).run(train, run=str(tmp_path), metrics=["mse"], evaluates=True)
+    counts = {name: len(series) for name, series in ended[0]["history"].items()}
+    assert counts["loss"] == counts["val_loss"] == 3
+    assert counts["mse"] == counts["val_mse"] == 2
 
 
 @pytest.mark.parametrize(("before", "after"), [(3, 2), (2, 3), (2, 1)])

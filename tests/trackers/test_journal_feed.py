@@ -55,6 +55,15 @@ def test_what_is_held_is_left_out(tmp_path, after):
     assert rows(JournalFeed(tmp_path / "journal.jsonl", after=after)) == wanted
 
 
+def test_values_that_are_held_are_not_parsed(tmp_path, monkeypatch):
+    note(tmp_path, {step: {"epoch": step, "loss": 0.5} for step in range(1, 201)})
+    parsed, loads = [], json.loads
+    monkeypatch.setattr(json, "loads", lambda text: parsed.append(text) or loads(text))
+    feed = JournalFeed(tmp_path / "journal.jsonl", after=198)
+    assert list(rows(feed)) == [199, 200]
+    assert sum(b"loss" in text for text in parsed) <= 2 * 2
+
+
 def test_a_line_that_is_cut_waits_for_its_end(tmp_path):
     note(tmp_path, ROWS)
     whole = (tmp_path / "journal.jsonl").read_bytes()

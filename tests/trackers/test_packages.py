@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 
 import pytest
 
+from keras_candle.trackers import run_files
 from keras_candle.trackers.base import make
 from tests.trackers.cases import MORE, ROWS, note, reconcile, run_in, track
 from tests.trackers.readers import NAMES, mlflow_runs, read, wandb_records
@@ -91,3 +93,30 @@ def test_files_are_kept(tmp_path):
     client, (run,) = mlflow_runs(tmp_path)
     assert [each.path for each in client.list_artifacts(run.info.run_id)] == ["performance.json"]
     assert not os.path.exists("mlruns")
+
+
+@pytest.mark.parametrize("name", ["csv", "tensorboard"])
+def test_a_restart_reads_only_the_end_of_what_was_written(tmp_path, monkeypatch, name):
+    run, path = run_in(tmp_path), {"csv": "log.csv", "tensorboard": "tensorboard/*"}[name]
+    rows = {step: {"epoch": step, "loss": 0.5, "mae": 0.25} for step in range(1, 3001)}
+    track(make(name), run, rows)
+    (file,) = tmp_path.glob(path)
+    monkeypatch.setattr(run_files, "_BLOCK_BYTES", 64)  # smaller than a record
+    read_bytes = []
+    monkeypatch.setattr(run_files, "open", counting(read_bytes), raising=False)
+    assert make(name).start(run) == 3000
+    assert 64 < sum(read_bytes) < 5000 < file.stat().st_size
+
+
+def counting(read_bytes):
+    """`open`, of which every read of a file is counted."""
+
+    class Counting(io.FileIO):
+        def readinto(self, buffer):
+            read_bytes.append(super().readinto(buffer))
+            return read_bytes[-1]
+
+        def readall(self):
+            raise AssertionError
+
+    return lambda path, _: io.BufferedReader(Counting(path), buffer_size=64)
