@@ -24,6 +24,11 @@ _SEEDS = {
 }
 # Values that each process has for itself, and so no seeds.
 _OF_A_PROCESS = ("time.", "datetime.datetime.", "os.getpid", "os.urandom", "uuid.", "secrets.")
+# Names of functions out of the script that seed all of them.
+_SEEDING = (
+    *("set_seed", "set_seeds", "set_all_seeds", "set_global_seed", "set_random_seed"),
+    *("seed_everything", "seed_all", "fix_seed", "set_global_determinism"),
+)
 _NO_DRAWS = ("seed", "get_state", "set_state", "default_rng", "RandomState", "Generator")
 GENERATORS = ("numpy.random.default_rng", "numpy.random.RandomState", "random.Random")
 _PYTHON = (
@@ -88,6 +93,12 @@ class Seeds:
             for module, call, name in script.calls()
             if name in _SEEDS and _is_seed(module, _first(call))
         ]
+        self._elsewhere = [
+            (module, call)
+            for module, call, name in script.calls()
+            if name not in _SEEDS and name.rpartition(".")[2] in _SEEDING
+            if not script.objects.functions(module, call.func)
+        ]
         self._auto = script.auto
 
     def reach(self, draw: Draw, module: Module, call: ast.Call) -> bool:
@@ -96,10 +107,13 @@ class Seeds:
         if self._auto and of_auto:
             return True  # `candle run --auto` sets them
         inside = module.function(call) is not None
+        seeds = [
+            (owner, each) for owner, each, name in self.calls if draw.generator in _SEEDS[name]
+        ]
+        seeds += self._elsewhere if draw.generator not in ("own", "torch") else []
         return any(
             owner is not module or inside or position(seed) < position(call)
-            for owner, seed, name in self.calls
-            if draw.generator in _SEEDS[name]
+            for owner, seed in seeds
         )
 
 

@@ -26,7 +26,7 @@ WEIGHT = FindingKind(
     "{call} computes a weight of {name} from the rows of the batch",
     'each rank computes it from its own rows: with batch="global" keras_candle refuses that, else '
     "all ranks take the root's at the end of each epoch",
-    "compute it from the rows of all ranks, candle.gather_rows({value}); or name the weight and "
+    "compute it from candle.gather_rows(rows), the rows of all ranks; or name the weight and "
     'candle.register_state_reduction({name}, {{"...": "mean"}})',
 )
 VARIABLE = FindingKind(
@@ -35,7 +35,7 @@ VARIABLE = FindingKind(
     "{call} computes a tf.Variable of {name} from the rows of the batch",
     "it is no weight of a Keras 3 model, and each rank computes it from its own rows: the ranks' "
     "values drift apart without a message",
-    "compute it from the rows of all ranks, candle.gather_rows({value})",
+    "compute it from candle.gather_rows(rows), the rows of all ranks",
 )
 KINDS = (CONSTANT, WEIGHT, VARIABLE)
 
@@ -151,10 +151,8 @@ def _from_batch(script: Script, functions: list[StepFunction]) -> Iterator[Findi
             if kind is None or not function.holds_batch(value):
                 continue
             if kind is VARIABLE or owner.name not in registered:
-                text = ast.unparse(value)
-                rows = text if len(text) < 40 else "rows"
                 words = {"call": f"{ast.unparse(call.func)}(...)", "name": owner.name}
-                yield kind.at(function.module.path, call.lineno, value=rows, **words)
+                yield kind.at(function.module.path, call.lineno, **words)
 
 
 def _owner(function: StepFunction, owners: set[ast.ClassDef]) -> ast.ClassDef | None:

@@ -24,7 +24,7 @@ IN_STEP = FindingKind(
     WARNING,
     "{text} combines the rows of a batch with each other",
     "the step of a rank sees its own rows only: no row is combined with those of other ranks",
-    "{rows} = candle.gather_rows({rows}) before it; take the number of rows from "
+    "gather before it what goes into the loss, {gathered}; take the number of rows from "
     "tf.shape({rows})[0]",
 )
 IN_STEP_GLOBAL = FindingKind(
@@ -78,8 +78,10 @@ def find(script: Script) -> Iterator[Finding]:
         for node in _pairs(step):
             seen.add(step.node)
             kind = IN_STEP_GLOBAL if options.has("batch", "global") else IN_STEP
-            rows = ast.unparse(_rows(node))
-            yield kind.at(step.module.path, node.lineno, text=ast.unparse(node), rows=rows)
+            rows = list(dict.fromkeys(ast.unparse(_rows(side)) for side in _sides(node)))
+            calls = ", ".join(f"candle.gather_rows({each})" for each in rows)
+            words = {"gathered": f"{', '.join(rows)} = {calls}", "rows": rows[0]}
+            yield kind.at(step.module.path, node.lineno, text=ast.unparse(node), **words)
     if not options.has("batch", "global") and not options.has("exact_loss", True):
         yield from _compiled(script, seen)
 
@@ -150,17 +152,19 @@ def _mines(step: StepFunction, node: ast.expr) -> bool:
     return step.module.dotted(node.func).startswith(_MINING)
 
 
-def _rows(node: ast.expr) -> ast.expr:
-    """Return the first tensor of rows in a matrix of pairs."""
-    sides = _sides(node)
-    first = sides[0] if sides else node
+def _rows(side: ast.expr) -> ast.expr:
+    """Return the tensor of rows in a side of a matrix of pairs."""
     while True:
-        if isinstance(first, ast.Call) and first.args:
-            first = first.args[0]
-        elif isinstance(first, ast.Subscript):
-            first = first.value
+        if isinstance(side, ast.Call) and side.args:
+            side = side.args[0]
+        elif isinstance(side, ast.List | ast.Tuple) and side.elts:
+            side = side.elts[0]
+        elif isinstance(side, ast.Subscript) or (
+            isinstance(side, ast.Attribute) and side.attr == "T"
+        ):
+            side = side.value
         else:
-            return first
+            return side
 
 
 def _sides(node: ast.AST) -> list[ast.expr]:
@@ -187,15 +191,7 @@ def _is_mask(step: StepFunction, node: ast.AST) -> bool:
         return True
     # labels == tf.transpose(labels)
     turned = [each for each in sides if _is_transposed(step.module, each)]
-    plain = [each for each in sides if each not in turned]
-    same = turned and plain and ast.unparse(_rows_of(turned[0])) == ast.unparse(plain[0])
-    return bool(same)
-
-
-def _rows_of(node: ast.expr) -> ast.expr:
-    if isinstance(node, ast.Call) and node.args:
-        return node.args[0]
-    return node.value if isinstance(node, ast.Attribute) else node
+    return len(turned) == 1 and len({ast.unparse(_rows(each)) for each in sides}) == 1
 
 
 def _new_axis(node: ast.expr) -> int | None:

@@ -296,6 +296,12 @@ model.fit(load().shuffle(100).batch(8))
 model.fit(table)
 model.fit(images)
 """,
+    "a seed by another package": HEAD
+    + """
+from common import seed_everything
+seed_everything(3)
+model.fit(np.random.rand(8, 4), np.random.rand(8))
+""",
     "own seeds and orders": HEAD
     + """
 import tensorflow_datasets as tfds
