@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from keras_candle.lint.batch_values import (
     Entry,
@@ -13,6 +13,7 @@ from keras_candle.lint.batch_values import (
     parameters,
     reached_from,
     step_functions,
+    values_in,
 )
 from keras_candle.lint.candle_usage import candle_options
 from keras_candle.lint.finding import ERROR, WARNING, Finding, FindingKind
@@ -106,7 +107,7 @@ def _compiled(script: Script, seen: set[Function]) -> Iterator[Finding]:
         for owner, function, name in _loss_functions(script, module, loss):
             start = StepFunction(owner, function, Entry(owner, None, name), parameters(function))
             for step in reached_from(script, [start]):
-                for node in _pairs(step):
+                for node in _pairs(step) or _quotients(step):
                     if step.node not in seen:
                         text = ast.unparse(node)
                         yield COMPILED.at(step.module.path, node.lineno, name=name, text=text)
@@ -143,6 +144,25 @@ def _pairs(step: StepFunction) -> list[ast.expr]:
     products = [each for each in found if _is_product(step, each) and _is_of_pairs(step, each)]
     further = [each for each in found if _is_mask(step, each) or _mines(step, each)]
     return sorted(products or further, key=lambda each: each.lineno)[:1]
+
+
+def _quotients(step: StepFunction) -> Sequence[ast.expr]:
+    """Return the first quotient of sums over the batch, as of a Dice loss or a masked mean."""
+
+    def sums(node: ast.AST) -> bool:
+        return (
+            isinstance(node, ast.Call)
+            and last_name(node.func) in ("sum", "reduce_sum")
+            and argument(node, "axis", 1) is None
+            and any(map(step.holds_batch, node.args))
+        )
+
+    return [
+        node
+        for node in ast.walk(step.node)
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div)
+        if all(step.comes_from(side, sums, values_in) for side in (node.left, node.right))
+    ][:1]
 
 
 def _mines(step: StepFunction, node: ast.expr) -> bool:

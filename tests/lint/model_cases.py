@@ -359,6 +359,20 @@ def ranking(margin):
 """,
         "loss=ranking(0.2)",
     ),
+    "a quotient of sums": compiled(
+        """
+def loss(t, p):
+    both = tf.reduce_sum(t * p)
+    return 1 - (2 * both + 1) / (tf.reduce_sum(t) + tf.reduce_sum(p) + 1)  #! compiled-loss-over-pairs
+"""
+    ),
+    "a masked mean": compiled(
+        """
+def loss(t, p):
+    mask = tf.cast(t != 0, tf.float32)
+    return ops.sum(ops.abs(t - p) * mask) / ops.sum(mask)  #! compiled-loss-over-pairs
+"""
+    ),
     "of a package": compiled(
         "import tensorflow_addons as tfa",
         "loss=tfa.losses.TripletSemiHardLoss()  #! compiled-loss-over-pairs\n",
@@ -395,6 +409,13 @@ NO_PAIRS = {
     ),
     "a compiled loss of siamese twins": compiled(
         "def loss(t, p):\n    return ops.mean(t * ops.square(p) + (1 - t) * ops.square(ops.maximum(1 - p, 0)))"
+    ),
+    "a compiled quotient for each row": compiled(
+        "def loss(t, p):\n    both = tf.reduce_sum(t * p, axis=[1, 2])\n"
+        "    return 1 - 2 * both / (tf.reduce_sum(t, axis=[1, 2]) + tf.reduce_sum(p, axis=[1, 2]))"
+    ),
+    "a compiled mean": compiled(
+        "def loss(t, p):\n    return ops.sum(ops.square(t - p)) / ops.cast(ops.size(t), 'float32')"
     ),
     "a metric of pairs": IMPORTS
     + "def ranks(a):\n    return tf.matmul(a, a, transpose_b=True), tf.eye(3)\nranks(x)\n",
