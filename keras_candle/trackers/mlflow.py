@@ -59,7 +59,8 @@ class Mlflow(TimedTracker):
         uri = self._store()
         file = _sqlite_file(uri)
         # The roots of a search must not create the same file or run at the same time.
-        with _locked(file or run.home / DATABASE):
+        shared = file or (run.home / DATABASE if run.group else None)
+        with contextlib.nullcontext() if shared is None else _locked(shared):
             if file is not None:
                 self._complete(file)
             self._client = self._mlflow.MlflowClient(uri)

@@ -15,6 +15,14 @@ import requests
 
 from tests.trackers.cases import refused
 
+# Of servers that are neither MLflow's nor W&B's: the status and the body.
+ANSWERS = {
+    "401": (401, b'{"error_code": "UNAUTHENTICATED", "message": "who are you"}'),
+    "404": (404, b"not here"),
+    "garbage": (200, b"<html>Log in</html>"),
+    "empty": (200, b""),
+}
+
 
 class Server:
     """`mlflow server`, with its own file for what it was asked.

@@ -14,7 +14,7 @@ import pytest
 from keras_candle.trackers.base import make
 from keras_candle.trackers.mlflow import Mlflow
 from tests.trackers.cases import ROWS, mute_server, note, reconcile, run_in, track
-from tests.trackers.mlflow_server import answering
+from tests.trackers.mlflow_server import ANSWERS, answering
 from tests.trackers.readers import mlflow_runs, read
 
 pytestmark = pytest.mark.filterwarnings(
@@ -172,29 +172,22 @@ def test_starts_that_are_killed_while_they_create_the_file_leave_one_that_can_be
     assert read("mlflow", tmp_path) == ROWS
 
 
-@pytest.mark.parametrize("where", ["", "sqlite:///{}/shared.db"])
-def test_two_roots_of_a_search_may_create_one_file(tmp_path, where):
+@pytest.mark.parametrize("where", ["", "sqlite:///{}/shared.db", "server"])
+def test_two_roots_of_a_search_may_begin_at_once(tmp_path, monkeypatch, server, where):
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", tmp_path.name)
     trials = [tmp_path / "first", tmp_path / "second"]
     for each in trials:
         each.mkdir()
-    uri = where.format(tmp_path)
+    uri = server.uri if where == "server" else where.format(tmp_path)
     starts("race", *map(str, trials), MLFLOW_TRACKING_URI=uri)
     _, runs = mlflow_runs(tmp_path, uri)
     assert sorted(each.info.run_name for each in runs) == ["first", "second", tmp_path.name]
 
 
-SERVERS = {
-    "401": (401, b'{"error_code": "UNAUTHENTICATED", "message": "who are you"}'),
-    "404": (404, b"not here"),
-    "garbage": (200, b"<html>Log in</html>"),
-    "empty": (200, b""),
-}
-
-
-@pytest.mark.parametrize("kind", SERVERS)
+@pytest.mark.parametrize("kind", ANSWERS)
 def test_a_server_that_is_none_is_one_sentence(tmp_path, monkeypatch, kind):
     said = []
-    with answering(*SERVERS[kind]) as address:
+    with answering(*ANSWERS[kind]) as address:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
         given(tmp_path, ROWS, said)
     (text,) = said

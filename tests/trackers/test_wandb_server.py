@@ -11,6 +11,7 @@ import pytest
 
 from keras_candle.trackers.base import make
 from tests.trackers.cases import MORE, ROWS, note, reconcile, run_in, track
+from tests.trackers.mlflow_server import ANSWERS, answering
 from tests.trackers.readers import read
 from tests.trackers.wandb_server import KEY, wandb_server
 
@@ -116,6 +117,18 @@ def test_empty_variables_are_none(lines, start, monkeypatch):
         monkeypatch.setenv(name, "")
     start(ROWS, "")
     assert (lines.by_step(), lines.project) == (ROWS, "keras_candle")
+
+
+@pytest.mark.parametrize("kind", ANSWERS)
+def test_a_server_that_is_none_is_one_sentence(lines, tmp_path, monkeypatch, kind):
+    said = []
+    note(tmp_path, ROWS)
+    with answering(*ANSWERS[kind]) as address:
+        monkeypatch.setenv("WANDB_BASE_URL", address)
+        assert reconcile(tmp_path, make("wandb"), said, within_s=60)
+    (text,) = said
+    assert text.startswith("wandb: the run is kept offline: ")
+    assert read("wandb", tmp_path) == ROWS
 
 
 def test_disabled_is_nowhere(lines, start, tmp_path):
