@@ -5,12 +5,15 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from types import ModuleType
 from typing import Any, TypeVar, overload
 
 from keras_candle import engine as engines
+from keras_candle.cluster import launchers
 from keras_candle.engine.base import Engine
 from keras_candle.errors import CandleError
 from keras_candle.training.options import Scaling, ScalingOptions, with_overrides
+from keras_candle.when_imported import when_imported
 
 Build = TypeVar("Build", bound=Callable[..., Any])
 
@@ -178,6 +181,9 @@ def scale(model: Any, **options: Any) -> Any:
 
 
 def _decorate(build: Any, options: ScalingOptions) -> Any:
+    if launchers.promised_size() > 1:
+        when_imported("keras", _watch_models)
+
     @functools.wraps(build)
     def build_scaled(*args: Any, **kwargs: Any) -> Any:
         engine = engines.start(options.engine)
@@ -188,6 +194,13 @@ def _decorate(build: Any, options: ScalingOptions) -> Any:
         return _scale(model, options, engine)
 
     return build_scaled
+
+
+def _watch_models(_: ModuleType) -> None:
+    """Watch for models that are trained without being scaled, also before the first is scaled."""
+    from keras_candle.training.keras_methods import call_trainers
+
+    call_trainers()
 
 
 # On one rank a program imports no more of Keras than it does itself.

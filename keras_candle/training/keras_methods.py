@@ -2,8 +2,9 @@
 
 A subclass may override them: it maps the data, adds callbacks, and calls `super().fit`. So they are
 replaced on `keras.Model`, where such a call arrives, and not on the instance, where the override
-would no longer be reached. A model that is not scaled runs Keras's own method. Saving is atomic:
-any rank may read a file while the root replaces it.
+would no longer be reached. A model that is not scaled runs Keras's own method, and root prints that
+each rank trains it for itself. Saving is atomic: any rank may read a file while the root replaces
+it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,12 @@ from typing import Any
 
 import keras
 
+from keras_candle import engine as engines
+from keras_candle.call_site import call_site
+from keras_candle.engine import Engine
+
 TRAINED = ("evaluate", "fit", "predict", "train_on_batch")
+_LEARNING = ("fit", "train_on_batch")
 SAVED = ("export", "save", "save_weights")
 
 
@@ -37,6 +43,8 @@ def _calling_trainer(name: str, plain: Callable[..., Any]) -> Callable[..., Any]
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         trainer = trainer_of(self)
         if trainer is None:
+            if name in _LEARNING:
+                unscaled.record(self)
             return plain(self, *args, **kwargs)
         bound = MethodType(plain, self)
         if name in SAVED:
@@ -45,6 +53,46 @@ def _calling_trainer(name: str, plain: Callable[..., Any]) -> Callable[..., Any]
 
     method.candle_calls_trainers = True  # type: ignore[attr-defined]
     return method
+
+
+class UnscaledModels:
+    """Report on root, once for each line of the program, the models that it trains unscaled.
+
+    Before the first model is scaled there may be no engine: until then the sentences wait.
+    """
+
+    def __init__(self) -> None:
+        self._lines: set[str] = set()
+        self._waiting: list[str] = []
+        self._any_scaled = False
+
+    def record(self, model: Any) -> None:
+        """Report a model that is about to be trained."""
+        line = call_site()
+        if line not in self._lines:
+            self._lines.add(line)
+            self._waiting.append(model.name)
+            if self._any_scaled:
+                self.print_all(engines.current())
+
+    def print_all(self, engine: Engine) -> None:
+        """Print what waits, from now on at once: a model is scaled.
+
+        Args:
+            engine: connects the ranks; a rank that works alone has nothing to report.
+        """
+        self._any_scaled = True
+        if engine.size > 1:
+            for name in self._waiting:
+                engine.print_on_root(
+                    f"model {name!r} is not scaled: each of the {engine.size} ranks trains a copy "
+                    "of its own on all of its data. Pass it to candle.scale(model) before fit, or "
+                    "put @candle.scalable on the function that builds it."
+                )
+        self._waiting.clear()
+
+
+unscaled = UnscaledModels()
 
 
 def trainer_of(model: Any) -> Any:

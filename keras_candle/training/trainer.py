@@ -46,7 +46,7 @@ from keras_candle.training.gradients import (
     sum_slices,
     transform_gradients,
 )
-from keras_candle.training.keras_methods import call_trainers, trainer_of
+from keras_candle.training.keras_methods import call_trainers, trainer_of, unscaled
 from keras_candle.training.learning_rate import LearningRateScale, effective_learning_rate
 from keras_candle.training.losses import check_reductions
 from keras_candle.training.metrics import global_result
@@ -90,6 +90,7 @@ def scale_model(model: Any, options: ScalingOptions, engine: Engine) -> Any:
         backend.current().check(model)
         call_trainers()
         Trainer(Replica(model, options, engine))
+        unscaled.print_all(engine)
     elif options.sum_embedding_slices and engine.size == 1:
         _sum_slices_alone(model)
     return model
