@@ -265,7 +265,8 @@ def _not_scaled(script: Script) -> Iterator[Finding]:
     compiled = list(script.method_calls("compile"))
     for module, fit, model in [] if script.auto else script.method_calls(*TRAINING):
         for origin in script.objects.origins(module, model):
-            is_made_here = isinstance(origin.node, ast.Call)
+            parts = script.objects.parts(origin)
+            is_made_here = any(isinstance(e.node, ast.Call) and not e.path for e in parts)
             if not is_made_here or scaled.includes([origin]) or scaled.builds(module, fit):
                 continue
             at = (module, fit, model)

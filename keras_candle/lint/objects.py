@@ -455,8 +455,18 @@ class Objects:
 
 
 def _elements(origin: Origin, key: str) -> list[ast.expr]:
-    """Return an item of a list or tuple that is written out; all where the key is no number."""
-    elements: list[ast.expr] = [] if origin.path else getattr(origin.node, "elts", [])
+    """Return an item of a list, tuple or dictionary that is written out; all for a key unknown."""
+    node = origin.node
+    if origin.path:
+        return []
+    if isinstance(node, ast.ListComp | ast.GeneratorExp | ast.SetComp):
+        return [node.elt]
+    if isinstance(node, ast.DictComp):
+        return [node.value]
+    if isinstance(node, ast.Dict):
+        keys = [ast.unparse(each) if each else "" for each in node.keys]
+        return [node.values[keys.index(key)]] if key in keys else node.values
+    elements: list[ast.expr] = getattr(node, "elts", [])
     if key.lstrip("-").isdigit() and -len(elements) <= int(key) < len(elements):
         return [elements[int(key)]]
     return elements

@@ -234,6 +234,22 @@ def train(models):
         model.fit(x, y)
 train(models)
 """,
+    "models in dictionaries": _IMPORTS
+    + """
+@candle.scalable
+def build(units):
+    return keras.Sequential([layers.Dense(units)])
+models = {name: build(3) for name in names}
+for name, model in models.items():
+    model.compile("sgd", "mse")
+    model.fit(x, y)
+models["a"].fit(x, y)
+plain = {"b": keras.Sequential([layers.Dense(1)]), "c": build(1)}
+plain["c"].compile("sgd", "mse")
+plain["c"].fit(x, y)
+plain["b"].compile("sgd", "mse")  #! model-not-scaled
+plain["b"].fit(x, y)
+""",
 }
 
 FRAMEWORKS = {
