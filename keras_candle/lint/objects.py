@@ -11,6 +11,7 @@ from keras_candle.lint.names import Binding, Function, Module
 Class = tuple[Module, ast.ClassDef]
 _ADDS = ("add", "append", "appendleft", "insert")
 _LONGEST_PATH = 6
+_MOST_ORIGINS = 200
 _UNCHANGED = ("keras_candle.scale", "keras_candle.decorator.scale")
 
 
@@ -91,7 +92,7 @@ class Objects:
         """Return the origins of an expression's object, with parameters followed to the callers."""
         if node not in self._full:
             local = self._origins(module, node)
-            self._full[node] = frozenset(self._expanded(local, set()))
+            self._full[node] = frozenset(self._expanded(local))
         return self._full[node]
 
     def may_be(self, module: Module, node: ast.AST | None, value: object) -> bool:
@@ -106,9 +107,18 @@ class Objects:
         found = {origin}
         waiting = [origin]
         for each in waiting:  # grows as it goes
-            waiting += self._made.get(each, _NONE) - found
-            found |= self._made.get(each, _NONE)
+            inner = self._inner(each) - found
+            waiting += inner
+            found |= inner
         return frozenset(found)
+
+    def _inner(self, origin: Origin) -> Origins:
+        """Return what makes an object in the functions that its origin calls."""
+        if origin not in self._made and origin.path:
+            *path, step = origin.path
+            owners = self._inner(dataclasses.replace(origin, path=tuple(path)))
+            self._made[origin] = frozenset(self._with_path(owners, (step,)))
+        return self._made.get(origin, _NONE)
 
     def are_same(self, first: Iterable[Origin], second: Iterable[Origin]) -> bool:
         """Return whether two expressions may be the same object."""
@@ -351,17 +361,7 @@ class Objects:
         for module, value in found:
             yield from self._origins(module, value)
         if not found:
-            yield from self._of_part(origin, f"[{key}]")
-
-    def _of_part(self, origin: Origin, step: str) -> Iterator[Origin]:
-        """Yield an attribute or item of an object of which the script does not make it."""
-        if len(origin.path) == _LONGEST_PATH:  # node = node.next, in a loop
-            return
-        part = dataclasses.replace(origin, path=(*origin.path, step))
-        inner = frozenset(self._with_path(self._made.get(origin, _NONE), (step,)))
-        if inner:
-            self._made[part] = inner
-        yield part
+            yield from _part(origin, f"[{key}]")
 
     def _of_attribute(self, origin: Origin, name: str) -> Iterator[Origin]:
         """Yield the origins of an object's attribute: those that the script assigns to it."""
@@ -374,7 +374,7 @@ class Objects:
             for each in self._origins(module, value):
                 yield from self._from_constructor(each, origin)
         if not found:
-            yield from self._of_part(origin, f".{name}")
+            yield from _part(origin, f".{name}")
 
     def _assigns_to(
         self, module: Module, target: ast.expr, origin: Origin, known: Class | None
@@ -440,18 +440,26 @@ class Objects:
             self._made[origin] = frozenset(made)
             yield origin
 
-    def _expanded(self, origins: Iterable[Origin], seen: set[Origin]) -> Iterator[Origin]:
+    def _expanded(self, origins: Origins) -> Iterator[Origin]:
         """Yield origins with each parameter replaced by its arguments in all calls."""
-        for origin in origins:
+        waiting, seen = list(origins), set(origins)
+        for origin in waiting:  # grows as it goes
             given: list[tuple[Module, ast.expr]] = []
-            if isinstance(origin.node, ast.arg) and origin not in seen:
-                seen.add(origin)
+            if isinstance(origin.node, ast.arg) and len(seen) < _MOST_ORIGINS:
                 given = list(self.arguments(origin.module, origin.node))
-            for module, value in given:
-                found = self._with_path(self._origins(module, value), origin.path)
-                yield from self._expanded(found, seen)
             if not given:
                 yield origin
+            for module, value in given:
+                found = self._with_path(self._origins(module, value), origin.path)
+                new = [each for each in dict.fromkeys(found) if each not in seen]
+                waiting += new
+                seen.update(new)
+
+
+def _part(origin: Origin, step: str) -> Iterator[Origin]:
+    """Yield an attribute or item of an object; none at the end of a path that has no end."""
+    if len(origin.path) < _LONGEST_PATH:  # node = node.next, in a loop
+        yield dataclasses.replace(origin, path=(*origin.path, step))
 
 
 def _elements(origin: Origin, key: str) -> list[ast.expr]:

@@ -98,6 +98,12 @@ if __name__ == "__main__":
     assert lines == [("train.py", 4), ("helpers.py", 3), ("helpers.py", 4), ("helpers.py", 9)]
 
 
+def test_functions_that_call_each_other_are_followed_to_an_end():
+    body = "    if x:\n        return make()\n    made = {}(x)\n    return made\n"
+    source = "def f(x):\n" + body.format("g") + "def g(x):\n" + body.format("f")
+    assert found(source + "f(x).a[0].fit(x)\n") == set()
+
+
 def test_a_model_of_another_module_is_followed_there():
     parts = "import keras\nmodel = keras.Sequential()\nother = keras.Sequential()\n"
     source = (
