@@ -28,6 +28,12 @@ STARTED_S = "KERAS_CANDLE_JOB_STARTED_S"
 PREPARE = "KERAS_CANDLE_PREPARE"
 AUTO_SEED = "KERAS_CANDLE_AUTO_SEED"
 AUTO_STARTED_S = "KERAS_CANDLE_AUTO_STARTED_S"
+# Whether all ranks' output is shown; root's streams that are a terminal; root's standard input;
+# how long ranks wait for one whose program has ended before the job fails.
+ALL_OUTPUT = "KERAS_CANDLE_ALL_OUTPUT"
+TERMINALS = "KERAS_CANDLE_TERMINALS"
+STDIN = "KERAS_CANDLE_STDIN"
+LEFT_S = "KERAS_CANDLE_LEFT_S"
 # The engine where the program has "auto"; a JSON object of arguments that override those of
 # @candle.scalable on several ranks. A user may set both, too.
 ENGINE = "KERAS_CANDLE_ENGINE"

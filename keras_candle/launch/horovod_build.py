@@ -19,7 +19,6 @@ from types import FrameType
 
 from keras_candle.errors import LaunchError
 from keras_candle.launch import horovod_cmake
-from keras_candle.launch.environment import cores_of_this_node
 from keras_candle.launch.horovod_cache import (
     HOROVOD_VERSION,
     BuildFacts,
@@ -31,7 +30,7 @@ from keras_candle.launch.horovod_cache import (
     wheel_from_cache,
 )
 from keras_candle.launch.job_launcher import Job, JobLauncher
-from keras_candle.launch.process import end_session, end_with_parent
+from keras_candle.launch.process import cores_of_this_node, end_session, end_with_parent
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

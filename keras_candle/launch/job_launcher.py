@@ -13,12 +13,11 @@ from types import FrameType
 
 from keras_candle.cluster.nodes import hydra_variables, root_is_here
 from keras_candle.errors import LaunchError
-from keras_candle.launch import environment
 from keras_candle.launch.failure import FailureReader, forwarded_signal, job_ending
 from keras_candle.launch.process import children_of, end_session, end_with_parent
-from keras_candle.launch.rank_states import RankStates
+from keras_candle.launch.rank_states import RankStates, left_s
 from keras_candle.launch.streams import Output, inheritable_stdin, stdin_id, write_all
-from keras_candle.launcher_messages import ENGINE, LAUNCHER
+from keras_candle.launcher_messages import ALL_OUTPUT, ENGINE, LAUNCHER, STDIN, TERMINALS
 
 _FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 _POLL_S = 0.25
@@ -106,13 +105,11 @@ def variables(job: Job, inherited: Mapping[str, str]) -> dict[str, str]:
     rank_variables.setdefault("PYTHONHASHSEED", "0")
     if job.engine is not None:
         rank_variables[ENGINE] = job.engine
-    rank_variables.pop(environment.ALL_OUTPUT, None)
+    rank_variables.pop(ALL_OUTPUT, None)
     if job.all_output:
-        rank_variables[environment.ALL_OUTPUT] = "1"
+        rank_variables[ALL_OUTPUT] = "1"
     names = ("stdout", "stderr")
-    rank_variables[environment.TERMINALS] = " ".join(
-        name for name in names if getattr(sys, name).isatty()
-    )
+    rank_variables[TERMINALS] = " ".join(name for name in names if getattr(sys, name).isatty())
     return rank_variables
 
 
@@ -136,7 +133,7 @@ class JobLauncher:
         self._job = job
         self._show = show
         self._reader = FailureReader(labelled=job.all_output)
-        waited_s = environment.left_s({**os.environ, **job.variables}) / 2
+        waited_s = left_s({**os.environ, **job.variables}) / 2
         self._states = RankStates(job.size, waited_s)
         self._left = ""
         self.stopped_by = 0
@@ -165,7 +162,7 @@ class JobLauncher:
         with inheritable_stdin() as stdin, Output() as output:
             root_reads = root_is_here(self._job.hosts, os.environ)
             if root_reads:
-                rank_variables[environment.STDIN] = stdin_id(stdin)
+                rank_variables[STDIN] = stdin_id(stdin)
             mpiexec = subprocess.Popen(
                 arguments,
                 stdin=subprocess.DEVNULL if root_reads else stdin,

@@ -1,4 +1,4 @@
-"""End processes together with their parent, or as a whole session."""
+"""Processes: their cores and threads, and how they end with their parent or their session."""
 
 import contextlib
 import ctypes
@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 
 _PR_SET_PDEATHSIG = 1
 _LEADER_EXIT_S = 5.0
@@ -60,3 +61,35 @@ def children_of(pid: int) -> list[int] | None:
     except OSError:
         return None
     return found
+
+
+def thread_settings(environment: Mapping[str, str], cores: int, local_size: int) -> dict[str, str]:
+    """Return thread settings that divide a node's cores among its ranks.
+
+    Without them every rank starts as many threads as the node has cores, and the ranks compete
+    for the cores in every step.
+
+    Args:
+        environment: the variables that the user set; they are never overridden.
+        cores: cores that this node's ranks may use together.
+        local_size: ranks on this node.
+
+    Returns:
+        The variables to add.
+
+    Example:
+        >>> thread_settings({"OMP_NUM_THREADS": "3"}, cores=8, local_size=2)
+        {'TF_NUM_INTRAOP_THREADS': '4'}
+    """
+    if local_size < 2:
+        return {}
+    threads = str(max(1, cores // local_size))
+    names = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")
+    return {name: threads for name in names if name not in environment}
+
+
+def cores_of_this_node() -> int:
+    """Return the cores that this process may use; a scheduler may grant fewer than the node has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

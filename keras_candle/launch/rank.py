@@ -30,12 +30,18 @@ from typing import BinaryIO
 from keras_candle import launcher_messages
 from keras_candle.cluster.launchers import rank_facts
 from keras_candle.errors import EXIT_RUN_AGAIN, EXIT_STALLED
-from keras_candle.launch import environment
 from keras_candle.launch.failure import Failure
-from keras_candle.launch.process import end_with_parent
-from keras_candle.launch.rank_states import SharedMemory, lost_peer
+from keras_candle.launch.process import cores_of_this_node, end_with_parent, thread_settings
+from keras_candle.launch.rank_states import SharedMemory, left_s, lost_peer
 from keras_candle.launch.streams import assign_stdin, buffer_lines, empty_stdin, emulate_terminal
-from keras_candle.launcher_messages import LAUNCHER, RANK, message, write_through
+from keras_candle.launcher_messages import (
+    ALL_OUTPUT,
+    LAUNCHER,
+    RANK,
+    TERMINALS,
+    message,
+    write_through,
+)
 
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 _STALLED = "the watchdog has ended the job; see its report above"
@@ -81,7 +87,7 @@ class Rank:
         self._under_candle = LAUNCHER in os.environ
         self._report_pipe = os.dup(2)
         self._captured: BinaryIO | None = None
-        if self.rank > 0 and not os.environ.get(environment.ALL_OUTPUT):
+        if self.rank > 0 and not os.environ.get(ALL_OUTPUT):
             self._captured = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as we live
 
     def record_stop(self, *_: object) -> None:
@@ -94,13 +100,13 @@ class Rank:
             # The descriptors and not sys.stdout: native libraries write past Python.
             os.dup2(self._captured.fileno(), 1)
             os.dup2(self._captured.fileno(), 2)
-        elif os.environ.get(environment.ALL_OUTPUT):
+        elif os.environ.get(ALL_OUTPUT):
             buffer_lines()
         else:
-            for name in os.environ.get(environment.TERMINALS, "").split():
+            for name in os.environ.get(TERMINALS, "").split():
                 emulate_terminal(name)
-        cores = environment.cores_of_this_node()
-        os.environ.update(environment.thread_settings(os.environ, cores, self.local_size))
+        cores = cores_of_this_node()
+        os.environ.update(thread_settings(os.environ, cores, self.local_size))
         faulthandler.enable()
         launcher_messages.on_independent = self._record_independent
         launcher_messages.observers.append(self._shared)
@@ -160,7 +166,7 @@ class Rank:
 
     def _report_waits(self) -> None:
         """Report when this rank waits long for a collective, and when it stops waiting."""
-        after_s = environment.left_s(os.environ) / 2
+        after_s = left_s(os.environ) / 2
         known = 0
         while True:
             time.sleep(min(0.5, after_s / 4))

@@ -2,11 +2,15 @@
 
 import dataclasses
 import mmap
+import re
 import struct
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+from keras_candle.errors import LaunchError
+from keras_candle.launcher_messages import LEFT_S
 
 _FLAGS = ("stop_asked", "reported", "end_job", "independent", "has_ended")
 # Of the collective: its number, when it began, how long its text is.
@@ -232,3 +236,18 @@ class RankStates:
             f"with code {ended.code} while rank {rank} {why}. All ranks must take part in every "
             "collective"
         )
+
+
+def left_s(environment: Mapping[str, str]) -> float:
+    """Return how long ranks wait for one that has left before the job fails, in seconds.
+
+    Args:
+        environment: the variables to read.
+
+    Raises:
+        LaunchError: the value is not a number of seconds above 0.
+    """
+    text = environment.get(LEFT_S, "5")
+    if not re.fullmatch(r"\d+(\.\d*)?|\.\d+", text) or not float(text):
+        raise LaunchError(f"{LEFT_S}={text!r}, expected a number of seconds above 0")
+    return float(text)

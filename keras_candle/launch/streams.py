@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
-from keras_candle.launch.environment import STDIN
+from keras_candle.launcher_messages import STDIN
 
 
 def write_all(descriptor: int, data: bytes) -> None:

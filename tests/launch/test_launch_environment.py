@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from keras_candle.cluster.launchers import rank_facts
-from keras_candle.launch.environment import thread_settings
 from keras_candle.launch.job_launcher import Job, command, variables
+from keras_candle.launch.process import thread_settings
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ import signal
 
 import pytest
 
-from keras_candle.launch.environment import LEFT_S
 from keras_candle.launch.rank_states import RankStates
+from keras_candle.launcher_messages import LEFT_S
 
 START = "from keras_candle import engine as engines\nengine = engines.start('mpi')\n"
 TOGETHER = "engine.barrier()\nif rank == LEAVES: HOW\nengine.allreduce(1.0)\n"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from keras_candle.launch.environment import TERMINALS
+from keras_candle.launcher_messages import TERMINALS
 from tests.launch.conftest import CANDLE
 
 CODE = """
