@@ -19,8 +19,8 @@ from keras_candle.errors import EngineError
 from keras_candle.optional import load
 
 # A wait longer than a step: the awaited rank compiles, evaluates or writes.
-# The longer it lasts the longer are the naps, so that they cost its end a hundredth at most.
-_POLLS_FOR_S, _SHORTEST_NAP_S, _LONGEST_NAP_S = 5e-3, 1e-4, 2e-3
+# The longer it lasts the longer are the naps: each of a collective's messages may be late by one.
+_POLLS_FOR_S, _NAP_OF_WAIT, _SHORTEST_NAP_S, _LONGEST_NAP_S = 5e-3, 2e-3, 1e-4, 2e-3
 # Message tags: a rank's failure, which ends the wait of all other ranks, and root's `after_root`.
 _FAILED, _ROOT_DONE = 1, 2
 
@@ -251,7 +251,7 @@ class MpiEngine(Engine):
                 raise EngineError(
                     f"rank {status.Get_source()} has failed while rank {self.rank} waited for it"
                 )
-            time.sleep(min(max(waited_s / 100, _SHORTEST_NAP_S), _LONGEST_NAP_S))
+            time.sleep(min(max(_NAP_OF_WAIT * waited_s, _SHORTEST_NAP_S), _LONGEST_NAP_S))
 
     def _show_call_site(self) -> None:
         if self.observers:
