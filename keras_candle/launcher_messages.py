@@ -1,7 +1,7 @@
-"""Messages from a training to the `candle run` that started it, in its stderr.
+"""Variables and messages by which `candle run` and the training that it starts communicate.
 
-Stderr is the one channel that every launcher forwards from every node; `candle run` removes the
-messages from it.
+The messages go into the training's stderr, the one channel that every launcher forwards from every
+node; `candle run` removes them from it.
 """
 
 from __future__ import annotations
