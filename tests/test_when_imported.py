@@ -78,6 +78,22 @@ def test_the_garbage_collector_waits_for_a_large_import_and_for_a_failed_one(pac
     assert gc.isenabled()
 
 
+def test_what_was_imported_is_old_for_the_collector_and_what_was_frozen_stays(package, tmp_path):
+    (tmp_path / "slow_package/part.py").write_text("value = [[]]\n")
+    hasten_import(package)
+    value = __import__(package).value
+    assert any(each is value for each in gc.get_objects(generation=2))
+    gc.freeze()
+    try:
+        frozen = gc.get_freeze_count()
+        sys.modules.pop(package)
+        hasten_import(package)
+        __import__(package)
+        assert gc.get_freeze_count() > frozen / 2
+    finally:
+        gc.unfreeze()
+
+
 def test_a_program_that_has_turned_the_collector_off_keeps_it_off(package):
     hasten_import(package)
     gc.disable()
