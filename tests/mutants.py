@@ -420,7 +420,7 @@ MUTANTS = (
     Mutant(
         "root reads no standard input",
         "launch/job_launcher.py",
-        "rank_variables[environment.STDIN] = stdin_id(stdin)",
+        "rank_variables[STDIN] = stdin_id(stdin)",
         "stdin_id(stdin)",
         ("launch/test_run_like_python.py",),
     ),
