@@ -153,6 +153,23 @@ def last_name(node: ast.AST) -> str:
     return node.id if isinstance(node, ast.Name) else getattr(node, "attr", "")
 
 
+def attribute_of_self(node: ast.AST) -> str:
+    """Return the name of an attribute of self, "" for a node that is none."""
+    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+        return node.attr if node.value.id == "self" else ""
+    return ""
+
+
+def assigned_to_self(node: ast.AST) -> Iterator[tuple[str, ast.expr]]:
+    """Yield the attributes that the statements in a node assign to self, with their values."""
+    for each in ast.walk(node):
+        if isinstance(each, ast.Assign | ast.AnnAssign) and each.value is not None:
+            for target in each.targets if isinstance(each, ast.Assign) else [each.target]:
+                name = attribute_of_self(target)
+                if name:
+                    yield name, each.value
+
+
 def values_in(node: ast.AST) -> Iterator[ast.AST]:
     """Yield the parts of an expression whose values it uses; not those used for their form."""
     waiting = [node]

@@ -5,7 +5,14 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
-from keras_candle.lint.batch_values import StepFunction, calls_in, last_name, step_functions
+from keras_candle.lint.batch_values import (
+    StepFunction,
+    assigned_to_self,
+    attribute_of_self,
+    calls_in,
+    last_name,
+    step_functions,
+)
 from keras_candle.lint.candle_usage import candle_options
 from keras_candle.lint.draws import GENERATORS, Draw, Seeds, draw_of, shown, unseeded
 from keras_candle.lint.finding import ERROR, WARNING, Finding, FindingKind
@@ -73,39 +80,25 @@ def _constants(
     seeds: Seeds,
 ) -> Iterator[Finding]:
     read = {
-        node.attr
+        attribute_of_self(node)
         for function in functions
         if function.entry.owner is owner
         for node in ast.walk(function.node)
-        if isinstance(node, ast.Attribute) and _is_of_self(node) and isinstance(node.ctx, ast.Load)
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)
     }
-    for attribute, value in _attributes(owner, ("__init__", "build")):
+    made = [
+        each
+        for method in owner.body
+        if isinstance(method, ast.FunctionDef) and method.name in ("__init__", "build")
+        for each in assigned_to_self(method)
+    ]
+    for attribute, value in made:
         if attribute not in read or "seed" in attribute.lower():
             continue
         for call, draw in _kept_draws(script, module, value):
             if not seeds.reach(draw, module, call):
                 words = {"call": shown(call), "attribute": f"self.{attribute}", "name": owner.name}
                 yield CONSTANT.at(module.path, call.lineno, remedy=draw.remedy, **words)
-
-
-def _is_of_self(node: ast.AST) -> bool:
-    is_one = isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
-    return is_one and node.value.id == "self"  # type: ignore[attr-defined]
-
-
-def _attributes(
-    owner: ast.ClassDef, methods: tuple[str, ...] = ()
-) -> Iterator[tuple[str, ast.expr]]:
-    """Yield the attributes that methods of a class assign to self, with their values."""
-    for method in owner.body:
-        if not isinstance(method, ast.FunctionDef) or (methods and method.name not in methods):
-            continue
-        for node in ast.walk(method):
-            if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
-                targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-                for target in targets:
-                    if _is_of_self(target):
-                        yield target.attr, node.value  # type: ignore[attr-defined]
 
 
 def _kept_draws(script: Script, module: Module, value: ast.expr) -> Iterator[tuple[ast.Call, Draw]]:
@@ -170,15 +163,15 @@ def _assigned(function: StepFunction) -> Iterator[tuple[ast.Call, str, ast.expr]
             target, value = call.args[0], call.args[1]
         while isinstance(target, ast.Subscript):
             target = target.value
-        if target is not None and _is_of_self(target):
-            yield call, target.attr, value  # type: ignore[attr-defined]
+        if target is not None and attribute_of_self(target):
+            yield call, attribute_of_self(target), value
 
 
 def _kind_of(
     script: Script, module: Module, owner: ast.ClassDef, attribute: str
 ) -> FindingKind | None:
     for base_module, base in script.objects.bases(module, owner):
-        for name, value in _attributes(base):
+        for name, value in assigned_to_self(base):
             made = base_module.dotted(value.func) if isinstance(value, ast.Call) else ""
             if name != attribute or not made:
                 continue

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from keras_candle.lint.batch_values import (
     Entry,
     StepFunction,
+    calls_in,
     last_name,
     parameters,
 )
@@ -102,7 +103,7 @@ def find(script: Script) -> Iterator[Finding]:
 
 def _assignments(module: Module, function: Function) -> Iterator[Finding]:
     gradients = _names_of_gradients(function)
-    for call in _calls_in(function):
+    for call in calls_in(function):
         named = isinstance(call.func, ast.Attribute) and call.func.attr in ("assign_sub", "assign")
         used = {n.id for each in call.args for n in ast.walk(each) if isinstance(n, ast.Name)}
         if named and used & gradients:
@@ -121,7 +122,7 @@ def _names_of_gradients(function: Function) -> set[str]:
                 target, value = node.target, node.iter
             if target is None or value is None:
                 continue
-            calls = [c.func.attr for c in _calls_in(value) if isinstance(c.func, ast.Attribute)]
+            calls = [c.func.attr for c in calls_in(value) if isinstance(c.func, ast.Attribute)]
             read = [n.id for n in ast.walk(value) if isinstance(n, ast.Name)]
             if "gradient" in calls and isinstance(node, ast.Assign):
                 names.update(n.id for n in ast.walk(target) if isinstance(n, ast.Name))
@@ -143,7 +144,7 @@ def _same_places(target: ast.expr, value: ast.expr, names: set[str]) -> Iterator
 def _sums(step: StepFunction) -> Iterator[Finding]:
     """Yield findings for losses of tape.gradient that are a sum over the batch, or have one."""
     module = step.module
-    for call in _calls_in(step.node):
+    for call in calls_in(step.node):
         if not isinstance(call.func, ast.Attribute) or call.func.attr != "gradient":
             continue
         loss = call.args[0] if call.args else None
@@ -193,10 +194,6 @@ def _reductions(script: Script) -> Iterator[Finding]:
         found = module.find(loss, is_vector)
         if isinstance(found, ast.Call):
             yield NOT_REDUCED.at(module.path, found.lineno, call=ast.unparse(found))
-
-
-def _calls_in(node: ast.AST) -> list[ast.Call]:
-    return [each for each in ast.walk(node) if isinstance(each, ast.Call)]
 
 
 def _batch_norm(script: Script) -> Iterator[Finding]:

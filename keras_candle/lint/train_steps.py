@@ -6,7 +6,15 @@ import ast
 import re
 from collections.abc import Iterator
 
-from keras_candle.lint.batch_values import STEPS, StepFunction, calls_in, last_name, step_functions
+from keras_candle.lint.batch_values import (
+    STEPS,
+    StepFunction,
+    assigned_to_self,
+    attribute_of_self,
+    calls_in,
+    last_name,
+    step_functions,
+)
 from keras_candle.lint.candle_usage import candle_options
 from keras_candle.lint.finding import ERROR, WARNING, Finding, FindingKind
 from keras_candle.lint.names import Module, argument, constant
@@ -81,27 +89,28 @@ def _optimizers(script: Script, steps: list[StepFunction]) -> Iterator[Finding]:
                 continue
             optimizer = call.func.value
             if ast.unparse(optimizer) not in kept and _is_of_a_part(script, step, optimizer):
-                model, text = owner.name, ast.unparse(optimizer)
-                attribute = re.sub(r"\W", "_", text.removeprefix("self."))
-                words = {"call": ast.unparse(call.func), "model": model, "optimizer": text}
-                yield OPTIMIZER.at(step.module.path, call.lineno, attribute=attribute, **words)
+                words = {"call": ast.unparse(call.func), "model": owner.name}
+                words |= _as_attribute(step, optimizer)
+                yield OPTIMIZER.at(step.module.path, call.lineno, **words)
+
+
+def _as_attribute(step: StepFunction, optimizer: ast.expr) -> dict[str, str]:
+    """Return the words for the assignment that makes an optimizer an attribute of the model."""
+    text = ast.unparse(optimizer)
+    attribute = re.sub(r"\W", "_", text.removeprefix("self."))
+    owner = step.module.parents.get(step.node)
+    if attribute_of_self(optimizer) and isinstance(owner, ast.ClassDef):
+        text = f"the {owner.name}'s {attribute}"
+    return {"attribute": attribute, "optimizer": text}
 
 
 def _kept(script: Script, module: Module, owner: ast.ClassDef) -> Iterator[ast.expr]:
     """Yield the values that a model's class assigns to attributes, with items of lists."""
     for _, base in script.objects.bases(module, owner):
-        for node in ast.walk(base):
-            if isinstance(node, ast.Assign) and any(_attribute(each) for each in node.targets):
-                yield node.value
-                if isinstance(node.value, ast.List | ast.Tuple | ast.Dict):
-                    yield from (each for each in ast.walk(node.value) if isinstance(each, ast.expr))
-
-
-def _attribute(node: ast.AST) -> str:
-    """Return the name of an attribute of self, else ""."""
-    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-        return node.attr if node.value.id == "self" else ""
-    return ""
+        for _, value in assigned_to_self(base):
+            yield value
+            if isinstance(value, ast.List | ast.Tuple | ast.Dict):
+                yield from (each for each in ast.walk(value) if isinstance(each, ast.expr))
 
 
 def _is_of_a_part(script: Script, step: StepFunction, optimizer: ast.expr) -> bool:
@@ -109,11 +118,11 @@ def _is_of_a_part(script: Script, step: StepFunction, optimizer: ast.expr) -> bo
     if isinstance(optimizer, ast.Name):
         return _is_global(script, step.module, optimizer)
     owner = step.module.parents.get(step.node)
-    if _attribute(optimizer):
+    if attribute_of_self(optimizer):
         layers = {node for _, node in script.classes("layer")}
         return owner in layers and _is_made_here(script, step.module, optimizer)
     part = optimizer.value if isinstance(optimizer, ast.Attribute) else None
-    if part is None or not _attribute(part) or owner is not step.entry.owner:
+    if part is None or not attribute_of_self(part) or owner is not step.entry.owner:
         return False
     options = candle_options(script)
     may_be_scaled = len(options.decorated) + len(options.scaled) > 1
@@ -181,20 +190,20 @@ def _counted(function: ast.FunctionDef) -> Iterator[tuple[ast.AST, str]]:
 def _addition(node: ast.AST) -> tuple[str, ast.AST | None]:
     """Return the attribute of a statement that adds to it, with the number."""
     if isinstance(node, ast.AugAssign) and isinstance(node.op, ast.Add):
-        return _attribute(node.target), node.value
+        return attribute_of_self(node.target), node.value
     if isinstance(node, ast.Assign) and isinstance(node.value, ast.BinOp):
-        target = _attribute(node.targets[0])
+        target = attribute_of_self(node.targets[0])
         added = node.value
-        is_sum = isinstance(added.op, ast.Add) and _attribute(added.left) == target
+        is_sum = isinstance(added.op, ast.Add) and attribute_of_self(added.left) == target
         return (target, added.right) if is_sum else ("", None)
     call = node.value if isinstance(node, ast.Expr) else None
     if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.args:
-        target = _attribute(call.func.value)
+        target = attribute_of_self(call.func.value)
         if call.func.attr == "assign_add":
             return target, call.args[0]
         given = call.args[0]
         if call.func.attr == "assign" and isinstance(given, ast.BinOp):
-            is_sum = isinstance(given.op, ast.Add) and _attribute(given.left) == target
+            is_sum = isinstance(given.op, ast.Add) and attribute_of_self(given.left) == target
             return (target, given.right) if is_sum else ("", None)
     return "", None
 
@@ -214,11 +223,11 @@ def _use(script: Script, module: Module, owner: ast.ClassDef, attribute: str) ->
             each.targets[0].id
             for each in ast.walk(method)
             if isinstance(each, ast.Assign) and isinstance(each.targets[0], ast.Name)
-            if _attribute(_without_casts(each.value)) == attribute
+            if attribute_of_self(_without_casts(each.value)) == attribute
         }
         for node in ast.walk(method):
             is_name = isinstance(node, ast.Name) and node.id in names
-            if (is_name or _attribute(node) == attribute) and isinstance(node.ctx, ast.Load):  # type: ignore[attr-defined]
+            if (is_name or attribute_of_self(node) == attribute) and isinstance(node.ctx, ast.Load):  # type: ignore[attr-defined]
                 used = _scheduled(script, module, node)
                 if used is not None:
                     return ast.unparse(used)
@@ -280,10 +289,10 @@ def _is_reset(methods: dict[str, ast.FunctionDef], attribute: str, counted: ast.
 def _reset_by(node: ast.AST) -> list[str]:
     """Return the attributes of self that a node sets to a value."""
     if isinstance(node, ast.Assign):
-        return [_attribute(each) for each in node.targets]
+        return [attribute_of_self(each) for each in node.targets]
     if isinstance(node, ast.Call) and last_name(node.func) == "assign":
         owner = getattr(node.func, "value", node)
-        return [_attribute(owner)] if isinstance(node.args[0], ast.Constant) else []
+        return [attribute_of_self(owner)] if isinstance(node.args[0], ast.Constant) else []
     return []
 
 
@@ -300,7 +309,7 @@ def _batch_sizes(script: Script, steps: list[StepFunction], kind: FindingKind) -
     names = {each.lower() for each in _names_of_size(script, kind)}
     for step in steps:
         for node in ast.walk(step.node):
-            size = node.id if isinstance(node, ast.Name) else _attribute(node)
+            size = node.id if isinstance(node, ast.Name) else attribute_of_self(node)
             if size.lower() not in names or not _is_number(script, step, node):
                 continue
             use = _use_of_size(step.module, node)
