@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
 
+import keras
 import pytest
 
+from keras_candle import backend
 from tests.training import state_cases as cases
 from tests.training.jobs import JOBS, only
 
@@ -24,6 +27,17 @@ def test_train_on_batch(ranks, own):
     only([weights for _, weights in results])
     if own:
         assert all(difference <= 1e-6 for difference, _ in results)
+
+
+def test_many_models_are_compared_without_a_warning_of_retracing(caplog):
+    tensorflow = logging.getLogger("tensorflow")
+    propagates, tensorflow.propagate = tensorflow.propagate, True
+    try:
+        sums = [backend.current().checksums([keras.Variable(n)])() for n in range(8)]
+    finally:
+        tensorflow.propagate = propagates
+    assert len({int(each[0]) for each in sums}) == 8
+    assert not caplog.records
 
 
 def test_each_rank_drops_out_something_else(ranks):

@@ -97,11 +97,11 @@ def checksums(variables: Sequence[Any]) -> Callable[[], Any]:
     on_gpu = bool(tf.config.get_visible_devices("GPU"))
     dtype = tf.int64 if on_gpu else tf.int32
 
-    @tf.function(autograph=False)  # type: ignore[untyped-decorator]
     def of_all() -> Any:
         return tf.stack([_checksum(variable.value, dtype) for variable in variables])
 
-    return of_all  # type: ignore[no-any-return]
+    # Traced at once: TensorFlow would warn of functions of one code that it traces at a call.
+    return tf.function(of_all, autograph=False).get_concrete_function()  # type: ignore[no-any-return]
 
 
 def _checksum(value: Any, dtype: Any) -> Any:
