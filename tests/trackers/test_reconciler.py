@@ -121,6 +121,24 @@ def test_a_full_disk_is_told_and_leaves_no_half_line(tmp_path, room_bytes):
     assert list(read("csv", tmp_path)) == [4, 8, 12]
 
 
+@pytest.mark.parametrize(("name", "file"), [("csv", "log.csv"), ("tensorboard", "tensorboard")])
+def test_a_place_that_cannot_be_written_for_a_while_is_told_and_gets_all(tmp_path, name, file):
+    said = []
+    assert cases.reconcile(tmp_path, make(name), said)
+    away, place = tmp_path / "away", tmp_path / file
+    place.rename(away)
+    place.write_text("x") if away.is_dir() else place.mkdir()
+    cases.note(tmp_path, MORE)
+    assert cases.reconcile(tmp_path, make(name), said)
+    (text,) = said
+    assert "does not take the run's metrics" in text
+    assert "The training continues" in text
+    place.unlink() if place.is_file() else place.rmdir()
+    away.rename(place)
+    assert cases.reconcile(tmp_path, make(name), said)
+    assert list(read(name, tmp_path)) == [4, 8, 12]
+
+
 def test_no_password_is_told(tmp_path):
     class Telling(cases.Recorder):
         def start(self, run):
