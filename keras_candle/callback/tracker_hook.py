@@ -91,12 +91,12 @@ class JournalHook(FitHook):
 
     def _report(self, reasons: Mapping[str, str]) -> None:
         """Print once for each metric why it is not recorded, or not tracked."""
-        home, names_of = self._run.home, defaultdict(list)
+        home, by_reason = self._run.home, defaultdict(list)
         for name, reason in reasons.items():
             if (home, f"logs/{name}") not in _printed:
                 _printed.add((home, f"logs/{name}"))
-                names_of[reason].append(name)
-        for reason, names in names_of.items():
+                by_reason[reason].append(name)
+        for reason, names in by_reason.items():
             more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
             listed = ", ".join(repr(each[:80]) for each in names[:_MOST_NAMES])
             self._run.engine.print_on_root(f"The logs' {listed}{more}: {reason}.")

@@ -170,9 +170,9 @@ def _copied(state: dict[str, Any]) -> dict[str, Any]:
 def _plain_series(history: Mapping[Any, Any]) -> dict[Any, Any]:
     """Return a History's series with None for a value that cannot be saved, such as a figure."""
     return {
-        name: [_plain(value) for value in series]
+        name: [_plain(each) for each in series] if isinstance(series, list) else _plain(series)
         for name, series in history.items()
-        if is_plain(name) and isinstance(series, list)
+        if is_plain(name)
     }
 
 
