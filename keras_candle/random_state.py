@@ -98,7 +98,7 @@ def draws_in(owner: Any, method: str) -> bool:
         name = waiting.pop()
         for kind in type(owner).__mro__[:-1]:
             function = inspect.unwrap(_function_of(vars(kind).get(name)))
-            if not isinstance(function, FunctionType) or _is_of_library(kind):
+            if not isinstance(function, FunctionType) or is_of_library(kind):
                 continue
             if _holds_generator(function):
                 return True
@@ -327,11 +327,12 @@ def _is_opaque(value: Any) -> bool:
     if "_candle_trainer" in getattr(value, "__dict__", ()):
         return True
     layer = getattr(sys.modules.get("keras"), "Layer", ())
-    return _is_of_library(type(value)) and not isinstance(value, layer)
+    return is_of_library(type(value)) and not isinstance(value, layer)
 
 
-def _is_of_library(kind: type) -> bool:
-    module = kind.__module__
+def is_of_library(kind: type | FunctionType) -> bool:
+    """Whether a class or function belongs to a package that holds none of the user's state."""
+    module = kind.__module__ or ""
     return module.partition(".")[0] in _LIBRARIES and not module.startswith("torch.utils.data")
 
 
@@ -341,7 +342,7 @@ def _of_object(value: Any) -> Iterator[tuple[str, Any]]:
         pairs = list(attributes.items())
         yield from ((f".{name}", each) for name, each in pairs if type(each) not in _LEAVES)
     for kind in type(value).__mro__[:-1]:
-        if _is_of_library(kind):
+        if is_of_library(kind):
             continue
         for name, each in list(vars(kind).items()):
             if inspect.ismemberdescriptor(each):  # of __slots__

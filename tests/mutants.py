@@ -137,6 +137,13 @@ MUTANTS = (
     ),
     # What ranks share, and what each has of its own.
     Mutant(
+        "what layers hold beside weights is not compared",
+        "training/layer_attributes.py",
+        "        if len({each for each, _ in summaries}) == 1:\n",
+        "        if summaries:\n",
+        ("training/test_local_state.py::test_constants_that_a_layer_draws_are_the_roots",),
+    ),
+    Mutant(
         "all ranks draw the same dropout masks",
         "training/shared_state.py",
         "rank * _SEED_STRIDE",

@@ -178,6 +178,20 @@ def input_operations(operation: Any) -> list[Any]:
     ]
 
 
+def graph_constants(layer: Any) -> list[Any]:
+    """Return the attributes and arguments of a functional model's operations, without its tensors.
+
+    Any layer but a functional model has none.
+    """
+    found: list[Any] = []
+    for operation in getattr(layer, "operations", ()):
+        if not isinstance(operation, keras.Layer):
+            found += vars(operation).values()
+        for node in private_attribute(operation, "_inbound_nodes", _GRAPH):
+            found += keras.tree.flatten((node.arguments.args, node.arguments.kwargs))
+    return [each for each in found if not isinstance(each, keras.KerasTensor)]
+
+
 def output_operations(operation: Any) -> list[Any]:
     """Return the operations that take an output of an operation of a functional model."""
     return [each.operation for each in private_attribute(operation, "_outbound_nodes", _GRAPH)]

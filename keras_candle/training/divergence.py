@@ -263,8 +263,7 @@ class DivergenceChecks:
         if checksums is not None:
             self._judge(variables, checksums, f"after step {number} of this training")
         self._since = 0
-        if number <= FIRST_STEPS:
-            self._replica.check_local_state()
+        self._replica.check_local_state(first=number <= FIRST_STEPS)
 
     def _judge(self, variables: list[Any], checksums: Any, when: str) -> None:
         """Repair a difference that a step has made, or refuse to continue."""

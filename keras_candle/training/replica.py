@@ -29,6 +29,7 @@ from keras_candle.training.gradients import (
     outermost_optimizers,
     transform_gradients,
 )
+from keras_candle.training.layer_attributes import LayerAttributes
 from keras_candle.training.learning_rate import (
     LearningRateScale,
     scale_learning_rate,
@@ -64,6 +65,7 @@ class Replica:
     def __init__(self, model: Any, options: ScalingOptions, engine: Engine) -> None:
         self.model, self.options, self.engine = model, options, engine
         self.step, self.scale = StepContext(), LearningRateScale()
+        self._attributes = LayerAttributes(model, engine)
         self._grow(options.division.batch_growth(engine.size))
         self.has_root_state = self.has_local_state = self._reported_state = False
         self._traced_for: Any = None
@@ -210,6 +212,10 @@ class Replica:
         build_optimizers(self.model, optimizers, self.engine)
         check_same_model(self.model, optimizers, self.engine)
         broadcast_state(self.model, optimizers, self.engine)
+        if self._attributes.take_root_values():
+            # Traced with other constants.
+            self.model.test_function = self.model.predict_function = None
+            self.forget_functions()
         # A callback such as BackupAndRestore may have set it, on the root.
         set_initial_epoch(self.model, self.engine.broadcast(initial_epoch(self.model)))
         begin_sums(self.model)
@@ -226,6 +232,7 @@ class Replica:
         unknown = reduce_state(self.model, self.engine, waiting)
         self.has_local_state = False
         self._refuse(unknown)
+        self._attributes.reconcile_variables(refuse=self.step.is_one_batch)
         if unknown and not self._reported_state:
             self._reported_state = True
             self.engine.print_on_root(
@@ -233,10 +240,19 @@ class Replica:
                 f"take the root's. {remedy(self.model, unknown[0])}."
             )
 
-    def check_local_state(self) -> None:
-        """Refuse early what `reduce_local_state` would refuse at the end of the epoch."""
-        if self.step.is_one_batch:
+    def check_local_state(self, *, first: bool) -> None:
+        """Refuse early what `reduce_local_state` would refuse at the end of the epoch.
+
+        Args:
+            first: whether this is one of the first steps, after which weights are compared, too,
+                and any variable exists that steps create.
+        """
+        if not self.step.is_one_batch:
+            return
+        if first:
             self._refuse(unregistered_state(self.model, self.engine))
+        if first or self._attributes.has_variables:
+            self._attributes.reconcile_variables(refuse=True)
 
     def _refuse(self, unknown: Sequence[Any]) -> None:
         if unknown and self.step.is_one_batch:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import types
 
 import keras
 import numpy as np
@@ -182,3 +183,110 @@ def taken_and_put_back(ranks_before):
     candle_replica = model._candle_trainer.replica
     candle_replica.reduce_local_state()
     return [before[0], before[1] - total, before[2]], state_of(model)[0]
+
+
+class Constants(layers.Layer):
+    """Holds what it draws in attributes of every kind."""
+
+    def __init__(self, rng):
+        super().__init__()
+        kinds = ("array", "tensor", "number", "nested", "object", "enclosed", "hidden")
+        drawn = {kind: rng.normal(size=8).astype("float32") for kind in kinds}
+        self.array, self.number = drawn["array"], float(drawn["number"][0])
+        self.tensor = ops.convert_to_tensor(drawn["tensor"])
+        self.nested = {"a": [1.0, (2.0, drawn["nested"], drawn["nested"] + 1)]}
+        self.settings = types.SimpleNamespace(shift=drawn["object"])
+        enclosed = drawn["enclosed"]
+        self.function = lambda x: x + enclosed
+        hidden = layers.Dense(8)
+        hidden.build((None, 8))
+        hidden.kernel.assign(drawn["hidden"] * np.ones((8, 1)))
+        self.untracked = types.SimpleNamespace(layer=hidden)
+        self.rank = engines.current().rank
+
+    def call(self, x):
+        x = x + self.array + self.tensor + self.number + sum(self.nested["a"][1][1:])
+        return self.untracked.layer(self.function(x + self.settings.shift))
+
+
+def constants_drawn_apart():
+    """What each rank predicts after a training, before it, and what was printed."""
+    rank = engines.current().rank
+    keras.utils.set_random_seed(1)
+    model = model_with(Constants(np.random.default_rng(rank)))
+    candle.scale(model)
+    x, y = cases.digits_like(24)
+    before = model.predict(x, verbose=0)
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said):
+        model.fit(x, y, epochs=2, verbose=0)
+        model.fit(x, y, verbose=0)
+    after = model.predict(x, verbose=0)
+    assert model.layers[0].rank == rank
+    return before.tobytes(), after.tobytes(), said.getvalue()
+
+
+def constants_on_one_rank():
+    """The bits that one rank predicts, scaled and not."""
+    x, y = cases.digits_like(24)
+
+    def predict(scale):
+        keras.utils.set_random_seed(1)
+        model = model_with(Constants(np.random.default_rng(3)))
+        (candle.scale if scale else lambda model: model)(model)
+        model.fit(x, y, verbose=0)
+        return model.predict(x, verbose=0).tobytes()
+
+    return predict(scale=False), predict(scale=True)
+
+
+def constant_of_the_graph():
+    inputs = keras.Input((8,))
+    drawn = np.random.default_rng(engines.current().rank).normal(size=8)
+    fit_scaled(keras.Model(inputs, layers.Dense(3, "softmax")(inputs * drawn)))
+
+
+def attribute_of_some_ranks():
+    layer = layers.Identity()
+    if engines.current().rank:
+        layer.scales = [np.ones(2)]
+    fit_scaled(keras.Sequential([keras.Input((8,)), layer, layers.Dense(3, "softmax")]))
+
+
+def fit_scaled(model, **options):
+    model.compile(keras.optimizers.SGD(0.1), cases.SPARSE_LOSS)
+    candle.scale(model, **options)
+    model.fit(*cases.digits_like(24), batch_size=12, epochs=2, verbose=0)
+
+
+class Largest(layers.Layer):
+    """Keeps the largest value that it sees in a variable that Keras does not know."""
+
+    def __init__(self, late=False):
+        super().__init__()
+        self.top = None if late else self.make()
+
+    def make(self):
+        import tensorflow as tf
+
+        return tf.Variable(0.0)
+
+    def call(self, x, training=False):
+        import tensorflow as tf
+
+        if self.top is None:
+            with tf.init_scope():
+                self.top = self.make()
+        if training:
+            self.top.assign(ops.maximum(self.top, ops.max(x)))
+        return x / (1 + self.top)
+
+
+def variable_of_rows(late=False, **options):
+    """The variable of a rank after training, and what was printed of it on root."""
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential([keras.Input((8,)), Largest(late), layers.Dense(3, "softmax")])
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said):
+        fit_scaled(model, **options)
+    return float(model.layers[0].top), said.getvalue()

@@ -84,3 +84,45 @@ def test_state_of_other_ranks_is_combined(ranks, size):
 def test_a_registration_that_says_nothing_is_refused(arguments, problem):
     with pytest.raises(candle.CandleError, match=problem):
         candle.register_state_reduction(*arguments)
+
+
+def test_constants_that_a_layer_draws_are_the_roots(ranks):
+    results = ranks(2).run(cases.constants_drawn_apart)
+    assert results[0][0] != results[1][0]
+    only([after for _, after, _ in results])
+    said = results[0][2]
+    assert said.count("differs by rank; all ranks take the root's") == 1
+    assert "array of Constants 'constants' (and 7 more) is no weight" in said
+    assert results[1][2] == ""
+
+
+def test_constants_are_those_of_plain_keras_on_one_rank():
+    plain, scaled = cases.constants_on_one_rank()
+    assert plain == scaled
+
+
+def test_a_constant_of_the_graph_that_differs_is_refused(ranks):
+    for error in ranks(2).errors(cases.constant_of_the_graph):
+        assert error.startswith("DivergenceError: a constant of the graph of Functional")
+        assert "differs by rank and cannot be replaced. Draw it from a seed" in error
+
+
+def test_an_attribute_of_some_ranks_is_refused_on_all(ranks):
+    for error in ranks(3).errors(cases.attribute_of_some_ranks):
+        assert error.startswith("DivergenceError: scales[0] of Identity 'identity'")
+        assert "only 2 of 3 ranks hold it in this place and form (ranks 1, 2)" in error
+
+
+@pytest.mark.parametrize("late", [True, False])
+@pytest.mark.parametrize("guard", [True, 1, False])
+def test_a_variable_of_rows_is_refused_where_ranks_divide_a_batch(ranks, late, guard):
+    for error in ranks(2).errors(cases.variable_of_rows, late=late, guard=guard, **cases.GLOBAL):
+        assert error.startswith("DivergenceError: The variable top of Largest 'largest' differs")
+        assert "Make it a weight, self.add_weight(name=..., trainable=False)" in error
+
+
+def test_a_variable_of_rows_is_the_roots_where_each_rank_has_a_batch(ranks):
+    results = ranks(3).run(cases.variable_of_rows)
+    only([top for top, _ in results])
+    assert results[0][1].count("The variable top of Largest 'largest' differs by rank") == 1
+    assert [said for _, said in results[1:]] == ["", ""]
