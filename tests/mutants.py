@@ -144,6 +144,17 @@ MUTANTS = (
         ("training/test_local_state.py::test_constants_that_a_layer_draws_are_the_roots",),
     ),
     Mutant(
+        "batch normalisation's statistics are not held while a step is tried on shards",
+        "verification/step_probe.py",
+        "        replace_moments(layer, lambda *_, layer=layer: (layer.moving_mean, "
+        "layer.moving_variance))\n",
+        "        pass\n",
+        (
+            "verification/test_verdicts.py::test_the_verdict_names_the_cause"
+            "[own_step_with_batch_normalization]",
+        ),
+    ),
+    Mutant(
         "all ranks draw the same dropout masks",
         "training/shared_state.py",
         "rank * _SEED_STRIDE",

@@ -44,7 +44,8 @@ def run(options: argparse.Namespace) -> int:
         options: as `add_arguments` describes them.
 
     Returns:
-        0 when no layer needs to be pinned, 1 when some do or when pins do not help.
+        0 when nothing is wrong; 1 when a layer needs a pin, pins do not help, or a short training
+        fails.
 
     Raises:
         LaunchError: the script does not exist, or trains nothing that can be audited.
@@ -61,7 +62,13 @@ def run(options: argparse.Namespace) -> int:
     print(f"candle audit-precision: {program[0]} until its first training", file=sys.stderr)
     audit = _audit(program, options.timeout)
     print(json.dumps(_finite(audit), indent=2) if options.json else text(audit))
-    return 1 if any(each["pins"] or each["left"] for each in audit["precisions"]) else 0
+    return int(has_defect(audit))
+
+
+def has_defect(audit: Mapping[str, Any]) -> bool:
+    precisions = audit["precisions"]
+    by_layer = any(each["pins"] or each["left"] or not each["is_scaled"] for each in precisions)
+    return by_layer or bool(audit["problems"]) or bool(audit["float32"]["not_finite"])
 
 
 def _audit(program: Sequence[str], timeout_s: float) -> dict[str, Any]:
@@ -130,8 +137,14 @@ def text(audit: Audit) -> str:
     Args:
         audit: as `keras_candle.precision_audit.audit.audit` returns it.
     """
-    blocks = [_head(audit), *map(_precision, audit["precisions"]), _table(audit), _auto(audit)]
+    blocks = [_head(audit), *(_precision(each, audit["problems"]) for each in audit["precisions"])]
+    blocks += [_table(audit), *_problems(audit), _auto(audit)]
     return "\n\n".join(blocks)
+
+
+def _problems(audit: Audit) -> list[str]:
+    problems = audit["problems"]
+    return ["\n".join(["fails in training", *(f"  {each}" for each in problems)])] * bool(problems)
 
 
 def _head(audit: Audit) -> str:
@@ -153,11 +166,13 @@ def _head(audit: Audit) -> str:
     return "\n".join(lines)
 
 
-def _precision(audit: Audit) -> str:
+def _precision(audit: Audit, problems: Sequence[str]) -> str:
     lines = [audit["precision"]]
     lines += _rows([(_location(f), _name(f), f["what"], f["said"]) for f in audit["findings"]])
     if not audit["findings"]:
-        lines.append("  nothing found: nothing to pin")
+        fails = any(each.startswith(f"{audit['precision']}:") for each in problems)
+        no_layer = "no layer is at fault in the first step, but it fails in training, see below"
+        lines.append(f"  {no_layer}" if fails else "  nothing found: nothing to pin")
     if audit["pins"]:
         lines.append(f"  to pin to float32, and this batch is clean{_minimal(audit)}:")
         lines += _rows([(_location(p), _name(p), _remedy(p)) for p in audit["pins"]])
@@ -207,7 +222,8 @@ def _table(audit: Audit) -> str:
     for each in audit["measured"]:
         pins = _counted(len(each["pins"]), "pin", "pins") if each["pins"] else ""
         skipped = f"{each['skipped']} skipped" if each["skipped"] else ""
-        name = ", ".join(filter(None, (each["precision"], pins, skipped)))
+        precision = each["precision"] if audit["layers"] else "its own dtypes"
+        name = ", ".join(filter(None, (precision, pins, skipped)))
         if each["error"]:
             rows.append((name, each["error"]))
             continue
@@ -232,7 +248,7 @@ def _auto(audit: Audit) -> str:
     line = f'precision="auto" takes {choice["precision"]} here: {choice["reason"]}'
     plain = audit["measured"][0]
     own = [m for m in audit["measured"] if m["precision"] == choice["precision"] and m["step_s"]]
-    if own and 0 < plain["step_s"] < _SLOWER * own[-1]["step_s"]:
+    if audit["layers"] and own and 0 < plain["step_s"] < _SLOWER * own[-1]["step_s"]:
         line += ". That is a table; this model is faster without it"
     return line
 

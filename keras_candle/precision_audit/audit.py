@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from math import isfinite
 from types import ModuleType
 from typing import Any, NoReturn
 
@@ -15,14 +16,15 @@ from keras_candle.errors import CandleError
 from keras_candle.lint.dry_run import FactLog, replace_method
 from keras_candle.precision_audit.constants import ConstantSearch
 from keras_candle.precision_audit.layers import BFLOAT16, FLOAT16, FLOAT32, Part, parts_of
-from keras_candle.precision_audit.measurement import Measured, measure
+from keras_candle.precision_audit.measurement import Measured, measure, problems_of
 from keras_candle.precision_audit.outputs import LOST_SHARE, Counts
 from keras_candle.precision_audit.pins import Pinned, PinSearch, PrecisionFinding, owners_of
-from keras_candle.precision_audit.step import AuditStep, Bench, intercept_gradients, one_line
-from keras_candle.precision_audit.switching import State, optimizer_in, switched, unwrapped
+from keras_candle.precision_audit.step import AuditStep, Bench
+from keras_candle.precision_audit.switching import optimizer_in, switched, unwrapped
 from keras_candle.training.precision import precision_of_this_node
 from keras_candle.training.replica import build_model
 from keras_candle.training.step_chain import chain_of
+from keras_candle.verification.trial_step import State, intercept_gradients, one_line
 
 Facts = dict[str, Any]
 _MOST_BATCHES = 8
@@ -49,6 +51,7 @@ def audit(training: FirstTraining) -> Facts:
     found = {
         precision: PinSearch(bench, precision, exact, constants).find()
         for precision in (FLOAT16, BFLOAT16)
+        if _follows(bench)
     }
     measured = [Measured(FLOAT32)]
     for precision, pinned in found.items():
@@ -58,7 +61,11 @@ def audit(training: FirstTraining) -> Facts:
     measure(bench, training.batches, measured)
     return {
         **_subject(training, bench),
-        "float32": {"not_finite": _not_finite(exact), "own_dtype": _own_dtypes(bench)},
+        "float32": {
+            "not_finite": _not_finite(exact) or _losses_not_finite(exact),
+            "own_dtype": _own_dtypes(bench),
+        },
+        "problems": _problems(bench, measured),
         "precisions": [_precision_facts(bench, exact, *each) for each in found.items()],
         "measured": [dataclasses.asdict(each) for each in measured],
         "auto": precision_of_this_node()._asdict(),
@@ -126,6 +133,32 @@ def _subject(training: FirstTraining, bench: Bench) -> Facts:
 def _not_finite(exact: AuditStep) -> list[str]:
     """Layers whose outputs are not finite in float32 either."""
     return [each.part.name for each in exact.outputs.outputs.values() if each.begins]
+
+
+def _losses_not_finite(exact: AuditStep) -> list[str]:
+    return [f"{name} is {value:g}" for name, value in exact.losses.items() if not isfinite(value)]
+
+
+def _problems(bench: Bench, measured: list[Measured]) -> list[str]:
+    """What goes wrong in the short trainings, with pins where there are any."""
+    exact = measured[0]
+    if not _follows(bench):
+        return problems_of(exact, exact, "with the script's own dtypes")
+    pinned = {each.precision for each in measured if each.pins}
+    return [
+        problem
+        for each in measured
+        if each.pins or each.precision not in pinned
+        for problem in problems_of(each, exact, _precision_name(each))
+    ]
+
+
+def _follows(bench: Bench) -> bool:
+    return any(each.follows for each in bench.parts)
+
+
+def _precision_name(measured: Measured) -> str:
+    return f"{measured.precision}{', pinned' if measured.pins else ''}"
 
 
 def _own_dtypes(bench: Bench) -> list[Facts]:

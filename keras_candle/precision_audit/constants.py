@@ -15,8 +15,9 @@ import numpy as np
 
 from keras_candle.precision_audit.layers import FLOAT16, FLOAT32, CallRecorder, Part, recorded_by
 from keras_candle.precision_audit.outputs import FORMATS
-from keras_candle.precision_audit.step import Bench, intercept_gradients
+from keras_candle.precision_audit.step import Bench
 from keras_candle.precision_audit.switching import switched
+from keras_candle.verification.trial_step import intercept_gradients
 
 # Half of float16's smallest subnormal number: it rounds to an even last digit, 0.
 _VANISHES = 2.0**-25

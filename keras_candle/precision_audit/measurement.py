@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_candle.keras_private.optimizers import optimized_variables
 from keras_candle.precision_audit.layers import FLOAT16
-from keras_candle.precision_audit.step import Bench, one_line
+from keras_candle.precision_audit.pins import INF, NAN, findings_of
+from keras_candle.precision_audit.step import Bench, losses_in, scalars_in
 from keras_candle.precision_audit.switching import (
     FIRST_SCALE,
     loss_scaling,
@@ -23,13 +25,15 @@ from keras_candle.precision_audit.switching import (
     unwrapped,
 )
 from keras_candle.training.step_chain import chain_of
-from keras_candle.verification.recorder import without_noise
+from keras_candle.verification.trial_step import State, one_line, without_noise
 
 # For all precisions together; a model whose step is slow trains for fewer steps.
 _TIMING_S, _TRAINING_S = 10.0, 30.0
 # Many short rounds, so that a busy machine slows all precisions equally.
 _ROUNDS, _FEWEST_ROUNDS, _STEPS_A_ROUND = 20, 4, 5
-_FEWEST_STEPS, _MOST_STEPS = 4, 32
+_FEWEST_STEPS, _MOST_STEPS = 4, 128
+# Where an update changes fewer of the numbers that have a gradient, a variable does not train.
+_CHANGED_SHARE = 0.5
 
 
 @dataclass
@@ -41,7 +45,12 @@ class Measured:
         pins: names of the parts that compute in float32.
         step_s: the median of a step's time.
         steps: the number of trained steps.
-        metrics: by name, over the last steps.
+        first: metrics by name, over the first pass of the batches.
+        metrics: by name, over the last pass.
+        not_finite: the first step after which a metric is not finite, 0 without one.
+        begins: the layers where that step's values are not finite, in words.
+        stuck: path -> the fraction of a 16-bit variable's numbers with a gradient that the last
+            step's update has left as they were.
         skipped: the number of steps skipped, since gradients were not finite at their loss scale.
         error: the error on one line; "" without one.
     """
@@ -50,7 +59,11 @@ class Measured:
     pins: Sequence[str] = ()
     step_s: float = 0.0
     steps: int = 0
+    first: dict[str, float] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
+    not_finite: int = 0
+    begins: list[str] = field(default_factory=list)
+    stuck: dict[str, float] = field(default_factory=dict)
     skipped: int = 0
     error: str = ""
 
@@ -129,25 +142,69 @@ class _Measurement:
                 self.times.append(time.perf_counter() - began)
 
     def train(self, batches: Sequence[Any], steps: int) -> None:
-        model, logs = self._bench.model, None
+        model, result = self._bench.model, self.result
         # Random numbers differ between precisions, and their effect would hide that of rounding.
-        with self._in_precision(), without_noise(model) as is_noisy:
-            if is_noisy:
-                self._compile()
+        with self._in_precision(), without_noise(model):
+            self._compile()
             for step in range(steps):
                 if step == steps - len(batches):
                     model.reset_metrics()
-                logs = self._run(batches[step % len(batches)])
-        self.result.steps = steps
-        self.result.metrics = {
-            name: float(keras.ops.convert_to_numpy(value))
-            for name, value in (logs.items() if isinstance(logs, dict) else ())
-            if keras.ops.ndim(value) == 0
-        }
+                result.metrics = scalars_in(self._run(batches[step % len(batches)]))
+                if step < len(batches):
+                    result.first = result.metrics
+                if not result.not_finite and not _is_finite(result.metrics):
+                    result.not_finite = step + 1
+            result.steps = steps
+            self._count_skipped()
+            if result.not_finite:
+                self._find_beginning(batches)
+            elif not result.pins:
+                self._find_stuck(batches[(steps - 1) % len(batches)])
+
+    def _count_skipped(self) -> None:
         if self._optimizer is not None:
             # Halved at each skipped step; doubled after 2,000 successful ones.
             scale = float(keras.ops.convert_to_numpy(self._optimizer.dynamic_scale))
             self.result.skipped = round(math.log2(FIRST_SCALE / scale))
+
+    def _find_beginning(self, batches: Sequence[Any]) -> None:
+        """Repeat the training up to the step that fails, and watch each layer in that one."""
+        bench, result = self._bench, self.result
+        bench.state.restore()
+        self._reset_scale()
+        for step in range(result.not_finite - 1):
+            self._run(batches[step % len(batches)])
+        batch = batches[(result.not_finite - 1) % len(batches)]
+        broken = [each.path for each in bench.model.variables if not _all_finite(each)]
+        here = Bench(bench.model, batch, bench.parts, State(bench.model))
+        done = here.step(result.precision, result.pins)
+        result.begins = [f"{path} is not finite after step {step + 1}" for path in broken[:1]]
+        result.begins += [
+            f"{each.part.kind} {each.part.name!r} ({each.description})"
+            for each in findings_of(done, bench.parts)
+            if each.kind in (INF, NAN)
+        ]
+        if _short_variables(bench.model):
+            result.begins.append(f"variables are in 16 bits. {_MIXED}")
+
+    def _find_stuck(self, batch: Any) -> None:
+        """Measure which numbers of 16-bit variables a step's update leaves as they are."""
+        model = self._bench.model
+        short = _short_variables(model)
+        if not short:
+            return
+        here = Bench(model, batch, self._bench.parts, State(model))
+        gradients = here.step(self.result.precision).gradients
+        before = [np.copy(keras.ops.convert_to_numpy(each)) for each in short]
+        self._run(batch)
+        for variable, value in zip(short, before, strict=True):
+            gradient = gradients.get(variable.path, np.zeros(()))
+            moves = np.asarray(gradient != 0)
+            if moves.shape == value.shape and moves.any():
+                same = keras.ops.convert_to_numpy(variable) == value
+                share = float(np.mean(same[moves]))
+                if share > _CHANGED_SHARE:
+                    self.result.stuck[variable.path] = share
 
     def _compile(self) -> None:
         model = self._bench.model
@@ -181,6 +238,81 @@ class _Measurement:
             if not self._optimizer.built:
                 self._optimizer.build(optimized_variables(unwrapped(self._optimizer)))
                 self._optimizer.built = True
+            self._reset_scale()
+        return self._optimizer
+
+    def _reset_scale(self) -> None:
+        if self._optimizer is not None:
             self._optimizer.dynamic_scale.assign(FIRST_SCALE)
             self._optimizer.step_counter.assign(0)
-        return self._optimizer
+
+
+def _short_variables(model: Any) -> list[Any]:
+    return [each for each in model.trainable_variables if each.dtype in ("float16", "bfloat16")]
+
+
+def _is_finite(metrics: Mapping[str, float]) -> bool:
+    return all(map(math.isfinite, losses_in(metrics).values()))
+
+
+def _all_finite(variable: Any) -> bool:
+    value = keras.ops.convert_to_numpy(keras.ops.cast(variable, "float32"))
+    return bool(np.isfinite(value).all())
+
+
+# A loss is apart that misses half of what float32 gains, and by more than this of the first loss.
+_APART = 0.02
+
+
+def problems_of(measured: Measured, exact: Measured, name: str) -> list[str]:
+    """Return what goes wrong in the short training of a precision.
+
+    Args:
+        measured: the training.
+        exact: that in float32; the same object for itself.
+        name: of the precision, for the sentences.
+    """
+    if measured.error:
+        return []
+    found = []
+    if measured.not_finite:
+        where = "; ".join(measured.begins) or "no layer's output: in the loss or the optimizer"
+        found.append(
+            f"{name}: the loss is not finite from step {measured.not_finite} of {measured.steps}: "
+            f"{where}"
+        )
+    elif measured.skipped >= measured.steps > 0:
+        found.append(
+            f"{name}: all {measured.steps} steps are skipped: gradients are not finite at any loss "
+            "scale"
+        )
+    else:
+        found += [f"{name}: {each}" for each in _behind(measured, exact)]
+    if measured.stuck:
+        path, share = next(iter(measured.stuck.items()))
+        rest = len(measured.stuck) - 1
+        more = f" (and of {rest} more variables)" if rest else ""
+        found.append(
+            f"{name}: an update leaves {share:.0%} of {path}{more} as it is, where there is a "
+            f"gradient: it is below the resolution of the variable's dtype. {_MIXED}"
+        )
+    return found
+
+
+_MIXED = 'Use "mixed_float16" or "mixed_bfloat16", which keep variables in float32'
+
+
+def _behind(measured: Measured, exact: Measured) -> list[str]:
+    """The losses that stay behind float32's: the whole loss, or all of several that compete."""
+    last, found = losses_in(exact.metrics), []
+    names = ["loss"] if "loss" in last else list(last)
+    for name in names:
+        value = measured.metrics.get(name, math.nan)
+        start, target = exact.first.get(name, math.nan), last[name]
+        gained = max(0.0, start - target)
+        if value - target > max(0.5 * gained, _APART * abs(start)):
+            found.append(
+                f"{name} goes from {start:.4g} to {value:.4g} in {measured.steps} steps, where "
+                f"float32 goes to {target:.4g}"
+            )
+    return found if len(found) == len(names) else []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,7 +14,7 @@ from keras_candle.precision_audit.outputs import LOST_SHARE, Outputs
 from keras_candle.precision_audit.step import AuditStep, Bench
 
 INF, NAN, UNDERFLOW = "inf", "nan", "underflow"
-CONSTANT, GRADIENT, ERROR = "constant", "gradient", "error"
+CONSTANT, GRADIENT, LOSS, ERROR = "constant", "gradient", "loss", "error"
 # Each try runs one step with every layer watched.
 _MOST_TRIES, _MOST_S = 60, 120.0
 
@@ -24,7 +25,7 @@ class PrecisionFinding:
 
     Attributes:
         part: the layer where it begins.
-        kind: INF, NAN, UNDERFLOW, CONSTANT, GRADIENT or ERROR.
+        kind: INF, NAN, UNDERFLOW, CONSTANT, GRADIENT, LOSS or ERROR.
         description: in a few words.
     """
 
@@ -33,12 +34,15 @@ class PrecisionFinding:
     description: str
 
 
-def findings_of(step: AuditStep, parts: Sequence[Part]) -> list[PrecisionFinding]:
+def findings_of(
+    step: AuditStep, parts: Sequence[Part], exact: AuditStep | None = None
+) -> list[PrecisionFinding]:
     """Return the findings of a step, without constants, in the order of the calls.
 
     Args:
         step: a step in 16 bits.
         parts: the parts of the model.
+        exact: the step in float32; None without one.
 
     Returns:
         The findings, only of layers where a defect begins.
@@ -48,6 +52,7 @@ def findings_of(step: AuditStep, parts: Sequence[Part]) -> list[PrecisionFinding
         found.append(PrecisionFinding(step.outputs.failed or parts[0], ERROR, step.error))
     elif not any(each.kind in (INF, NAN) for each in found):
         found += _of_gradients(step, parts)
+        found += _of_losses(step, parts[0], exact)
     return found
 
 
@@ -73,6 +78,14 @@ def _of_outputs(outputs: Outputs) -> Iterator[PrecisionFinding]:
         yield PrecisionFinding(
             outputs.part, UNDERFLOW, f"{share:.0%} of {counts.values:,} numbers become 0"
         )
+
+
+def _of_losses(step: AuditStep, model: Part, exact: AuditStep | None) -> Iterator[PrecisionFinding]:
+    """Losses that are not finite, though all outputs are: a sum may overflow, its gradient not."""
+    in_float32 = exact.losses if exact else {}
+    for name, value in step.losses.items():
+        if not math.isfinite(value) and math.isfinite(in_float32.get(name, 0.0)):
+            yield PrecisionFinding(model, LOSS, f"{name} is {value:g}, and no output is")
 
 
 def _of_gradients(step: AuditStep, parts: Sequence[Part]) -> Iterator[PrecisionFinding]:
@@ -167,7 +180,7 @@ class PinSearch:
     def _look(self, pins: Sequence[str]) -> tuple[list[PrecisionFinding], AuditStep]:
         self._tries += 1
         step = self._bench.step(self._precision, pins, self._exact)
-        found = findings_of(step, self._bench.parts)
+        found = findings_of(step, self._bench.parts, self._exact)
         if self._constants is not None and not step.error:
             found += findings_of_constants(self._constants.found(pins))
         return found, step

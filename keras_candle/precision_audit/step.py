@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -16,19 +15,21 @@ from keras_candle.precision_audit.layers import FLOAT16, Part, recorded_by
 from keras_candle.precision_audit.outputs import Array, Counts, OutputWatch, count, reference_of
 from keras_candle.precision_audit.switching import (
     FIRST_SCALE,
-    State,
     loss_scaling,
     optimizer_in,
     switched,
     unwrapped,
 )
-from keras_candle.verification.recorder import without_noise
+from keras_candle.verification.trial_step import (
+    State,
+    intercept_gradients,
+    one_line,
+    without_noise,
+)
 
 # Relative to a layer's largest gradient. float32 rounds to 6e-8 of a number; sums of many such
 # errors are compared with sums that cancel for the greater part.
 _NOISE = 1e-4
-_OPERATION = re.compile(r" \[Op:.*$")
-_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
 @dataclass
@@ -43,6 +44,7 @@ class AuditStep:
         scale: the loss scale; 1 where the loss is not scaled.
         is_scaled: False where the step's own code does not scale the loss, and the optimizer
             expects it.
+        losses: the losses that the step returns, by name.
         error: the error on one line; "" when the step succeeded.
     """
 
@@ -52,6 +54,7 @@ class AuditStep:
     counts: dict[str, Counts] = field(default_factory=dict)
     scale: float = 1.0
     is_scaled: bool = True
+    losses: dict[str, float] = field(default_factory=dict)
     error: str = ""
 
     @property
@@ -137,7 +140,8 @@ class Bench:
             around.enter_context(intercept_gradients(done.keep))
             around.enter_context(recorded_by(watch))
             try:
-                self.model.train_step(self.batch)
+                logs = self.model.train_step(self.batch)
+                done.losses = losses_in(logs)
             except Exception as error:  # any error of the user's layers in this precision
                 done.error = one_line(error)
         self.state.restore()
@@ -149,6 +153,20 @@ class Bench:
             counts = count(gradient, dtype, reference)
             done.counts[path] = replace(counts, underflow=0) if path in rounding else counts
         return done
+
+
+def scalars_in(logs: Any) -> dict[str, float]:
+    """Return the scalars that a step returns, by name."""
+    return {
+        name: float(keras.ops.convert_to_numpy(value))
+        for name, value in (logs.items() if isinstance(logs, dict) else ())
+        if keras.ops.ndim(value) == 0
+    }
+
+
+def losses_in(logs: Any) -> dict[str, float]:
+    """Return the losses among the scalars that a step returns, by name."""
+    return {name: value for name, value in scalars_in(logs).items() if "loss" in name}
 
 
 @contextmanager
@@ -166,36 +184,3 @@ def _optimizer_for(model: Any, precision: str, scale: float, done: AuditStep) ->
         scaling.scale_loss = scale_loss
     with optimizer_in(model, scaling):
         yield
-
-
-@contextmanager
-def intercept_gradients(keep: Callable[[Any, Any, Any], None]) -> Iterator[None]:
-    """Pass the gradients of all optimizers to a function, instead of applying them.
-
-    Args:
-        keep: called with the optimizer, the gradients, and the variables or None.
-    """
-    optimizers = keras.optimizers
-    kinds = [optimizers.Optimizer, optimizers.LossScaleOptimizer]
-    kinds += [getattr(optimizers, "MultiOptimizer", optimizers.Optimizer)]
-    owners = {next(each for each in kind.__mro__ if "apply" in vars(each)) for kind in kinds}
-    before = {owner: vars(owner)["apply"] for owner in owners}
-
-    def apply(optimizer: Any, grads: Any, trainable_variables: Any = None) -> None:
-        keep(optimizer, grads, trainable_variables)
-
-    for owner in owners:
-        owner.apply = apply
-    try:
-        yield
-    finally:
-        for owner, plain in before.items():
-            owner.apply = plain
-
-
-def one_line(error: Exception) -> str:
-    """Return an error's message on one line, without the context that Keras and TensorFlow add."""
-    lines = [_COLOURS.sub("", line).strip() for line in str(error).splitlines()]
-    texts = [line for line in lines if line and not line.startswith("Exception encountered when")]
-    first = _OPERATION.sub("", texts[0]) if texts else ""
-    return f"{type(error).__name__}: {first}"

@@ -71,6 +71,20 @@ class StepContext:
         self.averaged.update({id(each): each for gradient, each in pairs if gradient is not None})
 
 
+# Lists that get the tensors of `gather_rows`.
+_WATCHED: list[list[Any]] = []
+
+
+@contextmanager
+def watch_gathers() -> Iterator[list[Any]]:
+    """Collect the tensors that are passed to `gather_rows` inside a `with` block."""
+    _WATCHED.append([])
+    try:
+        yield _WATCHED[-1]
+    finally:
+        _WATCHED.pop()
+
+
 # The step that is being traced, innermost last.
 _TRACED: list[tuple[Engine, StepContext]] = []
 
@@ -111,6 +125,8 @@ def gather_rows(tensor: Any) -> Any:
         ...         similarity = keras.ops.matmul(rows, keras.ops.transpose(rows))
         ...         return -keras.ops.mean(keras.ops.log_softmax(similarity))
     """
+    for each in _WATCHED:
+        each.append(tensor)
     if not _TRACED:
         return tensor
     engine, step = _TRACED[-1]

@@ -32,7 +32,11 @@ def prepare() -> None:
         from keras_candle.verification.recorder import TrainingRecorder
 
         recorder = TrainingRecorder(
-            settings["folder"], manifest, settings["epochs"], exact=settings["exact"]
+            settings["folder"],
+            manifest,
+            settings["epochs"],
+            exact=settings["exact"],
+            shards=settings["shards"],
         )
         recorder.install()
 

@@ -21,15 +21,18 @@ from keras_candle.verification.record import Fact, RecordedRun, TrainingRecord, 
 EXPLANATIONS: dict[str, tuple[str, str]] = {
     "random": (
         "{what} drew at random in training, and each rank draws its own numbers",
-        "set its rate to 0, as candle verify --exact does for dropout and noise",
+        "candle verify --exact, which sets the strength of dropout and noise to 0",
     ),
-    "batch_normalization": (
-        "{what} normalised each rank's rows by their own mean and variance",
-        "@candle.scalable(sync_batch_norm=True), or candle verify --exact",
+    "draw": (
+        "{what} drew at random in training, and each rank draws its own numbers",
+        "candle verify --exact, if it draws normal or uniform numbers with keras.random; else "
+        "leave the layer out",
     ),
-    "local_state": (
-        "{what} changed its own state in training, which each rank computes from its rows",
-        "make these weights constant for this comparison",
+    "unseeded": (
+        "{what} drew without a seed generator of the layer's: ranks with one global seed draw the "
+        "same numbers for different rows, and a resume does not continue them",
+        "keras.random.SeedGenerator() in the layer's __init__, passed as seed to "
+        "keras.random.normal in its call, then candle verify --exact",
     ),
     "compression": ("the gradients were rounded to 16 bits: {what}", "leave compression out"),
     "own_part": (
@@ -39,13 +42,48 @@ EXPLANATIONS: dict[str, tuple[str, str]] = {
     "earlier": ("it follows an explained training: {what}", "see there"),
 }
 
+# kind of fact -> (why N ranks compute something else than one rank, what to do)
+CAUSES: dict[str, tuple[str, str]] = {
+    "batch_normalization": (
+        "{what} normalised each rank's rows by their own mean and variance",
+        "use @candle.scalable(sync_batch_norm=True), or compare with candle verify --exact",
+    ),
+    "local_state": (
+        "{what} changed its own state in training, which each rank computes from its rows",
+        "compute it from candle.gather_rows(tensor)",
+    ),
+    "across_rows": (
+        "{what} computes a row of its output from several rows of the batch, and each rank has its "
+        "own rows only",
+        "gather the rows of all ranks there, candle.gather_rows(tensor)",
+    ),
+    "loss_across_rows": (
+        "the loss of {what} depends on several rows of the batch at once, such as pairs, and each "
+        "rank has its own rows only",
+        "compute it from candle.gather_rows(tensor), or as a compiled loss",
+    ),
+    "sum_of_rows": (
+        "the loss of {what} adds up the rows of a batch, where the average over ranks needs a mean",
+        "divide it by the number of rows",
+    ),
+    "not_rows": (
+        "the step fails on the rows of one rank ({what}): the first axis of its data is not rows "
+        "that ranks can divide",
+        "train it on one rank, or with @candle.scalable(shard=False) on whole batches of each "
+        "rank's own",
+    ),
+}
+
 # kind of fact -> a hint where to look for the cause
 HINTS: dict[str, str] = {
-    "train_step": "{what} is not Keras's own: check first whether it depends on the batch",
+    "train_step": "{what} is not Keras's own: check it first",
     "mask": "a mask reaches the loss at {what}: a loss of the model's own must count the values",
     "reduced_precision": "the model computes in {what}, which rounds more: see --tolerance",
 }
 
+
+# Kinds that only the first step on shards shows.
+PROBED = ("unseeded", "across_rows", "loss_across_rows", "sum_of_rows", "not_rows")
 
 EQUAL, EXPLAINED, DIFFERENT = "EQUAL", "EXPLAINED", "DIFFERENT"
 
@@ -93,11 +131,20 @@ class Comparison:
             return DIFFERENT
         if self.within:
             return EQUAL
-        return EXPLAINED if self.reasons else DIFFERENT
+        is_explained = self.reasons and not self.causes
+        return EXPLAINED if is_explained else DIFFERENT
+
+    @property
+    def causes(self) -> list[Fact]:
+        """Facts for which N ranks compute something else than one rank."""
+        return [fact for fact in self.facts if fact.kind in CAUSES]
 
 
 def compare_runs(
-    one: RecordedRun, many: RecordedRun, tolerance: float | None = None
+    one: RecordedRun,
+    many: RecordedRun,
+    tolerance: float | None = None,
+    probe: RecordedRun | None = None,
 ) -> list[Comparison]:
     """Compare two runs training by training, in the order of the program.
 
@@ -106,6 +153,7 @@ def compare_runs(
         many: the run on N ranks.
         tolerance: the largest relative difference that counts as rounding; None for the default
             of each model's precision.
+        probe: the run of the first steps on shards, where there was one.
 
     Returns:
         A comparison for each training that both have.
@@ -113,8 +161,9 @@ def compare_runs(
     comparisons: list[Comparison] = []
     for number, (single, root) in enumerate(zip(one.ranks[0], many.ranks[0], strict=False)):
         title = f"{single.kind} {number + 1}: {single.model}"
-        comparison = Comparison(title, facts=root.facts, limits=limits_for(root, tolerance))
-        comparison.reasons = [fact for fact in root.facts if fact.kind in EXPLANATIONS]
+        facts = [*_probed(probe, number, single), *root.facts]
+        comparison = Comparison(title, facts=facts, limits=limits_for(root, tolerance))
+        comparison.reasons = [fact for fact in facts if fact.kind in EXPLANATIONS]
         earlier = next((each for each in comparisons if each.verdict == EXPLAINED), None)
         comparisons.append(comparison)
         problem = _misfit(single, root)
@@ -126,6 +175,18 @@ def compare_runs(
         _compare_metrics(comparison, single, records)
         _compare_ranks(comparison, records, size=len(many.ranks))
     return comparisons
+
+
+def _probed(probe: RecordedRun | None, number: int, single: TrainingRecord) -> list[Fact]:
+    """The facts of a training's first step on shards."""
+    records = probe.ranks[0][number : number + 1] if probe else []
+    return [
+        fact
+        for each in records
+        if (each.kind, each.model) == (single.kind, single.model)
+        for fact in each.facts
+        if fact.kind in PROBED
+    ]
 
 
 def _compare(

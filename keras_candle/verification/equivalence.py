@@ -20,6 +20,8 @@ from keras_candle.verification.attempt import (
 
 # The package whose prepare() the ranks call before the program begins, and which compares.
 _RECORDING = "keras_candle.verification"
+# The exit code of a comparison that needs the steps on shards, or knows no reason for a failure.
+UNDECIDED = 3
 # On N ranks these override the arguments of @candle.scalable: batches and learning rate are those
 # of one rank.
 _ONE_RANKS_BATCHES = {"batch": "global", "learning_rate_scaling": None, "warmup_epochs": 0}
@@ -41,13 +43,19 @@ class EquivalenceCheck:
     exact: bool = False
     json: Path | None = None
 
-    def variables(self, folder: Path) -> dict[str, str]:
-        """Return the environment variables of ranks that are recorded into a folder."""
+    def variables(self, folder: Path, shards: int = 0) -> dict[str, str]:
+        """Return the environment variables of ranks that are recorded into a folder.
+
+        Args:
+            folder: the folder.
+            shards: probe the first step of each training with so many shards; 0 for whole ones.
+        """
         scalable = {**_ONE_RANKS_BATCHES, **({"sync_batch_norm": True} if self.exact else {})}
         settings = {
             "folder": str(folder),
             "seed": SEED,
-            "epochs": self.epochs,
+            "epochs": 1 if shards else self.epochs,
+            "shards": shards,
             "exact": self.exact,
         }
         return {
@@ -89,25 +97,43 @@ def check_equivalence(
     """
     program = " ".join(training.program)
     with tempfile.TemporaryDirectory(prefix="candle-verify-") as place:
-        folders = [Path(place) / "one", Path(place) / "many"]
-        for size, folder in zip((1, training.size), folders, strict=True):
-            ranks = "1 rank" if size == 1 else f"{size} ranks"
-            print_line(f"{ranks}: {program}")
+
+        def run(size: int, name: str, shards: int = 0) -> tuple[int, bytes]:
+            what = f"{_ranks(size)}, the first steps on {shards} shards" if shards else _ranks(size)
+            print_line(f"{what}: {program}")
+            folder = Path(place) / name
             folder.mkdir()
-            exit_code, stderr = start_ranks(replace(training, size=size), check.variables(folder))
-            if exit_code:
-                # Only on failure: the program's output would get between the report's lines.
-                sys.stderr.buffer.write(stderr)
-                print_line(f"it failed on {ranks}, so there is nothing to compare")
-                return exit_code
-        sys.stdout.write(f"{program}: {check.terms(training.size)}\n\n")
-        sys.stdout.flush()
-        return _compare(folders, training.size, check)
+            variables = check.variables(folder, shards)
+            return start_ranks(replace(training, size=size), variables)
+
+        def compare(*options: str) -> int:
+            folders = [f"{place}/one", f"{place}/many", "--size", str(training.size)]
+            return _compare([*folders, *options], check, f"{program}: {check.terms(training.size)}")
+
+        for size, name in ((1, "one"), (training.size, "many")):
+            failure, stderr = run(size, name)
+            if failure:
+                break
+        outcome = UNDECIDED if failure else compare()
+        if outcome == UNDECIDED and not (failure and size == 1):
+            run(1, "probe", training.size)
+            options = ["--probe", f"{place}/probe", *(["--failed"] if failure else [])]
+            outcome = compare(*options)
+        if outcome != UNDECIDED:
+            return outcome
+        # Only on failure: the program's output would get between the report's lines.
+        sys.stderr.buffer.write(stderr)
+        print_line(f"it failed on {_ranks(size)}, so there is nothing to compare")
+        return failure
 
 
-def _compare(folders: list[Path], size: int, check: EquivalenceCheck) -> int:
+def _ranks(size: int) -> str:
+    return "1 rank" if size == 1 else f"{size} ranks"
+
+
+def _compare(arguments: list[str], check: EquivalenceCheck, head: str) -> int:
     """Compare in a subprocess: this process imports no NumPy."""
-    command = [sys.executable, "-m", _RECORDING, *map(str, folders), "--size", str(size)]
+    command = [sys.executable, "-m", _RECORDING, *arguments, "--head", head]
     if check.tolerance is not None:
         command += ["--tolerance", str(check.tolerance)]
     if check.json is not None:

@@ -32,6 +32,7 @@ from keras_candle.training.batch_normalization import synchronized_variables
 from keras_candle.training.gradients import leaf_optimizers, outermost_optimizers
 from keras_candle.training.keras_methods import trainer_of
 from keras_candle.verification.record import Fact
+from keras_candle.verification.trial_step import strengths
 
 # Name endings of the sums of squared gradients in Adam, RMSprop and Adagrad.
 _SQUARES = ("_velocity", "_accumulator")
@@ -129,7 +130,8 @@ class FactWatcher:
     def facts(self) -> list[Fact]:
         """Return facts that explain a difference, after a training."""
         found = [
-            ("random", self._random_layers()),
+            ("random", self._random_layers(with_strength=True)),
+            ("draw", self._random_layers(with_strength=False)),
             ("batch_normalization", self._layers_with_local_state(batch_normalization=True)),
             ("local_state", self._layers_with_local_state(batch_normalization=False)),
             ("mask", _masked_outputs(self._model)),
@@ -139,11 +141,12 @@ class FactWatcher:
         ]
         return [Fact(kind, _listed(names)) for kind, names in found if names]
 
-    def _random_layers(self) -> list[str]:
+    def _random_layers(self, *, with_strength: bool) -> list[str]:
         return [
             _name(layer)
             for layer, generator in _generators(self._model)
             if _moved(generator.state, self._seeds.get(id(generator)))
+            and bool(strengths(layer)) == with_strength
         ]
 
     def _layers_with_local_state(self, *, batch_normalization: bool) -> list[str]:

@@ -13,8 +13,7 @@ import functools
 import inspect
 import os
 import random
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +21,11 @@ import keras
 import numpy as np
 
 from keras_candle.cluster import launchers
-from keras_candle.keras_private.models import is_evaluation_of_fit, layers_of, seed_generators
+from keras_candle.keras_private.models import is_evaluation_of_fit
+from keras_candle.training.fit_chain import Place
 from keras_candle.training.gradients import outermost_optimizers
 from keras_candle.training.keras_methods import trainer_of
+from keras_candle.training.step_chain import chain_of
 from keras_candle.verification.facts import (
     FactWatcher,
     describe_data,
@@ -33,12 +34,15 @@ from keras_candle.verification.facts import (
     values_of,
 )
 from keras_candle.verification.record import (
+    Fact,
     TrainingRecord,
     WeightSnapshot,
     digest,
     write_arrays,
     write_manifest,
 )
+from keras_candle.verification.step_probe import probe_step
+from keras_candle.verification.trial_step import without_noise
 
 # The most bytes of weights stored after epochs; those at the start and the end are always stored.
 _ROOM_BYTES = 2**30
@@ -52,15 +56,24 @@ class TrainingRecorder:
         manifest: descriptor of this rank's own file for the records.
         epochs: the largest number of epochs of a fit, None for all.
         exact: whether dropout and noise are turned off.
+        shards: probe the first step of each training with so many shards, and end its epoch; 0 to
+            record whole trainings.
     """
 
     def __init__(
-        self, folder: str, manifest: int, epochs: int | None = None, *, exact: bool = False
+        self,
+        folder: str,
+        manifest: int,
+        epochs: int | None = None,
+        *,
+        exact: bool = False,
+        shards: int = 0,
     ) -> None:
         launcher = launchers.detect()
         self._rank = int(os.environ.get(launcher.rank, "0")) if launcher else 0
         self._folder, self._manifest = Path(folder), manifest
         self._epochs, self._process = epochs, os.getpid()
+        self._shards, self._probed = shards, False
         self._noise_of = without_noise if exact else contextlib.nullcontext
         self._records: list[TrainingRecord] = []
         self._room_bytes = _ROOM_BYTES
@@ -71,7 +84,31 @@ class TrainingRecorder:
         """Record every model from now on."""
         for name in ("fit", "evaluate", "train_on_batch"):
             setattr(keras.Model, name, _around(getattr(keras.Model, name), getattr(self, name)))
+        if self._shards:
+            make = keras.Model.make_train_function
+            keras.Model.make_train_function = _around(make, self._make_train_function)
         atexit.register(self._close)
+
+    def _make_train_function(
+        self, plain: Callable[..., Any], model: Any, args: Any, kwargs: Any
+    ) -> None:
+        """Probe a training's first step before it runs; end a fit after it."""
+        plain(*args, **kwargs)
+
+        def first_step(train: Callable[[Any], Any], iterator: Any) -> Any:
+            record = self._records[-1]
+            if self._probed and record.kind == "fit":
+                raise StopIteration
+            if self._probed:
+                return train(iterator)
+            self._probed = True
+            batch = keras.tree.map_structure(_as_tensor, next(iter(iterator)))
+            record.facts += [Fact(*each) for each in probe_step(model, batch, self._shards)]
+            self._write()
+            return train(iter([batch]))
+
+        # On one rank nothing else has this place.
+        chain_of(model).put(Place.GUARD, first_step)
 
     def fit(self, plain: Callable[..., Any], model: Any, args: Any, kwargs: Any) -> Any:
         """Record one call of `fit`."""
@@ -125,6 +162,7 @@ class TrainingRecorder:
 
     def _begin(self, kind: str, model: Any) -> TrainingRecord:
         self._close_batches()
+        self._probed = False
         name = f"{type(model).__name__} {model.name!r}"
         record = TrainingRecord(kind, name, scaled=trainer_of(model) is not None)
         self._records.append(record)
@@ -154,7 +192,8 @@ class TrainingRecorder:
         record.optimizer = [variable.path for variable in variables]
         if self._rank == 0:
             record.optimizer_file = self._store("optimizer", values_of(variables))
-        record.facts, record.noise = facts, rounding_noise(model)
+        record.facts += facts
+        record.noise = rounding_noise(model)
 
     def _close_batches(self) -> None:
         if self._open is not None:
@@ -221,6 +260,10 @@ def _with(last: keras.callbacks.Callback, callbacks: Any) -> Any:
     return [*(keras.tree.flatten(callbacks) if callbacks else []), last]
 
 
+def _as_tensor(value: Any) -> Any:
+    return keras.ops.convert_to_tensor(value) if isinstance(value, np.ndarray) else value
+
+
 def _plain(values: Any) -> list[Any]:
     """Numbers of any kind as JSON values."""
     return [np.asarray(value, dtype=np.float64).tolist() for value in values]
@@ -244,40 +287,3 @@ def _metric_names(model: Any) -> list[str]:
         return []
     first = [each.name for each in model.metrics if each.name in known]
     return [*first, *sorted(known.difference(first))]
-
-
-# Attributes of Keras's layers for the strength of dropout or noise; at 0 they do nothing.
-_STRENGTHS = ("rate", "stddev", "dropout", "recurrent_dropout")
-
-
-@contextmanager
-def without_noise(model: Any) -> Iterator[bool]:
-    """Set dropout rates and the strength of noise to 0 inside a `with` block.
-
-    Only in layers with a seed generator: in any other layer a `rate` may have another meaning.
-
-    Args:
-        model: a Keras model that is not being traced.
-
-    Yields:
-        Whether the model has any dropout or noise.
-    """
-    before = [
-        (layer, name, value)
-        for layer in layers_of(model)
-        if seed_generators(layer)
-        for name, value in _strengths(layer)
-    ]
-    for layer, name, _ in before:
-        setattr(layer, name, 0.0)
-    try:
-        yield bool(before)
-    finally:
-        # So that a model saved by the program has its own rates.
-        for layer, name, value in before:
-            setattr(layer, name, value)
-
-
-def _strengths(layer: Any) -> list[tuple[str, float]]:
-    found = [(name, getattr(layer, name, None)) for name in _STRENGTHS]
-    return [(name, value) for name, value in found if isinstance(value, int | float) and value > 0]

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from keras_candle.verification.comparison import (
+    CAUSES,
     DIFFERENT,
     EQUAL,
     EXPLAINED,
@@ -17,10 +18,11 @@ from keras_candle.verification.comparison import (
     Comparison,
 )
 from keras_candle.verification.gaps import Gap
-from keras_candle.verification.record import RecordedRun
+from keras_candle.verification.record import Fact, RecordedRun
 
 # Verdicts without a comparison.
 NOT_SCALED, NOTHING_RECORDED = "NOT SCALED", "NOTHING RECORDED"
+NOT_DIVISIBLE = "NOT DIVISIBLE"
 _TRAININGS = ("fit", "train_on_batch")
 _NO_PROOF = (
     "N ranks are expected to differ here (exit code 0), but a bug as small as this would not show."
@@ -32,7 +34,7 @@ class Verdict:
     """The outcome of an equivalence check.
 
     Attributes:
-        word: EQUAL, EXPLAINED, DIFFERENT, NOT SCALED or NOTHING RECORDED.
+        word: EQUAL, EXPLAINED, DIFFERENT, NOT DIVISIBLE, NOT SCALED or NOTHING RECORDED.
         sentences: the reasons, and what to do.
     """
 
@@ -80,6 +82,29 @@ def judge(one: RecordedRun, many: RecordedRun, comparisons: Sequence[Comparison]
     return Verdict(word, [*sentences, *([_NO_PROOF] if word == EXPLAINED else [])])
 
 
+def judge_failure(probe: RecordedRun | None, size: int) -> Verdict | None:
+    """Return the verdict on a program that fails on N ranks; None where its batches can be divided.
+
+    Args:
+        probe: the run of the first steps on shards.
+        size: N.
+    """
+    records = probe.ranks[0] if probe else []
+    sentences = [
+        f"{record.kind} {number + 1}: {record.model}: {_cause(fact)}."
+        for number, record in enumerate(records)
+        for fact in record.facts
+        if fact.kind == "not_rows"
+    ]
+    failed = f"The program fails on {size} ranks, for this reason."
+    return Verdict(NOT_DIVISIBLE, [*sentences, failed]) if sentences else None
+
+
+def _cause(fact: Fact) -> str:
+    why, remedy = CAUSES[fact.kind]
+    return f"{why.format(what=fact.what)}; {remedy}"
+
+
 def _on_equality(comparisons: Sequence[Comparison]) -> list[str]:
     tolerances = sorted({f"{each.limits.tolerance:g}" for each in comparisons})
     sentences = [
@@ -125,6 +150,8 @@ def _reasons(comparison: Comparison) -> list[str]:
 def _causes(comparison: Comparison) -> list[str]:
     if comparison.problems:
         return comparison.problems
+    if comparison.causes:
+        return [*map(_cause, comparison.causes), *_reasons(comparison)]
     hints = [
         HINTS[fact.kind].format(what=fact.what) for fact in comparison.facts if fact.kind in HINTS
     ]

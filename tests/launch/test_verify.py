@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -112,6 +113,30 @@ def test_an_unedited_program_with_dropout_can_be_compared_exactly(verify):
     assert (done.returncode, told["verdict"]) == (0, "EQUAL")
     assert [each["title"].split()[0] for each in told["trainings"]] == ["fit", "evaluate", "fit"]
     assert all(each["ranks_equal"] for each in told["trainings"])
+
+
+CAUSES = """
+sys.path.insert(0, ROOT)
+from tests.verification import verdict_cases
+verdict_cases.CASE()
+"""
+
+
+@pytest.mark.parametrize(
+    ("case", "verdict", "cause"),
+    [
+        ("vae", "EXPLAINED", "Sampling 'sampling' by RandomStandardNormal drew without a seed"),
+        ("contrastive", "DIFFERENT", "the loss of Contrastive.train_step depends on several rows"),
+        ("graph", "NOT DIVISIBLE", "the first axis of its data is not rows"),
+    ],
+)
+def test_the_command_names_a_cause(verify, case, verdict, cause):
+    root = str(Path(__file__).parents[2])
+    done, told = verify(CAUSES.replace("ROOT", repr(root)).replace("CASE", case))
+    assert told["verdict"] == verdict
+    assert cause in told["sentences"][0]
+    assert done.returncode == (verdict != "EXPLAINED")
+    assert "Graph execution error" not in done.stdout + done.stderr
 
 
 def test_a_program_without_keras(candle, script):

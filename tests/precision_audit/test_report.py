@@ -32,6 +32,7 @@ def audit(*precisions, **changes):
         "float32": {"not_finite": [], "own_dtype": []},
         "precisions": precisions or [half()],
         "measured": [measured("float32")],
+        "problems": [],
         "auto": {"precision": "mixed_bfloat16", "reason": "this CPU has avx512_bf16"},
         **changes,
     }
