@@ -319,6 +319,15 @@ def test_the_operations_round_one_of_a_functional_model():
     assert models.output_operations(first) == [second]
 
 
+def test_the_constants_of_a_graph():
+    x, drawn = keras.Input((2,)), np.ones(2)
+    model = keras.Model(x, keras.ops.clip(x * drawn, -0.5, 0.5))
+    constants = models.graph_constants(model)
+    assert any(each is drawn for each in constants)
+    assert {-0.5, 0.5} <= {each for each in constants if isinstance(each, float)}
+    assert models.graph_constants(keras.layers.Dense(2)) == []
+
+
 def test_the_frame_of_an_operation():
     frames = []
 
