@@ -15,16 +15,16 @@ from keras_candle.lint.batch_values import (
 )
 from keras_candle.lint.candle_usage import candle_options
 from keras_candle.lint.draws import GENERATORS, Draw, Seeds, draw_of, shown, unseeded
-from keras_candle.lint.finding import ERROR, WARNING, Finding, FindingKind
+from keras_candle.lint.finding import WARNING, Finding, FindingKind
 from keras_candle.lint.names import Module, argument, constant
 from keras_candle.lint.script import Script
 
 CONSTANT = FindingKind(
     "layer-constant",
-    ERROR,
+    WARNING,
     "{call} draws {attribute} of {name} without a seed",
-    "each rank keeps a value of its own, which is no weight: the ranks' models compute different "
-    "outputs from the same weights",
+    "each rank draws a value of its own: at the start of fit all ranks take the root's, and before "
+    "it their models compute different outputs from the same weights",
     "{remedy}; or keep it as a weight: self.add_weight(..., trainable=False)",
 )
 WEIGHT = FindingKind(
@@ -38,10 +38,10 @@ WEIGHT = FindingKind(
 )
 VARIABLE = FindingKind(
     "variable-of-the-batch",
-    ERROR,
+    WARNING,
     "{call} computes a tf.Variable of {name} from the rows of the batch",
-    "it is no weight of a Keras 3 model, and each rank computes it from its own rows: the ranks' "
-    "values drift apart without a message",
+    'each rank computes it from its own rows: with batch="global" keras_candle refuses that, else '
+    "all ranks take the root's at the end of each epoch",
     "compute it from candle.gather_rows(rows), the rows of all ranks",
 )
 KINDS = (CONSTANT, WEIGHT, VARIABLE)

@@ -55,7 +55,10 @@ def order_of_each_rank():
 
 
 def rows_of_the_moment():
-    fitted(dense(), Batches(np.arange(ROWS), lambda: np.random.default_rng().integers(ROWS, size=BATCH)))
+    fitted(
+        dense(),
+        Batches(np.arange(ROWS), lambda: np.random.default_rng().integers(ROWS, size=BATCH)),
+    )
 
 
 def rows_of_tensorflow():
