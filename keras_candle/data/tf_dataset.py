@@ -23,6 +23,10 @@ from keras_candle.keras_private.data import (
     dataset_seeds,
 )
 
+# Datasets made of tensors, such as rows in an order of the program's own, or the names of files.
+_OF_TENSORS = ("_TensorSliceDataset", "_TensorDataset")
+_ELEMENTS = 32
+
 
 class DatasetShard(PassAdapter):
     """A rank's batches of a dataset that every rank has as a whole.
@@ -125,26 +129,33 @@ def describe_dataset(dataset: Any) -> list[str]:
     check_dataset(dataset)
     seeds = [found for each in ancestors(dataset) if (found := dataset_seeds(each)) is not None]
     batches = int(dataset.cardinality())
-    return [f"{batches} batches of {dataset.element_spec}", f"seeds of shuffles {seeds}"]
+    tensors = [each for each in ancestors(dataset) if type(each).__name__ in _OF_TENSORS]
+    return [
+        f"{batches} batches of {dataset.element_spec}",
+        f"seeds of shuffles {seeds}",
+        *(_first_elements(each, "tensors") for each in tensors),
+    ]
 
 
-def describe_generated(dataset: Any, elements: int = 32) -> list[str]:
-    """Describe the first elements of each `from_generator` in a dataset, by calling it once more.
+def describe_generated(dataset: Any) -> list[str]:
+    """Describe the first elements of each `from_generator` in a dataset: it is called once more."""
+    return [
+        _first_elements(each, "from_generator")
+        for each in ancestors(dataset)
+        if any("GeneratorDataset" in _ops_of(function) for function in dataset_functions(each))
+    ]
 
-    Some of them, not one: two orders often begin with the same row, or the same label.
-    """
-    facts = []
-    for each in ancestors(dataset):
-        if any("GeneratorDataset" in _ops_of(function) for function in dataset_functions(each)):
-            seen: list[str] = []
-            for element in each.take(elements):
-                # The targets where there are some: x may be augmented, differently on each rank.
-                several = isinstance(element, tuple) and len(element) > 1
-                seen += fingerprint(element[1] if several else element)
-            checksum = xxhash.xxh3_64("\n".join(seen).encode()).hexdigest()
-            what = f"the first {elements} elements of from_generator"
-            facts.append(f"{what}: {seen[0] if seen else 'none'}; of all {checksum}")
-    return facts
+
+def _first_elements(dataset: Any, of: str) -> str:
+    """Some elements in words, not one: two orders often begin with the same row or label."""
+    seen: list[str] = []
+    for element in dataset.take(_ELEMENTS):
+        # The targets where there are some: x may be augmented, differently on each rank.
+        several = isinstance(element, tuple) and len(element) > 1
+        seen += fingerprint(element[1] if several else element)
+    checksum = xxhash.xxh3_64("\n".join(seen).encode()).hexdigest()
+    first = seen[0] if seen else "none"
+    return f"the first {_ELEMENTS} elements of {of}: {first}; of all {checksum}"
 
 
 def check_dataset(dataset: Any) -> None:

@@ -72,7 +72,9 @@ class Attribute:
         array = _array(self.value)
         form = f"variable {array.shape}" if self.is_variable else "value"
         is_rank = isinstance(self.value, int) and self.value in (engine.rank, engine.local_rank)
-        return _Facts((*self.place, form), self.layer, self.path, _digest(array), is_rank)
+        is_number = isinstance(self.value, _NUMBERS)
+        key = (*self.place, form)
+        return _Facts(key, self.layer, self.path, _digest(array), is_rank, is_number)
 
 
 class _Facts(NamedTuple):
@@ -81,6 +83,7 @@ class _Facts(NamedTuple):
     path: str
     digest: str
     is_rank: bool  # a rank's own number, which differs on purpose
+    is_number: bool
 
 
 class LayerAttributes:
@@ -106,17 +109,17 @@ class LayerAttributes:
 
         Raises:
             DivergenceError: on every rank, where a value cannot be replaced, or where only some
-                ranks have it.
+                ranks have an array, a tensor or a variable.
         """
-        found, differing = self._differing(attributes_of)
+        differing = self._differing(attributes_of)
         if not differing:
             return False
-        for each in (found[i] for i in differing if found[i].put is None):
+        for each in (each for each in differing if each.put is None):
             raise DivergenceError(
                 f"{each.path} of {each.layer} differs by rank and cannot be replaced. {_SEED}"
             )
-        self._replace(found, differing)
-        first = found[differing[0]]
+        self._replace(differing)
+        first = differing[0]
         more = f" (and {len(differing) - 1} more)" if len(differing) > 1 else ""
         self._engine.print_on_root(
             f"{first.path} of {first.layer}{more} is no weight and differs by rank; all ranks take "
@@ -130,23 +133,21 @@ class LayerAttributes:
         Raises:
             DivergenceError: on every rank, naming the first one that differs, if `refuse`.
         """
-        found, differing = self._differing(_variables_of)
+        differing = self._differing(_variables_of)
         if not differing:
             return
-        problem = _changed(found[differing[0]])
+        problem = _changed(differing[0])
         if refuse:
             raise DivergenceError(problem)
-        self._replace(found, differing)
+        self._replace(differing)
         if not self._reported:
             self._reported = True
             self._engine.print_on_root(
                 f"{problem} At the end of each epoch all ranks take the root's."
             )
 
-    def _differing(
-        self, search: Callable[[Any], list[Attribute]]
-    ) -> tuple[list[Attribute], list[int]]:
-        """The attributes of this rank, and the positions of those that differ by rank."""
+    def _differing(self, search: Callable[[Any], list[Attribute]]) -> list[Attribute]:
+        """This rank's attributes that differ by rank, in the same order on all ranks."""
         found: list[Attribute] = []
         facts: list[_Facts] = []
 
@@ -159,17 +160,18 @@ class LayerAttributes:
         summaries = self._engine.gather_results(summary, CandleError)
         self.has_variables |= any(each for _, each in summaries)
         if len({each for each, _ in summaries}) == 1:
-            return found, []
-        return found, _compare(self._engine.gather_objects(facts))
+            return []
+        known = {of.key: each for of, each in zip(facts, found, strict=True)}
+        return [known[key] for key in _compare(self._engine.gather_objects(facts))]
 
-    def _replace(self, found: Sequence[Attribute], differing: Sequence[int]) -> None:
-        own = [found[i].value for i in differing]
+    def _replace(self, differing: Sequence[Attribute]) -> None:
+        own = [each.value for each in differing]
         values = self._engine.broadcast([_portable(each) for each in own])
 
         def put() -> None:
-            for i, value, before in zip(differing, values, own, strict=True):
-                is_tensor = keras.ops.is_tensor(before) and not found[i].is_variable
-                found[i].replace(keras.ops.convert_to_tensor(value) if is_tensor else value)
+            for each, value, before in zip(differing, values, own, strict=True):
+                is_tensor = keras.ops.is_tensor(before) and not each.is_variable
+                each.replace(keras.ops.convert_to_tensor(value) if is_tensor else value)
 
         self._engine.gather_results(put, DivergenceError)
 
@@ -189,34 +191,35 @@ def _changed(attribute: Attribute) -> str:
     )
 
 
-def _compare(everyone: Sequence[Sequence[_Facts]]) -> list[int]:
-    """Return the positions at which the ranks' values differ.
+def _compare(everyone: Sequence[Sequence[_Facts]]) -> list[tuple[Any, ...]]:
+    """Return the keys of the values that differ by rank.
+
+    A number that only some ranks hold is left alone: the root may keep a log in the model.
 
     Raises:
-        DivergenceError: where the ranks do not hold the same attributes.
+        DivergenceError: where only some ranks hold anything else.
     """
-    keys = [[each.key for each in facts] for facts in everyone]
-    if any(each != keys[0] for each in keys):
-        raise DivergenceError(_unequal(everyone))
-    return [
-        number
-        for number, facts in enumerate(zip(*everyone, strict=True))
-        if len({each.digest for each in facts}) > 1 and not all(each.is_rank for each in facts)
-    ]
+    keys = [{each.key for each in facts} for facts in everyone]
+    on_all = set.intersection(*keys)
+    for each in (each for facts in everyone for each in facts):
+        if each.key not in on_all and not each.is_number:
+            raise DivergenceError(_unequal(each, keys))
+    by_key = [{each.key: each for each in facts} for facts in everyone]
+    found = []
+    for key in (each.key for each in everyone[0] if each.key in on_all):
+        values = [of[key] for of in by_key]
+        if len({each.digest for each in values}) > 1 and not all(each.is_rank for each in values):
+            found.append(key)
+    return found
 
 
-def _unequal(everyone: Sequence[Sequence[_Facts]]) -> str:
-    known = [{each.key for each in facts} for facts in everyone]
-    for first in (each for facts in everyone for each in facts):
-        ranks = [rank for rank, keys in enumerate(known) if first.key in keys]
-        if len(ranks) < len(known):
-            listed = ", ".join(map(str, ranks[:8]))
-            return (
-                f"{first.path} of {first.layer} is not the same on all ranks: only {len(ranks)} of "
-                f"{len(known)} ranks hold it in this place and form (ranks {listed}). Give the "
-                "layers of all ranks the same attributes."
-            )
-    return "The layers' attributes are in another order on some ranks. Build the same model on all."
+def _unequal(value: _Facts, keys: Sequence[set[tuple[Any, ...]]]) -> str:
+    ranks = [rank for rank, known in enumerate(keys) if value.key in known]
+    return (
+        f"{value.path} of {value.layer} is not the same on all ranks: only {len(ranks)} of "
+        f"{len(keys)} ranks hold it in this place and form (ranks "
+        f"{', '.join(map(str, ranks[:8]))}). Give the layers of all ranks the same attributes."
+    )
 
 
 def attributes_of(model: Any) -> list[Attribute]:

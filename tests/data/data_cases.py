@@ -242,6 +242,13 @@ def drawn(how, seed):
         data = tf.data.Dataset.sample_from_datasets(halves, [0.5, 0.5])
     elif how == "filter":
         data = make(slice(None)).filter(lambda *_: tf.random.uniform(()) < 0.5)
+    elif how == "arrays":
+        order = np.random.permutation(24)
+        data = tf.data.Dataset.from_tensor_slices((rows[order], rows[order, :1]))
+    elif how == "files":
+        names = tf.data.Dataset.from_tensor_slices([f"row-{n}" for n in np.random.permutation(24)])
+        numbers = names.map(lambda name: tf.strings.to_number(tf.strings.split(name, "-")[1]))
+        data = numbers.map(lambda n: (tf.gather(rows, tf.cast(n, tf.int32)), tf.zeros(1)))
     else:
         specs = tf.TensorSpec((2,)), tf.TensorSpec((1,))
         data = tf.data.Dataset.from_generator(generate, output_signature=specs)

@@ -90,6 +90,8 @@ def test_a_shuffle_without_a_seed_is_refused(ranks):
     [
         ("sample", "is drawn without a seed"),
         ("filter", "is filtered by draws without a seed"),
+        ("arrays", "The ranks differ in the data they were given"),
+        ("files", "The ranks differ in the data they were given"),
         ("generator", "The ranks differ in the data they were given"),
     ],
 )
@@ -97,7 +99,7 @@ def test_rows_that_are_drawn_without_a_seed_are_refused(ranks, how, message):
     assert all(message in error for error in ranks(2).errors(cases.drawn, how=how, seed=None))
 
 
-@pytest.mark.parametrize("how", ["sample", "filter", "generator"])
+@pytest.mark.parametrize("how", ["sample", "filter", "arrays", "files", "generator"])
 def test_rows_that_are_drawn_with_a_seed_go_to_one_rank_each(ranks, how):
     results = ranks(2).run(cases.drawn, how=how, seed=3)
     total = np.sum([seen for seen, *_ in results], axis=0)

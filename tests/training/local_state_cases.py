@@ -253,6 +253,17 @@ def attribute_of_some_ranks():
     fit_scaled(keras.Sequential([keras.Input((8,)), layer, layers.Dense(3, "softmax")]))
 
 
+def numbers_of_some_ranks():
+    """What ranks print about a log in the model that root alone keeps, and a number."""
+    layer, rank = layers.Identity(), engines.current().rank
+    if rank == 0:
+        layer.log = [0.5, 0.25]
+    layer.scale = rank / 2
+    with contextlib.redirect_stderr(io.StringIO()) as said:
+        fit_scaled(keras.Sequential([keras.Input((8,)), layer, layers.Dense(3, "softmax")]))
+    return list(getattr(layer, "log", ())), layer.scale, said.getvalue()
+
+
 def fit_scaled(model, **options):
     model.compile(keras.optimizers.SGD(0.1), cases.SPARSE_LOSS)
     candle.scale(model, **options)

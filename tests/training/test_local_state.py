@@ -113,6 +113,14 @@ def test_an_attribute_of_some_ranks_is_refused_on_all(ranks):
         assert "only 2 of 3 ranks hold it in this place and form (ranks 1, 2)" in error
 
 
+def test_a_number_of_some_ranks_is_left_alone(ranks):
+    (log, *root), *others = ranks(3).run(cases.numbers_of_some_ranks)
+    assert log == [0.5, 0.25]
+    assert root[0] == 0.0
+    assert "scale of Identity 'identity' is no weight and differs by rank" in root[1]
+    assert others == [([], 0.0, "")] * 2
+
+
 @pytest.mark.parametrize("late", [True, False])
 @pytest.mark.parametrize("guard", [True, 1, False])
 def test_a_variable_of_rows_is_refused_where_ranks_divide_a_batch(ranks, late, guard):
