@@ -257,6 +257,8 @@ class _Search:
             self._owner = f"{type(layer).__name__} {layer.name!r}"
             self._is_of_keras = is_of_library(type(layer))
             names = _keras_names(keras.Model if isinstance(layer, keras.Model) else keras.Layer)
+            if isinstance(layer, keras.layers.RNN):
+                names |= {"states"}  # of the sequences of this rank
             attributes = {k: v for k, v in _attributes(layer).items() if k not in names}
             yield from self._named(attributes, (number,), "", layer)
             for index, constant in enumerate(graph_constants(layer)):
