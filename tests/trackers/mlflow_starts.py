@@ -8,8 +8,6 @@ import sys
 import time
 from pathlib import Path
 
-import mlflow.store.tracking.sqlalchemy_store  # noqa: F401 - the children need it at once
-
 from keras_candle.trackers.base import TrackedRun, make
 from tests.trackers.cases import ROWS, run_in, track
 
@@ -40,4 +38,6 @@ def race(*directories):
 
 
 if __name__ == "__main__":
+    import mlflow.store.tracking.sqlalchemy_store  # noqa: F401 - the children need it at once
+
     {"kill": kill, "race": race}[sys.argv[1]](*sys.argv[2:])
