@@ -30,7 +30,7 @@ _RANKS = "candle run -np 2 --engine mpi -m examples.benchmarks."
 _ALONE = "python -m examples.benchmarks."
 _ON_RANKS = ("data_parallel", "data_pipeline", "guard")
 _IN_ONE_PROCESS = (
-    *("callback_overhead", "checkpoint", "failures", "precision", "report"),
+    *("callback_overhead", "checkpoint", "failures", "lint", "precision", "report"),
     "unedited_files",
 )
 BENCHMARKS = {
