@@ -23,6 +23,7 @@ from keras_candle.resume.run_session import RunSession
 from keras_candle.resume.script_changes import describe_layers
 from keras_candle.resume.stopping import StopReasons, name_of
 from keras_candle.training.fit_chain import FitHook, Place
+from keras_candle.training.layer_attributes import constants_of
 from keras_candle.training.step_chain import TrainFunction, chain_of
 from keras_candle.watchdog import heartbeat
 from keras_candle.watchdog.rank_watch import RankWatch
@@ -157,8 +158,9 @@ class CaptureHook(FitHook):
             self._capture.identity["architecture"] = describe_layers(self._model)
 
     def begin_fit(self) -> None:
-        """Allocate the memory of the first checkpoint."""
+        """Allocate the memory of the first checkpoint, and keep which constants layers hold."""
         self._run.on_root(self._schedule.prepare)
+        self._capture.constants = self._run.on_root(lambda: constants_of(self._model))
 
     def begin_epoch(self, epoch: int) -> None:  # noqa: ARG002
         """Capture the data's state at the epoch's beginning."""

@@ -33,6 +33,7 @@ class CheckpointCapture:
         identity: facts that must be equal to resume one of its checkpoints.
         compiled: records whether the model is compiled again.
         callback_state: the state of `callbacks`.
+        constants: of layers, see `constants_of`.
         step: step of the newest checkpoint, or at which the fit began.
     """
 
@@ -48,6 +49,7 @@ class CheckpointCapture:
         self._engine = run.engine
         self.callbacks: Sequence[Any] = ()
         self.callback_state = CallbackState((), model)
+        self.constants: dict[str, list[str]] = {}
         self.identity: dict[str, Any] = {}
         self.compiled = CompileRecorder(model)
         self._took_one = False
@@ -144,6 +146,7 @@ class CheckpointCapture:
             "best": self._schedule.best,
             "monitor": {} if monitored is None else {self._options.monitor: monitored},
             "callbacks": shared_states(self.callbacks),
+            "constants": self.constants,
             "trackers": self._run.trackers,
             "privacy": None,
         }

@@ -44,6 +44,7 @@ from keras_candle.resume.script_changes import (
 from keras_candle.training.fit_call import FitCall
 from keras_candle.training.gradients import leaf_optimizers, outermost_optimizers
 from keras_candle.training.keras_methods import trainer_of
+from keras_candle.training.layer_attributes import constants_of
 from keras_candle.training.learning_rate import LearningRateScale, scale_learning_rate
 from keras_candle.training.metrics import metric_variables
 from keras_candle.training.replica import build_model
@@ -177,6 +178,7 @@ class Resumption:
                 **data.restore(
                     own["data"], within_pass=self.start.taken > 0, same_ranks=self._same_ranks
                 ),
+                **(self._changed_constants() if engine.is_root else {}),
             },
             CheckpointError,
         )
@@ -187,6 +189,14 @@ class Resumption:
             f"resumes from {self._run.folder.path_of(state['step'])} (epoch {state['epoch'] + 1}, "
             f"{state['in_epoch']} steps of it done{ranks})"
         )
+
+    def _changed_constants(self) -> dict[str, str]:
+        there, here = self.state.get("constants", {}), constants_of(self._model)
+        return {
+            here[place][0]: "a constant with other values"
+            for place, (_, digest) in there.items()
+            if place in here and here[place][1] != digest
+        }
 
     def restore_metrics(self) -> None:
         """Restore the metrics after Keras has reset them, where they have the same shapes."""

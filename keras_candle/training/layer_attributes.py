@@ -236,6 +236,22 @@ def attributes_of(model: Any) -> list[Attribute]:
     return list(_Search(model).run())
 
 
+def constants_of(model: Any) -> dict[str, list[str]]:
+    """Return the floats, arrays and tensors that layers hold beside weights.
+
+    Args:
+        model: a built model.
+
+    Returns:
+        By place: where it is in words, and a digest.
+    """
+    return {
+        repr(each.place): [f"{each.path} of {each.layer}", _digest(_array(each.value))]
+        for each in attributes_of(model)
+        if not each.is_variable and not isinstance(each.value, int | np.integer)
+    }
+
+
 def _variables_of(model: Any) -> list[Attribute]:
     return [each for each in attributes_of(model) if each.is_variable]
 

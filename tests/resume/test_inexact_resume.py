@@ -173,3 +173,51 @@ def test_every_rank_refuses(ranks, tmp_path):
 def test_a_choice_that_is_none(tmp_path):
     with pytest.raises(candle.CandleError, match="inexact_resume='stop', expected one of 'skip', "):
         candle.CandleCallback(tmp_path, inexact_resume="stop")
+
+
+class Drawn(keras.layers.Layer):
+    """Keeps an array and a number that it draws when it is made."""
+
+    def __init__(self, seed):
+        super().__init__()
+        random = np.random.default_rng(seed)
+        self.noise, self.scale = random.normal(size=3).astype("float32"), float(random.normal())
+
+    def call(self, x):
+        return self.scale * x + self.noise
+
+
+def fit_drawn(run, seed, kill=None, **how):
+    cases.forget_fits()
+    model = keras.Sequential([keras.Input((3,)), Drawn(seed), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    durable = candle.CandleCallback(run, candle.Checkpoint(every_steps=1), **how)
+    callbacks = [durable, Killer(kill)] if kill else [durable]
+    try:
+        candle.scale(model).fit(X, X[:, :1], batch_size=4, verbose=0, callbacks=callbacks)
+    except KilledError:
+        assert kill
+
+
+def test_constants_that_a_layer_has_drawn_anew_are_named(tmp_path, capsys):
+    fit_drawn(tmp_path, 1, kill=2)
+    fit_drawn(tmp_path, 1, kill=3, inexact_resume="refuse")
+    capsys.readouterr()
+    with pytest.raises(candle.CheckpointError, match=r"its state of noise of Drawn 'drawn"):
+        fit_drawn(tmp_path, 2, inexact_resume="refuse")
+    fit_drawn(tmp_path, 2)
+    said = capsys.readouterr().err
+    assert "noise of Drawn 'drawn" in said
+    assert "scale of Drawn 'drawn" in said
+    assert said.count("(a constant with other values)") == 2
+
+
+def drawn_anew(run):
+    fit_drawn(run, 1, kill=2)
+    fit_drawn(run, 2, inexact_resume="refuse")
+
+
+def test_every_rank_refuses_constants_that_are_drawn_anew(ranks, tmp_path):
+    for error in ranks(2).errors(drawn_anew, run=tmp_path):
+        assert "CheckpointError" in error
+        assert "noise of Drawn 'drawn" in error
