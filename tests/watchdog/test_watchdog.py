@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -87,7 +88,19 @@ def candle_run(folder, size, script, *arguments, engine="mpi"):
     return done.returncode, done.stderr
 
 
-def left_over(folder):
+def left_over(folder, within_s=10.0):
+    """Processes of a job that are still there when they have had time to end.
+
+    A killed process is there until the system has freed its memory, and a rank's watcher ends when
+    it notices that its rank is gone.
+    """
+    deadline_s = time.monotonic() + within_s
+    while (found := processes_of(folder)) and time.monotonic() < deadline_s:
+        time.sleep(0.1)
+    return found
+
+
+def processes_of(folder):
     """Processes that have something to do with a job."""
     found = []
     for pid in filter(str.isdigit, os.listdir("/proc")):
