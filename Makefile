@@ -8,8 +8,8 @@ OLDEST := .venv-oldest
 NIGHTLY := .venv-nightly
 HAS_COMPILER := $(shell command -v $${CXX:-g++} c++ 2>/dev/null)
 
-STARTS_JOBS := tests/auto tests/launch tests/precision_audit tests/search tests/test_corpus.py \
-	tests/watchdog
+STARTS_JOBS := tests/auto tests/cluster tests/launch tests/precision_audit tests/search \
+	tests/test_corpus.py tests/watchdog
 RESUMES := tests/callback tests/resume
 ONE_THREAD := OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1
 # What a target prints stays together, where make can do that.
