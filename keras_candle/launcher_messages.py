@@ -15,8 +15,10 @@ import os
 import re
 import termios
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
+
+from keras_candle.errors import LaunchError
 
 # Environment variables that `candle run` sets: its own name; whether to report checkpoints; the
 # number of restarts; the job's start in seconds since the epoch; modules whose prepare() each rank
@@ -34,6 +36,9 @@ ALL_OUTPUT = "KERAS_CANDLE_ALL_OUTPUT"
 TERMINALS = "KERAS_CANDLE_TERMINALS"
 STDIN = "KERAS_CANDLE_STDIN"
 LEFT_S = "KERAS_CANDLE_LEFT_S"
+# Set by the script of a submitted job: the job's folder, and i/N in element i of an array of N.
+JOB = "KERAS_CANDLE_JOB"
+ELEMENT = "KERAS_CANDLE_ELEMENT"
 # The engine where the program has "auto"; a JSON object of arguments that override those of
 # @candle.scalable on several ranks. A user may set both, too.
 ENGINE = "KERAS_CANDLE_ENGINE"
@@ -106,6 +111,26 @@ def write_through(pipe: int, data: bytes) -> None:
 def restarts() -> int:
     """Return how often `candle run --max-restarts` has restarted this job."""
     return int(os.environ.get(RESTARTS, "0"))
+
+
+def array_element(environ: Mapping[str, str] = os.environ) -> tuple[int, int]:
+    """Return this job's element of its array and the number of elements: (0, 1) outside of one.
+
+    Raises:
+        LaunchError: the variable has another form.
+
+    Example:
+        >>> array_element({"KERAS_CANDLE_ELEMENT": "2/6"})
+        (2, 6)
+    """
+    given = environ.get(ELEMENT, "0/1")
+    match = re.fullmatch(r"(\d+)/(\d+)", given)
+    if match is None or int(match[1]) >= int(match[2]):
+        raise LaunchError(
+            f"{ELEMENT} is {given!r}, expected the element and the number of elements, such as 0/6 "
+            "to 5/6. The script of `candle submit` sets it; unset it elsewhere"
+        )
+    return int(match[1]), int(match[2])
 
 
 class CollectiveObserver(Protocol):

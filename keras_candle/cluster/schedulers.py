@@ -95,6 +95,12 @@ SCHEDULERS = (
 )
 
 
+def job_id(environment: Mapping[str, str]) -> str:
+    """Return the id of the job that this process is in; empty where there is none."""
+    names = (each.job_id for each in SCHEDULERS)
+    return next((environment[name] for name in names if name in environment), "")
+
+
 def seconds_left(environment: Mapping[str, str], now_s: float) -> float | None:
     """Return the seconds until the scheduler ends this job.
 

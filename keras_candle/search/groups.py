@@ -11,6 +11,7 @@ from keras_candle.cluster import launchers
 from keras_candle.engine.base import Engine
 from keras_candle.engine.single import SingleEngine
 from keras_candle.errors import SearchError
+from keras_candle.launcher_messages import array_element
 
 
 @dataclass(frozen=True)
@@ -21,11 +22,19 @@ class Group:
         number: of this group, from 0.
         count: the number of groups.
         ranks: the number of ranks in this group.
+        elements: the elements of the job array that the groups belong to, an equal part to each;
+            1 without an array.
     """
 
     number: int = 0
     count: int = 1
     ranks: int = 1
+    elements: int = 1
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the first group of its array element, or of all groups."""
+        return self.number % (self.count // self.elements) == 0
 
 
 def join(ranks_per_trial: int) -> tuple[Group, Engine]:
@@ -41,6 +50,7 @@ def join(ranks_per_trial: int) -> tuple[Group, Engine]:
 
     Raises:
         SearchError: when `ranks_per_trial` does not divide the number of ranks.
+        LaunchError: when the variable of the array element has another form.
         EngineError: when the ranks cannot connect.
     """
     if not isinstance(ranks_per_trial, int) or ranks_per_trial < 1:
@@ -52,7 +62,10 @@ def join(ranks_per_trial: int) -> tuple[Group, Engine]:
             f"divided into groups of {ranks_per_trial}. Start a multiple: candle run -np "
             f"{ranks_per_trial * max(1, size // ranks_per_trial)} script.py"
         )
-    group = Group(rank // ranks_per_trial, size // ranks_per_trial, ranks_per_trial)
+    element, elements = array_element(os.environ)
+    here = size // ranks_per_trial
+    number = element * here + rank // ranks_per_trial
+    group = Group(number, elements * here, ranks_per_trial, elements)
     if ranks_per_trial == 1:
         engine: Engine = SingleEngine()
         engine.local_rank = launchers.rank_facts(os.environ).local_rank

@@ -174,23 +174,25 @@ class JournaledOracle(keras_tuner.Oracle):  # type: ignore[misc]
             self.open().log_event("found", hyperparameters=described)
 
     def save(self, *, now: bool = False) -> None:
-        """Write oracle.json for Keras Tuner's own oracles: by group 0, at most every 10 s.
+        """Write oracle.json for Keras Tuner's own oracles: by the first group, at most every 10 s.
 
         Args:
             now: whether to write in any case, at the search's end, by the group that reports.
         """
         if self._coordinator is None or self._coordinator.project is None:
             return
-        if self.writes_results() if now else self.group.number == 0:
+        if self.writes_results() if now else self.group.is_first:
             self._coordinator.project.write_oracle(self.get_state, now=now)
 
     def writes_results(self) -> bool:
-        """Return whether this group writes the results: group 0, or the last trial's group.
+        """Return whether this group writes the results: a first one, or the last trial's group.
 
-        Both do, as group 0 may be dead by then.
+        Both do, as the first one may be dead by then, and as elements of an array end one by one.
         """
-        ended = self.coordinator.trial_log.ended()
-        return self.group.number in {0, *(each.last_attempt.group for each in ended[-1:])}
+        last = self.coordinator.trial_log.ended()[-1:]
+        return self.group.is_first or any(
+            each.last_attempt.group == self.group.number for each in last
+        )
 
     def reload(self) -> None:
         """Resume the search in the project's folder."""

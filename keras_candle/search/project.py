@@ -19,9 +19,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from keras_candle.cluster.schedulers import job_id
 from keras_candle.errors import SearchError
-from keras_candle.launcher_messages import STARTED_S, restarts
+from keras_candle.launcher_messages import JOB, STARTED_S, restarts
 from keras_candle.run_directory import replace_file
+from keras_candle.search.groups import Group
 from keras_candle.search.leases import Leases, has_exited, owner
 from keras_candle.search.trial_log import Journal, JournalReader, TrialRecord
 
@@ -269,22 +271,29 @@ def _described(described: dict[str, Any] | None) -> str:
 # overwrite=True: one process empties the folder, and all processes wait for it.
 
 
-def empty_project(folder: Path, *, first: bool, alone: bool) -> None:
+def empty_project(folder: Path, group: Group, *, first: bool) -> None:
     """Empty a search's folder, once in a job.
 
     Args:
         folder: the folder.
+        group: this process's group.
         first: whether this process empties it.
-        alone: whether this is the only process.
 
     Raises:
-        SearchError: when several processes have no common job, the folder was emptied before in
-            this job, or the first process did not empty it in time.
+        SearchError: in an array of jobs, when several processes have no common job, the folder was
+            emptied before in this job, or the first process did not empty it in time.
     """
+    if group.elements > 1:
+        raise SearchError(
+            f"overwrite=True in an array of {group.elements} jobs: each starts by itself and would "
+            f"remove the trials of those before it. Remove {folder} before you submit the array, "
+            "or name another project."
+        )
+    alone = group.count == 1
     # A job that `candle run` restarts resumes its search.
     if restarts():
         return
-    job = os.environ.get(STARTED_S, "")
+    job = _job()
     if not alone and not job:
         raise SearchError(
             "overwrite=True on several ranks needs `candle run`, which gives all ranks a common "
@@ -295,9 +304,13 @@ def empty_project(folder: Path, *, first: bool, alone: bool) -> None:
             f"overwrite=True was used before for {folder} in this job, and other ranks may still "
             "run that search. Name another project."
         )
+    again = folder.resolve() in _EMPTIED
     _EMPTIED.add(folder.resolve())
     mark = folder / ".job"
     if first:
+        # A job that its scheduler starts again resumes its search, too.
+        if not again and JOB in os.environ and mark.exists() and mark.read_text() == job:
+            return
         if folder.exists():
             shutil.rmtree(folder)
         folder.mkdir(parents=True)
@@ -311,6 +324,13 @@ def empty_project(folder: Path, *, first: bool, alone: bool) -> None:
         f"The first rank did not empty {folder} within {_LONGEST_WAIT_S:.0f} s. Check that all "
         "ranks see the same folder, and that the first rank is running."
     )
+
+
+def _job() -> str:
+    """What all processes of this job have in common; requeued, a submitted job keeps it."""
+    if JOB in os.environ:
+        return f"{os.environ[JOB]} {job_id(os.environ)}"
+    return os.environ.get(STARTED_S, "")
 
 
 def _until(seconds: float) -> Iterator[None]:

@@ -272,9 +272,9 @@ class CandleTuner(GroupTuner):
         if keras.backend.backend() in backend.BACKENDS:
             backend.current().pin(self.engine)
         folder = Path(directory or ".", project_name or "untitled_project")
-        self._reports = oracle.group.number == 0 and self.engine.is_root
+        self._reports = oracle.group.is_first and self.engine.is_root
         if overwrite:
-            empty_project(folder, first=self._reports, alone=oracle.group.count == 1)
+            empty_project(folder, oracle.group, first=self._reports)
         # It builds a model, which must not start the engine of all ranks: with MPI begun, the death
         # of one rank would end all.
         with engines.use(self.engine):

@@ -14,7 +14,8 @@ import keras_tuner
 import pytest
 
 from keras_candle.errors import SearchError
-from keras_candle.launcher_messages import STARTED_S
+from keras_candle.launcher_messages import JOB, STARTED_S
+from keras_candle.search import project
 from keras_candle.search.coordinator import Coordinator
 from keras_candle.search.groups import Group
 from keras_candle.search.leases import LeaseHeartbeat, Leases, has_exited, owner
@@ -125,14 +126,32 @@ def test_a_folder_is_emptied_once_in_a_job_of_several_ranks(tmp_path, monkeypatc
     folder = tmp_path / "search"
     folder.mkdir()
     (folder / "old").touch()
-    empty_project(folder, first=True, alone=False)
+    empty_project(folder, Group(0, 2), first=True)
     assert [each.name for each in folder.iterdir()] == [".job"]
     (folder / "new").touch()
     with pytest.raises(SearchError, match="was used before"):
-        empty_project(folder, first=True, alone=False)
+        empty_project(folder, Group(0, 2), first=True)
     assert (folder / "new").exists()
-    empty_project(folder, first=True, alone=True)
+    empty_project(folder, Group(), first=True)
     assert not (folder / "new").exists()
+
+
+def test_a_job_that_is_requeued_keeps_its_search(tmp_path, monkeypatch):
+    folder = tmp_path / "search"
+    monkeypatch.setenv(JOB, str(tmp_path))
+    for job, is_kept in (("7", False), ("7", True), ("8", False)):
+        monkeypatch.setenv("SLURM_JOB_ID", job)
+        monkeypatch.setattr(project, "_EMPTIED", set())  # as in a new process
+        empty_project(folder, Group(), first=True)
+        assert (folder / "trial").exists() == is_kept
+        (folder / "trial").touch()
+
+
+def test_an_element_of_an_array_empties_no_folder(tmp_path):
+    (tmp_path / "trial").touch()
+    with pytest.raises(SearchError, match="array of 6 jobs: each starts by itself"):
+        empty_project(tmp_path, Group(0, 6, elements=6), first=True)
+    assert (tmp_path / "trial").exists()
 
 
 def test_a_claim_that_was_never_started_is_found(tmp_path):
