@@ -7,9 +7,12 @@ TensorFlow nor MPI.
 from __future__ import annotations
 
 import importlib
+import os as _os
+import sys as _sys
 from typing import TYPE_CHECKING, Any
 
 from keras_candle import when_imported as _when_imported
+from keras_candle.cluster import launchers as _launchers
 
 if TYPE_CHECKING:
     from keras_candle import engine as engine
@@ -80,6 +83,9 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module 'keras_candle' has no attribute {name!r}")
 
 
+# Before Keras is imported. The package's own programs (-m) refuse for themselves, in one line.
+if _sys.argv[:1] != ["-m"]:
+    _launchers.refuse_lonely_task(_os.environ)
 _when_imported.hasten_import("keras", "tensorflow")
 _when_imported.wrap_fit()
 

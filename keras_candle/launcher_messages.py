@@ -152,6 +152,11 @@ observers: list[CollectiveObserver] = []
 on_independent: Callable[[bool], None] | None = None
 
 
+def is_supervised() -> bool:
+    """Return whether a supervisor watches this rank and ends the job when it fails."""
+    return on_independent is not None
+
+
 @contextlib.contextmanager
 def independent() -> Iterator[None]:
     """Mark this rank as independent: the job continues if it dies, as no rank waits for it."""

@@ -12,9 +12,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from keras_candle.errors import EngineError
+from keras_candle.launcher_messages import ENGINE, LAUNCHER
+
 _MATCH_MPI = (
-    "the MPI that mpi4py was built for is not the one that this launcher belongs to. "
+    "the MPI that mpi4py loads is not the one that this launcher belongs to. "
     "Start the ranks with `candle run -np N script.py`"
+)
+# `candle run` itself must not advise that.
+_UNDER_CANDLE_RUN = (
+    "the MPI that mpi4py loads is not the one of the launcher that `candle run` has found. "
+    "`candle doctor` shows both and what to do"
+)
+_SRUN = (
+    "start the job with `srun --mpi=pmi2` (mpi4py on MPICH) or `srun --mpi=pmix` "
+    "(mpi4py on Open MPI); `srun --mpi=list` shows what this cluster has"
 )
 
 
@@ -87,10 +99,11 @@ LAUNCHERS = (
         "SLURM_STEP_NUM_TASKS",
         "SLURM_LOCALID",
         "SLURM_STEP_TASKS_PER_NODE",
-        "start the job with `srun --mpi=pmi2` (mpi4py on MPICH) or `srun --mpi=pmix` "
-        "(mpi4py on Open MPI); `srun --mpi=list` shows what this cluster has",
+        _SRUN,
     ),
 )
+# By one of these an MPI library finds the other ranks of its job.
+_MPI_INTERFACES = ("PMI_", "PMIX_", "PALS_", "OMPI_", "MV2_")
 # Set by launchers that give a process its rank, but not the number of ranks: there MPI is asked.
 _RANK_ONLY = ("PMIX_RANK", "PALS_RANKID")
 
@@ -150,7 +163,8 @@ def rank_facts(environ: Mapping[str, str]) -> RankFacts:
     size = max(1, _number(environ.get(launcher.size), 1))
     # Any row's: srun sets PMI_RANK, but only Slurm's own variables have what a node has.
     local_ranks = (environ[each.local_rank] for each in LAUNCHERS if each.local_rank in environ)
-    local_sizes = (_number(environ.get(each.local_size), 0) for each in LAUNCHERS)
+    node = _number(environ.get("SLURM_NODEID"), 0)
+    local_sizes = (_of_node(environ.get(each.local_size), node) for each in LAUNCHERS)
     return RankFacts(
         _number(environ[launcher.rank], 0),
         size,
@@ -159,7 +173,63 @@ def rank_facts(environ: Mapping[str, str]) -> RankFacts:
     )
 
 
+def refuse_lonely_task(environ: Mapping[str, str]) -> None:
+    """Refuse a task of several of srun whose MPI finds no second one: each would train alone.
+
+    Args:
+        environ: the variables to read; KERAS_CANDLE_ENGINE=single asks for tasks that are alone.
+
+    Raises:
+        EngineError: srun has started several tasks without an interface for MPI.
+    """
+    tasks = _number(environ.get("SLURM_STEP_NUM_TASKS"), 1)
+    if tasks == 1 or environ.get(ENGINE) == "single":
+        return
+    if any(name.startswith(_MPI_INTERFACES) for name in environ):
+        return
+    raise EngineError(
+        f"srun started {tasks} tasks, but gave their MPI no way to find each other, so that each "
+        f"would train alone: {_SRUN}. `candle run -np {tasks} script.py` in the job script finds "
+        f"the value itself. For programs that are meant to be alone set {ENGINE}=single."
+    )
+
+
+def remedy_of(launcher: Launcher, environ: Mapping[str, str]) -> str:
+    """Return what to do when MPI finds one rank where the launcher promised more.
+
+    Args:
+        launcher: of this process.
+        environ: its variables.
+    """
+    return _UNDER_CANDLE_RUN if LAUNCHER in environ else launcher.remedy
+
+
+def counts_of_nodes(text: str) -> list[int]:
+    """Return one count for each node of Slurm's list of counts.
+
+    Args:
+        text: counts with the number of nodes that have them.
+
+    Returns:
+        An empty list where the text is no such list.
+
+    Example:
+        >>> counts_of_nodes("2(x2),1")
+        [2, 2, 1]
+    """
+    counts: list[int] = []
+    for entry in text.split(","):
+        match = re.fullmatch(r"(\d+)(?:\(x(\d+)\))?", entry.strip())
+        if match is None:
+            return []
+        counts += [int(match[1])] * int(match[2] or 1)
+    return counts
+
+
+def _of_node(text: str | None, node: int) -> int:
+    counts = counts_of_nodes(text or "")
+    return counts[node] if node < len(counts) else 0
+
+
 def _number(text: str | None, default: int) -> int:
-    # Slurm writes "4(x2)" for four on each of two nodes.
-    match = re.match(r"\d+", text or "")
-    return int(match[0]) if match else default
+    return int(text) if text is not None and text.isdigit() else default

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 
 from keras_candle import launcher_messages
 from keras_candle.cluster import launchers
+from keras_candle.engine.abort import abort_job_on_failure
 from keras_candle.engine.base import Engine
 from keras_candle.errors import EngineError
 from keras_candle.launcher_messages import ENGINE
@@ -128,8 +129,10 @@ def make(name: str) -> Engine:
         made.stop()
         raise EngineError(
             f"{launcher.name} started {promised} ranks, but each finds itself alone: "
-            f"{launcher.remedy}."
+            f"{launchers.remedy_of(launcher, os.environ)}."
         )
+    if made.size > 1 and not launcher_messages.is_supervised():
+        abort_job_on_failure(importlib.import_module("mpi4py.MPI"))
     return made
 
 

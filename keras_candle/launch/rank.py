@@ -28,8 +28,8 @@ from types import ModuleType, TracebackType
 from typing import BinaryIO
 
 from keras_candle import launcher_messages
-from keras_candle.cluster.launchers import rank_facts
-from keras_candle.errors import EXIT_RUN_AGAIN, EXIT_STALLED
+from keras_candle.cluster.launchers import rank_facts, refuse_lonely_task
+from keras_candle.errors import EXIT_RUN_AGAIN, EXIT_STALLED, EngineError
 from keras_candle.launch.failure import Failure
 from keras_candle.launch.process import cores_of_this_node, end_with_parent, thread_settings
 from keras_candle.launch.rank_states import SharedMemory, left_s, lost_peer
@@ -46,6 +46,7 @@ from keras_candle.launcher_messages import (
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 _STALLED = "the watchdog has ended the job; see its report above"
 _PEER_REPORT_S = 2.0
+_BAD_START = 2
 _TAIL_LINES = 30
 _TAIL_BYTES = 8000
 
@@ -57,8 +58,14 @@ def main(arguments: Sequence[str]) -> int:
         arguments: ["script.py", ...] or ["-m", "package.module", ...].
 
     Returns:
-        The rank's exit code; 128 + N when signal N killed the program.
+        The rank's exit code; 128 + N when signal N killed the program; 2 when this is a task that
+        cannot find the other ranks.
     """
+    try:
+        refuse_lonely_task(os.environ)
+    except EngineError as error:
+        print(f"candle: {error}", file=sys.stderr)
+        return _BAD_START
     rank = Rank()
     assign_stdin(rank.rank, os.environ)
     # A stop signal goes to every process of a rank: the program acts on it, the supervisor records

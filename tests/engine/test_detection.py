@@ -40,10 +40,10 @@ def test_the_innermost_launcher_decides():
 ALONE = "from keras_candle import engine; print(engine.start({name!r}).size)"
 
 
-def run_alone(name, **variables):
+def run_alone(name="auto", program=(), **variables):
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("PMI", "HYD"))}
     return subprocess.run(
-        [sys.executable, "-c", ALONE.format(name=name)],
+        [sys.executable, *(program or ("-c", ALONE.format(name=name)))],
         env={**environment, "TF_CPP_MIN_LOG_LEVEL": "3", **variables},
         capture_output=True,
         text=True,
@@ -54,11 +54,51 @@ def run_alone(name, **variables):
 
 @pytest.mark.parametrize("name", ["auto", "mpi"])
 def test_singletons_are_told_the_way_out(name):
-    """What `srun -n 4` without the right --mpi makes of a job."""
-    done = run_alone(name, SLURM_STEP_NUM_TASKS="4", SLURM_PROCID="2")
+    """What `srun -n 4` makes of a job whose --mpi is that of another MPI."""
+    done = run_alone(name, SLURM_STEP_NUM_TASKS="4", SLURM_PROCID="2", PALS_APID="x")
     assert done.returncode != 0
     last = done.stderr.strip().splitlines()[-1]
     assert "EngineError: srun started 4 ranks, but each finds itself alone" in last
+    assert "--mpi=pmi2" in last
+
+
+def test_candle_run_does_not_advise_candle_run():
+    outside, inside = ({}, {"KERAS_CANDLE_LAUNCHER": "candle"})
+    launcher = launchers.detect({"PMI_SIZE": "2"})
+    assert "`candle run" in launchers.remedy_of(launcher, outside)
+    assert "Start the ranks with" not in launchers.remedy_of(launcher, inside)
+
+
+TASK = {"SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "1"}
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {},
+        {"SLURM_STEP_NUM_TASKS": "1"},
+        {**TASK, "PMI_RANK": "1"},
+        {**TASK, "PMIX_RANK": "1"},
+        {**TASK, "PALS_RANKID": "1"},
+        {**TASK, "KERAS_CANDLE_ENGINE": "single"},
+    ],
+)
+def test_ranks_that_can_meet_are_not_refused(environ):
+    launchers.refuse_lonely_task(environ)
+
+
+@pytest.mark.parametrize(
+    ("program", "code"),
+    [
+        (["-c", "import keras_candle; print('imported')"], 1),
+        (["-m", "keras_candle.launch.rank", "-m", "this"], 2),
+    ],
+)
+def test_lonely_tasks_of_srun_are_refused_before_anything_is_imported(program, code):
+    done = run_alone(program=program, **TASK)
+    assert (done.returncode, done.stdout) == (code, "")
+    last = done.stderr.strip().splitlines()[-1]
+    assert "srun started 4 tasks" in last
     assert "--mpi=pmi2" in last
 
 

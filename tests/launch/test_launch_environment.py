@@ -21,6 +21,30 @@ from keras_candle.launch.process import thread_settings
             {"PMI_RANK": "5", "PMI_SIZE": "8", "SLURM_STEP_TASKS_PER_NODE": "4(x2)"},
             (5, 8, 4),
         ),
+        # Nodes with different numbers of ranks.
+        (
+            {"SLURM_PROCID": "2", "SLURM_STEP_NUM_TASKS": "3", "SLURM_STEP_TASKS_PER_NODE": "2,1"}
+            | {"SLURM_NODEID": "1"},
+            (2, 3, 1),
+        ),
+        (
+            {
+                "SLURM_PROCID": "3",
+                "SLURM_STEP_NUM_TASKS": "5",
+                "SLURM_STEP_TASKS_PER_NODE": "2(x2),1",
+            }
+            | {"SLURM_NODEID": "1"},
+            (3, 5, 2),
+        ),
+        (
+            {
+                "SLURM_PROCID": "4",
+                "SLURM_STEP_NUM_TASKS": "5",
+                "SLURM_STEP_TASKS_PER_NODE": "2(x2),1",
+            }
+            | {"SLURM_NODEID": "2"},
+            (4, 5, 1),
+        ),
         # mpiexec inside a batch script: the script's own task is always number 0.
         ({"PMI_RANK": "1", "PMI_SIZE": "2", "SLURM_PROCID": "0"}, (1, 2, 2)),
     ],
