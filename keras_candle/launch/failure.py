@@ -6,9 +6,12 @@ Stderr is the one channel that every launcher already forwards from every node.
 import base64
 import binascii
 import dataclasses
+import errno
 import json
+import os
 import re
 import signal
+import socket
 import zlib
 from collections.abc import Sequence
 from typing import Any
@@ -24,6 +27,7 @@ _LABEL = re.compile(rb"\[\d+\] \Z")
 # A frame that was cut (its rank died while writing) must not delay what follows forever.
 _LONGEST_FRAME_BYTES = 60_000
 _LONGEST_TEXT_BYTES = 16_000
+_LONGEST_BRIEF_REASON = 200
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +45,7 @@ class Failure:
         signal: the signal that killed the rank, or 0.
         traceback: as Python prints it, without the frames of the bootstrap.
         output: the last lines of the rank's captured stdout and stderr.
+        is_brief: an earlier failure of this node is reported in full.
     """
 
     rank: int
@@ -53,6 +58,20 @@ class Failure:
     signal: int = 0
     traceback: str = ""
     output: str = ""
+    is_brief: bool = False
+
+    def brief(self) -> "Failure":
+        """Leave out traceback and output, as after the first failure of a node."""
+        reason = self.reason[:_LONGEST_BRIEF_REASON]
+        return dataclasses.replace(self, reason=reason, traceback="", output="", is_brief=True)
+
+    @property
+    def follows_an_exception(self) -> bool:
+        """Whether another rank of the node has failed before, even if it was reported later.
+
+        A killed rank may be reported after one that has lost its peer.
+        """
+        return self.is_brief and bool(self.reason)
 
     @property
     def is_exit_code_only(self) -> bool:
@@ -198,7 +217,35 @@ def first_cause(failures: Sequence[Failure]) -> Failure:
     Args:
         failures: at least one.
     """
-    return min(failures, key=lambda failure: (failure.time_s, failure.rank))
+    return min(failures, key=lambda each: (each.follows_an_exception, each.time_s, each.rank))
+
+
+class FirstOnNode:
+    """Find out whether a rank is the first of its node that fails.
+
+    An error in the program strikes all ranks at once: the launcher then gets one traceback from
+    each node, and not as many as there are ranks.
+
+    Args:
+        parent_pid: the process that has started all of the job's ranks on this node.
+    """
+
+    def __init__(self, parent_pid: int) -> None:
+        self._name = f"\0keras_candle-failure-{os.getuid()}-{parent_pid}"
+        # Shared with the program's process, and bound as long as either lives.
+        self._descriptor = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).detach()
+
+    def is_first(self) -> bool:
+        """Return whether this rank's failure is the first; to be called once."""
+        shared = socket.socket(fileno=self._descriptor)
+        try:
+            shared.bind(self._name)
+        except OSError as error:
+            # Names without a file exist on Linux alone; elsewhere each rank reports in full.
+            return error.errno != errno.EADDRINUSE
+        finally:
+            shared.detach()
+        return True
 
 
 _AGAIN = "the program asks to be run again (code {})"

@@ -30,7 +30,7 @@ from typing import BinaryIO
 from keras_candle import launcher_messages
 from keras_candle.cluster.launchers import rank_facts, refuse_lonely_task
 from keras_candle.errors import EXIT_RUN_AGAIN, EXIT_STALLED, EngineError
-from keras_candle.launch.failure import Failure
+from keras_candle.launch.failure import Failure, FirstOnNode
 from keras_candle.launch.process import cores_of_this_node, end_with_parent, thread_settings
 from keras_candle.launch.rank_states import SharedMemory, left_s, lost_peer
 from keras_candle.launch.streams import assign_stdin, buffer_lines, empty_stdin, emulate_terminal
@@ -46,6 +46,7 @@ from keras_candle.launcher_messages import (
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 _STALLED = "the watchdog has ended the job; see its report above"
 _PEER_REPORT_S = 2.0
+_FIRST_REPORT_S = 1.0
 _BAD_START = 2
 _TAIL_LINES = 30
 _TAIL_BYTES = 8000
@@ -93,6 +94,7 @@ class Rank:
         # Without `candle run` as the launcher, no process would decode a message.
         self._under_candle = LAUNCHER in os.environ
         self._report_pipe = os.dup(2)
+        self._first_on_node = FirstOnNode(os.getppid())
         self._captured: BinaryIO | None = None
         if self.rank > 0 and not os.environ.get(ALL_OUTPUT):
             self._captured = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as we live
@@ -209,6 +211,9 @@ class Rank:
         os._exit(ending.code)
 
     def _report_failure(self, pid: int, ending: Ending, killed_by: int = 0) -> None:
+        shared = self._shared
+        job_continues = shared.stop_asked or shared.independent or ending.asks_to_run_again
+        is_brief = not (job_continues or self._first_on_node.is_first())
         failure = Failure(
             rank=self.rank,
             size=self.size,
@@ -221,9 +226,13 @@ class Rank:
             traceback=ending.traceback,
             output=self._tail(),
         )
+        failure = failure.brief() if is_brief else failure
         report = failure.frame() if self._under_candle else failure.text().encode()
         write_through(self._report_pipe, report)
-        self._shared.reported = True
+        shared.reported = True
+        if is_brief:
+            # The first rank's report is longer, and must arrive before this one ends the job.
+            time.sleep(_FIRST_REPORT_S)
 
     def _tail(self) -> str:
         if self._captured is None:

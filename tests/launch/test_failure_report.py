@@ -1,10 +1,11 @@
 """A failure survives its journey through a rank's stderr, and disturbs nothing around it."""
 
 import dataclasses
+import os
 
 import pytest
 
-from keras_candle.launch.failure import Failure, FailureReader, first_cause
+from keras_candle.launch.failure import Failure, FailureReader, FirstOnNode, first_cause
 from keras_candle.launcher_messages import RANK, STALL, message
 
 ONE = Failure(1, 2, "node-b", 4711, 100.0, 1, "ValueError: x", 0, "Traceback ...\n", "tail\n")
@@ -77,3 +78,22 @@ def test_the_sentence(change, sentence):
 
 def test_the_sentence_is_the_last_line():
     assert ONE.text().splitlines()[-1] == f"candle: {ONE.sentence()}"
+
+
+def test_after_a_nodes_first_failure_the_rest_are_brief():
+    long = dataclasses.replace(ONE, reason="r" * 5000, traceback="t" * 5000, output="o" * 5000)
+    reader = FailureReader()
+    # A clock that is a little behind makes no later failure the cause.
+    for failure in (long, *(dataclasses.replace(long, time_s=99.0).brief() for _ in range(3))):
+        frame = failure.frame()
+        assert reader.feed(frame) == b""
+    assert len(frame) < 400
+    assert first_cause(reader.failures).traceback == long.traceback
+
+
+def test_the_first_on_a_node():
+    us = os.getpid()
+    first, second, other_job = (FirstOnNode(parent) for parent in (us, us, -us))
+    assert first.is_first()
+    assert not second.is_first()
+    assert other_job.is_first()

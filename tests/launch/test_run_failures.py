@@ -49,6 +49,31 @@ def test_equal_failures_of_all_ranks_are_reported_once(candle, script):
     assert done.stderr.count("candle: ") == 1
 
 
+def test_one_traceback_of_each_node_travels(script, tmp_path):
+    program = script(MPI + "raise RuntimeError('everywhere')\n")
+    hosts = ("-hosts", "localhost:4,127.0.0.1:4")
+    done = subprocess.run(
+        [
+            find_mpiexec(),
+            "-n",
+            "8",
+            *hosts,
+            sys.executable,
+            "-m",
+            "keras_candle.launch.rank",
+            program,
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert 1 <= done.stderr.count("Traceback") <= 2
+    assert "failed: RuntimeError: everywhere" in done.stderr
+
+
 def test_the_earliest_failure_is_the_cause(candle, script):
     later = "signal.signal(signal.SIGTERM, lambda *_: None)\ntime.sleep(0.4 * (2 - rank))\n"
     done = candle("run", "-np", "3", script(later + "raise ValueError(rank)\n"))
