@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from keras_candle.errors import SearchError as SearchError
     from keras_candle.search import CandleTuner as CandleTuner
     from keras_candle.search import HyperSpaceOracle as HyperSpaceOracle
+    from keras_candle.staging import get_file as get_file
     from keras_candle.staging import stage as stage
     from keras_candle.trackers import Tracker as Tracker
     from keras_candle.training.reductions import (
@@ -65,7 +66,7 @@ _MODULES = {
     **dict.fromkeys(_ERRORS, "keras_candle.errors"),
     **dict.fromkeys(("CandleTuner", "HyperSpaceOracle"), "keras_candle.search"),
     "Tracker": "keras_candle.trackers",
-    "stage": "keras_candle.staging",
+    **dict.fromkeys(("get_file", "stage"), "keras_candle.staging"),
     "shard": "keras_candle.data.shard",
     "gather_rows": "keras_candle.training.step_context",
     "register_metric_reduction": "keras_candle.training.reductions",

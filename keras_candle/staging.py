@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import os
+import secrets
+import tempfile
 import time
+import urllib.parse
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from keras_candle import engine as engines
 from keras_candle.cluster import node_copy
 from keras_candle.cluster.node_copy import NodeCopy
 from keras_candle.engine.base import Engine
 from keras_candle.errors import DataError
+
+_CHUNK_BYTES = 16 << 20
+# File systems show a new name on other nodes with a delay.
+_VISIBLE_WITHIN_S, _POLL_S = 60.0, 0.1
+_PARTIAL = ".partial-"
 
 
 def stage(path: str | os.PathLike[str], directory: str | os.PathLike[str] | None = None) -> Path:
@@ -65,6 +78,289 @@ def stage(path: str | os.PathLike[str], directory: str | os.PathLike[str] | None
     )
     found: NodeCopy = own[engine.rank]
     return found.path
+
+
+def get_file(  # noqa: PLR0913, PLR0917 - Keras's arguments
+    fname: str | os.PathLike[str] | None = None,
+    origin: str | None = None,
+    untar: bool = False,
+    md5_hash: str | None = None,
+    file_hash: str | None = None,
+    cache_subdir: str = "datasets",
+    hash_algorithm: str = "auto",
+    extract: bool = False,
+    archive_format: Any = "auto",
+    cache_dir: str | os.PathLike[str] | None = None,
+    force_download: bool = False,
+) -> str:
+    """Download a file once for all ranks, as `keras.utils.get_file` does; call this on all ranks.
+
+    The root downloads, unless its cache has the file; the rest wait. Nodes that do not share the
+    root's cache receive the file from the root. Files appear in a cache when they are complete and
+    their hash is right, extracted ones too. Jobs that want the same file at once download it once.
+
+    Args:
+        fname: name of the file in the cache; None for the origin's.
+        origin: URL.
+        untar: as `extract`; for tar files.
+        md5_hash: as `file_hash`.
+        file_hash: sha256 or md5 of the file.
+        cache_subdir: folder below `cache_dir`, or an absolute path.
+        hash_algorithm: "auto", "sha256" or "md5".
+        extract: whether the file is an archive to extract.
+        archive_format: "auto", "tar", "zip" or None.
+        cache_dir: None for $KERAS_HOME, or ~/.keras.
+        force_download: download also what is in the cache.
+
+    Returns:
+        The path of the file or of the folder with the extracted files, as Keras's function.
+
+    Raises:
+        DataError: on all ranks, when the download or its installation on some node fails; it names
+            the host. On one rank errors are Keras's own.
+    """
+    engine = engines.current()
+    download = _Download(
+        None if fname is None else os.fspath(fname),
+        origin,
+        bool(untar or extract),
+        "tar" if untar else archive_format,
+        file_hash or md5_hash,
+        hash_algorithm if file_hash else "md5",
+        cache_subdir,
+        cache_dir,
+        force_download,
+    )
+    if engine.size == 1:
+        return download.path_of(download.get())
+    arguments = (fname, origin, untar, md5_hash, file_hash, cache_subdir, hash_algorithm)
+    more = (extract, archive_format, force_download)
+    engine.agree("the arguments for candle.get_file", (*arguments, *more), DataError)
+    mark = engine.broadcast(f".candle-{secrets.token_hex(8)}")
+    try:
+        found = engine.on_root(lambda: download.get_as_root(mark), DataError)
+        _distribute(engine, download, found, mark)
+    finally:
+        if engine.is_root:
+            node_copy.remove(Path(download.folder(), mark))
+    return str(engine.gather_results(lambda: download.wait_for(found.path), DataError)[engine.rank])
+
+
+class _Cached(NamedTuple):
+    """What the root's cache has: the result and the downloaded file, by their names there."""
+
+    path: str
+    archive: str
+    size: int
+    content: str
+
+
+@dataclass(frozen=True)
+class _Download:
+    """The arguments of `get_file`."""
+
+    fname: str | None
+    origin: str | None
+    extract: bool
+    archive_format: Any
+    file_hash: str | None
+    hash_algorithm: str
+    cache_subdir: str
+    cache_dir: str | os.PathLike[str] | None
+    force: bool
+
+    def folder(self) -> str:
+        """Return the folder of the cache, chosen as Keras chooses it."""
+        home = os.environ.get("KERAS_HOME", os.path.join("~", ".keras"))
+        base = os.path.expanduser(self.cache_dir or home)
+        if not os.access(base, os.W_OK):
+            base = os.path.join(
+                "/tmp" if os.path.isdir("/tmp") else tempfile.gettempdir(),  # noqa: S108
+                ".keras",
+            )
+        return os.path.join(base, self.cache_subdir)
+
+    def path_of(self, name: str) -> str:
+        return os.path.join(self.folder(), name)
+
+    def archive_name(self) -> str:
+        """Return the name that Keras gives the downloaded file; empty where it refuses."""
+        name = self.fname or os.path.basename(urllib.parse.urlsplit(self.origin or "").path)
+        if os.sep in name or not name or not self.origin:
+            return ""
+        return f"{name}_archive" if self.extract and not (self.fname and "." in name) else name
+
+    def get(self) -> str:
+        """Download and extract into the cache; return the result's name there."""
+        name = self.archive_name()
+        if not name:
+            return self._keras_get_file(self.folder())
+        folder = Path(self.folder())
+        folder.mkdir(parents=True, exist_ok=True)
+        with node_copy.locked(folder / f".{name[:100]}.lock") as is_alone:
+            if is_alone:
+                for left in folder.glob(f".candle{_PARTIAL}*"):
+                    node_copy.remove(left)
+            if self.force or not self._is_cached(folder / name):
+                with _scratch(folder) as scratch:
+                    return self._install(scratch, self._keras_get_file(scratch))
+            return self.install(folder / name)
+
+    def get_as_root(self, mark: str) -> _Cached:
+        """Do `get`, and leave a mark by which ranks of all nodes recognize this folder."""
+        try:
+            path = self.get()
+            archive = Path(self.path_of(self.archive_name()))
+            Path(self.path_of(mark)).touch()
+            return _Cached(path, archive.name, archive.stat().st_size, node_copy.hash_file(archive))
+        except Exception as cause:
+            raise DataError(
+                f"host {node_copy.host()}: candle.get_file of {self.origin!r} into "
+                f"{self.folder()}: {type(cause).__name__}: {cause}"
+            ) from cause
+
+    def install(self, archive: Path) -> str:
+        """Extract a file, which need not be in the cache; return the result's name there."""
+        name = self.archive_name()
+        folder = Path(self.folder())
+        with _scratch(folder) as scratch:
+            if archive != folder / name:
+                os.rename(archive, scratch / name)
+            elif not self.extract:
+                return name
+            else:
+                (scratch / name).symlink_to(archive.absolute())
+            return self._install(scratch, self._keras_get_file(scratch, is_verified=True))
+
+    def wait_for(self, name: str) -> str:
+        """Return the path of a result; a shared file system may show it a little later."""
+        path = self.path_of(name)
+        deadline_s = time.monotonic() + _VISIBLE_WITHIN_S
+        while not os.path.exists(path):
+            if time.monotonic() > deadline_s:
+                raise DataError(f"host {node_copy.host()}: {path} is not visible to this rank")
+            time.sleep(_POLL_S)
+            with contextlib.suppress(OSError):
+                os.listdir(os.path.dirname(path))
+        return path
+
+    def _is_cached(self, path: Path) -> bool:
+        if not path.exists() or not self.file_hash:
+            return path.exists()
+        is_long = self.hash_algorithm == "auto" and len(self.file_hash) == 64
+        algorithm = "sha256" if self.hash_algorithm == "sha256" or is_long else "md5"
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, algorithm).hexdigest() == self.file_hash
+
+    def _keras_get_file(self, folder: str | Path, *, is_verified: bool = False) -> str:
+        import keras
+
+        result = keras.utils.get_file(
+            self.fname,
+            self.origin,
+            file_hash=None if is_verified else self.file_hash,
+            hash_algorithm=self.hash_algorithm,
+            cache_subdir=os.path.abspath(folder),
+            extract=self.extract,
+            archive_format=self.archive_format,
+        )
+        return os.path.relpath(result, os.path.abspath(folder))
+
+    def _install(self, scratch: Path, result: str) -> str:
+        """Move files from a folder beside the cache's into it: each is whole at any time."""
+        folder = Path(self.folder())
+        linked = self.archive_name() if (scratch / self.archive_name()).is_symlink() else None
+        for place, folders, names in os.walk(scratch):
+            here, into = Path(place), folder / Path(place).relative_to(scratch)
+            into.mkdir(exist_ok=True)
+            links = [name for name in folders if (here / name).is_symlink()]
+            for name in (*names, *links):
+                if here != scratch or name != linked:
+                    os.replace(here / name, into / name)
+        return result
+
+
+@contextlib.contextmanager
+def _scratch(folder: Path) -> Iterator[Path]:
+    scratch = Path(tempfile.mkdtemp(prefix=f".candle{_PARTIAL}", dir=folder))
+    try:
+        yield scratch
+    finally:
+        node_copy.remove(scratch)
+
+
+def _distribute(engine: Engine, download: _Download, found: _Cached, mark: str) -> None:
+    """Give the file to nodes whose cache is not the root's; the first rank of a node writes."""
+    archive = Path(download.path_of(found.archive))
+
+    def state() -> str:
+        if engine.local_rank or os.path.exists(download.path_of(mark)):
+            return "shared"
+        archive.parent.mkdir(parents=True, exist_ok=True)
+        has_it = archive.exists() and node_copy.hash_file(archive) == found.content
+        if not has_it:
+            node_copy.check_space(archive.parent, found.size, 2)
+        return "has" if has_it else "needs"
+
+    states = _on_host(engine, state, found)
+    own = states[engine.rank]
+    with contextlib.ExitStack() as stack:
+        received, problem = archive, None
+        if "needs" in states:
+
+            def open_scratch() -> Path | None:
+                needs = own == "needs"
+                return stack.enter_context(_scratch(archive.parent)) / "received" if needs else None
+
+            into = _on_host(engine, open_scratch, found)[engine.rank]
+            problem = _receive(engine, archive, into)
+            received = into or archive
+
+        def install() -> None:
+            if problem:
+                raise problem
+            if own == "needs" and node_copy.hash_file(received) != found.content:
+                raise DataError("what was received differs from what the root has")
+            if own != "shared":
+                download.install(received)
+
+        _on_host(engine, install, found)
+
+
+def _on_host(engine: Engine, work: Callable[[], Any], found: _Cached) -> list[Any]:
+    """Do `gather_results`; an error names the host, the file and its bytes."""
+
+    def named() -> Any:
+        try:
+            return work()
+        except Exception as cause:
+            raise DataError(
+                f"host {node_copy.host()}: cannot store {found.archive} ({found.size:,} bytes): "
+                f"{cause}"
+            ) from cause
+
+    return engine.gather_results(named, DataError)
+
+
+def _receive(engine: Engine, archive: Path, into: Path | None) -> OSError | None:
+    """Send the root's file to all ranks; those with `into` write it. Return this rank's problem."""
+    problem: OSError | None = None
+    offset = 0
+
+    def read() -> bytes:
+        with open(archive, "rb") as file:
+            file.seek(offset)
+            return file.read(_CHUNK_BYTES)
+
+    while chunk := engine.on_root(read, DataError):
+        offset += len(chunk)
+        if into and problem is None:
+            try:
+                with open(into, "ab") as file:
+                    file.write(chunk)
+            except OSError as cause:
+                problem = cause
+    return problem
 
 
 def _identify(path: str | os.PathLike[str]) -> tuple[Path, str]:
