@@ -13,6 +13,7 @@ from keras_candle.errors import LaunchError
 # name -> (module.command with add_command(parser) and command(options) in the module, help text)
 COMMANDS = {
     "run": ("run", "run a Python program on N ranks"),
+    "submit": ("submit", "submit a Python program to the cluster's scheduler"),
     "check": ("check", "find what will go wrong when a script runs on N ranks"),
     "audit-precision": (
         "audit_precision",

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from keras_candle import launcher_messages
 from keras_candle.errors import EXIT_RUN_AGAIN, LaunchError
+from keras_candle.launch.attempt_record import AttemptRecord
 from keras_candle.launch.job_launcher import Job, JobLauncher, write_to_stderr
 from keras_candle.launcher_messages import STARTED_S
 
@@ -82,17 +83,23 @@ def run(options: argparse.Namespace) -> int:
     if options.max_restarts < 0:
         raise LaunchError(f"--max-restarts got {options.max_restarts}, expected 0 or more")
     variables = auto_variables(os.environ) if options.auto and options.size != 1 else {}
+    attempt = AttemptRecord()
     job = Job(
         size=size_of("candle run", options.size),
         program=program_of("candle run", options.module, options.script),
         hosts=_hosts(options.hosts, options.size),
         engine=options.engine,
         all_output=options.all_output,
-        variables={**variables, STARTED_S: str(time.time())},
+        variables={**variables, **attempt.variables, STARTED_S: str(time.time())},
     )
-    if options.max_restarts:
-        return run_with_restarts(job, options.max_restarts)
-    return JobLauncher(job).run()
+    with attempt:
+        if options.max_restarts:
+            attempt.code = run_with_restarts(job, options.max_restarts, attempt.saved_steps)
+        else:
+            launcher = JobLauncher(job)
+            attempt.code = launcher.run()
+            attempt.saved_steps += launcher.saved_steps
+    return attempt.code
 
 
 def auto_variables(inherited: Mapping[str, str]) -> dict[str, str]:
@@ -176,12 +183,13 @@ def _hosts(hosts: str | None, size: int) -> str | None:
     return hosts
 
 
-def run_with_restarts(job: Job, most: int) -> int:
+def run_with_restarts(job: Job, most: int, saved_steps: list[int] | None = None) -> int:
     """Run a job and restart it when it fails, as long as it makes progress.
 
     Args:
         job: what to run.
         most: the largest number of restarts.
+        saved_steps: gets the steps of the checkpoints that all runs have reported.
 
     Returns:
         The exit code of the last run. EXIT_RUN_AGAIN is not restarted: the scheduler's limit or
@@ -196,6 +204,8 @@ def run_with_restarts(job: Job, most: int) -> int:
         }
         launcher = JobLauncher(dataclasses.replace(job, variables=variables))
         code = launcher.run()
+        if saved_steps is not None:
+            saved_steps += launcher.saved_steps
         if code in (0, EXIT_RUN_AGAIN) or launcher.stopped_by:
             return code
         reason = _stop_reason(launcher, number, most)

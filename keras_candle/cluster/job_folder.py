@@ -1,0 +1,152 @@
+"""The folder of a submitted job, candle-jobs/NAME: what was asked for, its starts and their ends.
+
+- job.sh: the script that the scheduler runs
+- job.json: name, scheduler, id, submitted_s, directory, nodes, ranks, array, command, requeue_by
+- output.log: the job's output; that of an array's element is output-ELEMENT.log
+- attempts.jsonl: one line at the start and one at the end of each `candle run`
+- cancelled: there once `candle cancel` has ended the job, which is then not requeued
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from keras_candle.launcher_messages import ELEMENT, array_element
+
+JOBS = "candle-jobs"
+SCRIPT = "job.sh"
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One start of a job's `candle run`.
+
+    Attributes:
+        started_s: seconds since the epoch.
+        ended_s: None where it has not ended, or its end was not recorded.
+        code: the exit code of `candle run`; None likewise.
+        saved_steps: steps of the checkpoints that it wrote.
+    """
+
+    started_s: float
+    ended_s: float | None = None
+    code: int | None = None
+    saved_steps: tuple[int, ...] = ()
+
+
+class JobFolder:
+    """The files of one job.
+
+    Args:
+        path: the folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.script = path / SCRIPT
+        self.cancelled = path / "cancelled"
+        self._facts = path / "job.json"
+        self._attempts = path / "attempts.jsonl"
+
+    def facts(self) -> dict[str, Any]:
+        """Return the content of job.json; empty where there is none that can be read."""
+        with contextlib.suppress(OSError, ValueError):
+            facts = json.loads(self._facts.read_text())
+            if isinstance(facts, dict):
+                return facts
+        return {}
+
+    def write_facts(self, facts: Mapping[str, Any]) -> None:
+        """Write job.json. A reader sees the earlier or the new content.
+
+        Raises:
+            OSError: when it cannot be written.
+        """
+        part = self._facts.with_name(f".job.json-{os.getpid()}")
+        part.write_text(json.dumps(facts, indent=1) + "\n")
+        part.replace(self._facts)
+
+    def output(self, element: int | None = None) -> Path:
+        """Return the file of the job's output, or of one element's."""
+        return self.path / ("output.log" if element is None else f"output-{element}.log")
+
+    def log_attempt(self, event: str, element: int | None, restart: int, **facts: Any) -> None:
+        """Append a line to attempts.jsonl.
+
+        Args:
+            event: "start" or "end".
+            element: of an array.
+            restart: how often the scheduler has started the job again.
+            **facts: JSON values; "code" and "saved_steps" of an end.
+
+        Raises:
+            OSError: when it cannot be written.
+        """
+        line = {
+            "time_s": round(time.time(), 3),
+            "event": event,
+            "element": element,
+            "restart": restart,
+            "code": None,
+            "saved_steps": [],
+            **facts,
+        }
+        # One write, as elements share the file; it first ends a line that a full disk has cut.
+        descriptor = os.open(self._attempts, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
+        try:
+            size = os.fstat(descriptor).st_size
+            is_cut = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
+            os.write(descriptor, b"\n" * is_cut + f"{json.dumps(line)}\n".encode())
+        finally:
+            os.close(descriptor)
+
+    def attempts(self, element: int | None = None) -> list[Attempt]:
+        """Return the starts of the job, or of one element, in their order."""
+        found: list[Attempt] = []
+        for line in json_lines(self._attempts):
+            if line.get("element") != element or not isinstance(line.get("time_s"), float | int):
+                continue
+            if line.get("event") == "start":
+                found.append(Attempt(line["time_s"]))
+            elif line.get("event") == "end" and found:
+                found[-1] = Attempt(
+                    found[-1].started_s,
+                    line["time_s"],
+                    line.get("code"),
+                    tuple(line.get("saved_steps") or ()),
+                )
+        return found
+
+    def run_directories(self) -> list[Path]:
+        """Return the run directories in which the job's fits have begun, each once."""
+        runs = (line.get("run_directory") for line in json_lines(self.path / "runs.jsonl"))
+        return [Path(each) for each in dict.fromkeys(filter(None, runs))]
+
+
+def json_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the JSON objects of a file of lines, without empty, cut and foreign lines."""
+    try:
+        text = path.read_text(errors="replace")
+    except OSError:
+        return
+    for line in text.splitlines():
+        with contextlib.suppress(ValueError, RecursionError):
+            content = json.loads(line)
+            if isinstance(content, dict):
+                yield content
+
+
+def element_of(environment: Mapping[str, str]) -> int | None:
+    """Return this process's element of its job array; None where it is in none.
+
+    Args:
+        environment: variables of this process.
+    """
+    return array_element(environment)[0] if ELEMENT in environment else None

@@ -1,0 +1,190 @@
+"""Requeue a job that has saved its state, and decide when not to.
+
+python -m keras_candle.cluster.requeue FOLDER CODE
+
+The script of `candle submit` calls it with the exit code of `candle run`. It prints one sentence
+and returns the script's exit code.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from keras_candle.cluster.job_folder import Attempt, JobFolder, element_of, json_lines
+from keras_candle.cluster.job_script import BATCH_SYSTEMS, BatchSystem, requeue_command
+from keras_candle.cluster.submission import answer, submit_again
+from keras_candle.errors import EXIT_RUN_AGAIN, LaunchError
+
+# The scheduler ends a requeued job; until then the script must not end by itself.
+_ENDED_WITHIN_S = 60
+_CANCELLED = 143
+_WITHOUT_PROGRESS = 1
+
+
+class Decision(NamedTuple):
+    """Whether to requeue a job, the sentence to print, and the exit code of one that is not."""
+
+    requeue: bool
+    sentence: str
+    code: int
+
+
+def decide(
+    code: int, *, is_cancelled: bool, requeue_by: str, attempts: Sequence[Attempt]
+) -> Decision:
+    """Decide whether a job is requeued.
+
+    Args:
+        code: the exit code of its `candle run`.
+        is_cancelled: whether `candle cancel` has ended it.
+        requeue_by: "command", "exit-code" or "none".
+        attempts: its starts, the last one included.
+
+    Returns:
+        With an empty sentence where there is nothing to decide.
+    """
+    if code != EXIT_RUN_AGAIN:
+        return Decision(False, "", code)
+    if is_cancelled:
+        return Decision(False, "not requeued: candle cancel has ended this job", _CANCELLED)
+    if requeue_by == "none":
+        return Decision(False, "not requeued: --requeue-by none", code)
+    if _without_progress(attempts):
+        return Decision(
+            False,
+            "not requeued: two starts have ended without a new checkpoint, and a third would do "
+            "the same. Give the job a longer walltime, or save earlier",
+            _WITHOUT_PROGRESS,
+        )
+    if requeue_by == "exit-code":
+        return Decision(False, f"exit code {code} leaves it to the scheduler to requeue", code)
+    return Decision(True, "", code)
+
+
+def _without_progress(attempts: Sequence[Attempt]) -> bool:
+    """Return whether the last two starts have both saved nothing that was not there before."""
+    steps = [set(each.saved_steps) for each in attempts]
+    last = max(steps[-3], default=None) if len(steps) > 2 else None
+    return (
+        len(steps) > 1
+        and all(each.ended_s is not None for each in attempts[-2:])
+        and not steps[-1] - steps[-2] - {last}
+        and not steps[-2] - {last}
+    )
+
+
+def startup_warning(
+    started_s: float, ended_s: float, events: Sequence[Mapping[str, object]]
+) -> str:
+    """Return a warning if a start has trained for a shorter time than it took to begin, else "".
+
+    Args:
+        started_s: of `candle run`, in seconds since the epoch.
+        ended_s: likewise.
+        events: the journal of the run directory.
+    """
+    begins = [
+        each
+        for each in events
+        if each.get("event") == "begin" and started_s <= _number(each.get("time_s")) <= ended_s
+    ]
+    if not begins:
+        return ""
+    begun_s = _number(begins[0].get("time_s"))
+    saved_s = max(
+        [_number(e.get("time_s")) for e in events if _is_save(e, begun_s)], default=begun_s
+    )
+    if saved_s - begun_s >= begun_s - started_s:
+        return ""
+    return (
+        f"this start trained for {saved_s - begun_s:.0f} s after a start-up of "
+        f"{begun_s - started_s:.0f} s. Give the job a longer walltime, or let the signal "
+        "before its end come later"
+    )
+
+
+def _is_save(event: Mapping[str, object], begun_s: float) -> bool:
+    return event.get("event") == "checkpoint" and _number(event.get("time_s")) >= begun_s
+
+
+def _number(value: object) -> float:
+    return value if isinstance(value, float | int) else 0.0
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Requeue the job of a folder if it asks for it.
+
+    Args:
+        arguments: the folder, and the exit code of `candle run`.
+
+    Returns:
+        The exit code of the job's script.
+    """
+    folder, code = JobFolder(Path(arguments[0])), int(arguments[1])
+    facts = folder.facts()
+    attempts = folder.attempts(element_of(os.environ))
+    decision = decide(
+        code,
+        is_cancelled=folder.cancelled.exists(),
+        requeue_by=facts.get("requeue_by", "command"),
+        attempts=attempts,
+    )
+    if code == EXIT_RUN_AGAIN and attempts:
+        _print(_warning(folder, attempts[-1]))
+    _print(decision.sentence)
+    system = BATCH_SYSTEMS.get(facts.get("scheduler", ""))
+    if decision.requeue and system is None:
+        _print(f"not requeued: {folder.path}/job.json does not name the scheduler")
+    elif decision.requeue and system is not None:
+        _requeue(system, folder)
+    return decision.code
+
+
+def _warning(folder: JobFolder, attempt: Attempt) -> str:
+    ended_s = attempt.ended_s or time.time()
+    warnings = (
+        startup_warning(attempt.started_s, ended_s, list(json_lines(run / "journal.jsonl")))
+        for run in folder.run_directories()
+    )
+    return next(filter(None, warnings), "")
+
+
+def _requeue(system: BatchSystem, folder: JobFolder) -> None:
+    """Requeue the job, or else submit it anew; print what happened."""
+    refusals = []
+    if system.requeue:
+        # Before the command: the job may end with it.
+        _print(f"saved; {' '.join(system.requeue[:-1])} starts the job again")
+        # The scheduler ends this start with it.
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(EXIT_RUN_AGAIN))
+        try:
+            answer(requeue_command(system, os.environ))
+            time.sleep(_ENDED_WITHIN_S)
+            return
+        except (LaunchError, KeyError) as refusal:
+            refusals.append(str(refusal))
+    if system.submit_after:
+        try:
+            _print(f"saved; submitted again as job {submit_again(system, folder, os.environ)}")
+            return
+        except (LaunchError, KeyError, OSError) as refusal:
+            refusals.append(str(refusal))
+    _print(
+        f"not requeued: {'; '.join(refusals)}. Submit it again, in {Path.cwd()}: "
+        f"{' '.join(system.submit)} {'< ' * system.reads_stdin}{folder.script}"
+    )
+
+
+def _print(sentence: str) -> None:
+    if sentence:
+        print(f"candle: {sentence}", file=sys.stderr, flush=True)  # noqa: T201 - the job's output
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,288 @@
+"""`candle submit`: hand a program to the cluster's scheduler as a job on N nodes."""
+
+import argparse
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from keras_candle.cluster.job_folder import JOBS, JobFolder
+from keras_candle.cluster.job_script import (
+    BATCH_SYSTEMS,
+    BatchSystem,
+    JobRequest,
+    array_of,
+    check,
+    job_script,
+    walltime_of,
+)
+from keras_candle.cluster.settings import SETTINGS, Setting, resolve_settings
+from keras_candle.cluster.submission import (
+    find_batch_system,
+    is_queued,
+    submit_elements,
+    submit_job,
+)
+from keras_candle.errors import LaunchError
+from keras_candle.launch.run import add_program, program_of
+
+_POLL_S = 10.0
+# A job that has just ended may not have written its last line yet, as others see a shared disk.
+_LATE_S = 60.0
+_ONE_BY_ONE = {"directives": "directive", "environment": "environment"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `candle submit`: one for each setting, and those of this command alone."""
+    parser.usage = (
+        "candle submit [--nodes N] [--ranks-per-node M] [--walltime HH:MM:SS] [--array N[%%M]] "
+        "[--dry-run] [...] (script.py | -m package.module) [args...]"
+    )
+    parser.epilog = "Every option can be in candle.toml in the working directory instead."
+    for name, (kind, default, meaning) in SETTINGS.items():
+        shown = f" (default: {default})" if default and kind is not list else ""
+        option = f"--{_ONE_BY_ONE.get(name, name).replace('_', '-')}"
+        if kind is bool:
+            parser.add_argument(
+                option, dest=name, action="store_const", const=True, help=meaning + shown
+            )
+        elif kind is list:
+            parser.add_argument(
+                option, dest=name, action="append", metavar="LINE", help=f"{meaning}; repeatable"
+            )
+        else:
+            metavar = "N" if kind is int else name.upper()
+            parser.add_argument(option, dest=name, type=kind, metavar=metavar, help=meaning + shown)
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print the script, and where each value comes from; submit nothing",
+    )
+    parser.add_argument(
+        "--wait", action="store_true", help="wait until the job has ended and return its exit code"
+    )
+    add_program(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Submit the job, or print its script.
+
+    Args:
+        options: as `add_arguments` describes them.
+
+    Returns:
+        0; with --wait the job's exit code, of an array the largest of its elements'.
+
+    Raises:
+        LaunchError: the job cannot be asked for like this, or the scheduler refused it.
+    """
+    directory = Path.cwd()
+    program = program_of("candle submit", options.module, options.script)
+    given = {name: _given(getattr(options, name)) for name in SETTINGS}
+    settings = resolve_settings(given, directory)
+    values = {name: setting.value for name, setting in settings.items()}
+    if options.dry_run and values["scheduler"]:
+        system = BATCH_SYSTEMS[values["scheduler"]]
+    else:
+        system = find_batch_system(values["scheduler"], os.environ.get("PATH", os.defpath))
+    job = request(values, program, str(directory))
+    check(system, job)
+    script = job_script(system, job)
+    if options.dry_run:
+        print(script, end="")
+        print(_origins(settings, system, job), file=sys.stderr)
+        return 0
+    _refuse_inside_a_job(os.environ)
+    folder = JobFolder(Path(JOBS) / job.name)
+    _submit(system, job, folder, script)
+    return wait(system, folder, job.array) if options.wait else 0
+
+
+def request(values: Mapping[str, Any], program: tuple[str, ...], directory: str) -> JobRequest:
+    """Return the request for a job.
+
+    Args:
+        values: of all settings, by their names.
+        program: the program's words.
+        directory: absolute path of the working directory.
+
+    Raises:
+        LaunchError: the walltime or the array has another format.
+    """
+    array, array_limit = (None, None) if values["array"] is None else array_of(values["array"])
+    taken = ("account", "queue", "queue_option", "chunk", "whole_nodes", "requeue_by")
+    return JobRequest(
+        name=_default_name(program) if values["name"] is None else values["name"],
+        directory=directory,
+        python=sys.executable,
+        program=program,
+        nodes=values["nodes"],
+        ranks_per_node=values["ranks_per_node"],
+        ranks=values["ranks"] or values["nodes"] * values["ranks_per_node"],
+        gpus_per_rank=values["gpus_per_rank"],
+        cores_per_rank=values["cores_per_rank"],
+        walltime_s=None if values["walltime"] is None else walltime_of(values["walltime"]),
+        directives=tuple(values["directives"]),
+        environment=tuple(values["environment"]),
+        array=array,
+        array_limit=array_limit,
+        run_options=_run_options(values),
+        **{name: values[name] for name in taken},
+    )
+
+
+def _given(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _default_name(program: tuple[str, ...]) -> str:
+    last = program[1].rpartition(".")[2] if program[0] == "-m" else Path(program[0]).stem
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", last).strip("._-")[:64] or "job"
+
+
+def _run_options(values: Mapping[str, Any]) -> tuple[str, ...]:
+    options: list[str] = []
+    if values["engine"] is not None:
+        options += ["--engine", values["engine"]]
+    if values["max_restarts"]:
+        options += ["--max-restarts", str(values["max_restarts"])]
+    return tuple(options)
+
+
+def _origins(settings: Mapping[str, Setting], system: BatchSystem, job: JobRequest) -> str:
+    """Return one line for each setting that has a value: the value and where it comes from."""
+    found = {
+        "scheduler": (system.name, "found on PATH"),
+        "name": (job.name, "the program's name"),
+        "ranks": (job.ranks, "nodes x ranks per node"),
+        "walltime": ("the queue's own", "not given"),
+    }
+    lines = []
+    for name, setting in settings.items():
+        value, origin = setting.value, setting.origin
+        if value is None and name in found:
+            value, origin = found[name]
+        if value not in (None, (), False):
+            shown = " | ".join(value) if isinstance(value, tuple) else value
+            lines.append(f"{name.replace('_', '-'):16} {shown!s:32} {origin}")
+    return "\n".join(lines)
+
+
+def _refuse_inside_a_job(environment: Mapping[str, str]) -> None:
+    for system in BATCH_SYSTEMS.values():
+        job = environment.get(system.job_id)
+        if job:
+            raise LaunchError(
+                f"candle submit was called inside of {system.title} job {job}; a job that it "
+                "submits would inherit that job's variables. Here, use candle run; if that job has "
+                f"ended, unset {system.job_id} or log in anew"
+            )
+
+
+def _submit(system: BatchSystem, job: JobRequest, folder: JobFolder, script: str) -> None:
+    try:
+        _make_room(system, folder)
+        folder.path.mkdir(parents=True, exist_ok=True)
+        folder.script.write_text(script)
+        facts = {
+            "name": job.name,
+            "scheduler": system.name,
+            "id": None,
+            "submitted_s": round(time.time(), 3),
+            "directory": job.directory,
+            "nodes": job.nodes,
+            "ranks": job.ranks,
+            "array": job.array,
+            "command": list(job.program),
+            "requeue_by": job.requeue_by,
+        }
+        # Before the job is there, which may begin at once.
+        folder.write_facts(facts)
+        ids = _ids(system, job, folder)
+        facts |= (
+            {"id": ids[0]} if system.has_arrays or job.array is None else {"id": ids[0], "ids": ids}
+        )
+        folder.write_facts(facts)
+    except OSError as cause:
+        raise LaunchError(f"{folder.path} cannot be written: {cause}") from cause
+    print(f"{system.title} job {' '.join(ids)}: {folder.path}", flush=True)
+
+
+def _ids(system: BatchSystem, job: JobRequest, folder: JobFolder) -> list[str]:
+    try:
+        if job.array is None or system.has_arrays:
+            return [submit_job(system, folder)]
+        return submit_elements(system, folder, job.array, job.array_limit or job.array)
+    except LaunchError as refusal:
+        raise LaunchError(f"{refusal}. The script is kept: {folder.script}") from refusal
+
+
+def _make_room(system: BatchSystem, folder: JobFolder) -> None:
+    """Set the folder of an earlier job of the same name aside, if that has ended."""
+    facts = folder.facts()
+    job = facts.get("id")
+    if not job:
+        return
+    earlier = BATCH_SYSTEMS.get(facts.get("scheduler", ""), system)
+    if any(is_queued(earlier, each) for each in facts.get("ids") or [job]):
+        raise LaunchError(
+            f"{folder.path} belongs to {earlier.title} job {job}, which has not ended. Give the "
+            f"new job another --name, or end that one: candle cancel {facts.get('name')}"
+        )
+    aside = folder.path.with_name(f"{folder.path.name}-{re.sub(r'[^A-Za-z0-9]+', '-', str(job))}")
+    folder.path.replace(aside)
+
+
+def wait(
+    system: BatchSystem,
+    folder: JobFolder,
+    array: int | None,
+    poll_s: float = _POLL_S,
+    late_s: float = _LATE_S,
+    sleep: Callable[[float], None] = time.sleep,
+) -> int:
+    """Wait until a job has ended.
+
+    Args:
+        system: the scheduler.
+        folder: the job's.
+        array: number of elements, or None.
+        poll_s: how often to ask.
+        late_s: how long to wait for the last record of a job that the scheduler has ended.
+        sleep: waits for a number of seconds.
+
+    Returns:
+        The exit code of `candle run`, the largest of an array's; 1 where one has not recorded its
+        end, as when the scheduler has killed it.
+
+    Raises:
+        LaunchError: the scheduler does not answer.
+    """
+    while any(is_queued(system, each) for each in _current_ids(folder)):
+        sleep(poll_s)
+    elements = [None] if array is None else list(range(array))
+    codes = [_final_code(folder, each) for each in elements]
+    for _ in range(int(late_s / poll_s)):
+        if None not in codes:
+            break
+        sleep(poll_s)
+        codes = [_final_code(folder, each) for each in elements]
+    if None in codes:
+        print(
+            f"candle: not all of the job has recorded its end; see {folder.path}", file=sys.stderr
+        )
+    return max(1 if code is None else code for code in codes)
+
+
+def _current_ids(folder: JobFolder) -> list[str]:
+    # A job that is submitted anew has another id.
+    facts = folder.facts()
+    return list(facts.get("ids") or [facts["id"]])
+
+
+def _final_code(folder: JobFolder, element: int | None) -> int | None:
+    attempts = folder.attempts(element)
+    return attempts[-1].code if attempts else None

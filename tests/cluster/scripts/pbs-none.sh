@@ -1,0 +1,36 @@
+#!/bin/bash
+#PBS -N first
+#PBS -l select=1:mpiprocs=1
+#PBS -l place=scatter
+#PBS -j oe
+#PBS -o candle-jobs/first/
+#PBS -r n
+
+cd -- /home/me/digits || exit 2
+export KERAS_CANDLE_JOB=/home/me/digits/candle-jobs/first
+
+exec >>"$KERAS_CANDLE_JOB/output.log" 2>&1
+
+python=/home/me/env/bin/python
+
+child=
+pass_on() {
+    signalled=1
+    [ -z "$child" ] || kill -s "$1" "$child" 2>/dev/null || true
+}
+trap 'pass_on TERM' TERM
+trap 'pass_on INT' INT
+trap 'pass_on USR1' USR1
+trap 'pass_on USR2' USR2
+"$python" -m keras_candle run -np 1 -- train.py --epochs 10 &
+child=$!
+signalled=1
+while [ -n "$signalled" ]; do
+    signalled=
+    code=0
+    wait "$child" || code=$?
+done
+child=
+
+"$python" -m keras_candle.cluster.requeue "$KERAS_CANDLE_JOB" "$code"
+exit

@@ -1,0 +1,34 @@
+#!/bin/bash
+#SBATCH --job-name=first
+#SBATCH --output=candle-jobs/first/output.log
+#SBATCH --nodes=1
+#SBATCH --ntasks-per-node=1
+#SBATCH --requeue
+#SBATCH --open-mode=append
+
+cd -- /home/me/digits || exit 2
+export KERAS_CANDLE_JOB=/home/me/digits/candle-jobs/first
+
+python=/home/me/env/bin/python
+
+child=
+pass_on() {
+    signalled=1
+    [ -z "$child" ] || kill -s "$1" "$child" 2>/dev/null || true
+}
+trap 'pass_on TERM' TERM
+trap 'pass_on INT' INT
+trap 'pass_on USR1' USR1
+trap 'pass_on USR2' USR2
+"$python" -m keras_candle run -np 1 -- train.py --epochs 10 &
+child=$!
+signalled=1
+while [ -n "$signalled" ]; do
+    signalled=
+    code=0
+    wait "$child" || code=$?
+done
+child=
+
+"$python" -m keras_candle.cluster.requeue "$KERAS_CANDLE_JOB" "$code"
+exit

@@ -1,0 +1,52 @@
+#!/bin/bash
+#SBATCH --job-name=first
+#SBATCH --output=candle-jobs/first/output-%a.log
+#SBATCH --nodes=2
+#SBATCH --ntasks-per-node=4
+#SBATCH --ntasks=7
+#SBATCH --cpus-per-task=8
+#SBATCH --gpus-per-node=4
+#SBATCH --time=1-02:00:00
+#SBATCH --account=m1234
+#SBATCH --partition=regular
+#SBATCH --array=0-5%2
+#SBATCH --requeue
+#SBATCH --open-mode=append
+#SBATCH --mail-type=END
+
+cd -- /home/me/digits || exit 2
+export KERAS_CANDLE_JOB=/home/me/digits/candle-jobs/first
+
+export KERAS_CANDLE_ELEMENT="$SLURM_ARRAY_TASK_ID/6"
+
+module load python
+export NCCL_DEBUG=INFO
+
+python=/home/me/env/bin/python
+
+if ! command -v scontrol >/dev/null; then
+    echo 'candle: the job is requeued by scontrol, which is not on PATH here (in a container there often is none). Submit it with --requeue-by exit-code or --requeue-by none' >&2
+    exit 2
+fi
+
+child=
+pass_on() {
+    signalled=1
+    [ -z "$child" ] || kill -s "$1" "$child" 2>/dev/null || true
+}
+trap 'pass_on TERM' TERM
+trap 'pass_on INT' INT
+trap 'pass_on USR1' USR1
+trap 'pass_on USR2' USR2
+"$python" -m keras_candle run -np 7 --engine mpi --max-restarts 2 -m digits.train &
+child=$!
+signalled=1
+while [ -n "$signalled" ]; do
+    signalled=
+    code=0
+    wait "$child" || code=$?
+done
+child=
+
+"$python" -m keras_candle.cluster.requeue "$KERAS_CANDLE_JOB" "$code"
+exit
