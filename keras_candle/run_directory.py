@@ -1,5 +1,6 @@
 """A run directory: its file names, its lock and its journal.
 
+job.json          of a submitted job: its folder, id and element
 config.json       the run's arguments
 journal.jsonl     append-only log of events, one line each
 performance.json  throughput, and where the time went
@@ -39,6 +40,7 @@ class RunDirectory:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = resolve(Path(path))
         self.config = self.path / "config.json"
+        self.job = self.path / "job.json"
         self.journal = self.path / JOURNAL
         self.performance = self.path / PERFORMANCE
         self.checkpoints = self.path / CHECKPOINTS

@@ -4,7 +4,8 @@
 - job.json: name, scheduler, id, submitted_s, directory, nodes, ranks, array, command, requeue_by
 - output.log: the job's output; that of an array's element is output-ELEMENT.log
 - attempts.jsonl: one line at the start and one at the end of each `candle run`
-- cancelled: there once `candle cancel` has ended the job, which is then not requeued
+- runs.jsonl: the run directories in which its fits have begun
+- cancelled, or cancelled-ELEMENT: there once `candle cancel` ends it, which is then not requeued
 """
 
 from __future__ import annotations
@@ -51,7 +52,6 @@ class JobFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.script = path / SCRIPT
-        self.cancelled = path / "cancelled"
         self._facts = path / "job.json"
         self._attempts = path / "attempts.jsonl"
 
@@ -72,6 +72,25 @@ class JobFolder:
         part = self._facts.with_name(f".job.json-{os.getpid()}")
         part.write_text(json.dumps(facts, indent=1) + "\n")
         part.replace(self._facts)
+
+    def cancel(self, element: int | None = None) -> None:
+        """Mark the job, or one element of it, as cancelled: then it is not requeued.
+
+        Raises:
+            OSError: when it cannot be written.
+        """
+        self._mark(element).touch()
+
+    def keep(self, element: int | None = None) -> None:
+        """Take the mark of `cancel` back."""
+        self._mark(element).unlink(missing_ok=True)
+
+    def is_cancelled(self, element: int | None = None) -> bool:
+        """Return whether the job, or the element, is marked as cancelled."""
+        return self._mark(None).exists() or self._mark(element).exists()
+
+    def _mark(self, element: int | None) -> Path:
+        return self.path / ("cancelled" if element is None else f"cancelled-{element}")
 
     def output(self, element: int | None = None) -> Path:
         """Return the file of the job's output, or of one element's."""
@@ -98,14 +117,7 @@ class JobFolder:
             "saved_steps": [],
             **facts,
         }
-        # One write, as elements share the file; it first ends a line that a full disk has cut.
-        descriptor = os.open(self._attempts, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
-        try:
-            size = os.fstat(descriptor).st_size
-            is_cut = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
-            os.write(descriptor, b"\n" * is_cut + f"{json.dumps(line)}\n".encode())
-        finally:
-            os.close(descriptor)
+        _append(self._attempts, line)
 
     def attempts(self, element: int | None = None) -> list[Attempt]:
         """Return the starts of the job, or of one element, in their order."""
@@ -124,10 +136,34 @@ class JobFolder:
                 )
         return found
 
+    def log_run(self, run_directory: Path, element: int | None) -> None:
+        """Append a run directory in which a fit of the job begins to runs.jsonl.
+
+        Raises:
+            OSError: when it cannot be written.
+        """
+        line = {
+            "time_s": round(time.time(), 3),
+            "run_directory": str(run_directory),
+            "element": element,
+        }
+        _append(self.path / "runs.jsonl", line)
+
     def run_directories(self) -> list[Path]:
         """Return the run directories in which the job's fits have begun, each once."""
         runs = (line.get("run_directory") for line in json_lines(self.path / "runs.jsonl"))
         return [Path(each) for each in dict.fromkeys(filter(None, runs))]
+
+
+def _append(path: Path, line: Mapping[str, Any]) -> None:
+    # One write, as elements share the file; it first ends a line that a full disk has cut.
+    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
+    try:
+        size = os.fstat(descriptor).st_size
+        is_cut = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
+        os.write(descriptor, b"\n" * is_cut + f"{json.dumps(line)}\n".encode())
+    finally:
+        os.close(descriptor)
 
 
 def json_lines(path: Path) -> Iterator[dict[str, Any]]:

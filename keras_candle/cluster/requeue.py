@@ -128,10 +128,11 @@ def main(arguments: Sequence[str]) -> int:
     """
     folder, code = JobFolder(Path(arguments[0])), int(arguments[1])
     facts = folder.facts()
-    attempts = folder.attempts(element_of(os.environ))
+    element = element_of(os.environ)
+    attempts = folder.attempts(element)
     decision = decide(
         code,
-        is_cancelled=folder.cancelled.exists(),
+        is_cancelled=folder.is_cancelled(element),
         requeue_by=facts.get("requeue_by", "command"),
         attempts=attempts,
     )

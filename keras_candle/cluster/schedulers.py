@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import signal
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from keras_candle.errors import CandleError
+from keras_candle.errors import CandleError, LaunchError
 
-_ANSWER_WITHIN_S = 20
+ANSWER_WITHIN_S = 20.0
+# Of the scheduler's commands themselves: a user's defaults would change what they print or do.
+_DEFAULTS = ("SQUEUE_", "SCANCEL_", "SACCT_")
 
 
 @dataclass(frozen=True)
@@ -118,8 +122,8 @@ def seconds_left(environment: Mapping[str, str], now_s: float) -> float | None:
     if scheduler is None:
         return None
     try:
-        return scheduler.read(_asked([*scheduler.command, environment[scheduler.job_id]]))
-    except (OSError, subprocess.SubprocessError, ValueError, KeyError) as cause:
+        return scheduler.read(answer_of([*scheduler.command, environment[scheduler.job_id]]))
+    except (LaunchError, ValueError, KeyError) as cause:
         ends_s = environment.get(scheduler.end_time, "")
         if ends_s.isdigit():
             return float(ends_s) - now_s
@@ -129,14 +133,41 @@ def seconds_left(environment: Mapping[str, str], now_s: float) -> float | None:
         ) from cause
 
 
-def _asked(command: Sequence[str]) -> str:
-    done = subprocess.run(
-        command,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=_ANSWER_WITHIN_S,
-        env={**os.environ, "LC_ALL": "C"},
-    )
-    return done.stdout
+def answer_of(command: Sequence[str], within_s: float = ANSWER_WITHIN_S) -> str:
+    """Run a scheduler's command and return what it prints.
+
+    Args:
+        command: the program and its arguments.
+        within_s: how long to wait; then it is ended with all that it has started.
+
+    Raises:
+        LaunchError: it is not on PATH, gives no answer in time or an exit code other than 0.
+    """
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(_DEFAULTS)}
+    try:
+        asked = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            env={**kept, "LC_ALL": "C"},
+            # Many sites' commands are scripts: what they start holds the pipes open, too.
+            start_new_session=True,
+        )
+    except OSError as cause:
+        raise LaunchError(f"{command[0]} cannot be started ({cause})") from cause
+    with asked:
+        try:
+            printed, problem = asked.communicate(timeout=within_s)
+        except subprocess.TimeoutExpired:
+            raise LaunchError(f"{command[0]} gave no answer within {within_s:g} s") from None
+        finally:
+            if asked.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(asked.pid, signal.SIGKILL)
+    if asked.returncode:
+        output = problem.strip() or printed.strip() or "it printed nothing"
+        raise LaunchError(f"{command[0]} ended with code {asked.returncode}: {output}")
+    return printed

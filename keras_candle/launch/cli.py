@@ -14,6 +14,9 @@ from keras_candle.errors import LaunchError
 COMMANDS = {
     "run": ("run", "run a Python program on N ranks"),
     "submit": ("submit", "submit a Python program to the cluster's scheduler"),
+    "status": ("status", "show what has become of submitted jobs"),
+    "logs": ("logs", "show the output of a submitted job"),
+    "cancel": ("cancel", "end a submitted job after it has saved"),
     "check": ("check", "find what will go wrong when a script runs on N ranks"),
     "audit-precision": (
         "audit_precision",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import platform
 import sys
 import threading
@@ -20,9 +21,11 @@ import numpy as np
 
 from keras_candle.checkpoints.folder import CheckpointFolder
 from keras_candle.checkpoints.reading import find_damage, read_state
+from keras_candle.cluster.job_folder import JobFolder, element_of
+from keras_candle.cluster.schedulers import job_id
 from keras_candle.engine.base import Engine
 from keras_candle.errors import CheckpointError
-from keras_candle.launcher_messages import restarts
+from keras_candle.launcher_messages import JOB, restarts
 from keras_candle.run_directory import RunDirectory, replace_file
 from keras_candle.training.fit_call import listed
 from keras_candle.training.options import ScalingOptions
@@ -108,7 +111,29 @@ class RunSession:
         except OSError as cause:
             self.directory.release()
             raise CheckpointError(f"Cannot recover {self.folder.path} ({cause}).") from cause
+        self._log_job()
         _under_way.add(self.directory.path.resolve())
+
+    def _log_job(self) -> None:
+        """Record which submitted job runs here; `candle status` and the like read it."""
+        try:
+            if JOB not in os.environ:
+                self.directory.job.unlink(missing_ok=True)  # an earlier job's
+                return
+            job, element = JobFolder(Path(os.environ[JOB])), element_of(os.environ)
+            # The job may begin before `candle submit` has learnt its id.
+            facts = {
+                "folder": str(job.path),
+                "id": job.facts().get("id") or job_id(os.environ),
+                "element": element,
+            }
+            replace_file(self.directory.job, json.dumps(facts).encode())
+            job.log_run(self.directory.path, element)
+        except OSError as cause:
+            self.engine.print_on_root(
+                f"The submitted job is not recorded in {self.directory.path} ({cause}): `candle "
+                "status` will not find it there. The training continues."
+            )
 
     def configure(self, text: str) -> None:
         """Write config.json.

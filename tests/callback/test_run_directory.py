@@ -11,6 +11,7 @@ import pytest
 
 import keras_candle as candle
 from keras_candle.checkpoints.folder import CheckpointFolder
+from keras_candle.cluster.job_folder import JobFolder
 from keras_candle.engine.single import SingleEngine
 from keras_candle.errors import CandleError, DivergenceError
 from keras_candle.performance.record import earlier_rank_s
@@ -36,6 +37,32 @@ def test_config_json_has_numpys_numbers_as_numbers(tmp_path):
     x, durable = np.ones((8, 3)), candle.CandleCallback(tmp_path)
     cases.small_model().fit(x, x[:, :1], batch_size=np.int64(4), verbose=0, callbacks=[durable])
     assert json.loads((tmp_path / "config.json").read_text())["fit"]["batch_size"] == 4
+
+
+def test_a_run_and_its_submitted_job_name_each_other(tmp_path, monkeypatch):
+    run, job = tmp_path / "run", JobFolder(tmp_path / "job")
+    job.path.mkdir()
+    job.write_facts({"scheduler": "slurm", "id": "7"})
+    monkeypatch.setenv("KERAS_CANDLE_JOB", str(job.path))
+    monkeypatch.setenv("KERAS_CANDLE_ELEMENT", "2/6")
+    cases.small_fit(run)
+    assert json.loads((run / "job.json").read_text()) == {
+        "folder": str(job.path),
+        "id": "7",
+        "element": 2,
+    }
+    cases.small_fit(run)
+    assert job.run_directories() == [run]
+    # Continued by hand, it is the job's no more.
+    monkeypatch.delenv("KERAS_CANDLE_JOB")
+    cases.small_fit(run)
+    assert not (run / "job.json").exists()
+
+
+def test_a_job_whose_folder_is_gone_trains_and_is_told(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("KERAS_CANDLE_JOB", str(tmp_path / "gone"))
+    cases.small_fit(tmp_path / "run")
+    assert "The submitted job is not recorded" in capsys.readouterr().err
 
 
 def fit_with_a_rule(run):
