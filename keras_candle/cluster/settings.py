@@ -35,8 +35,8 @@ SETTINGS: dict[str, tuple[type, Any, str]] = {
     "queue_option": (str, _UNSET, "option that chooses the queue, as --qos"),
     "chunk": (str, _UNSET, "PBS: what to ask for on each node, in place of cores and GPUs"),
     "whole_nodes": (bool, False, "LSF: ask for nodes, not for slots"),
-    "directives": (list, (), "directives for the scheduler, as they are"),
-    "environment": (list, (), "lines of shell before the program, as they are"),
+    "directives": (list, (), "directive for the scheduler as it is, --directive=--constraint=gpu"),
+    "environment": (list, (), "line of shell before the program, as it is"),
     "array": (str, _UNSET, "N or N%%M: a job array of N elements, M of them at once"),
     "requeue_by": (str, "command", "how a job that exits with 75 is requeued"),
     "max_restarts": (int, 0, "restarts inside the job, see candle run"),
@@ -77,7 +77,9 @@ def resolve_settings(given: Mapping[str, Any], directory: Path) -> dict[str, Set
     sources = [("command line", given), (FILE, read_file(directory / FILE))]
     system = next((source["system"] for _, source in sources if source.get("system")), None)
     if system is not None:
-        sources.append((f"profile {system}", profile(system)))
+        content = profile(system)
+        mark = ", untested" if content.pop("untested", False) else ""
+        sources.append((f"profile {system}{mark}", content))
     settings = {name: _resolved(name, sources) for name in SETTINGS}
     for name, setting in settings.items():
         _check_value(name, setting)
@@ -85,7 +87,7 @@ def resolve_settings(given: Mapping[str, Any], directory: Path) -> dict[str, Set
 
 
 def profile(system: str) -> dict[str, Any]:
-    """Return the settings of a known system.
+    """Return the settings of a known system, and `untested` where no job has run there.
 
     Raises:
         LaunchError: there is no profile of it.
@@ -99,7 +101,7 @@ def profile(system: str) -> dict[str, Any]:
 
 
 def profiles() -> list[str]:
-    """Return the names of the systems that have a profile. None was tried on its system."""
+    """Return the names of the systems that have a profile."""
     return sorted(path.stem for path in _SYSTEMS.glob("*.toml"))
 
 

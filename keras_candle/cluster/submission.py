@@ -13,7 +13,8 @@ from keras_candle.cluster.job_folder import JobFolder, element_of
 from keras_candle.cluster.job_script import BATCH_SYSTEMS, BatchSystem
 from keras_candle.errors import LaunchError
 
-_ANSWER_WITHIN_S = 60
+_SUBMITTED_WITHIN_S = 60
+_ANSWER_WITHIN_S = 20
 
 
 def find_batch_system(name: str | None, path: str) -> BatchSystem:
@@ -155,14 +156,16 @@ def answer(command: Sequence[str], script: str | None = None) -> str:
     Raises:
         LaunchError: it failed, with its own words, or did not answer.
     """
-    done = _called(command, script)
+    done = _called(command, script, _SUBMITTED_WITHIN_S)
     if done.returncode:
         words = " ".join((done.stderr.strip() or done.stdout.strip()).split("\n"))
         raise LaunchError(f"{command[0]} refused it: {words or f'exit code {done.returncode}'}")
     return done.stdout
 
 
-def _called(command: Sequence[str], script: str | None = None) -> subprocess.CompletedProcess[str]:
+def _called(
+    command: Sequence[str], script: str | None = None, within_s: float = _ANSWER_WITHIN_S
+) -> subprocess.CompletedProcess[str]:
     try:
         return subprocess.run(
             command,
@@ -170,9 +173,9 @@ def _called(command: Sequence[str], script: str | None = None) -> subprocess.Com
             capture_output=True,
             text=True,
             check=False,
-            timeout=_ANSWER_WITHIN_S,
+            timeout=within_s,
         )
     except subprocess.TimeoutExpired as cause:
-        raise LaunchError(f"{command[0]} did not answer within {_ANSWER_WITHIN_S} s") from cause
+        raise LaunchError(f"{command[0]} did not answer within {within_s} s") from cause
     except OSError as cause:
         raise LaunchError(f"{command[0]} cannot be started: {cause}") from cause

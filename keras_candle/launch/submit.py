@@ -160,15 +160,18 @@ def _origins(settings: Mapping[str, Setting], system: BatchSystem, job: JobReque
         "ranks": (job.ranks, "nodes x ranks per node"),
         "walltime": ("the queue's own", "not given"),
     }
-    lines = []
+    rows = [
+        ("directory", job.directory, "the working directory"),
+        ("python", job.python, "this one"),
+    ]
     for name, setting in settings.items():
         value, origin = setting.value, setting.origin
         if value is None and name in found:
             value, origin = found[name]
         if value not in (None, (), False):
-            shown = " | ".join(value) if isinstance(value, tuple) else value
-            lines.append(f"{name.replace('_', '-'):16} {shown!s:32} {origin}")
-    return "\n".join(lines)
+            shown = " | ".join(value) if isinstance(value, tuple) else str(value)
+            rows.append((name.replace("_", "-"), shown, origin))
+    return "\n".join(f"{name:16} {shown:32} {origin}" for name, shown, origin in rows)
 
 
 def _refuse_inside_a_job(environment: Mapping[str, str]) -> None:

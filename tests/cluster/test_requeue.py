@@ -1,0 +1,189 @@
+"""When a job is requeued: the decision, its sentences, and the commands of the schedulers."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from keras_candle.cluster.job_folder import Attempt, JobFolder
+from keras_candle.cluster.requeue import decide, startup_warning
+
+
+def attempt(*saved_steps, code=75, ended_s=2.0):
+    return Attempt(1.0, ended_s, code, saved_steps)
+
+
+def decision(*attempts, code=75, is_cancelled=False, requeue_by="command"):
+    return decide(
+        code, is_cancelled=is_cancelled, requeue_by=requeue_by, attempts=attempts or [attempt(5)]
+    )
+
+
+@pytest.mark.parametrize(
+    ("saved", "is_requeued"),
+    [
+        ([(5,)], True),
+        ([()], True),
+        ([(), ()], False),
+        ([(5,), ()], True),
+        ([(5,), (), ()], False),
+        ([(5,), (), (7,)], True),
+        # It began at 5 and saved that again.
+        ([(5,), (5,), (5,)], False),
+        ([(5,), (5,), (6,)], True),
+        # The trials of a search each begin at 0.
+        ([(9,), (3, 4), (2,)], True),
+    ],
+)
+def test_two_starts_without_a_new_checkpoint_are_enough(saved, is_requeued):
+    made = decision(*(attempt(*steps) for steps in saved))
+    assert made.requeue == is_requeued
+    assert ("two starts" in made.sentence) != is_requeued
+    assert is_requeued or made.code == 1
+
+
+def test_a_start_whose_end_is_unknown_may_have_saved():
+    assert decision(attempt(5), attempt(ended_s=None, code=None), attempt()).requeue
+
+
+def test_a_cancelled_job_is_not_requeued():
+    made = decision(is_cancelled=True)
+    assert (made.requeue, made.code) == (False, 143)
+    assert "candle cancel has ended" in made.sentence
+
+
+@pytest.mark.parametrize("code", [0, 1, 124, 143])
+def test_only_75_asks_for_a_requeue(code):
+    assert decision(code=code) == (False, "", code)
+
+
+def test_with_exit_code_the_scheduler_gets_75_unless_nothing_new_was_saved():
+    assert decision(requeue_by="exit-code")[0::2] == (False, 75)
+    assert decision(attempt(), attempt(), requeue_by="exit-code").code == 1
+    assert decision(requeue_by="exit-code", is_cancelled=True).code == 143
+
+
+def test_without_requeue_75_stays():
+    assert decision(requeue_by="none") == (False, "not requeued: --requeue-by none", 75)
+
+
+def journal(begun_s, saved_s):
+    return [
+        {"time_s": 5.0, "event": "begin", "step": 0},
+        {"time_s": 8.0, "event": "checkpoint", "step": 3},
+        {"time_s": begun_s, "event": "begin", "step": 3},
+        {"time_s": saved_s, "event": "checkpoint", "step": 4},
+    ]
+
+
+def test_a_start_that_trains_for_less_time_than_it_takes_to_begin():
+    warning = startup_warning(100.0, 180.0, journal(163.0, 170.0))
+    assert "trained for 7 s after a start-up of 63 s" in warning
+    assert startup_warning(100.0, 300.0, journal(163.0, 290.0)) == ""
+    assert startup_warning(100.0, 180.0, []) == ""
+
+
+COMMANDS = {
+    "slurm": ({"SLURM_JOB_ID": "7"}, "scontrol requeue 7"),
+    "pbs": ({"PBS_JOBID": "7[1].server"}, "qrerun 7[1].server"),
+    "lsf": ({"LSB_JOBID": "7", "LSB_JOBINDEX": "2"}, "brequeue 7[2]"),
+    "flux": ({}, "flux --parent batch --dependency=afterany:f7 {folder}/job.sh"),
+}
+
+
+def fake(folder: Path, name: str, printed: str, code: int = 0) -> None:
+    """A scheduler's command that writes down its words."""
+    path = folder / name
+    path.write_text(
+        f'#!/bin/bash\necho "{name} $*" >> {folder}/calls\n'
+        f'case "$*" in *getattr*) echo f7; exit;; esac\n'
+        f"echo '{printed}' >&{2 if code else 1}\nexit {code}\n"
+    )
+    path.chmod(0o755)
+
+
+def requeue(folder: Path, tmp_path: Path, variables: dict[str, str], *, ends: bool):
+    """The module as the job's script calls it; `ends`: the scheduler then ends the job."""
+    if ends:
+        for name in ("scontrol", "qrerun", "brequeue"):
+            fake(tmp_path, name, "")
+            with (tmp_path / name).open("r+") as text:
+                lines = text.read().replace("\nexit 0", "\nkill -TERM $PPID\nexit 0")
+                text.seek(0)
+                text.write(lines)
+    return subprocess.run(
+        [sys.executable, "-m", "keras_candle.cluster.requeue", str(folder), "75"],
+        env={**os.environ, **variables, "PATH": f"{tmp_path}:/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+@pytest.fixture
+def folder(tmp_path):
+    made = JobFolder(tmp_path / "candle-jobs" / "first")
+    made.path.mkdir(parents=True)
+    made.log_attempt("start", None, 0)
+    made.log_attempt("end", None, 0, code=75, saved_steps=[5])
+    return made
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_scheduler_has_its_command(name, folder, tmp_path):
+    variables, expected = COMMANDS[name]
+    folder.write_facts({"scheduler": name, "id": "f7", "requeue_by": "command"})
+    fake(tmp_path, "flux", "f8")
+    done = requeue(folder.path, tmp_path, variables, ends=True)
+    assert done.returncode == 75
+    calls = (tmp_path / "calls").read_text().splitlines()
+    assert calls[-1] == expected.format(folder=folder.path)
+    assert "candle: saved" in done.stderr
+    assert folder.facts()["id"] == ("f8" if name == "flux" else "f7")
+
+
+def test_pbs_submits_anew_where_qrerun_is_the_operators_alone(folder, tmp_path):
+    folder.write_facts({"scheduler": "pbs", "id": "7.server", "requeue_by": "command"})
+    fake(tmp_path, "qrerun", "qrerun: Unauthorized Request 7.server", 1)
+    fake(tmp_path, "qsub", "8.server")
+    done = requeue(folder.path, tmp_path, {"PBS_JOBID": "7.server"}, ends=False)
+    assert done.returncode == 75
+    assert done.stderr.endswith("candle: saved; submitted again as job 8.server\n")
+    assert folder.facts()["id"] == "8.server"
+
+
+def test_a_refused_requeue_names_the_refusal_and_what_to_do(folder, tmp_path):
+    folder.write_facts({"scheduler": "slurm", "id": "7", "requeue_by": "command"})
+    fake(tmp_path, "scontrol", "Requested operation is disabled", 1)
+    done = requeue(folder.path, tmp_path, {"SLURM_JOB_ID": "7"}, ends=False)
+    assert done.returncode == 75
+    assert "not requeued: scontrol refused it: Requested operation is disabled" in done.stderr
+    assert f"sbatch --parsable {folder.script}" in done.stderr
+
+
+def test_nothing_is_called_for_a_cancelled_job(folder, tmp_path):
+    folder.write_facts({"scheduler": "slurm", "id": "7", "requeue_by": "command"})
+    folder.cancelled.touch()
+    done = requeue(folder.path, tmp_path, {"SLURM_JOB_ID": "7"}, ends=True)
+    assert done.returncode == 143
+    assert not (tmp_path / "calls").exists()
+
+
+def test_attempts_are_read_by_element_past_a_cut_line(tmp_path):
+    folder = JobFolder(tmp_path)
+    folder.log_attempt("start", 0, 0)
+    with (tmp_path / "attempts.jsonl").open("a") as lines:
+        lines.write('{"time_s": 1, "ev')
+    folder.log_attempt("start", 1, 0)
+    folder.log_attempt("end", 0, 0, code=75, saved_steps=[3])
+    assert [each.saved_steps for each in folder.attempts(0)] == [(3,)]
+    assert [each.ended_s for each in folder.attempts(1)] == [None]
+    assert folder.attempts() == []
+    lines = (tmp_path / "attempts.jsonl").read_text().splitlines()
+    assert list(json.loads(lines[0])) == [
+        *("time_s", "event", "element", "restart", "code", "saved_steps")
+    ]

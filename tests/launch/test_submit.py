@@ -1,0 +1,242 @@
+"""`candle submit`, with stub commands in the schedulers' places; tests/cluster has a real Slurm."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from keras_candle.cluster.job_folder import JobFolder
+from keras_candle.cluster.job_script import BATCH_SYSTEMS
+from keras_candle.launch.submit import wait
+
+SUBMIT = {"slurm": "sbatch", "pbs": "qsub", "lsf": "bsub", "flux": "flux"}
+QUERY = {"slurm": "squeue", "pbs": "qstat", "lsf": "bjobs"}
+IN_A_JOB = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "FLUX_JOB_ID")
+
+
+@pytest.fixture
+def cluster(tmp_path):
+    """Makes stub commands and calls `candle submit` with them alone on PATH."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "train.py").touch()
+
+    def stub(name, body):
+        path = tmp_path / "bin" / name
+        log = f'printf "%s " "{name}" "$@" >> {tmp_path}/calls; echo >> {tmp_path}/calls\n'
+        path.write_text(f"#!/bin/bash\n{log}{body}\n")
+        path.chmod(0o755)
+
+    def submit(*arguments, **variables):
+        environment = {k: v for k, v in os.environ.items() if k not in IN_A_JOB}
+        return subprocess.run(
+            [sys.executable, "-m", "keras_candle", "submit", *arguments],
+            cwd=tmp_path,
+            env={**environment, "PATH": str(tmp_path / "bin"), **variables},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    submit.stub = stub
+    submit.calls = lambda: (tmp_path / "calls").read_text().splitlines()
+    submit.folder = JobFolder(tmp_path / "candle-jobs" / "train")
+    return submit
+
+
+PRINTED = {
+    "slurm": "echo '7;cluster'",
+    "pbs": "echo 7.server",
+    "lsf": "echo 'Job <7> is submitted to default queue <normal>.'; /bin/cat > script",
+    "flux": "echo ƒ7",
+}
+
+
+@pytest.mark.parametrize("name", SUBMIT)
+def test_the_scheduler_on_path_gets_the_script(name, cluster):
+    cluster.stub(SUBMIT[name], PRINTED[name])
+    done = cluster("--nodes", "2", "--ranks-per-node", "2", "train.py", "--epochs", "3")
+    assert (done.returncode, done.stderr) == (0, "")
+    facts = cluster.folder.facts()
+    job = {"slurm": "7", "pbs": "7.server", "lsf": "7", "flux": "ƒ7"}[name]
+    assert done.stdout == f"{BATCH_SYSTEMS[name].title} job {job}: candle-jobs/train\n"
+    assert facts.pop("submitted_s") > 1e9
+    assert facts == {
+        "name": "train",
+        "scheduler": name,
+        "id": job,
+        "directory": str(cluster.folder.path.parent.parent),
+        "nodes": 2,
+        "ranks": 4,
+        "array": None,
+        "command": ["train.py", "--epochs", "3"],
+        "requeue_by": "command",
+    }
+    script = cluster.folder.script.read_text()
+    assert "-np 4 -- train.py --epochs 3" in script
+    if name == "lsf":
+        assert (cluster.folder.path.parent.parent / "script").read_text() == script
+    else:
+        assert cluster.calls()[-1].endswith("candle-jobs/train/job.sh ")
+
+
+def test_flux_gets_each_element_which_waits_for_the_one_before(cluster):
+    cluster.stub("flux", 'echo "f${@: -1}"')
+    done = cluster("--array", "3%2", "train.py")
+    assert done.stdout == "Flux job f0 f1 f2: candle-jobs/train\n"
+    facts = cluster.folder.facts()
+    assert [each.removeprefix("flux batch ") for each in cluster.calls()] == [
+        "candle-jobs/train/job.sh 0 ",
+        "candle-jobs/train/job.sh 1 ",
+        "--dependency=afterany:f0 candle-jobs/train/job.sh 2 ",
+    ]
+    assert (facts["id"], facts["ids"]) == (
+        "f0",
+        ["f0", "f1", "f2"],
+    )
+
+
+def test_a_dry_run_prints_the_script_and_the_origins_and_submits_nothing(cluster):
+    cluster.stub("sbatch", "echo 7")
+    path = cluster.folder.path.parent.parent / "candle.toml"
+    path.write_text('account = "m1"\nsystem = "perlmutter"\n')
+    done = cluster("--dry-run", "--walltime", "01:00:00", "train.py", SLURM_JOB_ID="3")
+    assert done.returncode == 0
+    assert "#SBATCH --time=01:00:00\n#SBATCH --account=m1\n" in done.stdout
+    rows = {line.split()[0]: " ".join(line.split()[1:]) for line in done.stderr.splitlines()}
+    assert rows["account"] == "m1 candle.toml"
+    assert rows["walltime"] == "01:00:00 command line"
+    assert rows["directives"] == "--constraint=gpu profile perlmutter, untested"
+    assert rows["nodes"] == "1 default"
+    assert rows["scheduler"] == "slurm profile perlmutter, untested"
+    assert not cluster.folder.path.exists()
+    assert not path.with_name("calls").exists()
+
+
+def test_no_walltime_that_nobody_gave(cluster):
+    done = cluster("--dry-run", "--scheduler", "slurm", "train.py")
+    assert "--time" not in done.stdout
+    assert "walltime         the queue's own" in done.stderr
+
+
+def test_a_refusal_is_shown_in_the_schedulers_words_and_the_script_is_kept(cluster):
+    cluster.stub("sbatch", "echo 'sbatch: error: invalid account nobody' >&2; exit 1")
+    done = cluster("--account", "nobody", "train.py")
+    assert done.returncode == 2
+    assert done.stderr == (
+        "candle: sbatch refused it: sbatch: error: invalid account nobody. The script is kept: "
+        "candle-jobs/train/job.sh\n"
+    )
+    assert "--account=nobody" in cluster.folder.script.read_text()
+    assert cluster.folder.facts()["id"] is None
+
+
+@pytest.mark.parametrize(
+    ("stubs", "arguments", "variables", "expected"),
+    [
+        ((), (), {}, "there is no scheduler on PATH (sbatch, qsub, bsub, flux)"),
+        (("sbatch",), ("--scheduler", "pbs"), {}, "there is no qsub on PATH, with which PBS takes"),
+        (("sbatch", "flux"), (), {}, "slurm and flux are both on PATH"),
+        (("sbatch",), (), {"SLURM_JOB_ID": "3"}, "inside of Slurm job 3"),
+        (("sbatch",), (), {"LSB_JOBID": "3"}, "inside of LSF job 3"),
+        (("sbatch",), ("--walltime", "1h"), {}, "walltime got '1h'"),
+        (("sbatch",), ("--directive=--a\ndate",), {}, "has a newline"),
+    ],
+)
+def test_a_job_that_cannot_be_submitted(stubs, arguments, variables, expected, cluster):
+    for name in stubs:
+        cluster.stub(name, "echo 7")
+    done = cluster(*arguments, "train.py", **variables)
+    assert done.returncode == 2
+    assert expected in done.stderr
+    assert not cluster.folder.path.exists()
+
+
+ENDED = {
+    "slurm": "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1",
+    "pbs": "echo 'qstat: Unknown Job Id 7.server' >&2; exit 153",
+    "lsf": "echo 'DONE '",
+}
+
+
+@pytest.mark.parametrize("name", QUERY)
+def test_the_folder_of_a_job_that_has_not_ended_is_not_taken(name, cluster):
+    cluster.stub(SUBMIT[name], PRINTED[name])
+    cluster("train.py")
+    cluster.stub(QUERY[name], "echo PEND")
+    done = cluster("train.py")
+    title = BATCH_SYSTEMS[name].title
+    assert done.returncode == 2
+    assert f"candle-jobs/train belongs to {title} job 7" in done.stderr
+    assert "Give the new job another --name" in done.stderr
+    cluster.stub(QUERY[name], "echo connection refused >&2; exit 1")
+    assert "connection refused" in cluster("train.py").stderr
+    cluster.stub(QUERY[name], ENDED[name])
+    cluster.folder.log_attempt("start", None, 0)
+    assert cluster("train.py").returncode == 0
+    assert cluster.folder.attempts() == []
+    (aside,) = cluster.folder.path.parent.glob("train-7*")
+    assert len(JobFolder(aside).attempts()) == 1
+
+
+def test_wait_returns_the_exit_code_of_the_last_start(cluster):
+    cluster.stub("sbatch", "echo 7")
+    # It has ended when it is asked for the third time.
+    calls = cluster.folder.path.parent.parent / "calls"
+    cluster.stub(
+        "squeue",
+        f"[ $(/usr/bin/wc -l < {calls}) -lt 4 ] && echo RUNNING",
+    )
+    cluster("train.py")
+    folder, asked = cluster.folder, []
+    before, os.environ["PATH"] = os.environ["PATH"], str(folder.path.parent.parent / "bin")
+    try:
+        folder.log_attempt("start", None, 0)
+        folder.log_attempt("end", None, 0, code=75)
+
+        def sleep(_):
+            asked.append(len(asked))
+            if len(asked) == 4:  # the scheduler has ended it, the line comes late
+                folder.log_attempt("end", None, 1, code=3)
+            elif len(asked) == 1:
+                folder.log_attempt("start", None, 1)
+
+        assert wait(BATCH_SYSTEMS["slurm"], folder, None, sleep=sleep) == 3
+    finally:
+        os.environ["PATH"] = before
+    assert len(asked) == 4
+
+
+def test_wait_for_an_array_returns_the_largest_code(cluster, monkeypatch):
+    cluster.stub("sbatch", "echo 7")
+    cluster.stub("squeue", "true")
+    cluster("--array", "3", "train.py")
+    monkeypatch.setenv("PATH", str(cluster.folder.path.parent.parent / "bin"))
+    for element, code in enumerate((0, 3)):
+        cluster.folder.log_attempt("start", element, 0)
+        cluster.folder.log_attempt("end", element, 0, code=code)
+    system = BATCH_SYSTEMS["slurm"]
+    assert wait(system, cluster.folder, 2, sleep=lambda _: None) == 3
+    assert wait(system, cluster.folder, 3, sleep=lambda _: None) == 3
+    assert wait(system, cluster.folder, None, sleep=lambda _: None) == 1
+
+
+def test_candle_run_records_its_start_and_its_end(candle, script, tmp_path):
+    name = script(
+        "from keras_candle.launcher_messages import notify_checkpoint\n"
+        "if rank == 0:\n    notify_checkpoint(4)\nsys.exit(75)\n"
+    )
+    variables = {"KERAS_CANDLE_JOB": str(tmp_path), "KERAS_CANDLE_ELEMENT": "2/6"}
+    for _ in range(2):
+        assert candle("run", "-np", "2", name, **variables).returncode == 75
+    lines = map(json.loads, (tmp_path / "attempts.jsonl").read_text().splitlines())
+    assert [
+        (x["event"], x["element"], x["restart"], x["code"], x["saved_steps"]) for x in lines
+    ] == [
+        ("start", 2, 0, None, []),
+        ("end", 2, 0, 75, [4]),
+        ("start", 2, 1, None, []),
+        ("end", 2, 1, 75, [4]),
+    ]
