@@ -36,6 +36,8 @@ ALL_OUTPUT = "KERAS_CANDLE_ALL_OUTPUT"
 TERMINALS = "KERAS_CANDLE_TERMINALS"
 STDIN = "KERAS_CANDLE_STDIN"
 LEFT_S = "KERAS_CANDLE_LEFT_S"
+# How long nothing may be heard of a node before the watchdog ends the job; a user may set both.
+LOST_S = "KERAS_CANDLE_LOST_S"
 # Set by the script of a submitted job: the job's folder, and i/N in element i of an array of N.
 JOB = "KERAS_CANDLE_JOB"
 ELEMENT = "KERAS_CANDLE_ELEMENT"
@@ -106,6 +108,23 @@ def write_through(pipe: int, data: bytes) -> None:
         while unread[0] and time.monotonic() < deadline_s:
             fcntl.ioctl(pipe, termios.FIONREAD, unread)
             time.sleep(0.002)
+
+
+def seconds_of(environment: Mapping[str, str], name: str, default: str) -> float:
+    """Return the value of a variable that is a number of seconds.
+
+    Args:
+        environment: the variables to read.
+        name: one of this module's names.
+        default: its value where it is not set.
+
+    Raises:
+        LaunchError: the value is not a number of seconds above 0.
+    """
+    text = environment.get(name, default)
+    if not re.fullmatch(r"\d+(\.\d*)?|\.\d+", text) or not float(text):
+        raise LaunchError(f"{name}={text!r}, expected a number of seconds above 0")
+    return float(text)
 
 
 def restarts() -> int:

@@ -5,6 +5,7 @@ The order in which they get an event is that of `keras_candle.training.fit_chain
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -12,7 +13,7 @@ from typing import Any, cast
 from keras_candle.engine.base import Engine
 from keras_candle.engine.consensus import StopConsensus
 from keras_candle.errors import EXIT_RUN_AGAIN, CheckpointError
-from keras_candle.launcher_messages import CollectiveObserver
+from keras_candle.launcher_messages import LOST_S, CollectiveObserver, seconds_of
 from keras_candle.resume.callback_state import CallbackState, resume_csv_loggers
 from keras_candle.resume.capture import CheckpointCapture
 from keras_candle.resume.checkpoint_schedule import Checkpoint, CheckpointSchedule
@@ -30,6 +31,7 @@ from keras_candle.watchdog.rank_watch import RankWatch
 
 # Longer than the compilation of a first step, or an evaluation's longest batch.
 _ON_SEVERAL_RANKS_S = 600.0
+_LOST_S = "60"
 # Paths of state that cannot be saved and that this process has reported.
 _REPORTED: set[str] = set()
 
@@ -340,6 +342,8 @@ class WatchdogHook(FitHook):
                 engine.rank,
                 self._timeout_s,
                 self._run_directory,
+                local_rank=engine.local_rank,
+                lost_s=seconds_of(os.environ, LOST_S, _LOST_S),
                 on_one_node=engine.local_size == engine.size,
             )
             address = watch.address() if engine.is_root else {}

@@ -2,15 +2,13 @@
 
 import dataclasses
 import mmap
-import re
 import struct
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from keras_candle.errors import LaunchError
-from keras_candle.launcher_messages import LEFT_S
+from keras_candle.launcher_messages import LEFT_S, seconds_of
 
 _FLAGS = ("stop_asked", "reported", "end_job", "independent", "has_ended")
 # Of the collective: its number, when it began, how long its text is.
@@ -247,7 +245,4 @@ def left_s(environment: Mapping[str, str]) -> float:
     Raises:
         LaunchError: the value is not a number of seconds above 0.
     """
-    text = environment.get(LEFT_S, "5")
-    if not re.fullmatch(r"\d+(\.\d*)?|\.\d+", text) or not float(text):
-        raise LaunchError(f"{LEFT_S}={text!r}, expected a number of seconds above 0")
-    return float(text)
+    return seconds_of(environment, LEFT_S, "5")

@@ -28,19 +28,31 @@ class RankWatch:
 
     Args:
         rank: its number.
-        on_one_node: whether all ranks are on this node.
         timeout_s: the job is ended after so long without progress.
         run_directory: gets the report.
+        local_rank: its number on its node. The watcher of a node's first rank passes on what the
+            node's others send to the root's.
+        on_one_node: whether all ranks are on this node.
+        lost_s: the job is ended when nothing is heard of a node for so long.
     """
 
     def __init__(
-        self, rank: int, timeout_s: float, run_directory: Path, *, on_one_node: bool
+        self,
+        rank: int,
+        timeout_s: float,
+        run_directory: Path,
+        *,
+        local_rank: int,
+        on_one_node: bool,
+        lost_s: float,
     ) -> None:
         self.board = HeartbeatBoard()
         self._stacks = enable_stacks()
         end, to_end = os.pipe()
         arguments = {
             "rank": rank,
+            "local_rank": local_rank,
+            "lost_s": lost_s,
             "pid": os.getpid(),
             "timeout_s": timeout_s,
             "run_directory": str(run_directory),

@@ -36,6 +36,7 @@ class RankSnapshot(heartbeat.Heartbeat):
         pid: its process ID.
         state: see `keras_candle.watchdog.rank_watch.state_of`.
         answers: whether its watcher answers.
+        unheard_s: since when nothing has arrived from its node, 0 where it is heard.
         stacks: the stacks of all threads.
     """
 
@@ -44,17 +45,20 @@ class RankSnapshot(heartbeat.Heartbeat):
     pid: int
     state: str
     answers: bool = True
+    unheard_s: float = 0.0
     stacks: str = ""
 
     @property
     def explains_stall(self) -> bool:
         """Whether the state of the process explains the stall."""
-        return not self.answers or self.state in _STATES
+        return bool(self.unheard_s) or not self.answers or self.state in _STATES
 
     def condition(self) -> str:
         """Describe the state of the process as seen from outside."""
+        if self.unheard_s:
+            return f"it is not heard since {self.unheard_s:.0f} s"
         if not self.answers:
-            return "nothing is heard of its node"
+            return "its watcher does not answer"
         return _STATES.get(self.state, "its process runs or waits")
 
     def where(self) -> str:
@@ -90,6 +94,8 @@ class Suspects:
         Args:
             of: number of ranks in the training.
         """
+        if self.ranks[0].unheard_s:
+            return _unheard(self.ranks)
         if len(self.ranks) == of > 1:
             return "no rank is behind the others: see their stacks in the report"
         first, at = self.ranks[0], self.places[0]
@@ -99,6 +105,16 @@ class Suspects:
             f"{f', at {at}' if at else ''} (host {first.host}, pid {first.pid}, "
             f"{first.condition()})"
         )
+
+
+def _unheard(ranks: Sequence[RankSnapshot]) -> str:
+    hosts = list(dict.fromkeys(each.host for each in ranks))
+    which, it = ("hosts", "them") if len(hosts) > 1 else ("host", "it")
+    return (
+        f"{_names([each.rank for each in ranks])} {'are' if len(ranks) > 1 else 'is'} not heard: "
+        f"{which} {_listed(hosts)} or the network to {it} is down, since "
+        f"{max(each.unheard_s for each in ranks):.0f} s; last seen {ranks[0].where()}"
+    )
 
 
 def suspects(ranks: Sequence[RankSnapshot]) -> Suspects:
@@ -113,7 +129,13 @@ def suspects(ranks: Sequence[RankSnapshot]) -> Suspects:
     """
     frames = [user_frames(each.stacks) for each in ranks]
     counts = Counter(frame for each in frames for frame in set(each))
-    found = [i for i, each in enumerate(ranks) if each.explains_stall] or _behind(ranks)
+    found = (
+        [i for i, each in enumerate(ranks) if each.unheard_s]
+        # Of a rank whose watcher has ended, the last state is not known.
+        or [i for i, each in enumerate(ranks) if each.answers and each.explains_stall]
+        or [i for i, each in enumerate(ranks) if not each.answers]
+        or _behind(ranks)
+    )
     if len(found) == len(ranks) > 1 and not ranks[0].explains_stall:
         few = len(ranks) / 2
         alone = [i for i, each in enumerate(frames) if any(counts[one] <= few for one in each)]
@@ -179,6 +201,9 @@ def report(
 
 
 def _sentence(guilty: Sequence[RankSnapshot], ranks: Sequence[RankSnapshot]) -> str:
+    if guilty[0].unheard_s:
+        sentence = _unheard(guilty)
+        return f"{sentence[0].upper()}{sentence[1:]}."
     if len(ranks) > 1 and len(guilty) == len(ranks) and not guilty[0].explains_stall:
         return "No rank is behind the others: see their stacks."
     first = guilty[0]
@@ -196,7 +221,9 @@ def _shown(guilty: Sequence[RankSnapshot], ranks: Sequence[RankSnapshot]) -> lis
 
 
 def _names(numbers: Sequence[int]) -> str:
-    many = len(numbers) > 1
-    listed = ", ".join(map(str, numbers[:8]))
-    more = f" and {len(numbers) - 8} more" if len(numbers) > 8 else ""
-    return f"{'ranks' if many else 'rank'} {listed}{more}"
+    return f"{'ranks' if len(numbers) > 1 else 'rank'} {_listed(numbers)}"
+
+
+def _listed(items: Sequence[object]) -> str:
+    more = f" and {len(items) - 8} more" if len(items) > 8 else ""
+    return f"{', '.join(map(str, items[:8]))}{more}"

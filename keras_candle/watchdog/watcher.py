@@ -1,18 +1,20 @@
-"""The watcher of a rank, and the root's, which collects the snapshots of all ranks and reports."""
+"""The watcher of a rank, which sends the rank's snapshots up and ends the rank when asked.
+
+The watchers of a node report to that of the node's first rank, and the nodes' to the root's.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
-import resource
-import secrets
 import selectors
 import signal
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,8 @@ from keras_candle.watchdog.stall_report import RankSnapshot, report, suspects
 
 _SEND_WITHIN_S = 1.0
 _LONGEST_LINE_BYTES = 4_000_000
+# The peer has not closed the connection: it cannot be reached any more.
+_UNREACHABLE = (errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN)
 
 
 class Transport:
@@ -32,15 +36,22 @@ class Transport:
 
     Args:
         connection: a stream socket.
+        is_remote: whether the peer is on another node.
 
     Attributes:
-        open: whether the peer is still there.
+        open: whether messages can be sent and received.
+        is_unreachable: whether the connection broke although the peer has not closed it.
+        heard_s: when the last message arrived, by `time.monotonic`.
+        is_remote: as given.
     """
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket, *, is_remote: bool = False) -> None:
         self._connection = connection
         self._held = b""
         self.open = True
+        self.is_unreachable = False
+        self.is_remote = is_remote
+        self.heard_s = time.monotonic()
 
     def fileno(self) -> int:
         """Return the socket's descriptor, for a selector."""
@@ -51,8 +62,8 @@ class Transport:
         self._connection.settimeout(_SEND_WITHIN_S)
         try:
             self._connection.sendall(json.dumps(message).encode() + b"\n")
-        except OSError:
-            self.open = False
+        except OSError as error:
+            self._fail(error)
 
     def received(self) -> list[dict[str, Any]]:
         """Return the messages that have arrived since the last call."""
@@ -60,11 +71,12 @@ class Transport:
         try:
             while data := self._connection.recv(65536):
                 self._held += data
+                self.heard_s = time.monotonic()
             self.open = False
         except BlockingIOError:
             pass
-        except OSError:
-            self.open = False
+        except OSError as error:
+            self._fail(error)
         *lines, self._held = self._held.split(b"\n")
         if len(self._held) > _LONGEST_LINE_BYTES:
             self.open = False
@@ -74,10 +86,19 @@ class Transport:
                 messages.append(json.loads(line))
         return [each for each in messages if isinstance(each, dict)]
 
+    def silent_s(self) -> float:
+        """Return the seconds since the last message."""
+        return time.monotonic() - self.heard_s
+
     def close(self) -> None:
         """Close the connection."""
         self.open = False
         self._connection.close()
+
+    def _fail(self, error: OSError) -> None:
+        # A message that is not accepted in time leaves a broken one behind: nothing may follow it.
+        self.is_unreachable |= isinstance(error, TimeoutError) or error.errno in _UNREACHABLE
+        self.open = False
 
 
 _POLL_S = 0.25
@@ -85,6 +106,8 @@ _POLL_S = 0.25
 _SUSPENDED_S = 2.0
 # A watcher without a connection leaves the report to the root for so long.
 _ALONE_LATER_S = 5.0
+_RECONNECT_LATER_S = 2.0
+_LONGEST_PERIOD_S = 1.0
 _END_WITHIN_S = 1.0
 
 
@@ -97,12 +120,14 @@ class Watched:
     Attributes:
         rank: its number.
         timeout_s: see `RankWatch`.
+        lost_s: see `RankWatch`.
         run_directory: gets the report.
     """
 
     def __init__(self, given: dict[str, Any]) -> None:
         self.rank: int = given["rank"]
         self.timeout_s: float = given["timeout_s"]
+        self.lost_s: float = given["lost_s"]
         self.run_directory = Path(given["run_directory"])
         self._pid: int = given["pid"]
         self._board = HeartbeatBoard(given["board"])
@@ -174,17 +199,28 @@ class Watcher:
 
     Args:
         watched: the rank.
-        to_root: connection to the root's watcher; None where it cannot be reached.
+        above: connection to the node's watcher or the root's; None where neither can be reached.
+        connect_to_root: opens a connection to the root's watcher, for when the node's has ended;
+            None if `above` is to the root's.
     """
 
-    def __init__(self, watched: Watched, to_root: Transport | None) -> None:
+    def __init__(
+        self,
+        watched: Watched,
+        above: Transport | None,
+        connect_to_root: Callable[[], Transport | None] | None = None,
+    ) -> None:
         self._watched = watched
-        self._to_root = to_root
+        self._above = above
+        self._connect_to_root = connect_to_root
+        self._reconnect_at_s = 0.0
+        self._period_s = max(_POLL_S, min(_LONGEST_PERIOD_S, watched.timeout_s / 16))
+        self._sent_s = 0.0
         self._quiet = QuietTime()
         self._selector = selectors.DefaultSelector()
         self._selector.register(sys.stdin, selectors.EVENT_READ, "of the rank")
-        if to_root is not None:
-            self._selector.register(to_root, selectors.EVENT_READ)
+        if above is not None:
+            self._selector.register(above, selectors.EVENT_READ)
 
     def run(self) -> None:
         """Watch until the rank ends the watch, or its process ends."""
@@ -205,128 +241,79 @@ class Watcher:
     def exclude(self, passed_s: float) -> None:
         """Leave out a period in which this process was stopped itself."""
         self._quiet.exclude(passed_s)
+        if self._above is not None:
+            self._above.heard_s += passed_s
 
     def leave(self, *, orderly: bool) -> None:
-        """End the watch, and report it to the root's watcher if the rank ended it itself."""
-        if orderly and self._to_root is not None:
-            self._to_root.send(bye=True)
+        """End the watch, and report it if the rank ended it itself."""
+        if orderly:
+            self.send_up(left=[self._watched.rank])
 
     def receive(self, source: Any) -> None:
-        """Handle the requests of the root's watcher."""
+        """Handle the requests from above."""
         for asked in source.received():
             if asked.get("ask") == "stacks":
-                source.send(stacks=self._watched.stacks())
+                self.answer()
             if asked.get("ask") == "end":
-                self._watched.end()
+                self.end()
         if not source.open:
             self._selector.unregister(source)
             source.close()
-            self._to_root = None
+            if not source.is_unreachable:
+                self._above = None
+                # When a fit ends, the rank of the node's watcher may be the first to leave.
+                self._reconnect_at_s = time.monotonic() + _RECONNECT_LATER_S
+
+    def answer(self) -> None:
+        """Send the stacks of the rank."""
+        self.send_up(stacks=self._watched.stacks(), rank=self._watched.rank)
+
+    def end(self) -> None:
+        """End the rank."""
+        self._watched.end()
+
+    def send_up(self, **message: Any) -> None:
+        """Send a message to the watcher above, where there is one."""
+        if self._above is not None and self._above.open:
+            self._above.send(**message)
 
     def poll(self) -> None:
-        """Send a snapshot to the root's watcher, or check the rank alone without it."""
+        """Send a snapshot, or check the rank alone where nothing can be sent."""
         snapshot = self._watched.snapshot()
         self._quiet.update(snapshot.beats)
-        if self._to_root is not None:
-            self._to_root.send(facts=asdict(snapshot))
-        elif self._quiet.passed_s() > self._watched.timeout_s + _ALONE_LATER_S:
+        above = self._above
+        if above is None:
+            self._reconnect()
+        elif above.is_remote and above.silent_s() >= self._watched.lost_s:
+            self._end_without_root(above.silent_s())
+        elif time.monotonic() - self._sent_s >= self._period_s:
+            self._sent_s = time.monotonic()
+            self.send_snapshots(snapshot)
+        if self._above is None and self._is_stalled_alone():
             snapshot.stacks = self._watched.stacks()
             self._watched.report([snapshot], self._quiet.passed_s(), left=[])
-            self._watched.end()
+            self.end()
 
+    def send_snapshots(self, own: RankSnapshot) -> None:
+        """Send the snapshot of the rank."""
+        self.send_up(facts=[asdict(own)])
 
-_STACKS_WITHIN_S = 1.2
-
-
-class RootWatcher(Watcher):
-    """Watch the root itself, and all ranks through their watchers.
-
-    Args:
-        watched: the root.
-        server: the socket that the watchers connect to.
-        token: the secret that they send first.
-    """
-
-    def __init__(self, watched: Watched, server: socket.socket, token: str) -> None:
-        super().__init__(watched, None)
-        self._server, self._token = server, token
-        self._snapshots: dict[int, RankSnapshot] = {}
-        self._quiets: dict[int, QuietTime] = {}
-        self._left: list[int] = []
-        self._is_reporting = False
-        self._channels: dict[Transport, int | None] = {}
-        server.setblocking(False)
-        self._selector.register(server, selectors.EVENT_READ)
-        with contextlib.suppress(OSError, ValueError):  # a connection for each rank
-            most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-            resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-
-    def exclude(self, passed_s: float) -> None:
-        """See `Watcher`."""
-        for quiet in self._quiets.values():
-            quiet.exclude(passed_s)
-
-    def receive(self, source: Any) -> None:
-        """Accept a new connection, or handle the messages of one."""
-        if source is self._server:
-            with contextlib.suppress(BlockingIOError):
-                channel = Transport(self._server.accept()[0])
-                self._channels[channel] = None
-                self._selector.register(channel, selectors.EVENT_READ)
+    def _reconnect(self) -> None:
+        if self._connect_to_root is None or time.monotonic() < self._reconnect_at_s:
             return
-        for sent in source.received():
-            self._take(source, sent)
-        if not source.open:
-            self._end_channel(source)
+        connect, self._connect_to_root = self._connect_to_root, None
+        self._above = connect()
+        if self._above is not None:
+            self._selector.register(self._above, selectors.EVENT_READ)
 
-    def _take(self, channel: Transport, message: dict[str, Any]) -> None:
-        rank = self._channels[channel]
-        if rank is None:
-            if secrets.compare_digest(str(message.get("token")), self._token):
-                self._channels[channel] = int(message["rank"])
-            else:
-                channel.open = False
-        elif "bye" in message:
-            self._left.append(rank)
-            self._snapshots.pop(rank, None)
-        elif "stacks" in message and rank in self._snapshots:
-            self._snapshots[rank].stacks = message["stacks"] or "(it does not answer)"
-        elif "facts" in message and not self._is_reporting and rank not in self._left:
-            self._record(RankSnapshot(**message["facts"]))
+    def _is_stalled_alone(self) -> bool:
+        return self._quiet.passed_s() > self._watched.timeout_s + _ALONE_LATER_S
 
-    def _end_channel(self, channel: Transport) -> None:
-        rank = self._channels.pop(channel)
-        self._selector.unregister(channel)
-        channel.close()
-        if rank in self._snapshots:
-            self._snapshots[rank].answers = False
-
-    def _record(self, snapshot: RankSnapshot) -> None:
-        self._snapshots[snapshot.rank] = snapshot
-        self._quiets.setdefault(snapshot.rank, QuietTime()).update(snapshot.beats)
-
-    def poll(self) -> None:
-        """Check all ranks, and report a stall when one has made no progress for too long."""
-        self._record(self._watched.snapshot())
-        quiet_s = max(self._quiets[rank].passed_s() for rank in self._snapshots)
-        if quiet_s > self._watched.timeout_s:
-            self._is_reporting = True  # asking can wake a rank: its earlier state counts
-            self._request_stacks()
-            ranks = [self._snapshots[rank] for rank in sorted(self._snapshots)]
-            self._watched.report(ranks, quiet_s, left=self._left)
-            for channel in list(self._channels):
-                channel.send(ask="end")
-            self._watched.end()
-
-    def _request_stacks(self) -> None:
-        deadline_s = time.monotonic() + _STACKS_WITHIN_S
-        for channel in self._channels:
-            channel.send(ask="stacks")
-        self._snapshots[self._watched.rank].stacks = self._watched.stacks()
-        while time.monotonic() < deadline_s and self._some_are_missing():
-            for key, _ in self._selector.select(0.05):
-                if isinstance(key.fileobj, Transport):
-                    self.receive(key.fileobj)
-
-    def _some_are_missing(self) -> bool:
-        return any(each.answers and not each.stacks for each in self._snapshots.values())
+    def _end_without_root(self, silent_s: float) -> None:
+        text = (
+            f"keras_candle: rank {self._watched.rank}, host {socket.gethostname()}: root is not "
+            f"heard: its host or the network to it is down, since {silent_s:.0f} s. "
+            "The ranks here are ended.\n"
+        )
+        write_through(sys.stderr.fileno(), text.encode())
+        self.end()

@@ -35,6 +35,9 @@ def facts(rank, step=7, place=heartbeat.IN_STEP, collectives=20, state="S", **mo
         ([facts(0), facts(1, collectives=19), facts(2, collectives=19)], [1, 2]),
         ([facts(0), facts(1), facts(2, state="T")], [2]),
         ([facts(0, step=6), facts(1, answers=False)], [1]),
+        ([facts(0), facts(1, answers=False), facts(2, state="T")], [2]),
+        # Whatever the others do: a node that is not heard explains it.
+        ([facts(0, state="T"), facts(1, unheard_s=31.0), facts(2, step=6)], [1]),
         ([facts(0, place=heartbeat.IN_CALLBACKS, step=6), facts(1)], [0]),
         (
             [
@@ -126,6 +129,27 @@ def test_a_report_names_the_rank_its_step_its_collective_and_its_stacks():
     assert "ranks 20, 21: out of the training" in text
     assert len(others) < 20
     assert others[-1].startswith("keras_candle: rank 1 made no progress in the callbacks after")
+
+
+@pytest.mark.parametrize(
+    ("ranks", "sentence"),
+    [
+        (
+            [facts(0), facts(1, unheard_s=31.2)],
+            "ank 1 is not heard: host n1 or the network to it is down, since 31 s; last seen in "
+            "step 8 of the run (epoch 2)",
+        ),
+        (
+            [facts(0), *(facts(rank, unheard_s=60.0 + rank) for rank in range(1, 12))],
+            "anks 1, 2, 3, 4, 5, 6, 7, 8 and 3 more are not heard: hosts n1, n2, n3, n4, n5, n6, "
+            "n7, n8 and 3 more or the network to them is down, since 71 s; last seen in step 8",
+        ),
+    ],
+)
+def test_a_host_that_is_not_heard(ranks, sentence):
+    found = suspects(ranks)
+    assert f"r{sentence}" in found.sentence(len(ranks))
+    assert f"R{sentence}" in report(ranks, found, 40.0, left=[])
 
 
 def test_where_no_rank_is_behind_none_is_blamed():

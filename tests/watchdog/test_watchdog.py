@@ -50,7 +50,9 @@ from keras_candle.watchdog import heartbeat
 from keras_candle.watchdog.rank_watch import RankWatch
 how, rank, run = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
 world = MPI.COMM_WORLD
-watch = RankWatch(world.rank, 1.5, run, on_one_node=True)
+watch = RankWatch(
+    world.rank, 1.5, run, local_rank=world.rank, on_one_node=True, lost_s=60.0
+)
 watch.connect(world.bcast(watch.address() if world.rank == 0 else None))
 if how == "leaves" and world.rank == rank:
     watch.stop()
