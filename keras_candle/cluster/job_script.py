@@ -101,8 +101,6 @@ class BatchSystem:
             there is no such command.
         submit_after: options that submit a job which waits for the end of another, {id}; empty
             where `requeue` is enough.
-        query: the command that finds out whether a job has ended; the id is appended.
-        ended: finds, in what the query prints, that the job has ended or is forgotten.
     """
 
     name: str
@@ -114,8 +112,6 @@ class BatchSystem:
     job_id: str
     element: str
     requeue: tuple[str, ...]
-    query: tuple[str, ...]
-    ended: str
     submit_after: str = ""
     submit_inside: tuple[str, ...] = ()
     own_id: tuple[str, ...] = ()
@@ -230,8 +226,6 @@ BATCH_SYSTEMS = {
             "SLURM_JOB_ID",
             "$SLURM_ARRAY_TASK_ID",
             ("scontrol", "requeue", "{SLURM_JOB_ID}"),
-            ("squeue", "--noheader", "--format=%T", "--jobs"),
-            r"\A\s*\Z|Invalid job id",
         ),
         BatchSystem(
             "pbs",
@@ -243,8 +237,6 @@ BATCH_SYSTEMS = {
             "PBS_JOBID",
             "$PBS_ARRAY_INDEX",
             ("qrerun", "{PBS_JOBID}"),
-            ("qstat",),
-            r"Unknown Job Id|has finished",
             # On some sites qrerun is the operators' alone.
             submit_after="-W depend=afterany:{id}",
         ),
@@ -258,8 +250,6 @@ BATCH_SYSTEMS = {
             "LSB_JOBID",
             "$((LSB_JOBINDEX - 1))",
             ("brequeue", "{LSB_JOBID}[{LSB_JOBINDEX}]"),
-            ("bjobs", "-noheader", "-o", "stat"),
-            r"is not found|\A\s*(?:(?:DONE|EXIT)\s+)+\Z",
             reads_stdin=True,
         ),
         BatchSystem(
@@ -272,8 +262,6 @@ BATCH_SYSTEMS = {
             "FLUX_JOB_ID",
             "$1",
             (),
-            ("flux", "jobs", "--no-header", "--format={state}"),
-            r"\A\s*\Z|INACTIVE|not found|[Uu]nknown|No such",
             submit_after="--dependency=afterany:{id}",
             submit_inside=("flux", "--parent", "batch"),
             own_id=("flux", "getattr", "jobid"),

@@ -1,10 +1,9 @@
-"""Hand a job to its scheduler, and ask whether it is still there."""
+"""Hand a job to its scheduler."""
 
 from __future__ import annotations
 
 import dataclasses
 import re
-import shlex
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -13,8 +12,7 @@ from keras_candle.cluster.job_folder import JobFolder, element_of
 from keras_candle.cluster.job_script import BATCH_SYSTEMS, BatchSystem
 from keras_candle.errors import LaunchError
 
-_SUBMITTED_WITHIN_S = 60
-_ANSWER_WITHIN_S = 20
+_ANSWER_WITHIN_S = 60
 
 
 def find_batch_system(name: str | None, path: str) -> BatchSystem:
@@ -130,22 +128,6 @@ def submit_again(system: BatchSystem, folder: JobFolder, environment: Mapping[st
     return job
 
 
-def is_queued(system: BatchSystem, job: str) -> bool:
-    """Return whether a job waits, runs or ends.
-
-    Raises:
-        LaunchError: the scheduler does not answer.
-    """
-    command = [*system.query, job]
-    done = _called(command)
-    printed = done.stdout + done.stderr
-    if re.search(system.ended, printed if done.returncode else done.stdout):
-        return False
-    if done.returncode:
-        raise LaunchError(f"{shlex.join(command)} gave code {done.returncode}: {printed.strip()}")
-    return True
-
-
 def answer(command: Sequence[str], script: str | None = None) -> str:
     """Run a scheduler's command and return what it printed.
 
@@ -156,26 +138,20 @@ def answer(command: Sequence[str], script: str | None = None) -> str:
     Raises:
         LaunchError: it failed, with its own words, or did not answer.
     """
-    done = _called(command, script, _SUBMITTED_WITHIN_S)
-    if done.returncode:
-        words = " ".join((done.stderr.strip() or done.stdout.strip()).split("\n"))
-        raise LaunchError(f"{command[0]} refused it: {words or f'exit code {done.returncode}'}")
-    return done.stdout
-
-
-def _called(
-    command: Sequence[str], script: str | None = None, within_s: float = _ANSWER_WITHIN_S
-) -> subprocess.CompletedProcess[str]:
     try:
-        return subprocess.run(
+        done = subprocess.run(
             command,
             input=script or "",
             capture_output=True,
             text=True,
             check=False,
-            timeout=within_s,
+            timeout=_ANSWER_WITHIN_S,
         )
     except subprocess.TimeoutExpired as cause:
-        raise LaunchError(f"{command[0]} did not answer within {within_s} s") from cause
+        raise LaunchError(f"{command[0]} did not answer within {_ANSWER_WITHIN_S} s") from cause
     except OSError as cause:
         raise LaunchError(f"{command[0]} cannot be started: {cause}") from cause
+    if done.returncode:
+        words = " ".join((done.stderr.strip() or done.stdout.strip()).split("\n"))
+        raise LaunchError(f"{command[0]} refused it: {words or f'exit code {done.returncode}'}")
+    return done.stdout

@@ -20,18 +20,20 @@ from keras_candle.cluster.job_script import (
     walltime_of,
 )
 from keras_candle.cluster.settings import SETTINGS, Setting, resolve_settings
+from keras_candle.cluster.status import Phase, State
 from keras_candle.cluster.submission import (
     find_batch_system,
-    is_queued,
     submit_elements,
     submit_job,
 )
 from keras_candle.errors import LaunchError
+from keras_candle.launch.logs import all_statuses
 from keras_candle.launch.run import add_program, program_of
+from keras_candle.launch.status import FoundJob
 
 _POLL_S = 10.0
-# A job that has just ended may not have written its last line yet, as others see a shared disk.
-_LATE_S = 60.0
+# A job that has just ended may not have written its last line yet, as this node sees the disk.
+_LATE_POLLS = 6
 _ONE_BY_ONE = {"directives": "directive", "environment": "environment"}
 
 
@@ -98,7 +100,7 @@ def run(options: argparse.Namespace) -> int:
     _refuse_inside_a_job(os.environ)
     folder = JobFolder(Path(JOBS) / job.name)
     _submit(system, job, folder, script)
-    return wait(system, folder, job.array) if options.wait else 0
+    return wait(folder, job.array) if options.wait else 0
 
 
 def request(values: Mapping[str, Any], program: tuple[str, ...], directory: str) -> JobRequest:
@@ -171,6 +173,9 @@ def _origins(settings: Mapping[str, Setting], system: BatchSystem, job: JobReque
         if value not in (None, (), False):
             shown = " | ".join(value) if isinstance(value, tuple) else str(value)
             rows.append((name.replace("_", "-"), shown, origin))
+    if system.name == "slurm":
+        overriding = "the environment: sbatch takes it instead of the script's"
+        rows += [(k, v, overriding) for k, v in os.environ.items() if k.startswith("SBATCH_")]
     return "\n".join(f"{name:16} {shown:32} {origin}" for name, shown, origin in rows)
 
 
@@ -187,7 +192,7 @@ def _refuse_inside_a_job(environment: Mapping[str, str]) -> None:
 
 def _submit(system: BatchSystem, job: JobRequest, folder: JobFolder, script: str) -> None:
     try:
-        _make_room(system, folder)
+        _make_room(folder)
         folder.path.mkdir(parents=True, exist_ok=True)
         folder.script.write_text(script)
         facts = {
@@ -223,52 +228,54 @@ def _ids(system: BatchSystem, job: JobRequest, folder: JobFolder) -> list[str]:
         raise LaunchError(f"{refusal}. The script is kept: {folder.script}") from refusal
 
 
-def _make_room(system: BatchSystem, folder: JobFolder) -> None:
+def _state(folder: JobFolder, ask_every_s: float) -> State | None:
+    """Return the state of a job, or of an element, that has not ended; None if all have."""
+    states = [each.state for each in all_statuses(FoundJob(folder), ask_every_s)]
+    return next((each for each in states if each.phase is not Phase.ENDED), None)
+
+
+def _make_room(folder: JobFolder) -> None:
     """Set the folder of an earlier job of the same name aside, if that has ended."""
     facts = folder.facts()
     job = facts.get("id")
     if not job:
         return
-    earlier = BATCH_SYSTEMS.get(facts.get("scheduler", ""), system)
-    if any(is_queued(earlier, each) for each in facts.get("ids") or [job]):
+    state = _state(folder, ask_every_s=0.0)
+    if state is not None:
         raise LaunchError(
-            f"{folder.path} belongs to {earlier.title} job {job}, which has not ended. Give the "
-            f"new job another --name, or end that one: candle cancel {facts.get('name')}"
+            f"{folder.path} belongs to {BATCH_SYSTEMS[facts['scheduler']].title} job {job}, which "
+            f"is {state.name}. Give the new job another --name, or end that one: candle cancel "
+            f"{folder.path.name}"
         )
     aside = folder.path.with_name(f"{folder.path.name}-{re.sub(r'[^A-Za-z0-9]+', '-', str(job))}")
     folder.path.replace(aside)
 
 
 def wait(
-    system: BatchSystem,
     folder: JobFolder,
     array: int | None,
     poll_s: float = _POLL_S,
-    late_s: float = _LATE_S,
+    late_polls: int = _LATE_POLLS,
     sleep: Callable[[float], None] = time.sleep,
 ) -> int:
     """Wait until a job has ended.
 
     Args:
-        system: the scheduler.
         folder: the job's.
         array: number of elements, or None.
-        poll_s: how often to ask.
-        late_s: how long to wait for the last record of a job that the scheduler has ended.
+        poll_s: how often to ask the scheduler and to look.
+        late_polls: how often to look for the last record of a job that has ended.
         sleep: waits for a number of seconds.
 
     Returns:
         The exit code of `candle run`, the largest of an array's; 1 where one has not recorded its
         end, as when the scheduler has killed it.
-
-    Raises:
-        LaunchError: the scheduler does not answer.
     """
-    while any(is_queued(system, each) for each in _current_ids(folder)):
+    while _state(folder, ask_every_s=poll_s) is not None:
         sleep(poll_s)
     elements = [None] if array is None else list(range(array))
     codes = [_final_code(folder, each) for each in elements]
-    for _ in range(int(late_s / poll_s)):
+    for _ in range(late_polls):
         if None not in codes:
             break
         sleep(poll_s)
@@ -278,12 +285,6 @@ def wait(
             f"candle: not all of the job has recorded its end; see {folder.path}", file=sys.stderr
         )
     return max(1 if code is None else code for code in codes)
-
-
-def _current_ids(folder: JobFolder) -> list[str]:
-    # A job that is submitted anew has another id.
-    facts = folder.facts()
-    return list(facts.get("ids") or [facts["id"]])
 
 
 def _final_code(folder: JobFolder, element: int | None) -> int | None:

@@ -17,10 +17,12 @@ IN_A_JOB = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "FLUX_JOB_ID")
 
 
 @pytest.fixture
-def cluster(tmp_path):
+def cluster(tmp_path, monkeypatch):
     """Makes stub commands and calls `candle submit` with them alone on PATH."""
     (tmp_path / "bin").mkdir()
     (tmp_path / "train.py").touch()
+
+    only_stubs = {"PATH": str(tmp_path / "bin"), "XDG_CACHE_HOME": str(tmp_path / "cache")}
 
     def stub(name, body):
         path = tmp_path / "bin" / name
@@ -33,14 +35,18 @@ def cluster(tmp_path):
         return subprocess.run(
             [sys.executable, "-m", "keras_candle", "submit", *arguments],
             cwd=tmp_path,
-            env={**environment, "PATH": str(tmp_path / "bin"), **variables},
+            env={**environment, **only_stubs, **variables},
             capture_output=True,
             text=True,
             timeout=60,
             check=False,
         )
 
-    submit.stub = stub
+    def alone():
+        for variable, value in only_stubs.items():
+            monkeypatch.setenv(variable, value)
+
+    submit.stub, submit.alone = stub, alone
     submit.calls = lambda: (tmp_path / "calls").read_text().splitlines()
     submit.folder = JobFolder(tmp_path / "candle-jobs" / "train")
     return submit
@@ -154,10 +160,10 @@ def test_a_job_that_cannot_be_submitted(stubs, arguments, variables, expected, c
     assert not cluster.folder.path.exists()
 
 
-ENDED = {
-    "slurm": "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1",
-    "pbs": "echo 'qstat: Unknown Job Id 7.server' >&2; exit 153",
-    "lsf": "echo 'DONE '",
+WAITS = {
+    "slurm": "echo '7|PENDING|Resources|'",
+    "pbs": "echo '7.server me batch train -- 1 1 -- 01:00 Q --'",
+    "lsf": "echo '7|0|PEND|-'",
 }
 
 
@@ -165,15 +171,15 @@ ENDED = {
 def test_the_folder_of_a_job_that_has_not_ended_is_not_taken(name, cluster):
     cluster.stub(SUBMIT[name], PRINTED[name])
     cluster("train.py")
-    cluster.stub(QUERY[name], "echo PEND")
+    cluster.stub(QUERY[name], WAITS[name])
     done = cluster("train.py")
     title = BATCH_SYSTEMS[name].title
     assert done.returncode == 2
     assert f"candle-jobs/train belongs to {title} job 7" in done.stderr
-    assert "Give the new job another --name" in done.stderr
+    assert "which is queued. Give the new job another --name" in done.stderr
     cluster.stub(QUERY[name], "echo connection refused >&2; exit 1")
-    assert "connection refused" in cluster("train.py").stderr
-    cluster.stub(QUERY[name], ENDED[name])
+    assert "which is unknown (no answer)" in cluster("train.py").stderr
+    cluster.stub(QUERY[name], "true")
     cluster.folder.log_attempt("start", None, 0)
     assert cluster("train.py").returncode == 0
     assert cluster.folder.attempts() == []
@@ -183,44 +189,37 @@ def test_the_folder_of_a_job_that_has_not_ended_is_not_taken(name, cluster):
 
 def test_wait_returns_the_exit_code_of_the_last_start(cluster):
     cluster.stub("sbatch", "echo 7")
-    # It has ended when it is asked for the third time.
-    calls = cluster.folder.path.parent.parent / "calls"
-    cluster.stub(
-        "squeue",
-        f"[ $(/usr/bin/wc -l < {calls}) -lt 4 ] && echo RUNNING",
-    )
+    cluster.stub("squeue", "echo '7|RUNNING|None|n1'")
     cluster("train.py")
-    folder, asked = cluster.folder, []
-    before, os.environ["PATH"] = os.environ["PATH"], str(folder.path.parent.parent / "bin")
-    try:
-        folder.log_attempt("start", None, 0)
-        folder.log_attempt("end", None, 0, code=75)
+    folder, polls = cluster.folder, []
+    folder.log_attempt("start", None, 0)
+    folder.log_attempt("end", None, 0, code=75)
 
-        def sleep(_):
-            asked.append(len(asked))
-            if len(asked) == 4:  # the scheduler has ended it, the line comes late
-                folder.log_attempt("end", None, 1, code=3)
-            elif len(asked) == 1:
-                folder.log_attempt("start", None, 1)
+    def sleep(_):
+        polls.append(len(polls))
+        if len(polls) == 1:
+            folder.log_attempt("start", None, 1)
+        elif len(polls) == 2:
+            cluster.stub("squeue", "true")
+        elif len(polls) == 4:  # the line comes late
+            folder.log_attempt("end", None, 1, code=3)
 
-        assert wait(BATCH_SYSTEMS["slurm"], folder, None, sleep=sleep) == 3
-    finally:
-        os.environ["PATH"] = before
-    assert len(asked) == 4
+    cluster.alone()
+    assert wait(folder, None, poll_s=0, sleep=sleep) == 3
+    assert len(polls) == 4
 
 
-def test_wait_for_an_array_returns_the_largest_code(cluster, monkeypatch):
+def test_wait_for_an_array_returns_the_largest_code(cluster):
     cluster.stub("sbatch", "echo 7")
     cluster.stub("squeue", "true")
     cluster("--array", "3", "train.py")
-    monkeypatch.setenv("PATH", str(cluster.folder.path.parent.parent / "bin"))
     for element, code in enumerate((0, 3)):
         cluster.folder.log_attempt("start", element, 0)
         cluster.folder.log_attempt("end", element, 0, code=code)
-    system = BATCH_SYSTEMS["slurm"]
-    assert wait(system, cluster.folder, 2, sleep=lambda _: None) == 3
-    assert wait(system, cluster.folder, 3, sleep=lambda _: None) == 3
-    assert wait(system, cluster.folder, None, sleep=lambda _: None) == 1
+    cluster.alone()
+    assert wait(cluster.folder, 2, sleep=lambda _: None) == 3
+    assert wait(cluster.folder, 3, sleep=lambda _: None) == 3
+    assert wait(cluster.folder, None, sleep=lambda _: None) == 1
 
 
 def test_candle_run_records_its_start_and_its_end(candle, script, tmp_path):
