@@ -48,7 +48,8 @@ class JobRequest:
         array_limit: how many of them run at once; None for no limit.
         requeue_by: of `REQUEUE_BY`.
         run_options: further options of `candle run`.
-        staging: lines of shell that come last before the program; they may change `$python`.
+        staging: lines of shell that come last before the program; they may change `$python`,
+            and define the function `unstage` that is called when the ranks have ended.
     """
 
     name: str
@@ -293,7 +294,9 @@ def job_script(system: BatchSystem, job: JobRequest) -> str:
         "\n".join((f"python={shlex.quote(job.python)}", *job.staging)),
         _requeue_check(system, job),
         _RUN.format(
-            arguments=shlex.join(["-np", str(job.ranks), *job.run_options, *program]), job=JOB
+            arguments=shlex.join(["-np", str(job.ranks), *job.run_options, *program]),
+            unstage="unstage\n" if job.staging else "",
+            job=JOB,
         ),
     ]
     return "\n\n".join(filter(None, parts)) + "\n"
@@ -320,7 +323,7 @@ while [ -n "$signalled" ]; do
     wait "$child" || code=$?
 done
 child=
-
+{unstage}
 "$python" -m keras_candle.cluster.requeue "${job}" "$code"
 exit"""
 

@@ -37,6 +37,7 @@ SETTINGS: dict[str, tuple[type, Any, str]] = {
     "whole_nodes": (bool, False, "LSF: ask for nodes, not for slots"),
     "directives": (list, (), "directive for the scheduler as it is, --directive=--constraint=gpu"),
     "environment": (list, (), "line of shell before the program, as it is"),
+    "stage_environment": (bool, False, "unpack the Python environment on each node's own disk"),
     "array": (str, _UNSET, "N or N%%M: a job array of N elements, M of them at once"),
     "requeue_by": (str, "command", "how a job that exits with 75 is requeued"),
     "max_restarts": (int, 0, "restarts inside the job, see candle run"),

@@ -1,6 +1,7 @@
 """`candle submit`: hand a program to the cluster's scheduler as a job on N nodes."""
 
 import argparse
+import dataclasses
 import os
 import re
 import sys
@@ -9,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from keras_candle.cluster.environment import FOLDER, Environment, find, pack, staging_lines
 from keras_candle.cluster.job_folder import JOBS, JobFolder
 from keras_candle.cluster.job_script import (
     BATCH_SYSTEMS,
@@ -91,6 +93,10 @@ def run(options: argparse.Namespace) -> int:
     else:
         system = find_batch_system(values["scheduler"], os.environ.get("PATH", os.defpath))
     job = request(values, program, str(directory))
+    if values["stage_environment"]:
+        environment = find(Path(sys.prefix), directory / JOBS / FOLDER)
+        lines = staging_lines(environment, system.name, job.nodes)
+        job = dataclasses.replace(job, staging=lines)
     check(system, job)
     script = job_script(system, job)
     if options.dry_run:
@@ -99,6 +105,8 @@ def run(options: argparse.Namespace) -> int:
         return 0
     _refuse_inside_a_job(os.environ)
     folder = JobFolder(Path(JOBS) / job.name)
+    if values["stage_environment"]:
+        _pack(environment)
     _submit(system, job, folder, script)
     return wait(folder, job.array) if options.wait else 0
 
@@ -188,6 +196,17 @@ def _refuse_inside_a_job(environment: Mapping[str, str]) -> None:
                 "submits would inherit that job's variables. Here, use candle run; if that job has "
                 f"ended, unset {system.job_id} or log in anew"
             )
+
+
+def _pack(environment: Environment) -> None:
+    is_new = pack(environment)
+    state = "packed" if is_new else "unchanged since it was packed"
+    remarks = "".join(f"\ncandle: {each}" for each in environment.remarks)
+    print(
+        f"candle: {environment.prefix} is {state}: {environment.archive} "
+        f"({environment.archive.stat().st_size:,} bytes){remarks}",
+        file=sys.stderr,
+    )
 
 
 def _submit(system: BatchSystem, job: JobRequest, folder: JobFolder, script: str) -> None:
