@@ -77,7 +77,7 @@ class JournalHook(FitHook):
     def begin_fit(self) -> None:
         """Log where the fit begins, and the ranks' hosts."""
         engine = self._run.engine
-        hosts = list(dict.fromkeys(engine.gather_objects(socket.gethostname())))
+        hosts = list(dict.fromkeys(engine.gather_to_root(socket.gethostname()) or ()))
         self._run.log_event("begin", step=self._progress.step, ranks=engine.size, hosts=hosts)
 
     def after_epoch(self, epoch: int, logs: dict[str, Any], values: dict[str, Any]) -> None:  # noqa: ARG002

@@ -6,7 +6,9 @@ import io
 import json
 import math
 import os
-from collections.abc import Callable, Mapping
+import zipfile
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,8 @@ from keras_candle.checkpoints.manifest import inside
 from keras_candle.checkpoints.plain import decode
 from keras_candle.errors import CheckpointError
 
-STATE = "state.json"
-FORMAT = 2
+STATE, RANKS = "state.json", "ranks.zip"
+FORMAT = 3
 """Format of the written state. A state without a format is of format 1."""
 _COUNT, _INTEGER, _FLAG, _ANY = "a count", "a whole number", "True or False", "anything"
 _POSITION = {"passes": _COUNT, "taken": _COUNT, "begun": _COUNT, "order": _ANY}
@@ -51,7 +53,8 @@ _SHARED_2: dict[str, Any] = {
     "identity": {"architecture": _ANY},
     "settings": {"epoch": {}, "compile": {}, "options": {}, "versions": {}},
 }
-_SHARED = {1: _SHARED_1, 2: _SHARED_2}
+# Format 3 differs in its files: one for all ranks' own states.
+_SHARED = {1: _SHARED_1, 2: _SHARED_2, 3: _SHARED_2}
 _OF_RANK: dict[str, Any] = {
     "model": {"seeds": [_ANY], "metrics": [_ANY], "local": {}},
     "callbacks": [_ANY],
@@ -61,7 +64,7 @@ _OF_RANK: dict[str, Any] = {
 
 
 def rank_file(rank: int) -> str:
-    """Return the name of the file with one rank's state.
+    """Return the name of one rank's state in `RANKS`; up to format 2, of a file.
 
     Example:
         >>> rank_file(3)
@@ -80,25 +83,45 @@ def read_state(folder: Path) -> dict[str, Any]:
     def read() -> Any:
         text = inside(folder, STATE).read_text()
         beside = folder / arrays_of(STATE)
-        arrays = _from_npz(inside(folder, beside.name)) if os.path.lexists(beside) else {}
+        arrays: dict[str, NDArray[Any]] = {}
+        if os.path.lexists(beside):
+            arrays = _from_npz(inside(folder, beside.name).read_bytes())
         return decode(json.loads(text), arrays)
 
     state: dict[str, Any] = _checked(folder / STATE, read, find_error_in_state)
     return state
 
 
-def read_rank(folder: Path, rank: int) -> dict[str, Any]:
-    """Read one rank's state from a whole checkpoint.
+def read_ranks(folder: Path, ranks: Iterable[int]) -> list[dict[str, Any]]:
+    """Read the states of some ranks from a whole checkpoint, and of their file only these parts.
+
+    Args:
+        folder: the checkpoint.
+        ranks: the ranks.
+
+    Returns:
+        The states, in the order of `ranks`.
 
     Raises:
-        CheckpointError: when it cannot be read or has a wrong form.
+        CheckpointError: when one is missing, cannot be read or has a wrong form.
     """
+    names = [rank_file(rank) for rank in ranks]
+    if not os.path.lexists(folder / RANKS):  # up to format 2, each rank has a file of its own
+        return [_read_rank(folder / name, inside(folder, name).read_bytes) for name in names]
+    path = folder / RANKS
+    with _checked(path, lambda: zipfile.ZipFile(inside(folder, RANKS)), lambda _: "") as parts:
+        missing = set(names) - set(parts.namelist())
+        if missing:
+            raise CheckpointError(f"{path / min(missing)} is missing")
+        return [_read_rank(path / name, partial(parts.read, name)) for name in names]
 
+
+def _read_rank(path: Path, content: Callable[[], bytes]) -> dict[str, Any]:
     def read() -> Any:
-        arrays = _from_npz(inside(folder, rank_file(rank)))
+        arrays = _from_npz(content())
         return decode(json.loads(arrays.pop("json").tobytes()), arrays)
 
-    own: dict[str, Any] = _checked(folder / rank_file(rank), read, find_error_in_rank)
+    own: dict[str, Any] = _checked(path, read, find_error_in_rank)
     return own
 
 
@@ -124,8 +147,7 @@ def find_damage(folder: Path) -> list[str]:
         for name, value in (("step", state["step"]), ("ranks", state["ranks"])):
             if facts.get(name) != value:
                 return [f"{folder / STATE}: {name} is {value}, the manifest's {facts.get(name)}"]
-        for rank in range(state["ranks"]):
-            read_rank(folder, rank)
+        read_ranks(folder, range(state["ranks"]))
     except CheckpointError as error:
         return [str(error)]
     return []
@@ -159,8 +181,8 @@ def arrays_of(name: str) -> str:
     return f"{name}.npz"
 
 
-def _from_npz(path: Path) -> dict[str, NDArray[Any]]:
-    with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
+def _from_npz(content: bytes) -> dict[str, NDArray[Any]]:
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
         return dict(arrays)
 
 
@@ -168,8 +190,8 @@ def find_error_in_state(state: Any) -> str:
     """Return the first error in the form of the shared state; empty for none.
 
     Example:
-        >>> find_error_in_state({"format": 3})
-        'its format is 3, expected at most 2: it was written by a later version of keras_candle'
+        >>> find_error_in_state({"format": 4})
+        'its format is 4, expected at most 3: it was written by a later version of keras_candle'
     """
     if not isinstance(state, Mapping):
         return f"it is {type(state).__name__}, expected a dict"

@@ -5,7 +5,8 @@ assets                       files of its layers, such as a vocabulary, as Keras
 model.weights.h5             weights and optimizer variables, as Keras writes them
 variables.bin                variables that Keras does not save as they are, such as LoRA's
 state.json                   the remaining state that all ranks share
-rank-00000.npz               state of one rank: its random generators, its metrics
+ranks.zip                    rank-00000.npz and so on, state of one rank: its random generators,
+                             its metrics
 MANIFEST.json                a hash of every tensor and file
 """
 
@@ -17,6 +18,7 @@ import io
 import json
 import os
 import threading
+import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,7 +33,7 @@ from keras_candle.checkpoints.keras_state import write_files
 from keras_candle.checkpoints.layout import Layout, TensorLocation
 from keras_candle.checkpoints.manifest import Tensor, digest
 from keras_candle.checkpoints.plain import encode
-from keras_candle.checkpoints.reading import STATE, arrays_of, rank_file
+from keras_candle.checkpoints.reading import RANKS, STATE, arrays_of, rank_file
 
 WEIGHTS, VARIABLES = "model.weights.h5", "variables.bin"
 CONFIG, METADATA, ASSETS = "config.json", "metadata.json", "assets"
@@ -83,8 +85,10 @@ class Contents:
         (folder / STATE).write_text(json.dumps(encode(dict(self.state), arrays), indent=1))
         if arrays:
             (folder / arrays_of(STATE)).write_bytes(_to_npz(arrays))
-        for rank, own in enumerate(self.of_ranks):
-            (folder / rank_file(rank)).write_bytes(_to_npz_with_json(own))
+        # One file: thousands of small ones are slow on a shared file system.
+        with zipfile.ZipFile(folder / RANKS, "x") as parts:
+            for rank, own in enumerate(self.of_ranks):
+                parts.writestr(zipfile.ZipInfo(rank_file(rank)), _to_npz_with_json(own))
         described = manifest.describe(folder, tensors, {"step": self.step, **self.facts})
         (folder / manifest.NAME).write_bytes(manifest.to_json(described))
 

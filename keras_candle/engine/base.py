@@ -21,15 +21,30 @@ def _ignore(_: str) -> None:
     pass
 
 
-def _describe(problem: Exception, error: type[CandleError]) -> tuple[type[CandleError], str]:
-    """An exception as its class and text, which can be sent: many exceptions do not pickle."""
-    if isinstance(problem, CandleError):
-        return type(problem), str(problem)
+def describe(problem: Exception) -> str:
+    """Return the class and the text of an exception."""
     try:
         text = str(problem)
     except Exception as caught:  # whatever a user's class raises there
         text = f"(its message raises {type(caught).__name__})"
-    return error, f"{type(problem).__name__}: {text}"
+    return f"{type(problem).__name__}: {text}"
+
+
+def _describe(problem: Exception, error: type[CandleError]) -> tuple[type[CandleError], str]:
+    """An exception as its class and text, which can be sent: many exceptions do not pickle."""
+    if isinstance(problem, CandleError):
+        return type(problem), str(problem)
+    return error, describe(problem)
+
+
+def _attempt(
+    work: Callable[[], Any], error: type[CandleError]
+) -> tuple[Any, tuple[type[CandleError], str] | None, Exception | None]:
+    """Return the result of `work`, or None with its exception: as `_describe` does, and itself."""
+    try:
+        return work(), None, None
+    except Exception as caught:
+        return None, _describe(caught, error), caught
 
 
 class WaitTimer(Protocol):
@@ -137,7 +152,39 @@ class Engine(ABC):
 
     @abstractmethod
     def gather_objects(self, item: Any) -> list[Any]:
-        """Collect one picklable object from each rank; every rank gets the list, by rank."""
+        """Collect one picklable object from each rank; every rank gets the list, by rank.
+
+        What only the root uses goes through `gather_to_root`: on N ranks N times less is sent.
+
+        Raises:
+            EngineError: on every rank, when an object cannot be pickled, or the calls differ.
+        """
+
+    @abstractmethod
+    def gather_to_root(self, item: Any) -> list[Any] | None:
+        """Collect one picklable object from each rank on the root.
+
+        Returns:
+            The objects by rank on the root, None on all other ranks.
+
+        Raises:
+            EngineError: on every rank, when an object cannot be pickled, or the calls differ.
+        """
+
+    @abstractmethod
+    def scatter(self, items: Sequence[Any] | None) -> Any:
+        """Send each rank its own picklable object from the root.
+
+        Args:
+            items: on the root, an object for each rank, by rank; ignored on all other ranks.
+
+        Returns:
+            This rank's object.
+
+        Raises:
+            EngineError: on every rank, when there are not as many objects as ranks, one cannot be
+                pickled, or the calls differ.
+        """
 
     @abstractmethod
     def broadcast(self, item: Any, root: int = 0) -> Any:
@@ -149,6 +196,9 @@ class Engine(ABC):
 
         Returns:
             The object of `root`, on every rank.
+
+        Raises:
+            EngineError: on every rank, when it cannot be pickled, or the calls differ.
         """
 
     @abstractmethod
@@ -214,12 +264,7 @@ class Engine(ABC):
             CandleError: on every rank, when `work` raised: the root's own error, or one of the
                 class `error` with the root's exception as its cause.
         """
-        result, problem, cause = None, None, None
-        if self.is_root:
-            try:
-                result = work()
-            except Exception as caught:
-                problem, cause = _describe(caught, error), caught
+        result, problem, cause = _attempt(work, error) if self.is_root else (None, None, None)
         problem, result = self.broadcast((problem, result))
         if problem:
             kind, text = problem
@@ -242,15 +287,38 @@ class Engine(ABC):
             CandleError: on every rank, when `work` raised on some. The message names the ranks,
                 unless all have the same problem.
         """
-        result, problem, cause = None, None, None
-        try:
-            result = work()
-        except Exception as caught:
-            problem, cause = _describe(caught, error), caught
+        result, problem, cause = _attempt(work, error)
         outcomes = self.gather_objects((problem, result))
-        failed = {rank: each for rank, (each, _) in enumerate(outcomes) if each}
+        self._raise_first([each for each, _ in outcomes], cause)
+        return [each for _, each in outcomes]
+
+    def gather_results_to_root(
+        self, work: Callable[[], Any], error: type[CandleError] = EngineError
+    ) -> list[Any] | None:
+        """Run a function that may fail on each rank, and collect the results on the root.
+
+        Args:
+            work: as in `gather_results`.
+            error: as in `gather_results`.
+
+        Returns:
+            The results of `work` by rank on the root, None on all other ranks.
+
+        Raises:
+            CandleError: as in `gather_results`, on every rank.
+        """
+        result, problem, cause = _attempt(work, error)
+        if self.allreduce(problem is not None, "max"):
+            self._raise_first(self.gather_objects(problem), cause)
+        return self.gather_to_root(result)
+
+    def _raise_first(
+        self, problems: Sequence[tuple[type[CandleError], str] | None], cause: Exception | None
+    ) -> None:
+        """Raise the first of the ranks' problems, with the texts of all; none: return."""
+        failed = {rank: each for rank, each in enumerate(problems) if each}
         if not failed:
-            return [each for _, each in outcomes]
+            return
         kind, text = next(iter(failed.values()))
         if len(failed) < self.size or len(set(failed.values())) > 1:
             text = "\n".join(f"rank {rank}: {each}" for rank, (_, each) in failed.items())

@@ -37,6 +37,14 @@ class SingleEngine(Engine):
     def gather_objects(self, item: Any) -> list[Any]:
         return [item]
 
+    def gather_to_root(self, item: Any) -> list[Any] | None:
+        return [item]
+
+    def scatter(self, items: Sequence[Any] | None) -> Any:
+        if items is None or len(items) != 1:
+            raise EngineError(f"scatter got {items!r:.80}, expected a list of one object.")
+        return items[0]
+
     def broadcast(self, item: Any, root: int = 0) -> Any:
         if root != 0:
             raise EngineError(f"broadcast got root={root}, but the only rank is 0.")

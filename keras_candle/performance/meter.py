@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from keras_candle.engine.base import Engine
 from keras_candle.performance.stopwatch import Stopwatch, Waits, stopwatch_of
@@ -124,6 +125,30 @@ class Spent:
     exchange_s: float | None
     counted: bool = False
     step_s: Sequence[float] = field(default=(), repr=False)
+
+    @property
+    def in_steps_s(self) -> float:
+        """The time of the steps, with what belongs to them: all but the evaluations."""
+        return sum(self.seconds[name] for name in PHASES if name != EVALUATION)
+
+    def to_array(self) -> NDArray[np.float64]:
+        """Return the measurements without `step_s` as numbers, to be sent or summed over ranks.
+
+        Returns:
+            float64 [5 + phases]; NaN for None, so that a sum is None where one of its parts is.
+        """
+        numbers = (self.samples, self.input_s, self.exchange_s)
+        known = [np.nan if each is None else each for each in numbers]
+        seconds = [self.seconds[name] for name in PHASES]
+        return np.array([self.steps, self.counted, *known, *seconds], np.float64)
+
+    @classmethod
+    def from_array(cls, numbers: NDArray[np.float64]) -> Spent:
+        """Return the measurements of `to_array`; of a sum, `steps` are those of all ranks."""
+        steps, counted, *known = numbers[:5].tolist()
+        samples, input_s, exchange_s = (None if np.isnan(each) else each for each in known)
+        seconds = dict(zip(PHASES, numbers[5:].tolist(), strict=True))
+        return cls(round(steps), samples, seconds, input_s, exchange_s, bool(counted))
 
 
 @dataclass

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from keras_candle.performance.flops import TRAINING_FACTOR, FlopsCount
 from keras_candle.performance.meter import (
     CALLBACKS,
@@ -41,7 +43,6 @@ HOW = {
     "gpu": "NVML, once a second, root's device",
     "cost": "time of all attempts of the run times ranks, times the cores or devices of a rank",
 }
-_STEPS = (INPUT, TRAINING, CALLBACKS, CHECKPOINT)
 # The fraction of a step from which a part beside the computation is reported.
 _MUCH = 0.25
 # The fraction of the ranks' time in collectives, spent waiting for one rank, that is reported.
@@ -77,42 +78,53 @@ def summary(ranks: Sequence[Spent]) -> dict[str, Any]:
         "own", by rank the fraction of the time outside of collectives. A key that was not measured
         is missing; empty without steps.
     """
-    steps = ranks[0].steps
-    times_s = [sum(each.seconds[name] for name in _STEPS) for each in ranks]
-    whole_s = sum(times_s)
-    if not steps or whole_s <= 0:
+    times_s = [each.in_steps_s for each in ranks]
+    total = Spent.from_array(np.sum([each.to_array() for each in ranks], axis=0))
+    found = rates(ranks[0], total, max(times_s), len(ranks))
+    if not found:
         return {}
-    found: dict[str, Any] = {"steps": steps}
-    samples = [each.samples for each in ranks if each.samples is not None]
-    if len(samples) == len(ranks):
-        rates = [each / time_s for each, time_s in zip(samples, times_s, strict=True)]
-        found["samples"] = round(sum(samples))
-        found["samples_per_s"] = _rounded(sum(samples) / max(times_s))
-        found["samples_per_s_by_rank"] = [_rounded(each) for each in rates]
-    found["step_ms"] = percentiles_ms(ranks[0].step_s)
-    found["split"] = _split(ranks, whole_s)
+    if total.samples is not None:
+        found["samples_per_s_by_rank"] = [
+            _rounded((each.samples or 0.0) / time_s)
+            for each, time_s in zip(ranks, times_s, strict=True)
+        ]
     found["own"] = [
         1.0 - (each.exchange_s or 0.0) / time_s for each, time_s in zip(ranks, times_s, strict=True)
     ]
     return found
 
 
-def _split(ranks: Sequence[Spent], whole_s: float) -> dict[str, float]:
-    inner = {
-        "input_wait": [each.input_s for each in ranks],
-        "communication": [each.exchange_s for each in ranks],
-    }
-    if len(ranks) == 1:
-        inner["communication"] = [0.0]
-    known = {name: sum(filter(None, parts)) for name, parts in inner.items() if None not in parts}
-    sums = {name: sum(each.seconds[name] for each in ranks) for name in _STEPS}
-    compute = max(0.0, sums[TRAINING] - sum(known.values()))
+def rates(root: Spent, total: Spent, longest_s: float, ranks: int) -> dict[str, Any]:
+    """Return the figures of all ranks together.
+
+    Args:
+        root: the measurements of root.
+        total: their sum over the ranks.
+        longest_s: the longest time of a rank in its steps.
+        ranks: the number of ranks.
+
+    Returns:
+        "steps", "samples", "samples_per_s", "step_ms" and "split", as `summary` does.
+    """
+    whole_s = total.in_steps_s
+    if not root.steps or whole_s <= 0:
+        return {}
+    found: dict[str, Any] = {"steps": root.steps}
+    if total.samples is not None:
+        found["samples"] = round(total.samples)
+        found["samples_per_s"] = _rounded(total.samples / longest_s)
+    found["step_ms"] = percentiles_ms(root.step_s)
+    inner = {"input_wait": total.input_s, "communication": total.exchange_s if ranks > 1 else 0.0}
+    known = {name: each for name, each in inner.items() if each is not None}
+    seconds = total.seconds
+    compute = max(0.0, seconds[TRAINING] - sum(known.values()))
     if "input_wait" in known:
-        known["input_wait"] += sums[INPUT]
+        known["input_wait"] += seconds[INPUT]
     else:
-        compute += sums[INPUT]
-    parts = {"compute": compute, CALLBACKS: sums[CALLBACKS], CHECKPOINT: sums[CHECKPOINT]}
-    return {name: round(each / whole_s, 4) for name, each in {**known, **parts}.items()}
+        compute += seconds[INPUT]
+    parts = {"compute": compute, CALLBACKS: seconds[CALLBACKS], CHECKPOINT: seconds[CHECKPOINT]}
+    found["split"] = {name: round(each / whole_s, 4) for name, each in {**known, **parts}.items()}
+    return found
 
 
 def amounts(

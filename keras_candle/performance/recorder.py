@@ -6,8 +6,9 @@ import contextlib
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
+
+import numpy as np
 
 from keras_candle.engine.base import Engine
 from keras_candle.performance import hardware
@@ -17,6 +18,7 @@ from keras_candle.performance.record import (
     amounts,
     earlier_rank_s,
     how,
+    rates,
     scaling_efficiency,
     summary,
     times,
@@ -125,12 +127,14 @@ class PerformanceRecorder(FitHook):
         Returns:
             "samples_per_s", "step_ms" and "split", on root.
         """
-        own, whole = self.meter.take(), self.meter.whole(with_steps=False)
-        sent = self._engine.gather_objects((replace(own, step_s=()), whole))
-        # Only root writes, so that no collective depends on its clock.
-        if self._engine.is_root and time.monotonic() - self._written_s >= self._every_s:
-            self._write([self.meter.whole(), *(each for _, each in sent[1:])])
-        found = summary([own, *(each for each, _ in sent[1:])])
+        engine, own = self._engine, self.meter.take()
+        # The time of writing is root's: the sum tells all ranks.
+        due = engine.is_root and time.monotonic() - self._written_s >= self._every_s
+        *total, writes = engine.allreduce([*own.to_array(), due])
+        longest_s = float(engine.allreduce(own.in_steps_s, "max"))
+        if writes:
+            self.write()
+        found = rates(own, Spent.from_array(np.array(total)), longest_s, engine.size)
         return {name: found[name] for name in _OF_EPOCH if name in found}
 
     def write(self) -> dict[str, Any]:
@@ -141,11 +145,10 @@ class PerformanceRecorder(FitHook):
         Returns:
             The record, on root; elsewhere, and without a step, an empty dict.
         """
-        own = self.meter.whole(with_steps=False)
-        of_ranks = self._engine.gather_objects(own)
-        if not self._engine.is_root or self.meter.phases.first_step_s is None:
+        of_ranks = self._engine.gather_to_root(self.meter.whole(with_steps=False).to_array())
+        if of_ranks is None or self.meter.phases.first_step_s is None:
             return {}
-        return self._write([self.meter.whole(), *of_ranks[1:]])
+        return self._write([self.meter.whole(), *map(Spent.from_array, of_ranks[1:])])
 
     def _write(self, ranks: Sequence[Spent]) -> dict[str, Any]:
         self._written_s = time.monotonic()

@@ -99,7 +99,7 @@ class CheckpointCapture:
         """
         of_model = rank_state(self._model, self._engine)
         # A callback's get_state() may raise, on one rank.
-        of_ranks = self._engine.gather_results(
+        of_ranks = self._engine.gather_results_to_root(
             lambda: {
                 "model": of_model,
                 "callbacks": self.callback_state.take(),
@@ -110,7 +110,9 @@ class CheckpointCapture:
         )
         self.step, self._when_s, self._took_one = progress.step, time.monotonic(), True
         position = progress.position().to_json()
-        self._run.on_root(lambda: self._write(progress, of_ranks, position, finished, logs or {}))
+        self._run.on_root(
+            lambda: self._write(progress, of_ranks or [], position, finished, logs or {})
+        )
 
     def _write(
         self,

@@ -88,6 +88,10 @@ class FitProgress:
         return position
 
 
+# The generators of `SharedRandomness.state`.
+_SHARED = ("python", "numpy", "torch")
+
+
 class DataState:
     """The state of data that run Python code: a PyDataset, or a reader of a stream.
 
@@ -155,10 +159,18 @@ class DataState:
         lost: dict[str, str] = {}
         if self._source and state["object"]:
             lost = self._source.restore(state["object"], self._outside())
-        if state.get("shared") is not None:
-            self._adapter.randomness.restore(state["shared"])
-        if state.get("own") is not None:
-            self._adapter.get_tf_dataset().while_reading = _drawing_from(state["own"])
+        own, shared = state.get("own"), state.get("shared")
+        randomness = getattr(self._adapter, "randomness", None)
+        # One rank draws an order from its own generators, several ranks from shared ones.
+        if randomness is not None:
+            if shared is None and own is not None:
+                shared = _shared_of(own)
+            if shared is not None:
+                randomness.restore(shared)
+        elif own is not None and shared is not None:
+            own = {**own, **dict(zip(_SHARED, shared, strict=True))}
+        if own is not None:
+            self._adapter.get_tf_dataset().while_reading = _drawing_from(own)
         if within_pass:
             self._of_pass, self._mark_of_pass = dict(state), self._mark()
             if state.get("changed") and same_ranks:
@@ -187,6 +199,11 @@ class DataState:
 
     def _outside(self) -> set[int]:
         return outside_of(self._model)
+
+
+def _shared_of(own: dict[str, Any]) -> tuple[Any, ...]:
+    version, numbers, gauss = own["python"]
+    return (version, tuple(map(int, numbers)), gauss), own["numpy"], own["torch"]
 
 
 @contextmanager

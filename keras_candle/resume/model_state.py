@@ -254,7 +254,9 @@ def rank_state(model: Any, engine: Engine) -> dict[str, Any]:
     }
 
 
-def set_rank_state(model: Any, of_ranks: Sequence[dict[str, Any]], engine: Engine) -> None:
+def set_rank_state(
+    model: Any, own: dict[str, Any], of_ranks: Sequence[dict[str, Any]], engine: Engine
+) -> None:
     """Restore per-rank state, except for metrics. Call it once.
 
     Where the number of ranks has changed, weights that no optimizer updates are combined as at the
@@ -262,16 +264,15 @@ def set_rank_state(model: Any, of_ranks: Sequence[dict[str, Any]], engine: Engin
 
     Args:
         model: the model, which holds the state of the checkpoint's root.
-        of_ranks: the checkpoint's `rank_state` of each rank.
+        own: the checkpoint's `rank_state` of this rank; of root where their number has changed.
+        of_ranks: where it has changed, those of all ranks; else empty.
         engine: connects the current ranks.
     """
-    same = len(of_ranks) == engine.size
-    own = of_ranks[engine.rank if same else 0]
     for generator, value in zip(seed_generators(model), own["seeds"], strict=True):
         generator.state.assign(value)
     local = _local_variables(model)
     set_sum_bases(model, own["bases"])
-    if same:
+    if not of_ranks:
         for place, value in own["local"].items():
             local[place].assign(value)
         return
@@ -286,20 +287,23 @@ def set_rank_state(model: Any, of_ranks: Sequence[dict[str, Any]], engine: Engin
     begin_sums(model)
 
 
-def set_metrics(model: Any, of_ranks: Sequence[dict[str, Any]], engine: Engine) -> None:
+def set_metrics(
+    model: Any, own: dict[str, Any], of_ranks: Sequence[dict[str, Any]], engine: Engine
+) -> None:
     """Restore the metrics; where the number of ranks has changed, combine those of all ranks.
 
     Args:
         model: the model.
-        of_ranks: the checkpoint's `rank_state` of each rank.
+        own: as in `set_rank_state`.
+        of_ranks: as in `set_rank_state`.
         engine: connects the current ranks.
     """
     variables = metric_variables(model)
-    if len(of_ranks) == engine.size:
-        for variable, value in zip(variables, of_ranks[engine.rank]["metrics"], strict=True):
+    if not of_ranks:
+        for variable, value in zip(variables, own["metrics"], strict=True):
             variable.assign(value)
         return
-    reductions = of_ranks[0]["reductions"]
+    reductions = own["reductions"]
     whole = [
         combine_arrays(values, reduction)
         for reduction, *values in zip(

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_candle.checkpoints.reading import read_rank
+from keras_candle.checkpoints.reading import read_ranks
 from keras_candle.data.data_cursor import DataCursor
 from keras_candle.errors import CheckpointError
 from keras_candle.random_state import set_global_state
@@ -68,6 +68,8 @@ class Resumption:
     ) -> None:
         self._run, self._model, self.state = run, model, state
         self._engine, self._inexact_resume = run.engine, inexact_resume
+        # This rank's own state, or root's where the number of ranks has changed; then also all.
+        self._own: dict[str, Any] = {}
         self._of_ranks: list[dict[str, Any]] = []
         self._rate: float | None = None
         self._of_format_2 = state.get("format", 1) > 1
@@ -160,13 +162,12 @@ class Resumption:
         load_model_state(self._model, self._run, state["step"])
         if self._rate is not None:
             self._model.optimizer.learning_rate = self._rate
-        self._of_ranks = read_ranks(self._run, state["step"], state["ranks"])
-        if not self._of_format_2:
-            self._of_ranks = [rank_of_format_1(each, self._model) for each in self._of_ranks]
+        self._read_ranks()
+        own = self._own
         set_shared_states(callbacks, state["callbacks"])
-        set_rank_state(self._model, [each["model"] for each in self._of_ranks], engine)
+        of_ranks = [each["model"] for each in self._of_ranks]
+        set_rank_state(self._model, own["model"], of_ranks, engine)
         self.restore_metrics()
-        own = self._of_ranks[engine.rank if self._same_ranks else 0]
         states = own["callbacks"]
         if not self._same_ranks:
             states = without_differences([each["callbacks"] for each in self._of_ranks])
@@ -184,11 +185,24 @@ class Resumption:
         )
         check_unrestored_state(lost, self._inexact_resume, folder, engine)
         set_global_state(own["random"])
-        ranks = "" if self._same_ranks else f", made on {len(self._of_ranks)} ranks"
+        ranks = "" if self._same_ranks else f", made on {state['ranks']} ranks"
         engine.print_on_root(
             f"resumes from {self._run.folder.path_of(state['step'])} (epoch {state['epoch'] + 1}, "
             f"{state['in_epoch']} steps of it done{ranks})"
         )
+
+    def _read_ranks(self) -> None:
+        """Read the per-rank state on root, and send each rank what it needs of it."""
+        folder, found = self._run.folder.path_of(self.state["step"]), list[dict[str, Any]]()
+        self._run.on_root(lambda: found.extend(read_ranks(folder, range(self.state["ranks"]))))
+        if self._same_ranks:
+            self._own = self._current(self._engine.scatter(found))
+        else:
+            self._of_ranks = [self._current(each) for each in self._engine.broadcast(found)]
+            self._own = self._of_ranks[0]
+
+    def _current(self, own: dict[str, Any]) -> dict[str, Any]:
+        return own if self._of_format_2 else rank_of_format_1(own, self._model)
 
     def _changed_constants(self) -> dict[str, str]:
         there, here = self.state.get("constants", {}), constants_of(self._model)
@@ -200,10 +214,10 @@ class Resumption:
 
     def restore_metrics(self) -> None:
         """Restore the metrics after Keras has reset them, where they have the same shapes."""
-        of_ranks = [each["model"] for each in self._of_ranks]
-        saved = [np.shape(each) for each in of_ranks[0]["metrics"]]
+        own, of_ranks = self._own["model"], [each["model"] for each in self._of_ranks]
+        saved = [np.shape(each) for each in own["metrics"]]
         if saved == [tuple(each.shape) for each in metric_variables(self._model)]:
-            set_metrics(self._model, of_ranks, self._engine)
+            set_metrics(self._model, own, of_ranks, self._engine)
 
     @property
     def start(self) -> DataCursor:
@@ -213,7 +227,7 @@ class Resumption:
 
     @property
     def _same_ranks(self) -> bool:
-        return len(self._of_ranks) == self._engine.size
+        return bool(self.state["ranks"] == self._engine.size)
 
 
 def build(model: Any, adapter: Any) -> None:
@@ -229,15 +243,6 @@ def build_compiled_optimizer(model: Any) -> None:
     optimizer = getattr(model, "optimizer", None)
     if optimizer is not None and not optimizer.built:
         optimizer.build(model.trainable_variables)
-
-
-def read_ranks(run: RunSession, step: int, size: int) -> list[dict[str, Any]]:
-    """Read the per-rank state of a checkpoint and return it on every rank."""
-    folder = run.folder.path_of(step)
-    found: list[dict[str, Any]] = run.on_root(
-        lambda: [read_rank(folder, rank) for rank in range(size)]
-    )
-    return found
 
 
 def schedule_position(model: Any) -> int:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from keras_candle.checkpoints.folder import CheckpointFolder
 from keras_candle.checkpoints.manifest import Tensor, read
-from keras_candle.checkpoints.reading import find_damage, read_rank, read_state
+from keras_candle.checkpoints.reading import find_damage, read_ranks, read_state
 from keras_candle.errors import CheckpointError
 from keras_candle.run_directory import RunDirectory
 from keras_candle.verification.event_log import END, FIT, AttemptEvents, read_attempt
@@ -274,8 +274,7 @@ def final_states(run_directory: Path) -> list[FinalState]:
 def _end(folder: Path) -> FinalState:
     state = read_state(folder)
     tensors = {each.name: each for each in read(folder).tensors}
-    of_ranks = [read_rank(folder, rank) for rank in range(state["ranks"])]
-    return FinalState(folder, tensors, state, list(of_ranks))
+    return FinalState(folder, tensors, state, list(read_ranks(folder, range(state["ranks"]))))
 
 
 _LONGEST = 60

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import re
 import shutil
 import sys
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -94,14 +96,27 @@ def link_to_itself(folder):
     (folder / manifest.NAME).symlink_to(manifest.NAME)
 
 
-def drop_rank(folder):
-    (folder / reading.rank_file(0)).unlink()
+def forge_ranks(name, content=None):
+    """A change of the ranks' file: it has one other part, and no state of rank 0."""
+
+    def change(folder):
+        part = io.BytesIO()
+        np.savez(part, json=np.frombuffer(b'{"model": 1}', np.uint8))
+        with zipfile.ZipFile(folder / reading.RANKS, "w") as parts:
+            parts.writestr(name, part.getvalue() if content is None else content)
+        sign(folder)
+
+    return change
+
+
+def drop_ranks(folder):
+    (folder / reading.RANKS).unlink()
     sign(folder)
 
 
-def forge_rank(folder):
-    text = np.frombuffer(b'{"model": 1}', np.uint8)
-    np.savez(folder / reading.rank_file(0), json=text)
+def cut_ranks(folder):
+    path = folder / reading.RANKS
+    path.write_bytes(path.read_bytes()[:100])
     sign(folder)
 
 
@@ -163,8 +178,17 @@ DAMAGE = {
         lambda folder: forge_state(folder, lambda state: state.update(ranks=2)),
         "ranks is 2, the manifest's 1",
     ),
-    "a missing rank": (drop_rank, "rank-00000.npz is missing"),
-    "a forged rank": (forge_rank, "model is int, expected a dict"),
+    "no file of the ranks": (drop_ranks, "rank-00000.npz is missing"),
+    "a missing rank": (forge_ranks("rank-00007.npz"), "ranks.zip/rank-00000.npz is missing"),
+    "a forged rank": (
+        forge_ranks("rank-00000.npz"),
+        "ranks.zip/rank-00000.npz is damaged: model is int, expected a dict",
+    ),
+    "a rank of text": (
+        forge_ranks("rank-00000.npz", b"text"),
+        "ranks.zip/rank-00000.npz is damaged: ",
+    ),
+    "no index of the ranks": (cut_ranks, "ranks.zip is damaged: BadZipFile"),
 }
 
 
@@ -217,7 +241,7 @@ def test_a_path_outside_of_the_folder_is_never_opened(run, kind):
 
 
 def test_a_changed_byte_of_a_ranks_file_is_found(run):
-    path = newest(run) / reading.rank_file(0)
+    path = newest(run) / reading.RANKS
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)

@@ -11,7 +11,7 @@ from keras_candle.checkpoints import manifest
 from keras_candle.checkpoints.writing import WEIGHTS
 from keras_candle.errors import CheckpointError
 
-FILES = {WEIGHTS, "state.json", "state.json.npz", "rank-00000.npz", "rank-00001.npz"}
+FILES = {WEIGHTS, "state.json", "state.json.npz", "ranks.zip"}
 
 
 def flip(path, bit):

@@ -45,6 +45,44 @@ def gather_all():
     return flags.tolist(), engine.gather_objects({"rank": engine.rank})
 
 
+def gather_to_root():
+    return engines.current().gather_to_root({"rank": engines.current().rank})
+
+
+def scatter(count):
+    engine = engines.current()
+    return engine.scatter([{"of": rank} for rank in range(count)] if engine.is_root else None)
+
+
+class RefusedError(Exception):
+    pass
+
+
+class NotPicklable:
+    def __reduce__(self):
+        raise RefusedError("no file can be sent")
+
+
+def send_what_cannot_be_packed(how):
+    """The error of a collective to which the last rank, or the root, gives such an object."""
+    engine = engines.current()
+    last, root = engine.rank == engine.size - 1, engine.is_root
+    items = [NotPicklable() if rank == 1 else rank for rank in range(engine.size)]
+    collectives = {
+        "gather_objects": lambda: engine.gather_objects(NotPicklable() if last else 0),
+        "gather_to_root": lambda: engine.gather_to_root(NotPicklable() if last else 0),
+        "gather_results_to_root": lambda: engine.gather_results_to_root(
+            lambda: NotPicklable() if last else 0
+        ),
+        "broadcast": lambda: engine.broadcast(NotPicklable() if root else 0),
+        "on_root": lambda: engine.on_root(NotPicklable),
+        "scatter": lambda: engine.scatter(items if root else None),
+    }
+    with pytest.raises(EngineError) as raised:
+        collectives[how]()
+    return str(raised.value), float(engine.allreduce(1.0))
+
+
 def broadcast_from(root):
     engine = engines.current()
     return engine.broadcast({"from": engine.rank, "x": np.arange(2)}, root)["from"]
@@ -81,8 +119,10 @@ def on_root(ranks=(), how="key"):
     return engines.current().on_root(fail_on(ranks, how))
 
 
-def gather_results(ranks=(), how="key"):
-    return engines.current().gather_results(fail_on(ranks, how))
+def gather_results(ranks=(), how="key", to_root=False):
+    engine = engines.current()
+    gather = engine.gather_results_to_root if to_root else engine.gather_results
+    return gather(fail_on(ranks, how))
 
 
 def bad_operation():
@@ -300,6 +340,14 @@ class EngineContract:
         flags = [[r, -r] for r in range(size)]
         assert job.run(gather_all) == [(flags, [{"rank": r} for r in range(size)])] * size
 
+    def test_what_is_gathered_to_the_root_is_there_alone(self, job, size):
+        gathered = [{"rank": r} for r in range(size)]
+        assert job.run(gather_to_root) == [gathered, *[None] * (size - 1)]
+
+    def test_scatter_gives_each_rank_its_own_object(self, job, size):
+        assert job.run(scatter, count=size) == [{"of": r} for r in range(size)]
+        assert all("scatter got" in error for error in job.errors(scatter, count=size + 1))
+
     def test_broadcast_gives_the_roots_object(self, job, size):
         assert job.run(broadcast_from, root=size - 1) == [size - 1] * size
 
@@ -411,6 +459,20 @@ def test_unknown_engine_is_named():
         engines.start("nccl")
 
 
+@pytest.mark.parametrize(
+    "how",
+    [
+        *("gather_objects", "gather_to_root", "gather_results_to_root"),
+        *("scatter", "broadcast", "on_root"),
+    ],
+)
+@pytest.mark.parametrize("engine", ["mpi", "horovod"])
+def test_an_object_that_cannot_be_packed_is_an_error_of_all_ranks(ranks, engine, how):
+    for error, total in ranks(2).run(send_what_cannot_be_packed, how=how, engine=engine):
+        assert "cannot be pickled (RefusedError: no file can be sent)" in error
+        assert total == 2
+
+
 @pytest.mark.parametrize("engine", ["mpi", "horovod"])
 def test_what_the_root_raises_all_ranks_raise(ranks, engine):
     run, errors = partial(ranks(2).run, engine=engine), partial(ranks(2).errors, engine=engine)
@@ -419,17 +481,18 @@ def test_what_the_root_raises_all_ranks_raise(ranks, engine):
     assert set(errors(on_root, ranks=[0], how="disk")) == {"CheckpointError: disk full"}
 
 
-def test_what_one_rank_raises_all_ranks_raise(ranks):
-    assert ranks(3).run(gather_results) == [[0, 1, 2]] * 3
-    assert set(ranks(3).errors(gather_results, ranks=[1])) == {"EngineError: rank 1: KeyError: 'x'"}
-    assert set(ranks(3).errors(gather_results, ranks=[0, 1, 2], how="disk")) == {
-        "CheckpointError: disk full"
-    }
-    assert set(ranks(3).errors(gather_results, ranks=[1], how="mute")) == {
-        "EngineError: rank 1: MuteError: (its message raises ValueError)"
-    }
-    some = ranks(3).errors(gather_results, ranks=[0, 2], how="disk")
-    assert set(some) == {"CheckpointError: rank 0: disk full\nrank 2: disk full"}
+@pytest.mark.parametrize("to_root", [False, True])
+def test_what_one_rank_raises_all_ranks_raise(ranks, to_root):
+    def errors(of, how="key"):
+        return set(ranks(3).errors(gather_results, ranks=of, how=how, to_root=to_root))
+
+    gathered = [[0, 1, 2], *([None] * 2 if to_root else [[0, 1, 2]] * 2)]
+    assert ranks(3).run(gather_results, to_root=to_root) == gathered
+    assert errors([1]) == {"EngineError: rank 1: KeyError: 'x'"}
+    assert errors([0, 1, 2], "disk") == {"CheckpointError: disk full"}
+    mute = "EngineError: rank 1: MuteError: (its message raises ValueError)"
+    assert errors([1], "mute") == {mute}
+    assert errors([0, 2], "disk") == {"CheckpointError: rank 0: disk full\nrank 2: disk full"}
 
 
 @pytest.mark.parametrize("engine", ["mpi", "horovod"])

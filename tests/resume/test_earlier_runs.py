@@ -117,3 +117,15 @@ def test_the_state_of_callbacks_and_data_comes_back(ranks, tmp_path, size, recor
     for state, loss in ranks(size).run(train_with_own_state, run=run, epochs=5):
         assert state == ([0, 1, 2, 3, 4], 5, [5.0, 5.0], {"epoch": 4}, 5)
         assert size > 1 or loss == pytest.approx(OWN_LOSS, rel=1e-5)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_a_run_with_a_file_for_each_rank_comes_back(ranks, tmp_path, size):
+    recorded = Path(__file__).with_name("run_of_format_2_on_2_ranks")
+    shutil.copytree(recorded, tmp_path / "run")
+    uninterrupted = ranks(2).run(train_with_own_state, run=str(tmp_path / "new"), epochs=5)
+    for state, loss in ranks(size).run(train_with_own_state, run=str(tmp_path / "run"), epochs=5):
+        assert state == uninterrupted[0][0]
+        assert size != 2 or loss == pytest.approx(uninterrupted[0][1], rel=1e-5)
+    newest = tmp_path / "run" / "checkpoints" / "last"
+    assert [each.name for each in newest.glob("rank*")] == ["ranks.zip"]

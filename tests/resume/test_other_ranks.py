@@ -40,7 +40,21 @@ class Notes(keras.callbacks.Callback):
         self.rates.append(logs.get("effective_learning_rate"))
 
 
-def train(run, kill=None, epochs=3, rate=1e-12, metrics=None, evaluates=False):
+class Rows(keras.utils.PyDataset):
+    """The same rows, in batches that Keras shuffles."""
+
+    def __init__(self, x, y):
+        super().__init__()
+        self.x, self.y = x, y
+
+    def __len__(self):
+        return ROWS // 5
+
+    def __getitem__(self, i):
+        return self.x[5 * i : 5 * i + 5], self.y[5 * i : 5 * i + 5]
+
+
+def train(run, kill=None, epochs=3, rate=1e-12, metrics=None, evaluates=False, in_batches=False):
     """Trains weights that hardly change: the loss of an epoch is the mean of its rows' targets."""
     keras.utils.set_random_seed(1)
     inputs = keras.Input((3,))
@@ -61,7 +75,11 @@ def train(run, kill=None, epochs=3, rate=1e-12, metrics=None, evaluates=False):
     if evaluates:
         fit["validation_data"] = (x[:8], y[:8])
     try:
-        history = model.fit(x, y, **fit).history
+        if in_batches:
+            del fit["batch_size"]
+            history = model.fit(Rows(x, y), **fit).history
+        else:
+            history = model.fit(x, y, **fit).history
     except KilledError:
         assert kill
     return {"history": history, "moving": notes.moving, "rates": notes.rates}
@@ -94,6 +112,13 @@ def test_each_rank_keeps_its_batch_size_and_no_row_is_lost(ranks, before, after,
     for each in killed:
         np.testing.assert_allclose(each["moving"][0], at_checkpoint, rtol=1e-6)
     assert len({tuple(each["moving"][9].tolist()) for each in found}) == before
+
+
+@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2)])
+def test_each_batch_of_a_pydataset_is_read_once(ranks, before, after, tmp_path):
+    ranks(before).run(train, run=str(tmp_path), kill=14 // before, in_batches=True)
+    for each in ranks(after).run(train, run=str(tmp_path), in_batches=True):
+        assert each["history"]["loss"] == pytest.approx([(ROWS + 1) / 2] * 3, rel=1e-6)
 
 
 def test_a_schedule_goes_on_where_it_was(ranks, tmp_path):

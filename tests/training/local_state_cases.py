@@ -178,7 +178,10 @@ def taken_and_put_back(ranks_before):
         return {**own, "local": {places.index(name): value for name, value in local.items()}}
 
     of_ranks = [of_rank(rank) for rank in range(ranks_before)]
-    model_state.set_rank_state(model, of_ranks, engine)
+    if ranks_before == engine.size:
+        model_state.set_rank_state(model, of_ranks[engine.rank], (), engine)
+    else:
+        model_state.set_rank_state(model, of_ranks[0], of_ranks, engine)
     before = state_of(model)
     candle_replica = model._candle_trainer.replica
     candle_replica.reduce_local_state()
