@@ -22,6 +22,7 @@ import numpy as np
 from keras_candle.checkpoints.folder import CheckpointFolder
 from keras_candle.checkpoints.reading import find_damage, read_state
 from keras_candle.cluster.job_folder import JobFolder, element_of
+from keras_candle.cluster.run_owner import waiting_owner
 from keras_candle.cluster.schedulers import job_id
 from keras_candle.engine.base import Engine
 from keras_candle.errors import CheckpointError
@@ -106,6 +107,14 @@ class RunSession:
         self.directory.acquire(
             self.engine.print_on_root, patience_s=_EXIT_GRACE_S if restarts() else 0.0
         )
+        owner = waiting_owner(self.directory.job)
+        if owner:
+            self.directory.release()
+            raise CheckpointError(
+                f"The run directory {self.directory.path} belongs to {owner}, which has saved and "
+                "waits for its next start. Wait for it, end it with `candle cancel`, or use "
+                "another directory."
+            )
         try:
             self.folder.recover()
         except OSError as cause:
