@@ -6,6 +6,7 @@ The order in which they get an event is that of `keras_candle.training.fit_chain
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -414,7 +415,10 @@ class WatchdogHook(FitHook):
         self._stop()
 
     def close(self) -> None:
-        """Stop the watchdog."""
+        """Stop the watchdog. It learns of the error with which the fit ends, if any."""
+        error = sys.exc_info()[1]
+        if self._watch is not None and error is not None:
+            self._watch.report_error(error)
         self._stop()
 
     def _stop(self) -> None:

@@ -143,6 +143,16 @@ class JobLauncher:
         """Steps of the checkpoints that the job has reported, see `NOTIFY_CHECKPOINTS`."""
         return self._reader.saved_steps
 
+    @property
+    def hosts(self) -> dict[int, str]:
+        """The hosts of the ranks that have begun, by rank."""
+        return self._states.hosts
+
+    @property
+    def has_failures(self) -> bool:
+        """Whether a rank has reported a failure."""
+        return bool(self._reader.failures or self._reader.stall)
+
     def run(self, stdout: int | None = None, timeout_s: float | None = None) -> int:
         """Start the ranks and wait for all of them.
 

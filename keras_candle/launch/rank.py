@@ -153,6 +153,7 @@ class Rank:
 
     def supervise(self, pid: int) -> int:
         """Wait for the program in the parent, and report its state to the launcher."""
+        self._send(state="begins")
         if self._under_candle and self.size > 1:
             threading.Thread(target=self._report_waits, daemon=True).start()
         _, status = os.waitpid(pid, 0)

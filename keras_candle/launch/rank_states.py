@@ -159,12 +159,16 @@ class RankStates:
         size: ranks of the job.
         waited_s: how long a rank may wait for one that has left, from when both are known.
         clock: returns a time in seconds.
+
+    Attributes:
+        hosts: of the ranks that have begun.
     """
 
     def __init__(
         self, size: int, waited_s: float, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._size, self._waited_s, self._clock = size, waited_s, clock
+        self.hosts: dict[int, str] = {}
         self._ended: dict[int, _Ended] = {}
         self._waiting: dict[int, _Waiting] = {}
         self._gone: set[int] = set()
@@ -192,7 +196,9 @@ class RankStates:
         """
         rank, kind, now_s = int(state["rank"]), state["state"], self._clock()
         self._updated_s = now_s
-        if kind == "ended":
+        if kind == "begins":
+            self.hosts[rank] = state["host"]
+        elif kind == "ended":
             self._ended[rank] = _Ended(state["host"], state["code"], now_s)
             self._someone_left_mpi |= bool(state.get("suddenly"))
         elif kind == "finalizes":

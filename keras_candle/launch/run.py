@@ -1,7 +1,6 @@
 """`candle run`: run one Python program on N ranks."""
 
 import argparse
-import dataclasses
 import os
 import re
 import secrets
@@ -10,9 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from keras_candle import launcher_messages
-from keras_candle.errors import EXIT_RUN_AGAIN, LaunchError
+from keras_candle.errors import LaunchError
 from keras_candle.launch.attempt_record import AttemptRecord
-from keras_candle.launch.job_launcher import Job, JobLauncher, write_to_stderr
+from keras_candle.launch.job_launcher import Job, JobLauncher
+from keras_candle.launch.restarts import Restarts
 from keras_candle.launcher_messages import STARTED_S
 
 ENGINES = ("auto", "horovod", "mpi")
@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `candle run`."""
     parser.usage = (
         "candle run -np N [--hosts a:4,b:4] [--engine {auto,horovod,mpi}] [--all-output] [--auto] "
-        "[--max-restarts K] (script.py | -m package.module) [args...]"
+        "[--max-restarts K [--restart-patience SECONDS]] (script.py | -m package.module) [args...]"
     )
     parser.add_argument("-np", "-n", dest="size", type=int, metavar="N", help="number of ranks")
     parser.add_argument("--hosts", help="nodes and their ranks, for example a:4,b:4")
@@ -44,6 +44,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="K",
         help="restart a failed job at most K times, as long as it makes progress; a training with "
         "CandleCallback resumes from its last checkpoint",
+    )
+    parser.add_argument(
+        "--restart-patience",
+        type=float,
+        default=600.0,
+        metavar="SECONDS",
+        help="how long a restart is tried again while a host cannot be reached (600)",
     )
     add_program(parser)
 
@@ -82,6 +89,10 @@ def run(options: argparse.Namespace) -> int:
     """
     if options.max_restarts < 0:
         raise LaunchError(f"--max-restarts got {options.max_restarts}, expected 0 or more")
+    if not options.restart_patience >= 0:  # nan too
+        raise LaunchError(
+            f"--restart-patience got {options.restart_patience:g}, expected 0 seconds or more"
+        )
     variables = auto_variables(os.environ) if options.auto and options.size != 1 else {}
     attempt = AttemptRecord()
     job = Job(
@@ -94,7 +105,8 @@ def run(options: argparse.Namespace) -> int:
     )
     with attempt:
         if options.max_restarts:
-            attempt.code = run_with_restarts(job, options.max_restarts, attempt.saved_steps)
+            restarts = Restarts(job, options.max_restarts, options.restart_patience)
+            attempt.code = restarts.run(attempt.saved_steps)
         else:
             launcher = JobLauncher(job)
             attempt.code = launcher.run()
@@ -181,55 +193,3 @@ def _hosts(hosts: str | None, size: int) -> str | None:
             "Give the hosts more ranks (a:4 is four), or ask for fewer"
         )
     return hosts
-
-
-def run_with_restarts(job: Job, most: int, saved_steps: list[int] | None = None) -> int:
-    """Run a job and restart it when it fails, as long as it makes progress.
-
-    Args:
-        job: what to run.
-        most: the largest number of restarts.
-        saved_steps: gets the steps of the checkpoints that all runs have reported.
-
-    Returns:
-        The exit code of the last run. EXIT_RUN_AGAIN is not restarted: the scheduler's limit or
-        signal is its cause.
-    """
-    number = 0
-    while True:
-        variables = {
-            **job.variables,
-            launcher_messages.NOTIFY_CHECKPOINTS: "1",
-            launcher_messages.RESTARTS: str(number),
-        }
-        launcher = JobLauncher(dataclasses.replace(job, variables=variables))
-        code = launcher.run()
-        if saved_steps is not None:
-            saved_steps += launcher.saved_steps
-        if code in (0, EXIT_RUN_AGAIN) or launcher.stopped_by:
-            return code
-        reason = _stop_reason(launcher, number, most)
-        if reason:
-            _print(f"not started again: {reason}")
-            return code
-        number += 1
-        _print(f"started again ({number} of at most {most}) {_resume_point(launcher)}")
-
-
-def _stop_reason(launcher: JobLauncher, number: int, most: int) -> str:
-    if number == most:
-        return f"it was, {most} times (--max-restarts)" if most > 1 else "it was (--max-restarts)"
-    # The first failure may have been a node that was about to fail anyway.
-    if number and not launcher.saved_steps:
-        return "it failed again before it had saved anything new"
-    return ""
-
-
-def _resume_point(launcher: JobLauncher) -> str:
-    if launcher.saved_steps:
-        return f"from the checkpoint of step {launcher.saved_steps[-1]}"
-    return "as it was: no checkpoint was made (candle.CandleCallback makes them)"
-
-
-def _print(sentence: str) -> None:
-    write_to_stderr(f"candle: {sentence}\n".encode())

@@ -212,6 +212,8 @@ class RootWatcher(NodeWatcher):
             if rank not in self._left:
                 self._channel_of[rank] = channel
                 self._record(RankSnapshot(**each))
+        if "lost_peer" in message:
+            self.lost_peer()
         rank = message.get("rank")
         if "stacks" in message and rank in self._snapshots:
             self._heard_s[rank] = time.monotonic()
@@ -240,24 +242,33 @@ class RootWatcher(NodeWatcher):
             for channel in list(self._channels):
                 if channel.is_remote:
                     channel.send(root_is_here=True)
-        quiet_s = max(self._quiets[rank].passed_s() for rank in self._snapshots)
-        if quiet_s > self._watched.timeout_s or self._has_lost_a_node():
-            self._is_reporting = True
-            self._request_stacks()
-            self._record_silence()
-            ranks = [self._snapshots[rank] for rank in sorted(self._snapshots)]
-            self._watched.report(ranks, quiet_s, left=self._left)
-            self.end()
+        if self._quiet_s() > self._watched.timeout_s or self._misses_a_node(self._watched.lost_s):
+            self._report()
 
-    def _has_lost_a_node(self) -> bool:
-        return any(
-            channel is not None
-            and channel.is_remote
-            and channel.silent_s() >= self._watched.lost_s
-            and snapshot.answers
+    def lost_peer(self) -> None:
+        """Report a node that is not heard: its loss is the cause of a rank's error."""
+        if self._misses_a_node(_UNHEARD_S) and not self._is_reporting:
+            self._report()
+
+    def _report(self) -> None:
+        quiet_s = self._quiet_s()
+        self._is_reporting = True
+        self._request_stacks()
+        self._record_silence()
+        ranks = [self._snapshots[rank] for rank in sorted(self._snapshots)]
+        self._watched.report(ranks, quiet_s, left=self._left)
+        self.end()
+
+    def _quiet_s(self) -> float:
+        return max(self._quiets[rank].passed_s() for rank in self._snapshots)
+
+    def _misses_a_node(self, silent_s: float) -> bool:
+        channels = {
+            self._channel_of[rank]
             for rank, snapshot in self._snapshots.items()
-            for channel in [self._channel_of.get(rank)]
-        )
+            if snapshot.answers and rank in self._channel_of
+        }
+        return any(each.is_remote and each.silent_s() >= silent_s for each in channels)
 
     def _request_stacks(self) -> None:
         deadline_s = time.monotonic() + _UNHEARD_S

@@ -7,6 +7,7 @@ import ctypes
 import faulthandler
 import json
 import os
+import re
 import secrets
 import signal
 import subprocess
@@ -21,6 +22,12 @@ from keras_candle.errors import EXIT_STALLED
 from keras_candle.watchdog.heartbeat import HeartbeatBoard
 
 _END_WITHIN_S = 2.0
+_VERDICT_WITHIN_S = 5.0
+# As Gloo and the system write them.
+_LOST_PEER = re.compile(
+    "Timed out waiting|Application timeout|Connection (closed|reset) by peer|Connection timed out"
+    "|No route to host|Broken pipe|Horovod has been shut down"
+)
 
 
 class RankWatch:
@@ -47,6 +54,7 @@ class RankWatch:
         lost_s: float,
     ) -> None:
         self.board = HeartbeatBoard()
+        self._on_one_node = on_one_node
         self._stacks = enable_stacks()
         end, to_end = os.pipe()
         arguments = {
@@ -87,6 +95,19 @@ class RankWatch:
             address: of the root's watcher, the same on all ranks.
         """
         self._send({"address": address})
+
+    def report_error(self, error: BaseException) -> None:
+        """Let root's watcher end the job if the cause of an error is a node that is not heard.
+
+        An engine that waits for a lost node gives up before the watchdog does, with an error on a
+        rank that is well. Where all nodes are heard, this returns, after a moment.
+
+        Args:
+            error: with which the training ends.
+        """
+        if not self._on_one_node and _LOST_PEER.search(str(error)):
+            self._send({"lost_peer": True})
+            time.sleep(_VERDICT_WITHIN_S)
 
     def stop(self) -> None:
         """End the watch, when training ends on this rank."""

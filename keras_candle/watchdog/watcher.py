@@ -227,10 +227,13 @@ class Watcher:
         polled_s = time.monotonic()
         while not self._watched.is_gone():
             for key, _ in self._selector.select(_POLL_S):
-                if key.data == "of the rank":
-                    self.leave(orderly=b"bye" in sys.stdin.buffer.readline())
+                if key.data != "of the rank":
+                    self.receive(key.fileobj)
+                elif b"lost_peer" in (line := sys.stdin.buffer.readline()):
+                    self.lost_peer()
+                else:
+                    self.leave(orderly=b"bye" in line)
                     return
-                self.receive(key.fileobj)
             passed_s = time.monotonic() - polled_s
             if passed_s >= _POLL_S:
                 polled_s += passed_s
@@ -248,6 +251,10 @@ class Watcher:
         """End the watch, and report it if the rank ended it itself."""
         if orderly:
             self.send_up(left=[self._watched.rank])
+
+    def lost_peer(self) -> None:
+        """Report that the rank's training ends since it cannot reach another."""
+        self.send_up(lost_peer=True)
 
     def receive(self, source: Any) -> None:
         """Handle the requests from above."""

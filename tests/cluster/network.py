@@ -50,7 +50,7 @@ while arguments[0].startswith("-"):
     arguments.pop(0)
 host, *command = arguments
 try:
-    socket.create_connection((host, 22), timeout=5).recv(8)
+    socket.create_connection((host, 22), timeout=2).recv(8)
 except OSError as error:
     sys.exit(f"ssh: connect to host {{host}} port 22: {{error}}")
 enter = [*{enter}, str(pids[host]), "sh", "-c", " ".join(command)]

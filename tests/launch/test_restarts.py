@@ -91,6 +91,14 @@ def test_a_negative_number(candle, script):
     assert "--max-restarts got -1" in done.stderr
 
 
+@pytest.mark.parametrize("patience", ["-1", "nan"])
+def test_patience_that_is_none(candle, script, patience):
+    options = ("--max-restarts", "1", "--restart-patience", patience)
+    done = candle("run", "-np", "1", *options, script("pass"))
+    assert done.returncode == 2
+    assert f"--restart-patience got {patience}, expected 0 seconds or more" in done.stderr
+
+
 def test_messages_that_come_in_pieces_are_taken_out():
     reader = FailureReader()
     stream = b"loss 0.3\x1ecandle saved 12\x1e\nstep 3 \x1ecandle saved 13\x1e\nend"
