@@ -30,8 +30,8 @@ _RANKS = "candle run -np 2 --engine mpi -m examples.benchmarks."
 _ALONE = "python -m examples.benchmarks."
 _ON_RANKS = ("data_parallel", "data_pipeline", "guard")
 _IN_ONE_PROCESS = (
-    *("callback_overhead", "checkpoint", "failures", "lint", "precision", "report"),
-    "unedited_files",
+    *("callback_overhead", "checkpoint", "failures", "limited_links", "lint", "precision"),
+    *("report", "scaling", "unedited_files"),
 )
 BENCHMARKS = {
     **{name: _RANKS + name for name in _ON_RANKS},
