@@ -103,6 +103,8 @@ class Slurm:
     def start_again(self, job: str, timeout_s: float = 60) -> None:
         """Wait until a job is requeued, and end the two minutes that Slurm lets it wait."""
         self.wait(job, "PENDING", timeout_s=timeout_s)
+        # A start in the second in which the last one ended fails: "Job credential revoked".
+        time.sleep(1.1)
         self.call("scontrol", "update", f"JobId={job}", "StartTime=now")
 
     def kill_node(self, node: str) -> None:
@@ -128,7 +130,7 @@ class Slurm:
             f"--seed-file={munge / 'seed'}",
             "--num-threads=2",
         )
-        until((self.folder / "munge.socket").exists, START_TIMEOUT_S, self._logs)
+        until((self.folder / "munge.socket").exists, START_TIMEOUT_S, self.logs)
         self._start("slurmctld", "slurmctld", "-D", "-c")
         for node in self.nodes:
             self.start_node(node)
@@ -140,7 +142,7 @@ class Slurm:
         until(
             lambda: self.call(*idle, check=False).strip() == str(len(self.nodes)),
             START_TIMEOUT_S,
-            self._logs,
+            self.logs,
         )
 
     def stop(self) -> None:
@@ -148,7 +150,7 @@ class Slurm:
         with suppress(AssertionError, subprocess.TimeoutExpired):
             self.call("scancel", "--quiet", f"--user={getpass.getuser()}", timeout_s=10)
             self.call("scancel", "--quiet", "--signal=KILL", f"--user={getpass.getuser()}")
-            until(lambda: not self.call("squeue", "--noheader").strip(), 10, self._logs)
+            until(lambda: not self.call("squeue", "--noheader").strip(), 10, self.logs)
         for daemon in reversed(self._daemons.values()):
             daemon.terminate()
         for daemon in self._daemons.values():
@@ -185,7 +187,8 @@ class Slurm:
                     left.append(int(each.name))
         return [pid for pid in left if pid != os.getpid()]
 
-    def _logs(self) -> str:
+    def logs(self) -> str:
+        """Return the ends of the daemons' logs."""
         logs = [*sorted(self.folder.glob("log/*")), self.folder / "munge" / "munged.log"]
         return "\n".join(
             f"{p.name}: {p.read_text(errors='replace')[-1000:]}" for p in logs if p.is_file()

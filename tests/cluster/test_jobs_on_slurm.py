@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
-from keras_candle.cluster.job_folder import JOBS, JobFolder
+from keras_candle.cluster.job_folder import JOBS
 from keras_candle.launch.cancel import cancel
-from keras_candle.launch.logs import Outputs, all_statuses, find_job, follow
-from tests.cluster.slurm import Slurm, until
+from keras_candle.launch.logs import Outputs, find_job, follow
+from tests.cluster.site import Site
+from tests.cluster.slurm import until
 
 PROGRAM = """\
 import os, sys, time
@@ -22,44 +19,16 @@ time.sleep(float(sys.argv[1]))
 """
 
 
-class Site:
-    """A working directory beside a Slurm."""
-
-    def __init__(self, slurm: Slurm, folder: Path) -> None:
-        self.slurm, self.folder = slurm, folder
-
-    def candle(self, *arguments: str, check: bool = True) -> str:
-        return self.slurm.call("candle", *arguments, cwd=self.folder, check=check)
-
-    def submit(self, name: str, *arguments: str) -> JobFolder:
-        one = ("--nodes", "1", "--ranks-per-node", "1")
-        self.candle("submit", "--scheduler", "slurm", "--name", name, *one, *arguments)
-        return JobFolder(self.folder / JOBS / name)
-
-    def states(self, name: str) -> list[str]:
-        return [each.state.name for each in all_statuses(find_job(name), ask_every_s=0.2)]
-
-    def wait(self, name: str, *states: str) -> None:
-        until(lambda: sorted(self.states(name)) == sorted(states), 60, lambda: self.log(name))
-
-    def log(self, name: str) -> str:
-        return f"{self.states(name)}: {self.candle('logs', name, check=False)}"
+ONE = ("--nodes", "1", "--ranks-per-node", "1")
 
 
-@pytest.fixture
-def site(slurm: Slurm, tmp_path: Path, monkeypatch) -> Iterator[Site]:
-    slurm.environment["KERAS_CANDLE_CACHE"] = str(tmp_path / "cache")
-    for name, value in slurm.environment.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "program.py").write_text(PROGRAM)
-    yield Site(slurm, tmp_path)
-    slurm.call("scancel", "--quiet", f"--user={os.getuid()}")
-    slurm.wait_for_nodes()
+@pytest.fixture(autouse=True)
+def _program(site: Site) -> None:
+    (site.folder / "program.py").write_text(PROGRAM)
 
 
 def test_of_an_array_of_six_with_one_failing_five_complete_and_one_fails(site: Site) -> None:
-    site.submit("sweep", "--array", "6", "program.py", "0")
+    site.submit("sweep", *ONE, "--array", "6", "program.py", "0")
     site.wait("sweep", *["completed"] * 5, "failed")
     assert "5 completed, 1 failed" in site.candle("status")
     in_full = site.candle("status", "sweep").splitlines()
@@ -70,7 +39,7 @@ def test_of_an_array_of_six_with_one_failing_five_complete_and_one_fails(site: S
 
 
 def test_a_job_is_cancelled_and_what_waits_ends_before_its_start(site: Site) -> None:
-    job = site.submit("long", "--array", "2%1", "program.py", "100")
+    job = site.submit("long", *ONE, "--array", "2%1", "program.py", "100")
     site.wait("long", "running", "queued")
     until(lambda: job.attempts(0), 30, lambda: site.log("long"))
     assert cancel(find_job("long"), now=False, within_s=60, ask_every_s=0.2) == 0
@@ -79,7 +48,7 @@ def test_a_job_is_cancelled_and_what_waits_ends_before_its_start(site: Site) -> 
 
 
 def test_a_job_that_is_cancelled_now_is_not_waited_for(site: Site) -> None:
-    job = site.submit("long", "program.py", "100")
+    job = site.submit("long", *ONE, "program.py", "100")
     site.wait("long", "running")
     site.candle("cancel", "--now", "long")
     site.wait("long", "cancelled")
@@ -87,7 +56,7 @@ def test_a_job_that_is_cancelled_now_is_not_waited_for(site: Site) -> None:
 
 
 def test_logs_follow_a_job_to_its_end(site: Site, capfdbinary) -> None:
-    job = site.submit("short", "program.py", "1")
+    job = site.submit("short", *ONE, "program.py", "1")
     follow(find_job("short"), Outputs([job.output()], None), poll_s=0.1, ask_every_s=0.2)
     assert capfdbinary.readouterr().out == b"element None\n"
     assert site.states("short") == ["completed"]
@@ -100,3 +69,18 @@ def test_a_name_that_is_unknown_is_named_with_its_neighbour(site: Site, command:
     answer = site.candle(command, "trian", check=False)
     assert "'trian' is neither a job in" in answer
     assert "(did you mean train?)" in answer
+
+
+@pytest.mark.parametrize("start", [["alone.py"], ["-m", "keras_candle.launch.rank", "alone.py"]])
+def test_tasks_that_srun_leaves_alone_are_refused_before_anything_is_imported(
+    site: Site, start: list[str]
+) -> None:
+    (site.folder / "alone.py").write_text(
+        "import keras_candle as candle\nimport sys\n"
+        "print('went on with', 'tensorflow' in sys.modules, candle.size())\n"
+    )
+    answer = site.slurm.call(
+        "srun", "-n2", "--mpi=none", "python", *start, cwd=site.folder, check=False
+    )
+    assert "--mpi=pmi2" in answer
+    assert "went on" not in answer
