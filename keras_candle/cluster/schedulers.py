@@ -31,6 +31,7 @@ class Scheduler:
         node_lists: variables that are set in each job, also where `job_id` is not.
         node_counts: variables with the number of nodes.
         node_name: variable with this node's name, on compute nodes only.
+        index: variable with the number of an array's element, where the job's id is the array's.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Scheduler:
     node_lists: Sequence[str] = ()
     node_counts: Sequence[str] = ()
     node_name: str = ""
+    index: str = ""
 
 
 def seconds_of(text: str) -> float:
@@ -76,6 +78,12 @@ def _of_pbs(printed: str) -> float | None:
     return seconds_of(found["Resource_List"]) - seconds_of(found.get("resources_used", "0"))
 
 
+def _of_flux(printed: str) -> float | None:
+    # Without a limit it prints the largest 32-bit number, or more.
+    seconds = float(printed)
+    return None if seconds >= 2**32 - 1 else seconds
+
+
 def _of_lsf(printed: str) -> float | None:
     # "11:12 L": hours and minutes; L is a limit, E and X are estimates. "-": no limit.
     text, _, kind = printed.strip().partition(" ")
@@ -95,7 +103,15 @@ SLURM = Scheduler(
 SCHEDULERS = (
     SLURM,
     Scheduler("PBS", "PBS_JOBID", ("qstat", "-f"), _of_pbs),
-    Scheduler("LSF", "LSB_JOBID", ("bjobs", "-noheader", "-o", "time_left"), _of_lsf),
+    Scheduler(
+        "LSF",
+        "LSB_JOBID",
+        ("bjobs", "-noheader", "-o", "time_left"),
+        _of_lsf,
+        index="LSB_JOBINDEX",
+    ),
+    # In a rank that `flux run` has started: its step ends with the job.
+    Scheduler("Flux", "FLUX_JOB_ID", ("flux", "job", "timeleft"), _of_flux),
 )
 
 
@@ -122,7 +138,9 @@ def seconds_left(environment: Mapping[str, str], now_s: float) -> float | None:
     if scheduler is None:
         return None
     try:
-        return scheduler.read(answer_of([*scheduler.command, environment[scheduler.job_id]]))
+        element = environment.get(scheduler.index, "0")
+        job = environment[scheduler.job_id] + (f"[{element}]" if element != "0" else "")
+        return scheduler.read(answer_of([*scheduler.command, job]))
     except (LaunchError, ValueError, KeyError) as cause:
         ends_s = environment.get(scheduler.end_time, "")
         if ends_s.isdigit():

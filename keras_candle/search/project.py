@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from keras_candle.cluster.schedulers import job_id
+from keras_candle.cluster.job_folder import JobFolder
 from keras_candle.errors import SearchError
 from keras_candle.launcher_messages import JOB, STARTED_S, restarts
 from keras_candle.run_directory import replace_file
@@ -329,7 +329,8 @@ def empty_project(folder: Path, group: Group, *, first: bool) -> None:
 def _job() -> str:
     """What all processes of this job have in common; requeued, a submitted job keeps it."""
     if JOB in os.environ:
-        return f"{os.environ[JOB]} {job_id(os.environ)}"
+        # Its id may change with a requeue, see keras_candle.cluster.submission.
+        return f"{os.environ[JOB]} {JobFolder(Path(os.environ[JOB])).facts().get('submitted_s')}"
     return os.environ.get(STARTED_S, "")
 
 

@@ -17,16 +17,16 @@ from keras_candle.resume import walltime
 from keras_candle.resume.data_state import FitProgress
 from tests.callback import cases
 
-JOB = {"Slurm": "SLURM_JOB_ID", "PBS": "PBS_JOBID", "LSF": "LSB_JOBID"}
-COMMANDS = {"Slurm": "squeue", "PBS": "qstat", "LSF": "bjobs"}
+JOB = {"Slurm": "SLURM_JOB_ID", "PBS": "PBS_JOBID", "LSF": "LSB_JOBID", "Flux": "FLUX_JOB_ID"}
+COMMANDS = {"Slurm": "squeue", "PBS": "qstat", "LSF": "bjobs", "Flux": "flux"}
 
 
-def ask(scheduler, printed, folder, monkeypatch, code=0, **variables):
-    """What we read from a scheduler's command that prints this for job 7 and no other."""
+def ask(scheduler, printed, folder, monkeypatch, code=0, job="7", **variables):
+    """What we read from a scheduler's command that prints this for one job and no other."""
     command = folder / COMMANDS[scheduler]
     (folder / "printed").write_text(printed)
     command.write_text(
-        f'#!/bin/sh\ncase " $* " in *" 7 "*) cat {folder}/printed; exit {code};; esac; exit 3\n'
+        f'#!/bin/sh\ncase " $* " in *" {job} "*) cat {folder}/printed; exit {code};; esac; exit 3\n'
     )
     command.chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
@@ -50,10 +50,17 @@ def ask(scheduler, printed, folder, monkeypatch, code=0, **variables):
         ("LSF", "11:12 L\n", 40320),
         ("LSF", "0:05 E\n", None),
         ("LSF", "- \n", None),
+        ("Flux", "7200\n", 7200),
+        ("Flux", "4294967295\n", None),
     ],
 )
 def test_what_a_scheduler_says(scheduler, printed, seconds, tmp_path, monkeypatch):
     assert ask(scheduler, printed, tmp_path, monkeypatch) == seconds
+
+
+def test_an_element_of_an_array_of_lsf_is_asked_for_by_its_number(tmp_path, monkeypatch):
+    assert ask("LSF", "0:05 L\n", tmp_path, monkeypatch, job="7[2]", LSB_JOBINDEX="2") == 300
+    assert ask("LSF", "0:05 L\n", tmp_path, monkeypatch, LSB_JOBINDEX="0") == 300
 
 
 def test_a_scheduler_that_does_not_answer(tmp_path, monkeypatch):

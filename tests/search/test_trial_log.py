@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import keras_tuner
 import pytest
 
+from keras_candle.cluster.job_folder import JobFolder
 from keras_candle.errors import SearchError
 from keras_candle.launcher_messages import JOB, STARTED_S
 from keras_candle.search import project
@@ -139,8 +140,9 @@ def test_a_folder_is_emptied_once_in_a_job_of_several_ranks(tmp_path, monkeypatc
 def test_a_job_that_is_requeued_keeps_its_search(tmp_path, monkeypatch):
     folder = tmp_path / "search"
     monkeypatch.setenv(JOB, str(tmp_path))
-    for job, is_kept in (("7", False), ("7", True), ("8", False)):
-        monkeypatch.setenv("SLURM_JOB_ID", job)
+    submitted = JobFolder(tmp_path)
+    for number, (submitted_s, is_kept) in enumerate([(1.5, False), (1.5, True), (2.5, False)]):
+        submitted.write_facts({"submitted_s": submitted_s, "id": str(number)})
         monkeypatch.setattr(project, "_EMPTIED", set())  # as in a new process
         empty_project(folder, Group(), first=True)
         assert (folder / "trial").exists() == is_kept
