@@ -149,9 +149,15 @@ class JobFolder:
         }
         _append(self.path / "runs.jsonl", line)
 
-    def run_directories(self) -> list[Path]:
-        """Return the run directories in which the job's fits have begun, each once."""
-        runs = (line.get("run_directory") for line in json_lines(self.path / "runs.jsonl"))
+    def run_directories(self, element: int | None = None) -> list[Path]:
+        """Return the run directories in which the job's fits have begun, each once.
+
+        Args:
+            element: of an array, whose fits alone to regard; None for all.
+        """
+        lines = json_lines(self.path / "runs.jsonl")
+        of_it = (line for line in lines if element in (None, line.get("element")))
+        runs = (line.get("run_directory") for line in of_it)
         return [Path(each) for each in dict.fromkeys(filter(None, runs))]
 
 

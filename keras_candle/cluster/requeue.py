@@ -87,16 +87,16 @@ def startup_warning(
     Args:
         started_s: of `candle run`, in seconds since the epoch.
         ended_s: likewise.
-        events: the journal of the run directory.
+        events: the journals of its run directories.
     """
     begins = [
-        each
+        _number(each.get("time_s"))
         for each in events
         if each.get("event") == "begin" and started_s <= _number(each.get("time_s")) <= ended_s
     ]
     if not begins:
         return ""
-    begun_s = _number(begins[0].get("time_s"))
+    begun_s = min(begins)
     saved_s = max(
         [_number(e.get("time_s")) for e in events if _is_save(e, begun_s)], default=begun_s
     )
@@ -137,7 +137,10 @@ def main(arguments: Sequence[str]) -> int:
         attempts=attempts,
     )
     if code == EXIT_RUN_AGAIN and attempts:
-        _print(_warning(folder, attempts[-1]))
+        journals = [run / "journal.jsonl" for run in folder.run_directories(element)]
+        events = [event for journal in journals for event in json_lines(journal)]
+        ended_s = attempts[-1].ended_s or time.time()
+        _print(startup_warning(attempts[-1].started_s, ended_s, events))
     _print(decision.sentence)
     system = BATCH_SYSTEMS.get(facts.get("scheduler", ""))
     if decision.requeue and system is None:
@@ -145,15 +148,6 @@ def main(arguments: Sequence[str]) -> int:
     elif decision.requeue and system is not None:
         _requeue(system, folder)
     return decision.code
-
-
-def _warning(folder: JobFolder, attempt: Attempt) -> str:
-    ended_s = attempt.ended_s or time.time()
-    warnings = (
-        startup_warning(attempt.started_s, ended_s, list(json_lines(run / "journal.jsonl")))
-        for run in folder.run_directories()
-    )
-    return next(filter(None, warnings), "")
 
 
 def _requeue(system: BatchSystem, folder: JobFolder) -> None:

@@ -4,14 +4,17 @@ import dataclasses
 import json
 import os
 import shutil
+import signal
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from keras_candle.cluster.job_script import BATCH_SYSTEMS, JobRequest, check, job_script
+from tests.cluster.slurm import until
 
 GOLDEN = Path(__file__).parent / "scripts"
 SMALL = JobRequest(
@@ -187,3 +190,43 @@ def test_a_missing_requeue_command_is_refused_before_the_run(system, tmp_path):
     assert done.returncode == 2
     assert f"requeued by {REQUEUE[system.name]}, which is not on PATH" in done.stderr + log
     assert not (tmp_path / "calls").exists()
+
+
+SAVES_ON_A_SIGNAL = f"""#!{sys.executable}
+import json, os, signal, sys, time
+if "run" in sys.argv:
+    stops = []
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, lambda number, frame: stops.append(number))
+    open("ready", "w").close()
+    while not stops:
+        time.sleep(0.02)
+    time.sleep(0.5)
+    sys.exit(75)
+with open("codes", "a") as codes:
+    print(sys.argv[-1], file=codes)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("to_all", [False, True], ids=["to the script", "to all of the job"])
+def test_the_script_waits_until_a_stopped_program_has_saved(number, times, to_all, tmp_path):
+    python = tmp_path / "python"
+    python.write_text(SAVES_ON_A_SIGNAL)
+    python.chmod(0o755)
+    job = dataclasses.replace(SMALL, directory=str(tmp_path), python=str(python))
+    (tmp_path / "bin").mkdir()
+    shutil.copy("/bin/true", tmp_path / "bin" / "scontrol")
+    (tmp_path / "job.sh").write_text(job_script(BATCH_SYSTEMS["slurm"], job))
+    script = subprocess.Popen(
+        ["bash", tmp_path / "job.sh"],
+        env={"PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin"},
+        start_new_session=True,
+    )
+    until((tmp_path / "ready").exists, 30, lambda: "the program does not start")
+    for _ in range(times):
+        os.killpg(script.pid, number) if to_all else script.send_signal(number)
+        time.sleep(0.1)
+    assert script.wait(30) == 0
+    assert (tmp_path / "codes").read_text() == "75\n"

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,8 @@ def test_a_start_that_trains_for_less_time_than_it_takes_to_begin():
     warning = startup_warning(100.0, 180.0, journal(163.0, 170.0))
     assert "trained for 7 s after a start-up of 63 s" in warning
     assert startup_warning(100.0, 300.0, journal(163.0, 290.0)) == ""
+    # A search begins with its first trial.
+    assert startup_warning(100.0, 310.0, journal(300.0, 305.0) + journal(110.0, 130.0)) == ""
     assert startup_warning(100.0, 180.0, []) == ""
 
 
@@ -146,6 +149,21 @@ def test_each_scheduler_has_its_command(name, folder, tmp_path):
     assert folder.facts()["id"] == ("f8" if name == "flux" else "f7")
 
 
+def test_the_warning_is_of_the_elements_own_run(tmp_path):
+    folder, now_s = JobFolder(tmp_path), time.time()
+    for element, begun_s in enumerate((now_s - 4, now_s - 9)):
+        run = tmp_path / f"run-{element}"
+        run.mkdir()
+        folder.log_run(run, element)
+        folder.log_attempt("start", element, 0, time_s=now_s - 10)
+        events = [(begun_s, "begin"), (now_s - 2, "checkpoint")]
+        lines = [json.dumps({"time_s": time_s, "event": event}) for time_s, event in events]
+        (run / "journal.jsonl").write_text("\n".join(lines))
+    for element, is_warned in ((0, True), (1, False)):
+        done = requeue(tmp_path, tmp_path, {"KERAS_CANDLE_ELEMENT": f"{element}/2"}, ends=False)
+        assert ("trained for 2 s after a start-up of 6 s" in done.stderr) == is_warned
+
+
 def test_pbs_submits_anew_where_qrerun_is_the_operators_alone(folder, tmp_path):
     folder.write_facts({"scheduler": "pbs", "id": "7.server", "requeue_by": "command"})
     fake(tmp_path, "qrerun", "qrerun: Unauthorized Request 7.server", 1)
@@ -167,7 +185,7 @@ def test_a_refused_requeue_names_the_refusal_and_what_to_do(folder, tmp_path):
 
 def test_nothing_is_called_for_a_cancelled_job(folder, tmp_path):
     folder.write_facts({"scheduler": "slurm", "id": "7", "requeue_by": "command"})
-    folder.cancelled.touch()
+    folder.cancel()
     done = requeue(folder.path, tmp_path, {"SLURM_JOB_ID": "7"}, ends=True)
     assert done.returncode == 143
     assert not (tmp_path / "calls").exists()
