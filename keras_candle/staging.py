@@ -11,6 +11,7 @@ import time
 import urllib.parse
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +24,10 @@ from keras_candle.errors import DataError
 _CHUNK_BYTES = 16 << 20
 # File systems show a new name on other nodes with a delay.
 _VISIBLE_WITHIN_S, _POLL_S = 60.0, 0.1
-_PARTIAL = ".partial-"
+# Folders beside a file: in which the holder of its lock downloads, or a node receives it.
+_PARTIAL, _RECEIVED = ".partial-", ".received-"
+# A node that writes nothing for so long receives no more.
+_LEFT_FOR_S = 3600.0
 
 
 def stage(path: str | os.PathLike[str], directory: str | os.PathLike[str] | None = None) -> Path:
@@ -152,7 +156,6 @@ class _Cached(NamedTuple):
     path: str
     archive: str
     size: int
-    content: str
 
 
 @dataclass(frozen=True)
@@ -197,14 +200,13 @@ class _Download:
             return self._keras_get_file(self.folder())
         folder = Path(self.folder())
         folder.mkdir(parents=True, exist_ok=True)
-        with node_copy.locked(folder / f".{name[:100]}.lock") as is_alone:
+        with node_copy.locked(folder / f".{node_copy.shortened(name)}.lock") as is_alone:
             if is_alone:
-                for left in folder.glob(f".candle{_PARTIAL}*"):
-                    node_copy.remove(left)
+                self._remove_left(_PARTIAL)
             if self.force or not self._is_cached(folder / name):
-                with _scratch(folder) as scratch:
+                with self.scratch(_PARTIAL) as scratch:
                     return self._install(scratch, self._keras_get_file(scratch))
-            return self.install(folder / name)
+            return self.install(folder / name, _PARTIAL)
 
     def get_as_root(self, mark: str) -> _Cached:
         """Do `get`, and leave a mark by which ranks of all nodes recognize this folder."""
@@ -212,18 +214,27 @@ class _Download:
             path = self.get()
             archive = Path(self.path_of(self.archive_name()))
             Path(self.path_of(mark)).touch()
-            return _Cached(path, archive.name, archive.stat().st_size, node_copy.hash_file(archive))
+            return _Cached(path, archive.name, archive.stat().st_size)
         except Exception as cause:
             raise DataError(
                 f"host {node_copy.host()}: candle.get_file of {self.origin!r} into "
                 f"{self.folder()}: {type(cause).__name__}: {cause}"
             ) from cause
 
-    def install(self, archive: Path) -> str:
+    @contextlib.contextmanager
+    def scratch(self, kind: str) -> Iterator[Path]:
+        """Make a folder beside the file, which is removed afterwards."""
+        scratch = Path(tempfile.mkdtemp(prefix=self._prefix(kind), dir=self.folder()))
+        try:
+            yield scratch
+        finally:
+            node_copy.remove(scratch)
+
+    def install(self, archive: Path, kind: str) -> str:
         """Extract a file, which need not be in the cache; return the result's name there."""
         name = self.archive_name()
         folder = Path(self.folder())
-        with _scratch(folder) as scratch:
+        with self.scratch(kind) as scratch:
             if archive != folder / name:
                 os.rename(archive, scratch / name)
             elif not self.extract:
@@ -243,6 +254,23 @@ class _Download:
             with contextlib.suppress(OSError):
                 os.listdir(os.path.dirname(path))
         return path
+
+    def receive_into(self) -> Path:
+        """Make the folder of the cache, and remove what killed processes have received there."""
+        folder = Path(self.folder())
+        folder.mkdir(parents=True, exist_ok=True)
+        self._remove_left(_RECEIVED, _LEFT_FOR_S)
+        return folder
+
+    def _prefix(self, kind: str) -> str:
+        return f".{node_copy.shortened(self.archive_name())}{kind}"
+
+    def _remove_left(self, kind: str, for_s: float = 0.0) -> None:
+        for left in Path(self.folder()).glob(f"{escape(self._prefix(kind))}*"):
+            with contextlib.suppress(OSError):
+                written_s = max(each.lstat().st_ctime for each in (left, *left.iterdir()))
+                if time.time() - written_s >= for_s:
+                    node_copy.remove(left)
 
     def _is_cached(self, path: Path) -> bool:
         if not path.exists() or not self.file_hash:
@@ -280,49 +308,47 @@ class _Download:
         return result
 
 
-@contextlib.contextmanager
-def _scratch(folder: Path) -> Iterator[Path]:
-    scratch = Path(tempfile.mkdtemp(prefix=f".candle{_PARTIAL}", dir=folder))
-    try:
-        yield scratch
-    finally:
-        node_copy.remove(scratch)
-
-
 def _distribute(engine: Engine, download: _Download, found: _Cached, mark: str) -> None:
     """Give the file to nodes whose cache is not the root's; the first rank of a node writes."""
+
+    def is_shared() -> bool:
+        return engine.local_rank > 0 or os.path.exists(download.path_of(mark))
+
+    shared = _on_host(engine, is_shared, found)
+    if all(shared):
+        return
     archive = Path(download.path_of(found.archive))
+    content = engine.on_root(lambda: node_copy.hash_file(archive), DataError)
 
-    def state() -> str:
-        if engine.local_rank or os.path.exists(download.path_of(mark)):
-            return "shared"
-        archive.parent.mkdir(parents=True, exist_ok=True)
-        has_it = archive.exists() and node_copy.hash_file(archive) == found.content
-        if not has_it:
-            node_copy.check_space(archive.parent, found.size, 2)
-        return "has" if has_it else "needs"
+    def is_missing() -> bool:
+        if shared[engine.rank]:
+            return False
+        folder = download.receive_into()
+        missing = not archive.exists() or node_copy.hash_file(archive) != content
+        if missing:
+            node_copy.check_space(folder, found.size, 2)
+        return missing
 
-    states = _on_host(engine, state, found)
-    own = states[engine.rank]
+    missing = _on_host(engine, is_missing, found)
     with contextlib.ExitStack() as stack:
-        received, problem = archive, None
-        if "needs" in states:
 
-            def open_scratch() -> Path | None:
-                needs = own == "needs"
-                return stack.enter_context(_scratch(archive.parent)) / "received" if needs else None
+        def open_scratch() -> Path | None:
+            if not missing[engine.rank]:
+                return None
+            return stack.enter_context(download.scratch(_RECEIVED)) / "file"
 
+        into, problem = None, None
+        if any(missing):
             into = _on_host(engine, open_scratch, found)[engine.rank]
             problem = _receive(engine, archive, into)
-            received = into or archive
 
         def install() -> None:
             if problem:
                 raise problem
-            if own == "needs" and node_copy.hash_file(received) != found.content:
+            if into and node_copy.hash_file(into) != content:
                 raise DataError("what was received differs from what the root has")
-            if own != "shared":
-                download.install(received)
+            if not shared[engine.rank]:
+                download.install(into or archive, _RECEIVED)
 
         _on_host(engine, install, found)
 

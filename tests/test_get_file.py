@@ -139,6 +139,15 @@ def test_the_default_cache_is_keras(server, tmp_path, monkeypatch):
     assert candle.get_file(origin=f"{server[0]}/x.bin") == str(tmp_path / "datasets" / "x.bin")
 
 
+def test_what_a_killed_download_has_left_is_removed_and_no_more(server, tmp_path):
+    folder = tmp_path / "datasets"
+    for name in (".x.bin.partial-1", ".y.bin.partial-2"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "half").touch()
+    candle.get_file(origin=f"{server[0]}/x.bin", cache_dir=tmp_path)
+    assert sorted(os.listdir(folder)) == [".y.bin.partial-2", "x.bin"]
+
+
 def get(origin, cache, **options):
     return candle.get_file(origin=origin, cache_dir=str(cache), **options)
 
@@ -184,7 +193,7 @@ def run_on_two_nodes(origin, folder, **arguments):
             *(origin, folder, json.dumps(arguments)),
         ],
         cwd=ROOT,
-        env={**os.environ, "MPIR_CVAR_ODD_EVEN_CLIQUES": "1", "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "MPIR_CVAR_ODD_EVEN_CLIQUES": "1", "KERAS_BACKEND": "numpy"},
         capture_output=True,
         text=True,
         timeout=WITHIN_S,
@@ -205,6 +214,16 @@ def test_a_node_with_a_cache_of_its_own_receives_the_file(server, tmp_path):
     assert all(Path(path).read_bytes() == BLOB for path in paths)
     assert asked == ["/x.bin"]
     assert os.listdir(tmp_path / "0" / "datasets") == os.listdir(tmp_path / "1" / "datasets")
+
+
+def test_a_node_extracts_what_it_receives_or_has(server, tmp_path):
+    base, asked = server
+    (tmp_path / "1" / "datasets").mkdir(parents=True)
+    for _ in range(2):
+        paths = run_on_two_nodes(f"{base}/pets.tgz", tmp_path, extract=True, fname="pets")
+        assert tree(Path(paths[0])) == tree(Path(paths[1])) != {}
+    assert asked == ["/pets.tgz"]
+    assert sorted(os.listdir(tmp_path / "1" / "datasets")) == ["pets", "pets_archive"]
 
 
 def test_a_node_with_a_full_disk_is_every_ranks_error(server, tmp_path):

@@ -139,9 +139,16 @@ def test_what_cannot_be_copied_is_an_error_of_one_sentence(source, tmp_path):
 
 
 def test_a_folder_that_someone_else_has_made_is_refused(source, tmp_path):
-    (tmp_path / f"keras_candle-{os.getuid()}").symlink_to(source)
+    folder = tmp_path / f"keras_candle-{os.getuid()}"
+    folder.symlink_to(source)
     with pytest.raises(DataError, match="is not a folder of this user"):
         candle.stage(source, tmp_path)
+    if os.getuid() == 0:  # who alone can give a folder away
+        folder.unlink()
+        folder.mkdir()
+        os.chown(folder, 12345, 12345)
+        with pytest.raises(DataError, match="is not a folder of this user"):
+            candle.stage(source, tmp_path)
 
 
 def test_a_source_that_changes_meanwhile_is_refused(source, tmp_path, monkeypatch):
@@ -201,14 +208,23 @@ def test_two_jobs_at_once_make_one_copy(source, tmp_path):
     assert len(list(tmp_path.glob("data set-*"))) == 1
 
 
-def test_what_a_killed_process_has_left_is_removed_and_the_copy_made(source, tmp_path):
+@pytest.mark.parametrize("changed", [False, True])
+def test_what_a_killed_process_has_left_is_removed_and_the_copy_made(source, tmp_path, changed):
     first = begin_copying(source, tmp_path, 1000)
     first.kill()
     first.communicate()
     assert list(tmp_path.glob("*.partial-*"))
+    if changed:
+        (source / "new").touch()
     made = copy(tmp_path, source)
     assert made.is_new
     assert [p.name for p in tmp_path.iterdir() if p.name != "shared"] == [made.path.parent.name]
+
+
+def test_what_another_process_copies_is_left_alone(source, tmp_path):
+    first = begin_copying(source, tmp_path, 1)
+    copy(tmp_path, source / "train")
+    assert first.communicate(timeout=WITHIN_S)[0] == "new\n"
 
 
 def test_a_stopped_process_is_not_awaited_for_ever(source, tmp_path):

@@ -194,6 +194,7 @@ def make_copy(folder: Path, source: Path, key: str, *, patience_s: float = 60.0)
         if is_alone:
             for left in folder.glob(f"{escape(entry.name)}{_PARTIAL}*"):
                 remove(left)
+        _remove_left(folder)
         read = read_source(source)
         partial = folder / f"{entry.name}{_PARTIAL}{secrets.token_hex(4)}"
         try:
@@ -261,6 +262,11 @@ def locked(path: Path, patience_s: float = 60.0) -> Iterator[bool]:
         os.close(descriptor)
 
 
+def shortened(name: str) -> str:
+    """Return the first bytes of a file's name, to which something can be appended."""
+    return os.fsdecode(os.fsencode(name)[:_NAME_BYTES])
+
+
 def remove(path: Path) -> None:
     """Remove a file or folder, as far as that is possible."""
     shutil.rmtree(path, ignore_errors=True)
@@ -306,7 +312,7 @@ def _is_same(descriptor: int, path: Path) -> bool:
 
 
 def _entry(folder: Path, source: Path, key: str) -> Path:
-    return folder / f"{os.fsdecode(os.fsencode(source.name)[:_NAME_BYTES])}-{key}"
+    return folder / f"{shortened(source.name)}-{key}"
 
 
 def _use(entry: Path, source: Path, *, is_new: bool) -> NodeCopy | None:
@@ -364,6 +370,15 @@ def _remove_whole(entry: Path) -> None:
     with contextlib.suppress(FileNotFoundError):
         os.rename(entry, aside)
     remove(aside)
+
+
+def _remove_left(folder: Path) -> None:
+    """Remove what killed processes have left of anything."""
+    for left in folder.glob(f"*{_PARTIAL}*"):
+        lock = folder / (left.name.rpartition(_PARTIAL)[0] + _LOCK)
+        with contextlib.suppress(OSError), locked(lock, 0.0) as is_alone:
+            if is_alone:
+                remove(left)
 
 
 def _remove_older(folder: Path, source: Path, entry: Path) -> None:
