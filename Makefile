@@ -15,7 +15,8 @@ ONE_THREAD := OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1
 # What a target prints stays together, where make can do that.
 IN_ONE_PIECE := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 
-.PHONY: env demo test test-jobs test-resume test-ranks test-docstrings lint oldest nightly nightly-tests mutants clean
+.PHONY: env demo test test-jobs test-resume test-ranks test-docstrings lint oldest nightly nightly-tests mutants \
+	slurm-limits clean
 
 env: $(VENV)/.locked
 	@if [ -n "$(HAS_COMPILER)" ]; then \
@@ -109,6 +110,10 @@ nightly-tests:
 # ONLY="lease walltime" takes those whose description or file has one of the words.
 mutants: env
 	$(ONE_THREAD) $(BIN)/python -m tests.mutants $(ONLY)
+
+# Trainings that meet the limits of a real Slurm: ten minutes, by hand.
+slurm-limits: env
+	$(ONE_THREAD) $(BIN)/python -m pytest tests/cluster/slurm_limits.py
 
 clean:
 	rm -rf $(VENV) $(OLDEST) $(NIGHTLY)

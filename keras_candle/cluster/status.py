@@ -409,7 +409,7 @@ class SchedulerView:
             needed: ids of jobs whose end nobody has recorded. Where the queue has forgotten one of
                 them, the scheduler's accounts are asked, if it keeps any.
         """
-        with _locked(self._cache):
+        with _locked(self._cache, 2 * self._within_s):
             known = self._cached()
             found = self._asked() if known is None else known
             if not (found.error or found.has_history or all(map(found.of, needed))):
@@ -454,13 +454,22 @@ class SchedulerView:
 
 
 @contextlib.contextmanager
-def _locked(cache: Path) -> Iterator[None]:
-    """Let one process at a time ask; without locks or a writable folder each asks by itself."""
+def _locked(cache: Path, within_s: float) -> Iterator[None]:
+    """Let one process at a time ask.
+
+    Without locks or a writable folder each asks by itself, and so does who has waited too long: the
+    process with the lock may be suspended.
+    """
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):
             cache.parent.mkdir(parents=True, exist_ok=True)
             lock = stack.enter_context(open(cache.with_name(f"{cache.name}.lock"), "w"))
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            deadline_s = time.monotonic() + within_s
+            while time.monotonic() < deadline_s:
+                with contextlib.suppress(BlockingIOError):
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                time.sleep(0.05)
         yield
 
 
@@ -551,8 +560,12 @@ def _decide(
     """Decide by the scheduler while the job is in its hands, then by the job's own exit code."""
     last = attempts[-1] if attempts else None
     state = queue.state_of(entry.word) if entry else None
+    is_newer = last is not None and max(last.started_s, last.ended_s or 0.0) > answer.asked_s
+    if last and is_newer and not answer.error and (entry or last.code == EXIT_RUN_AGAIN):
+        # The answer is older; a job that has saved may be requeued by now.
+        return RUNNING if last.code is None else ENDING, ""
     if entry and state and state.phase is not Phase.ENDED:
-        return _in_queue(state, entry, attempts, answer)
+        return _in_queue(state, entry, attempts)
     if state and state.is_cause:
         return state, ""
     cancelled = cancelled or state is CANCELLED
@@ -563,12 +576,7 @@ def _decide(
     return (state, "") if state else _undecided(folder.facts(), last, answer)
 
 
-def _in_queue(
-    state: State, entry: QueueEntry, attempts: Sequence[Attempt], answer: Answer
-) -> tuple[State, str]:
-    last = attempts[-1] if attempts else None
-    if state is RUNNING and last and (last.ended_s or 0.0) > answer.asked_s:
-        return ENDING, ""
+def _in_queue(state: State, entry: QueueEntry, attempts: Sequence[Attempt]) -> tuple[State, str]:
     if state is QUEUED and attempts:
         return REQUEUED, f"it waits for start {len(attempts) + 1}: {entry.detail}"
     return state, ": ".join(filter(None, (state.meaning, entry.detail)))

@@ -1,9 +1,10 @@
 """`candle cancel`: end a submitted job, after it has saved."""
 
 import argparse
+import contextlib
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from keras_candle.cluster.schedulers import answer_of
@@ -81,14 +82,14 @@ def cancel(job: FoundJob, *, now: bool, within_s: float, ask_every_s: float = AS
     if not left:
         print(f"{job.name} has ended already: {_summary(found)}")
         return 0
-    # Before any signal: the script must not requeue what is ended here.
-    job.folder.cancel(job.element)
     waiting = [each.element for each in left if each.state.phase is Phase.WAITING]
     running = [each.element for each in left if each.state.phase is not Phase.WAITING]
-    if waiting or now:
-        _call(queue.cancel, queue, facts, waiting + running if now else waiting)
+    with _marked(job):
+        if waiting or now:
+            _call(queue.cancel, queue, facts, waiting + running if now else waiting)
+        if running and not now:
+            _ask_to_save(job, queue, facts, running)
     if running and not now:
-        _ask_to_save(job, queue, facts, running)
         print(f"{job.name}: saves and ends, for at most {within_s:g} s", flush=True)
         saved = _wait(job, running, within_s, ask_every_s)
         _end_the_rest(job, queue, facts, ask_every_s)
@@ -96,8 +97,28 @@ def cancel(job: FoundJob, *, now: bool, within_s: float, ask_every_s: float = AS
         if not saved:
             print(f"{job.name}: it had not ended {within_s:g} s after it was asked to")
         return 0 if saved else 1
-    print(f"{job.name}: ended")
+    print(f"{job.name}: ended without a further save" if running else f"{job.name}: ended")
     return 0
+
+
+@contextlib.contextmanager
+def _marked(job: FoundJob) -> Iterator[None]:
+    """Mark the job as cancelled before any signal, so that its script does not requeue it.
+
+    The mark is taken back where the scheduler refuses to end the job.
+    """
+    try:
+        job.folder.cancel(job.element)
+    except OSError as cause:
+        raise LaunchError(
+            f"{job.folder.path} cannot be written ({cause}), so the job would be requeued. It was "
+            "not ended"
+        ) from cause
+    try:
+        yield
+    except LaunchError:
+        job.folder.keep(job.element)
+        raise
 
 
 def _ask_to_save(
@@ -107,8 +128,7 @@ def _ask_to_save(
         _call(queue.signal, queue, facts, elements)
     except LaunchError as refusal:
         now = {each.element: each.state.phase for each in all_statuses(job, 0.0)}
-        if any(now[each] is Phase.RUNNING for each in elements):
-            job.folder.keep(job.element)
+        if any(now[each] in (Phase.RUNNING, Phase.UNKNOWN) for each in elements):
             raise LaunchError(
                 f"{job.name} cannot be asked to save ({refusal}), and was not ended. candle cancel "
                 "--now ends it without"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import time
@@ -176,15 +177,37 @@ def test_a_job_that_is_younger_than_the_answer_is_not_forgotten(job) -> None:
     assert status(job).state.name == "submitted"
 
 
+@pytest.mark.parametrize(
+    ("word", "code", "expected"),
+    [
+        ("PENDING", None, "running"),
+        ("PENDING", 0, "ending"),
+        ("RUNNING", 75, "ending"),
+        (None, 75, "ending"),
+        (None, None, "running"),
+        (None, 0, "completed"),
+    ],
+)
+def test_an_answer_that_is_older_than_the_last_start_is_not_believed(
+    job, word, code, expected
+) -> None:
+    job.log_attempt("start", None, 0)
+    if code is not None:
+        job.log_attempt("end", None, 0, code=code)
+    entries = () if word is None else (QueueEntry("7", None, word),)
+    found = statuses(job, SLURM, Answer(time.time() - 5, entries))
+    assert found[0].state.name == expected
+
+
 def test_each_element_has_its_own_state(job) -> None:
     job.write_facts({**job.facts(), "array": 4})
     job.log_attempt("start", 0, 0)
     job.log_attempt("end", 0, 0, code=0)
     job.cancel(1)
     entries = (QueueEntry("7", 2, "RUNNING"), QueueEntry("7", None, "PENDING"))
-    found = statuses(job, SLURM, Answer(time.time(), entries))
+    found = statuses(job, SLURM, Answer(time.time() + 1, entries))
     assert [each.state.name for each in found] == ["completed", "queued", "running", "queued"]
-    found = statuses(job, SLURM, Answer(time.time(), entries[:1]))
+    found = statuses(job, SLURM, Answer(time.time() + 1, entries[:1]))
     assert [each.state.name for each in found] == ["completed", "cancelled", "running", "forgotten"]
 
 
@@ -249,6 +272,14 @@ def test_a_squeue_that_hangs_is_ended_and_the_failure_kept(squeue, tmp_path) -> 
         assert answer.error == "squeue gave no answer within 0.5 s"
     assert time.monotonic() - began_s < 50
     assert calls(tmp_path) == ["squeue"]
+
+
+def test_a_call_that_is_suspended_holds_up_no_other(squeue, tmp_path) -> None:
+    squeue("printf '7|RUNNING|None|n1\\n'")
+    (tmp_path / "cache").mkdir()
+    with open(tmp_path / "cache" / "queue.json.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert view(tmp_path, within_s=1).answer().entries
 
 
 @pytest.mark.parametrize(

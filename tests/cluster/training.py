@@ -1,7 +1,8 @@
-"""A training for jobs on a cluster: python -m tests.cluster.training RUN_DIRECTORY."""
+"""A training for jobs on a cluster: python -m tests.cluster.training RUN_DIRECTORY [auto]."""
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from pathlib import Path
@@ -15,7 +16,7 @@ STEPS = 60
 
 
 class Slow(keras.callbacks.Callback):
-    """Records each step, and takes its time as long as there is a file `slow`."""
+    """Records each step, and takes the seconds that are in a file `slow`, if there is one."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
@@ -25,17 +26,17 @@ class Slow(keras.callbacks.Callback):
         if candle.is_root():
             with self._steps.open("a") as file:
                 file.write(f"{int(self.model.optimizer.iterations.numpy())}\n")
-        if self._slow.exists():
-            time.sleep(0.3)
+        with contextlib.suppress(FileNotFoundError):
+            time.sleep(float(self._slow.read_text()))
 
 
-def train(run: str) -> list[np.ndarray]:
+def train(run: str, walltime: str | None = None) -> list[np.ndarray]:
     """Train in a run directory, with as many ranks as there are; returns the weights."""
     keras.utils.set_random_seed(3)
     model = build()
     rng = np.random.default_rng(0)
     x = rng.normal(size=(240, 8)).astype("float32")
-    durable = candle.CandleCallback(run)
+    durable = candle.CandleCallback(run, walltime=walltime)
     callbacks = [durable, Slow(Path(run).parent)]
     model.fit(x, x[:, :2], batch_size=24, epochs=STEPS // 10, verbose=0, callbacks=callbacks)
     return model.get_weights()
@@ -50,6 +51,6 @@ def build() -> keras.Model:
 
 
 if __name__ == "__main__":
-    weights = train(sys.argv[1])
+    weights = train(*sys.argv[1:])
     if candle.is_root():
         np.savez(Path(sys.argv[1]).with_suffix(".npz"), *weights)
