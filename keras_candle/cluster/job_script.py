@@ -291,8 +291,8 @@ def job_script(system: BatchSystem, job: JobRequest) -> str:
         _element(system, job),
         _redirection(system, job),
         "\n".join(job.environment),
-        "\n".join((f"python={shlex.quote(job.python)}", *job.staging)),
         _requeue_check(system, job),
+        "\n".join((f"python={shlex.quote(job.python)}", *job.staging)),
         _RUN.format(
             arguments=shlex.join(["-np", str(job.ranks), *job.run_options, *program]),
             unstage="unstage\n" if job.staging else "",
@@ -303,15 +303,15 @@ def job_script(system: BatchSystem, job: JobRequest) -> str:
 
 
 # `wait` ends early when a signal arrives, while the ranks still save: it is called again. bash
-# keeps the exit code of a child for which it has already waited.
+# keeps the exit code of a child for which it has already waited. A child in the background ignores
+# SIGINT, which LSF's bkill sends first.
 _RUN = """\
 child=
 pass_on() {{
     signalled=1
     [ -z "$child" ] || kill -s "$1" "$child" 2>/dev/null || true
 }}
-trap 'pass_on TERM' TERM
-trap 'pass_on INT' INT
+trap 'pass_on TERM' TERM INT
 trap 'pass_on USR1' USR1
 trap 'pass_on USR2' USR2
 "$python" -m keras_candle run {arguments} &

@@ -208,7 +208,7 @@ with open("codes", "a") as codes:
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
 @pytest.mark.parametrize("times", [1, 2])
 @pytest.mark.parametrize("to_all", [False, True], ids=["to the script", "to all of the job"])
 def test_the_script_waits_until_a_stopped_program_has_saved(number, times, to_all, tmp_path):

@@ -21,20 +21,19 @@ exec >>"$KERAS_CANDLE_JOB/output-${KERAS_CANDLE_ELEMENT%%/*}.log" 2>&1
 module load python
 export NCCL_DEBUG=INFO
 
-python=/home/me/env/bin/python
-
 if ! command -v qrerun >/dev/null; then
     echo 'candle: the job is requeued by qrerun, which is not on PATH here (in a container there often is none). Submit it with --requeue-by exit-code or --requeue-by none' >&2
     exit 2
 fi
+
+python=/home/me/env/bin/python
 
 child=
 pass_on() {
     signalled=1
     [ -z "$child" ] || kill -s "$1" "$child" 2>/dev/null || true
 }
-trap 'pass_on TERM' TERM
-trap 'pass_on INT' INT
+trap 'pass_on TERM' TERM INT
 trap 'pass_on USR1' USR1
 trap 'pass_on USR2' USR2
 "$python" -m keras_candle run -np 7 --engine mpi --max-restarts 2 -m digits.train &

@@ -16,8 +16,7 @@ pass_on() {
     signalled=1
     [ -z "$child" ] || kill -s "$1" "$child" 2>/dev/null || true
 }
-trap 'pass_on TERM' TERM
-trap 'pass_on INT' INT
+trap 'pass_on TERM' TERM INT
 trap 'pass_on USR1' USR1
 trap 'pass_on USR2' USR2
 "$python" -m keras_candle run -np 1 -- train.py --epochs 10 &
