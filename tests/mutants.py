@@ -420,6 +420,13 @@ MUTANTS = (
         "front[trial] = True or (",
         ("search/test_oracle.py::test_with_two_objectives_the_front_is_what_nothing_betters",),
     ),
+    Mutant(
+        "each element of an array is the first group of its search",
+        "search/groups.py",
+        "number = element * here + rank // ranks_per_trial",
+        "number = rank // ranks_per_trial",
+        ("search/test_groups.py::test_ranks_come_after_elements",),
+    ),
     # Launching.
     Mutant(
         "the exit code of a rank that failed is lost",
@@ -441,6 +448,40 @@ MUTANTS = (
         "rank_variables[STDIN] = stdin_id(stdin)",
         "stdin_id(stdin)",
         ("launch/test_run_like_python.py",),
+    ),
+    # Submitted jobs.
+    Mutant(
+        "an unknown word of the scheduler is taken for an end",
+        "cluster/status.py",
+        'return State(f"unknown ({word})", Phase.UNKNOWN)',
+        'return State(f"unknown ({word})", Phase.ENDED)',
+        ("cluster/test_status.py::test_a_word_in_no_table_is_shown_and_has_not_ended",),
+    ),
+    Mutant(
+        "each call asks the scheduler anew",
+        "cluster/status.py",
+        "known = self._cached()",
+        "known = None",
+        ("cluster/test_status.py::test_one_call_answers_for_all_jobs_and_for_a_while",),
+    ),
+    Mutant(
+        "an answer from before a job's last start is believed",
+        "cluster/status.py",
+        "is_newer = last is not None and",
+        "is_newer = last is None and",
+        (
+            "cluster/test_status.py::test_an_answer_that_is_older_than_the_last_start_is_not_believed",
+        ),
+    ),
+    Mutant(
+        "a job that the scheduler refuses to end is never requeued again",
+        "launch/cancel.py",
+        """    except LaunchError:
+        job.folder.keep(job.element)
+        raise""",
+        """    except LaunchError:
+        raise""",
+        ("cluster/test_cancel.py::test_a_job_that_may_not_be_ended_keeps_its_requeue",),
     ),
 )
 
