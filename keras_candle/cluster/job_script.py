@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from keras_candle.cluster.job_folder import JOBS
 from keras_candle.errors import EXIT_RUN_AGAIN, LaunchError
-from keras_candle.launcher_messages import ELEMENT, JOB
+from keras_candle.launcher_messages import ELEMENT, JOB, RESTARTS, STARTED_S
 
 REQUEUE_BY = ("command", "exit-code", "none")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -331,7 +331,12 @@ exit"""
 def _place(job: JobRequest) -> str:
     directory = shlex.quote(job.directory)
     folder = shlex.quote(f"{job.directory.rstrip('/')}/{job.folder}")
-    return f"cd -- {directory} || exit 2\nexport {JOB}={folder}"
+    # What a `candle run` has set in the shell from which the job is submitted is not of this job.
+    return (
+        f"cd -- {directory} || exit 2\n"
+        f"export {JOB}={folder}\n"
+        f"unset {ELEMENT} {RESTARTS} {STARTED_S}"
+    )
 
 
 def _element(system: BatchSystem, job: JobRequest) -> str:

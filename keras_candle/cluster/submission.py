@@ -42,8 +42,8 @@ def find_batch_system(name: str | None, path: str) -> BatchSystem:
             "script.py; to see the script of a job: --scheduler slurm --dry-run"
         )
     if len(found) > 1:
-        names = " and ".join(each.name for each in found)
-        raise LaunchError(f"{names} are both on PATH. Choose one: --scheduler {found[0].name}")
+        names = " and ".join(f"{each.submit[0]} ({each.title})" for each in found)
+        raise LaunchError(f"there are {names} on PATH. Choose one: --scheduler {found[0].name}")
     return found[0]
 
 
@@ -148,7 +148,10 @@ def answer(command: Sequence[str], script: str | None = None) -> str:
             timeout=_ANSWER_WITHIN_S,
         )
     except subprocess.TimeoutExpired as cause:
-        raise LaunchError(f"{command[0]} did not answer within {_ANSWER_WITHIN_S} s") from cause
+        raise LaunchError(
+            f"{command[0]} did not answer within {_ANSWER_WITHIN_S} s; it may have done it all the "
+            "same. Look for the job in the queue"
+        ) from cause
     except OSError as cause:
         raise LaunchError(f"{command[0]} cannot be started: {cause}") from cause
     if done.returncode:

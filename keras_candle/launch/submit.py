@@ -23,11 +23,7 @@ from keras_candle.cluster.job_script import (
 )
 from keras_candle.cluster.settings import SETTINGS, Setting, resolve_settings
 from keras_candle.cluster.status import Phase, State
-from keras_candle.cluster.submission import (
-    find_batch_system,
-    submit_elements,
-    submit_job,
-)
+from keras_candle.cluster.submission import find_batch_system, submit_elements, submit_job
 from keras_candle.errors import LaunchError
 from keras_candle.launch.logs import all_statuses
 from keras_candle.launch.run import add_program, program_of
@@ -228,14 +224,18 @@ def _submit(system: BatchSystem, job: JobRequest, folder: JobFolder, script: str
         }
         # Before the job is there, which may begin at once.
         folder.write_facts(facts)
-        ids = _ids(system, job, folder)
-        facts |= (
-            {"id": ids[0]} if system.has_arrays or job.array is None else {"id": ids[0], "ids": ids}
-        )
-        folder.write_facts(facts)
     except OSError as cause:
         raise LaunchError(f"{folder.path} cannot be written: {cause}") from cause
+    ids = _ids(system, job, folder)
     print(f"{system.title} job {' '.join(ids)}: {folder.path}", flush=True)
+    are_jobs = job.array is not None and not system.has_arrays
+    try:
+        folder.write_facts({**facts, "id": ids[0]} | ({"ids": ids} if are_jobs else {}))
+    except OSError as cause:
+        raise LaunchError(
+            f"the job was submitted, but its id cannot be written into {folder.path} ({cause}): "
+            "candle status and candle cancel do not know it"
+        ) from cause
 
 
 def _ids(system: BatchSystem, job: JobRequest, folder: JobFolder) -> list[str]:

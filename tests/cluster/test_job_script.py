@@ -97,7 +97,7 @@ def fake_python(folder: Path, code: int = 0) -> Path:
     path.write_text(
         f"#!{sys.executable}\n"
         "import json, os, sys\n"
-        "names = ('KERAS_CANDLE_JOB', 'KERAS_CANDLE_ELEMENT')\n"
+        "names = ('KERAS_CANDLE_JOB', 'KERAS_CANDLE_ELEMENT', 'KERAS_CANDLE_JOB_STARTED_S')\n"
         f"with open({str(folder / 'calls')!r}, 'a') as calls:\n"
         "    json.dump([os.getcwd(), [os.environ.get(n) for n in names], sys.argv[1:]], calls)\n"
         "    calls.write('\\n')\n"
@@ -113,7 +113,8 @@ def run_script(system, job, folder):
     shutil.copy("/bin/true", folder / "bin" / REQUEUE[system.name])
     script = folder / "job.sh"
     script.write_text(job_script(system, job))
-    variables = IN_A_JOB[system.name]
+    # Of a `candle run` in the shell from which it was submitted.
+    variables = {**IN_A_JOB[system.name], "KERAS_CANDLE_JOB_STARTED_S": "1.5"}
     return subprocess.run(
         ["bash", script, "1"],
         env={"PATH": f"{folder / 'bin'}:/usr/bin:/bin", **variables},
@@ -158,12 +159,12 @@ def test_hostile_names_reach_the_program_as_they_are(system, tmp_path):
         folder = str(directory / job.folder)
         assert run == [
             str(directory),
-            [folder, "1/2"],
+            [folder, "1/2", None],
             ["-m", "keras_candle", "run", "-np", "1", "--", *job.program],
         ]
         assert requeue == [
             str(directory),
-            [folder, "1/2"],
+            [folder, "1/2", None],
             ["-m", "keras_candle.cluster.requeue", folder, "0"],
         ]
         (tmp_path / "calls").unlink()

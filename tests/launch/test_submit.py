@@ -139,12 +139,21 @@ def test_a_refusal_is_shown_in_the_schedulers_words_and_the_script_is_kept(clust
     assert cluster.folder.facts()["id"] is None
 
 
+def test_a_job_whose_id_cannot_be_kept_is_named_all_the_same(cluster):
+    facts = cluster.folder.path / "job.json"
+    cluster.stub("sbatch", f"/bin/rm {facts}; /bin/mkdir {facts}; echo 7")
+    done = cluster("train.py")
+    assert done.returncode == 2
+    assert done.stdout == "Slurm job 7: candle-jobs/train\n"
+    assert "the job was submitted, but its id cannot be written" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("stubs", "arguments", "variables", "expected"),
     [
         ((), (), {}, "there is no scheduler on PATH (sbatch, qsub, bsub, flux)"),
         (("sbatch",), ("--scheduler", "pbs"), {}, "there is no qsub on PATH, with which PBS takes"),
-        (("sbatch", "flux"), (), {}, "slurm and flux are both on PATH"),
+        (("sbatch", "flux"), (), {}, "there are sbatch (Slurm) and flux (Flux) on PATH"),
         (("sbatch",), (), {"SLURM_JOB_ID": "3"}, "inside of Slurm job 3"),
         (("sbatch",), (), {"LSB_JOBID": "3"}, "inside of LSF job 3"),
         (("sbatch",), ("--walltime", "1h"), {}, "walltime got '1h'"),

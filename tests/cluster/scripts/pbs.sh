@@ -8,6 +8,7 @@
 
 cd -- /home/me/digits || exit 2
 export KERAS_CANDLE_JOB=/home/me/digits/candle-jobs/first
+unset KERAS_CANDLE_ELEMENT KERAS_CANDLE_RESTARTS KERAS_CANDLE_JOB_STARTED_S
 
 exec >>"$KERAS_CANDLE_JOB/output.log" 2>&1
 
