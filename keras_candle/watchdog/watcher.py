@@ -9,6 +9,7 @@ import contextlib
 import errno
 import json
 import os
+import select
 import selectors
 import signal
 import socket
@@ -47,7 +48,7 @@ class Transport:
 
     def __init__(self, connection: socket.socket, *, is_remote: bool = False) -> None:
         self._connection = connection
-        self._held = b""
+        self._held = self._unsent = b""
         self.open = True
         self.is_unreachable = False
         self.is_remote = is_remote
@@ -58,12 +59,29 @@ class Transport:
         return self._connection.fileno()
 
     def send(self, **message: Any) -> None:
-        """Send a message if the peer is still there."""
-        self._connection.settimeout(_SEND_WITHIN_S)
-        try:
-            self._connection.sendall(json.dumps(message).encode() + b"\n")
-        except OSError as error:
-            self._fail(error)
+        """Send a message, or as much of it as the peer reads in a moment; the rest follows."""
+        self._unsent += json.dumps(message).encode() + b"\n"
+        self._flush(_SEND_WITHIN_S)
+
+    def is_behind(self) -> bool:
+        """Return whether an earlier message is still to be sent, as while a link is cut."""
+        self._flush(0)
+        return bool(self._unsent)
+
+    def _flush(self, within_s: float) -> None:
+        deadline_s = time.monotonic() + within_s
+        self._connection.setblocking(False)
+        while self._unsent and self.open:
+            try:
+                self._unsent = self._unsent[self._connection.send(self._unsent) :]
+            except BlockingIOError:
+                left_s = deadline_s - time.monotonic()
+                writable = select.poll()
+                writable.register(self._connection, select.POLLOUT)
+                if left_s <= 0 or not writable.poll(left_s * 1000):
+                    return
+            except OSError as error:
+                self._fail(error)
 
     def received(self) -> list[dict[str, Any]]:
         """Return the messages that have arrived since the last call."""
@@ -96,8 +114,7 @@ class Transport:
         self._connection.close()
 
     def _fail(self, error: OSError) -> None:
-        # A message that is not accepted in time leaves a broken one behind: nothing may follow it.
-        self.is_unreachable |= isinstance(error, TimeoutError) or error.errno in _UNREACHABLE
+        self.is_unreachable |= error.errno in _UNREACHABLE
         self.open = False
 
 
@@ -293,7 +310,7 @@ class Watcher:
             self._reconnect()
         elif above.is_remote and above.silent_s() >= self._watched.lost_s:
             self._end_without_root(above.silent_s())
-        elif time.monotonic() - self._sent_s >= self._period_s:
+        elif time.monotonic() - self._sent_s >= self._period_s and not above.is_behind():
             self._sent_s = time.monotonic()
             self.send_snapshots(snapshot)
         if self._above is None and self._is_stalled_alone():

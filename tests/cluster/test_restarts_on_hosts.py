@@ -84,11 +84,10 @@ def test_a_host_that_does_not(job):
     )
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGUSR1, 75), (signal.SIGINT, 130)])
-def test_a_signal_in_the_meantime(job, number, code):
+def test_a_signal_in_the_meantime(job):
     started = job("--max-restarts", "3")
     read_until(started.stderr, UNREACHABLE)
-    started.send_signal(number)
+    started.send_signal(signal.SIGUSR1)
     _, told = started.communicate(timeout=60)
-    assert started.returncode == code
-    assert told.startswith(f"candle: stopped by {number.name}")
+    assert started.returncode == 75
+    assert told.startswith("candle: stopped by SIGUSR1 while no rank ran")
