@@ -233,12 +233,14 @@ class _Download:
     def install(self, archive: Path, kind: str) -> str:
         """Extract a file, which need not be in the cache; return the result's name there."""
         name = self.archive_name()
-        folder = Path(self.folder())
+        cached = Path(self.path_of(name))
+        if not self.extract:
+            if archive != cached:
+                os.replace(archive, cached)
+            return name
         with self.scratch(kind) as scratch:
-            if archive != folder / name:
+            if archive != cached:
                 os.rename(archive, scratch / name)
-            elif not self.extract:
-                return name
             else:
                 (scratch / name).symlink_to(archive.absolute())
             return self._install(scratch, self._keras_get_file(scratch, is_verified=True))
