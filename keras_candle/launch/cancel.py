@@ -75,7 +75,10 @@ def cancel(job: FoundJob, *, now: bool, within_s: float, ask_every_s: float = AS
     """
     facts = job.folder.facts()
     if not facts.get("id"):
-        raise LaunchError(f"{job.name} has no id in {job.folder.path}: it was not submitted")
+        raise LaunchError(
+            f"{job.name} has no id in {job.folder.path}/job.json: it was not submitted, or the "
+            "file is damaged. Look for the job in the scheduler's own list"
+        )
     queue = QUEUES[facts["scheduler"]]
     found = all_statuses(job, ask_every_s)
     left = [each for each in found if each.state.phase is not Phase.ENDED]

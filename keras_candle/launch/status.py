@@ -24,6 +24,7 @@ from keras_candle.cluster.status import (
     Status,
     has_no_end,
     statuses,
+    unknown,
 )
 from keras_candle.errors import LaunchError
 from keras_candle.launch.horovod_cache import cache_folder
@@ -77,11 +78,12 @@ def run(options: argparse.Namespace) -> int:
         print(f"no jobs in {Path.cwd() / JOBS}: candle submit makes one")
         return 0
     jobs = [each for each in found if isinstance(each, FoundJob)]
-    answers = ask(jobs)
+    answers = ask([each for each in jobs if each.folder.facts().get("scheduler") in QUEUES])
     rows: list[tuple[str, ...]] = []
     for each in found:
         if isinstance(each, FoundJob):
-            rows += _rows(each, answers[each.folder.facts().get("scheduler")], bool(options.jobs))
+            asked = answers.get(each.folder.facts().get("scheduler"))
+            rows += _rows(each, asked, bool(options.jobs))
         else:
             rows.append((str(each), "-", *_of_journal(each)))
     print("\n".join(_table([("JOB", "ID", "STATE", ""), *rows])))
@@ -188,7 +190,11 @@ def _user() -> str:
         return str(os.getuid())
 
 
-def _rows(job: FoundJob, asked: tuple[Queue, Answer], in_full: bool) -> list[tuple[str, ...]]:
+def _rows(
+    job: FoundJob, asked: tuple[Queue, Answer] | None, in_full: bool
+) -> list[tuple[str, ...]]:
+    if asked is None:
+        return [(job.name, "-", unknown("job.json").name, "it is damaged or names no scheduler")]
     found = statuses(job.folder, *asked)
     shown = str(job.folder.facts().get("id") or "-")
     if job.element is not None:
@@ -221,9 +227,9 @@ def _progress(folder: JobFolder, status: Status) -> str:
 def _last_event(run: Path) -> str:
     try:
         event = RunDirectory(run).events()[-1]
-    except (OSError, IndexError):
+        ago_s = max(0.0, time.time() - event["time_s"])
+    except (OSError, IndexError, TypeError):
         return ""
-    ago_s = max(0.0, time.time() - event["time_s"])
     return f"step {event['step']} of {run} {duration(ago_s)} ago" if "step" in event else ""
 
 
@@ -231,7 +237,8 @@ def _of_journal(run: Path) -> tuple[str, str]:
     """The state of a run that no submitted job has begun, from its journal alone."""
     names = {"end": "completed", "stop": "saved"}
     events = RunDirectory(run).events()
-    state = names.get(events[-1]["event"], "running or killed") if events else "not begun"
+    last = str(events[-1].get("event")) if events else ""
+    state = names.get(last, "running or killed") if events else "not begun"
     where = "not of a submitted job, so no scheduler was asked"
     return state, "; ".join(filter(None, (where, _last_event(run))))
 

@@ -65,6 +65,20 @@ def test_a_run_of_no_submitted_job_is_shown_from_its_journal(run, capsys, monkey
         find_job("a")
 
 
+def test_a_damaged_job_hides_no_other(job, capsys, monkeypatch) -> None:
+    monkeypatch.setenv("KERAS_CANDLE_CACHE", str(job.path))
+    monkeypatch.setenv("PATH", "/nowhere")
+    damaged = JobFolder(job.path.with_name("broken"))
+    damaged.path.mkdir()
+    damaged.script.touch()
+    (damaged.path / "job.json").write_text("{")
+    assert cli.main(["status"]) == 0
+    rows = [line.split()[:3] for line in capsys.readouterr().out.splitlines()]
+    assert rows[1:] == [["broken", "-", "unknown"], ["train", "7", "unknown"]]
+    assert cli.main(["cancel", "broken"]) == 2
+    assert "job.json" in capsys.readouterr().err
+
+
 def test_there_may_be_no_jobs_yet(tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
     assert cli.main(["status"]) == 0
