@@ -58,7 +58,8 @@ class CandleCallback(keras.callbacks.Callback):  # type: ignore[misc]
         stall_timeout: when no step, evaluation batch or epoch ends on a rank for this many
             seconds, a report names the rank with its last step, its last collective and the
             stacks of all its threads, and the job ends with exit code 124. "auto": 600 on several
-            ranks, None on one. None: no watchdog.
+            ranks, None on one. A node that is not heard for 60 seconds ends the job in the same
+            way, whatever the timeout is. None: no watchdog.
         guard: how often a scaled model's ranks compare their state, to name the first variable
             that differs: True for the setting of `@candle.scalable(guard=)` (on by default), False
             for never, a number for every that many steps too.

@@ -69,6 +69,8 @@ class Transport:
         return bool(self._unsent)
 
     def _flush(self, within_s: float) -> None:
+        if not self.open:
+            return
         deadline_s = time.monotonic() + within_s
         self._connection.setblocking(False)
         while self._unsent and self.open:

@@ -65,7 +65,7 @@ def missing() -> str:
     if absent:
         return f"no {', '.join(absent)} here: apt-get install iproute2 util-linux"
     tried = _call(*_UNSHARE, "ip", "link", "add", "candle", "type", "veth", check=False)
-    return f"network namespaces are not permitted here: {tried}" if tried else ""
+    return f"network namespaces are not permitted here: {tried.strip()}" if tried else ""
 
 
 class Network:

@@ -43,3 +43,6 @@ def test_a_peer_that_has_closed_is_not_unreachable(ends):
     ours.received()
     assert not ours.open
     assert not ours.is_unreachable
+    ours.close()
+    ours.send(left=[2])
+    assert ours.is_behind()
