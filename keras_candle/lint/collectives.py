@@ -61,6 +61,7 @@ _CHANGING = (
     "SwapEMAWeights",
     "TerminateOnNaN",
 )
+_OF_ALL_RANKS = ("keras_candle.get_file", "keras_candle.stage")
 _BUILDING = ("keras.layers.", "keras.Input")
 KINDS = (
     *(COLLECTIVE, CHANGING_CALLBACK, OWN_CALLBACK, NEEDLESS_TEST),
@@ -78,7 +79,9 @@ def find(script: Script) -> Iterator[Finding]:
 
 
 def _collectives(script: Script) -> Iterator[Finding]:
-    for module, call, _ in script.method_calls(*TRAINING, *EVALUATION):
+    ours = ((module, call) for module, call, dotted in script.calls() if dotted in _OF_ALL_RANKS)
+    methods = ((module, call) for module, call, _ in script.method_calls(*TRAINING, *EVALUATION))
+    for module, call in (*methods, *ours):
         guard = script.ranks.guard(module, call)
         if guard is not None and not _on_both_sides(guard, call):
             what = ast.unparse(call.func)
@@ -90,13 +93,13 @@ def _on_both_sides(guard: ast.AST, call: ast.Call) -> bool:
     orelse = getattr(guard, "orelse", None)
     if not isinstance(guard, ast.If) or not orelse:
         return False
-    method = call.func.attr  # type: ignore[attr-defined]
-    return all(_calls_method(block, method) for block in (guard.body, orelse))
+    name = ast.unparse(call.func).rpartition(".")[2]
+    return all(_calls(block, name) for block in (guard.body, orelse))
 
 
-def _calls_method(block: list[ast.stmt], method: str) -> bool:
+def _calls(block: list[ast.stmt], name: str) -> bool:
     return any(
-        isinstance(node, ast.Attribute) and node.attr == method
+        name == (node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", None))
         for statement in block
         for node in ast.walk(statement)
     )

@@ -42,6 +42,16 @@ def train():
     model.fit(x, y)  #! collective-on-some-ranks
 candle.is_root() and train()
 """,
+    "stage and get_file behind a test": """
+from keras_candle import get_file
+if candle.is_root():
+    candle.stage("data")  #! collective-on-some-ranks
+    get_file(origin=url)  #! collective-on-some-ranks
+if candle.is_root():
+    folder = get_file(origin=url)
+else:
+    folder = get_file(origin=url)
+""",
     "a rank of the launcher": """
 import os
 if os.environ.get("SLURM_PROCID", "0") == "0":
