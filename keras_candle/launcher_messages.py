@@ -20,10 +20,13 @@ from typing import Any, Protocol
 
 from keras_candle.errors import LaunchError
 
-# Environment variables that `candle run` sets: its own name; whether to report checkpoints; the
-# number of restarts; the job's start in seconds since the epoch; modules whose prepare() each rank
-# calls before the program begins; of --auto, the ranks' seed and the start of the ranks.
+# Environment variables that `candle run` sets: the launcher of the ranks; whether to report
+# checkpoints; the number of restarts; the job's start in seconds since the epoch; modules whose
+# prepare() each rank calls before the program begins; of --auto, the ranks' seed and the start of
+# the ranks.
 LAUNCHER = "KERAS_CANDLE_LAUNCHER"
+# Its value under the mpiexec of MPICH, and of Intel's MPI.
+HYDRA = "hydra"
 NOTIFY_CHECKPOINTS = "KERAS_CANDLE_TELL_SAVED"
 RESTARTS = "KERAS_CANDLE_RESTARTS"
 STARTED_S = "KERAS_CANDLE_JOB_STARTED_S"
@@ -52,10 +55,51 @@ VERIFY_RESUME = "KERAS_CANDLE_VERIFY_RESUME"
 AUDIT_PRECISION = "KERAS_CANDLE_AUDIT_PRECISION"
 START = b"\x1ecandle "
 END = b"\x1e\n"
-SAVED = re.compile(rb"(?:\[\d+\] )?\x1ecandle saved (\d+)\x1e\n")
+SAVED = re.compile(rb"\x1ecandle saved (\d+)\x1e\n")
 # Kinds of message: a rank's state; why the watchdog ends the job.
 RANK, STALL = "rank", "stall"
-MESSAGE = re.compile(rb"(?:\[\d+\] )?\x1ecandle (rank|stall) ([A-Za-z0-9+/=]*)\x1e\n")
+MESSAGE = re.compile(rb"\x1ecandle (rank|stall) ([A-Za-z0-9+/=]*)\x1e\n")
+
+# A longer message travels in parts: srun breaks the output of a rank after 1024 bytes, and there
+# the output of another one may come between.
+_LONGEST_BYTES, _PART_BYTES = 900, 800
+_PART = re.compile(rb"\x1ecandle part ([0-9a-f]+) (\d+) (\d+) ([^\x1e]*)\x1e\n")
+
+
+class Parts:
+    """Put the parts of long messages together again."""
+
+    def __init__(self) -> None:
+        self._received: dict[bytes, dict[int, bytes]] = {}
+
+    def join(self, data: bytes) -> bytes:
+        """Return the stream with each message whole where its last part was.
+
+        Args:
+            data: bytes that end with no unfinished part.
+        """
+        return _PART.sub(self._take, data)
+
+    def _take(self, match: re.Match[bytes]) -> bytes:
+        name, number, count, content = match.groups()
+        received = self._received.setdefault(name, {})
+        received[int(number)] = content
+        if len(received) < int(count):
+            return b""
+        del self._received[name]
+        return START + b"".join(received[each] for each in sorted(received)) + END
+
+
+def _in_parts(data: bytes) -> list[bytes]:
+    if len(data) <= _LONGEST_BYTES or not (data.startswith(START) and data.endswith(END)):
+        return [data]
+    content = data[len(START) : -len(END)]
+    pieces = [content[at : at + _PART_BYTES] for at in range(0, len(content), _PART_BYTES)]
+    name = f"{os.getpid():x}{time.time_ns():x}"
+    return [
+        START + f"part {name} {number} {len(pieces)} ".encode() + piece + END
+        for number, piece in enumerate(pieces)
+    ]
 
 
 def message(kind: str, **content: Any) -> bytes:
@@ -98,8 +142,13 @@ def write_through(pipe: int, data: bytes) -> None:
 
     Args:
         pipe: a descriptor; if it is not a pipe, there is no wait.
-        data: the bytes to write.
+        data: the bytes to write; a long message in parts.
     """
+    for part in _in_parts(data):
+        _write_part(pipe, part)
+
+
+def _write_part(pipe: int, data: bytes) -> None:
     while data:
         data = data[os.write(pipe, data) :]
     unread = array.array("i", [1])

@@ -12,10 +12,11 @@ from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 
 from keras_candle.cluster.launchers import VARIABLES
+from keras_candle.cluster.mpi_library import find_mpiexec
 from keras_candle.cluster.schedulers import SCHEDULERS
 from keras_candle.errors import LaunchError
 from keras_candle.launch.horovod_cache import TENSORFLOW_DISTRIBUTIONS, cache_folder, search_path
-from keras_candle.launch.job_launcher import Job, JobLauncher, find_mpiexec
+from keras_candle.launch.job_launcher import Job, JobLauncher
 from keras_candle.launch.process import cores_of_this_node
 from keras_candle.launcher_messages import ENGINE
 

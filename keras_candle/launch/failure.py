@@ -18,12 +18,15 @@ from typing import Any
 
 from keras_candle.errors import EXIT_RUN_AGAIN, EXIT_STALLED
 from keras_candle.launch.rank_states import RankStates
-from keras_candle.launcher_messages import END, MESSAGE, SAVED, STALL, START, content_of
+from keras_candle.launcher_messages import END, MESSAGE, SAVED, STALL, START, Parts, content_of
 
-# hydra's -prepend-rank puts "[1] " before a line, before a report too.
-_FRAME = re.compile(rb"(?:\[\d+\] )?\x1ecandle ([A-Za-z0-9+/=]*)\x1e\n")
+# What launchers put before a line with --all-output, before a report too: "[1] " is hydra's, "1: "
+# srun's, "[1,1]<stderr>:" Open MPI's.
+_LABELS = rb"(?:\[\d+\] |\d+: |\[[^\]\s]*\]<\w+>: ?)"
+_FRAME = re.compile(rb"\x1ecandle ([A-Za-z0-9+/=]*)\x1e\n")
 _UNFINISHED = re.compile(rb"\x1ecandle [A-Za-z0-9+/= ]*\x1e?\Z")
-_LABEL = re.compile(rb"\[\d+\] \Z")
+_LABEL = re.compile(_LABELS + rb"\Z")
+_LABELLED_START = re.compile(_LABELS + re.escape(START))
 # A frame that was cut (its rank died while writing) must not delay what follows forever.
 _LONGEST_FRAME_BYTES = 60_000
 _LONGEST_TEXT_BYTES = 16_000
@@ -137,7 +140,7 @@ class FailureReader:
     """Extract messages from a byte stream and pass everything else on at once.
 
     Args:
-        labelled: whether hydra puts a label before each piece that a rank writes.
+        labelled: whether the launcher puts a label before each piece that a rank writes.
 
     Attributes:
         failures: of the ranks.
@@ -148,6 +151,7 @@ class FailureReader:
 
     def __init__(self, *, labelled: bool = False) -> None:
         self._labelled = labelled
+        self._parts = Parts()
         self.states: list[dict[str, Any]] = []
         self.stall = ""
         self.failures: list[Failure] = []
@@ -164,7 +168,11 @@ class FailureReader:
             What can be shown now. Only the beginning of a message is ever held back, so a
             progress bar without newlines stays live.
         """
-        data = SAVED.sub(self._take_saved, _FRAME.sub(self._take, self._held + data))
+        data = self._held + data
+        if self._labelled:
+            data = _LABELLED_START.sub(START, data)
+        data = self._parts.join(data)
+        data = SAVED.sub(self._take_saved, _FRAME.sub(self._take, data))
         data = MESSAGE.sub(self._take_message, data)
         unfinished = _UNFINISHED.search(data)
         start = unfinished.start() if unfinished else len(data) - _overlap(data, START)

@@ -1,28 +1,30 @@
-"""Start the ranks of one job through mpiexec, wait for them, and report why a job failed."""
+"""Start the ranks of one job through a launcher, wait for them, and report why a job failed."""
 
 import dataclasses
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from types import FrameType
 
-from keras_candle.cluster.nodes import hydra_variables, root_is_here
+from keras_candle.cluster.launch_commands import LaunchCommand, Ranks, launch_command
+from keras_candle.cluster.mpi_library import loaded_library
 from keras_candle.errors import LaunchError
 from keras_candle.launch.failure import FailureReader, forwarded_signal, job_ending
-from keras_candle.launch.process import children_of, end_session, end_with_parent
+from keras_candle.launch.launcher_process import LauncherProcess, signal_at_death
+from keras_candle.launch.process import end_with_parent
 from keras_candle.launch.rank_states import RankStates, left_s
 from keras_candle.launch.streams import Output, inheritable_stdin, stdin_id, write_all
-from keras_candle.launcher_messages import ALL_OUTPUT, ENGINE, LAUNCHER, STDIN, TERMINALS
+from keras_candle.launcher_messages import ALL_OUTPUT, ENGINE, HYDRA, LAUNCHER, STDIN, TERMINALS
 
 _FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 _POLL_S = 0.25
 # Output later than this after the last rank's end comes from processes that ranks left running.
 _DRAINED_S = 1.0
+# After a rank's failure: for the reports of ranks that fail with it.
+_REPORTS_S = 2.0
 # mpiexec without any child for this long: what it starts ranks with (srun, ssh) has ended.
 _NOTHING_STARTED_S = 3.0
 
@@ -48,58 +50,33 @@ class Job:
     variables: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
-def find_mpiexec() -> Path:
-    """Find the mpiexec of the MPI that mpi4py loads.
-
-    The mpich wheel puts it beside the interpreter; elsewhere the first on PATH is the one that
-    the site's module loaded together with its MPI.
-
-    Raises:
-        LaunchError: no mpiexec is found.
-    """
-    beside = Path(sys.prefix) / "bin" / "mpiexec"
-    if os.access(beside, os.X_OK):
-        return beside
-    found = shutil.which("mpiexec")
-    if found is None:
-        raise LaunchError(
-            f"No mpiexec beside {sys.executable} and none on PATH, but ranks are started by it. "
-            "Install MPI: pip install mpich, or load your cluster's MPI module"
-        )
-    return Path(found)
-
-
-def command(job: Job, mpiexec: Path) -> list[str]:
-    """Build the command line that starts the job's ranks.
+def command_of(job: Job) -> LaunchCommand:
+    """Choose the launcher of a job's ranks, and build its command.
 
     Args:
         job: what to run.
-        mpiexec: hydra's mpiexec.
 
-    Returns:
-        The arguments, the program first.
+    Raises:
+        LaunchError: no launcher can start it.
     """
-    options = ["-n", str(job.size)]
-    if job.hosts is not None:
-        options += ["-hosts", job.hosts]
-    if job.all_output:
-        options.append("-prepend-rank")
-    bootstrap = [sys.executable, "-m", "keras_candle.launch.rank"]
-    return [str(mpiexec), *options, *bootstrap, *job.program]
+    ranks = Ranks(job.size, job.hosts, job.all_output, live=sys.stdout.isatty())
+    return launch_command(ranks, os.environ, loaded_library())
 
 
-def variables(job: Job, inherited: Mapping[str, str]) -> dict[str, str]:
+def variables(
+    job: Job, inherited: Mapping[str, str], launcher: LaunchCommand | None = None
+) -> dict[str, str]:
     """Build the environment of the job's ranks.
 
     Args:
         job: what to run.
         inherited: the launcher's own environment; values that the user set there win.
-
-    Raises:
-        LaunchError: the job's nodes cannot be reached.
+        launcher: of the ranks; mpiexec on this node by default.
     """
-    rank_variables = {**inherited, **job.variables, LAUNCHER: "candle"}
-    rank_variables.update(hydra_variables(job.hosts, inherited))
+    launcher = launcher or LaunchCommand(HYDRA, ())
+    rank_variables = {**launcher.variables, **inherited, **job.variables, LAUNCHER: launcher.name}
+    for name in launcher.removed:
+        rank_variables.pop(name, None)
     # Each process iterates over a set of strings in a random order. Ranks that build layers or
     # variables while they iterate over a set would build different models.
     rank_variables.setdefault("PYTHONHASHSEED", "0")
@@ -136,6 +113,7 @@ class JobLauncher:
         waited_s = left_s({**os.environ, **job.variables}) / 2
         self._states = RankStates(job.size, waited_s)
         self._left = ""
+        self._launcher = LaunchCommand(HYDRA, ())
         self.stopped_by = 0
 
     @property
@@ -166,24 +144,30 @@ class JobLauncher:
         Raises:
             LaunchError: there is no mpiexec, or the timeout passed.
         """
-        arguments = command(self._job, find_mpiexec())
-        rank_variables = variables(self._job, os.environ)
+        launcher = self._launcher = command_of(self._job)
+        bootstrap = (sys.executable, "-m", "keras_candle.launch.rank")
+        arguments = [*launcher.arguments, *bootstrap, *self._job.program]
+        rank_variables = variables(self._job, os.environ, launcher)
+        if launcher.remark:
+            self._show(f"candle: {launcher.remark}\n".encode())
         launcher_pid = os.getpid()
         with inheritable_stdin() as stdin, Output() as output:
-            root_reads = root_is_here(self._job.hosts, os.environ)
-            if root_reads:
+            if launcher.inherits:
                 rank_variables[STDIN] = stdin_id(stdin)
-            mpiexec = subprocess.Popen(
+            process = subprocess.Popen(
                 arguments,
-                stdin=subprocess.DEVNULL if root_reads else stdin,
+                stdin=subprocess.DEVNULL if launcher.inherits else stdin,
                 stdout=output.stdout,
                 stderr=output.stderr,
-                pass_fds=(stdin,) if root_reads else (),
+                pass_fds=(stdin,) if launcher.inherits else (),
                 env=rank_variables,
                 # A session of its own: Ctrl-C then reaches mpiexec once, from here, and not twice.
                 start_new_session=True,
-                preexec_fn=lambda: end_with_parent(launcher_pid),  # noqa: PLW1509 - one thread
+                preexec_fn=lambda: end_with_parent(  # noqa: PLW1509 - one thread
+                    launcher_pid, signal_at_death(launcher)
+                ),
             )
+            mpiexec = LauncherProcess(launcher, process, os.environ)
             output.start(
                 lambda data: write_all(1 if stdout is None else stdout, data), self._receive
             )
@@ -197,12 +181,12 @@ class JobLauncher:
                 return self._print_ending(exit_code)
             finally:
                 if mpiexec.poll() is None:
-                    end_session(mpiexec)
+                    mpiexec.end()
                 for number, handler in before.items():
                     signal.signal(number, handler)
 
     def _forwarding_handler(
-        self, mpiexec: subprocess.Popen[bytes]
+        self, mpiexec: LauncherProcess
     ) -> Callable[[int, FrameType | None], None]:
         def handle(number: int, _: FrameType | None) -> None:
             if self.stopped_by and number in (signal.SIGTERM, signal.SIGINT):
@@ -210,7 +194,7 @@ class JobLauncher:
                 mpiexec.kill()
                 return
             self.stopped_by = number
-            mpiexec.send_signal(forwarded_signal(number))
+            mpiexec.signal_ranks(forwarded_signal(number))
 
         return handle
 
@@ -222,21 +206,24 @@ class JobLauncher:
             self._states.update(self._reader.states.pop(0))
 
     def _forward_output(
-        self, mpiexec: subprocess.Popen[bytes], output: Output, timeout_s: float | None
+        self, mpiexec: LauncherProcess, output: Output, timeout_s: float | None
     ) -> int:
         """Forward output until all ranks have ended. Return mpiexec's exit code."""
         begun_s = running_s = time.monotonic()
         while output.forward(_POLL_S):
             now_s = time.monotonic()
             if timeout_s is not None and now_s - begun_s > timeout_s:
-                end_session(mpiexec)
+                mpiexec.end()
                 raise LaunchError(
                     f"{' '.join(self._job.program)} on {self._job.size} ranks did not end "
                     f"within {timeout_s:g} s and was stopped"
                 )
             self._left = self._states.abandoned()
             if self._left:
-                end_session(mpiexec)
+                mpiexec.end()
+                break
+            if self._launcher.name != HYDRA and self._states.has_failed(_REPORTS_S):
+                mpiexec.end()  # Slurm would give the ranks that are left its KillWait, 30 s
                 break
             is_quiet = output.quiet_s() > _DRAINED_S
             if is_quiet and (self._states.all_gone or self._states.only_mpi_is_left):
@@ -245,10 +232,10 @@ class JobLauncher:
                 return 0  # a rank that failed has sent its own message
             if is_quiet and mpiexec.poll() is not None:
                 break
-            if children_of(mpiexec.pid) != []:
+            if mpiexec.has_children():
                 running_s = now_s
             elif now_s - running_s > _NOTHING_STARTED_S and mpiexec.poll() is None:
-                end_session(mpiexec)
+                mpiexec.end()
                 raise LaunchError(
                     "mpiexec has no process left on any node: what it starts the ranks with (srun "
                     "inside of a Slurm job, otherwise ssh) has ended; see its own message above, "

@@ -12,7 +12,7 @@ _PR_SET_PDEATHSIG = 1
 _LEADER_EXIT_S = 5.0
 
 
-def end_with_parent(parent_pid: int) -> None:
+def end_with_parent(parent_pid: int, number: int = signal.SIGKILL) -> None:
     """Ask the system to kill this process when its parent ends, however the parent ends.
 
     A rank whose supervisor or launcher was killed with SIGKILL would otherwise wait forever in a
@@ -21,12 +21,13 @@ def end_with_parent(parent_pid: int) -> None:
     Args:
         parent_pid: the parent as known before the fork: if it has already ended, this process
             exits here.
+        number: the signal that this process then gets.
     """
     if not sys.platform.startswith("linux"):
         return
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(number))
     if os.getppid() != parent_pid:
-        os._exit(128 + int(signal.SIGKILL))
+        os._exit(128 + int(number))
 
 
 def end_session(leader: subprocess.Popen[bytes]) -> None:

@@ -36,6 +36,7 @@ from keras_candle.launch.rank_states import SharedMemory, left_s, lost_peer
 from keras_candle.launch.streams import assign_stdin, buffer_lines, empty_stdin, emulate_terminal
 from keras_candle.launcher_messages import (
     ALL_OUTPUT,
+    HYDRA,
     LAUNCHER,
     RANK,
     TERMINALS,
@@ -169,9 +170,12 @@ class Rank:
             self._send(state="ended", code=code, suddenly=True)
         if code == 0 and not shared.has_ended:
             _finish_for_hydra()
-        self._send(state="gone")
+        self._send(state="gone", ends_job=shared.end_job)
         if shared.end_job:
             _end_hydra_job(code)
+        elif self._under_candle and os.environ[LAUNCHER] != HYDRA:
+            # Any other launcher would kill the ranks that still run; `candle run` knows the code.
+            return 0
         return code
 
     def _report_waits(self) -> None:
@@ -246,8 +250,8 @@ class Rank:
 def _under_hydra() -> bool:
     # PMI_FD alone is not enough: under srun it speaks another version of the protocol. And hydra
     # sets its own variable on the first node only.
-    marks = {"HYDI_CONTROL_FD", LAUNCHER}
-    return "PMI_FD" in os.environ and not marks.isdisjoint(os.environ)
+    is_hydra = "HYDI_CONTROL_FD" in os.environ or os.environ.get(LAUNCHER) == HYDRA
+    return is_hydra and "PMI_FD" in os.environ
 
 
 def _finish_for_hydra() -> None:

@@ -174,6 +174,7 @@ class RankStates:
         self._gone: set[int] = set()
         self._finalizing: set[int] = set()
         self._someone_left_mpi = False
+        self._fails_since_s: float | None = None
         self._updated_s = self._clock()
 
     @property
@@ -187,6 +188,15 @@ class RankStates:
         all_ended = len(self._gone | self._finalizing) == self._size
         lasts = self._clock() - self._updated_s >= self._waited_s
         return all_ended and self._someone_left_mpi and lasts
+
+    def has_failed(self, for_s: float) -> bool:
+        """Return whether a rank has ended the job with its failure, and how long ago.
+
+        Args:
+            for_s: the least number of seconds since then.
+        """
+        since_s = self._fails_since_s
+        return since_s is not None and self._clock() - since_s >= for_s
 
     def update(self, state: Mapping[str, Any]) -> None:
         """Record a supervisor's message.
@@ -205,6 +215,8 @@ class RankStates:
             self._finalizing.add(rank)
         elif kind == "gone":
             self._gone.add(rank)
+            if state.get("ends_job") and self._fails_since_s is None:
+                self._fails_since_s = now_s
         elif kind == "waits":
             ranks = tuple(state["ranks"]) or tuple(range(self._size))
             self._waiting[rank] = _Waiting(state["what"], state["site"], ranks, now_s)

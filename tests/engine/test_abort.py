@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from keras_candle.launch.job_launcher import find_mpiexec
+from keras_candle.cluster.mpi_library import find_mpiexec
 
 START = """
 import atexit, os, sys, threading, time

@@ -29,7 +29,7 @@ def test_bytes_without_a_report_pass_at_once():
 
 
 def test_a_label_goes_with_its_report():
-    assert FailureReader().feed(b"[12] " + ONE.frame() + b"[12] more") == b"[12] more"
+    assert FailureReader(labelled=True).feed(b"[12] " + ONE.frame() + b"[12] more") == b"[12] more"
 
 
 def test_a_label_that_comes_before_its_report_waits_for_it():

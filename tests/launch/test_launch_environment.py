@@ -1,11 +1,9 @@
 """The tables of variables, and the command line that starts a job."""
 
-from pathlib import Path
-
 import pytest
 
 from keras_candle.cluster.launchers import rank_facts
-from keras_candle.launch.job_launcher import Job, command, variables
+from keras_candle.launch.job_launcher import Job, variables
 from keras_candle.launch.process import thread_settings
 
 
@@ -60,13 +58,6 @@ def test_threads_are_shared_and_never_fewer_than_one():
     assert thread_settings({}, cores=2, local_size=16) == dict.fromkeys(names, "1")
     assert thread_settings({}, cores=8, local_size=1) == {}
     assert thread_settings(dict.fromkeys(names, "7"), cores=8, local_size=2) == {}
-
-
-def test_the_command_line_is_a_function_of_the_job():
-    job = Job(8, ("-m", "a.b", "x y"), hosts="a:4,b:4", all_output=True)
-    line = command(job, Path("/opt/bin/mpiexec"))
-    assert line[:6] == ["/opt/bin/mpiexec", "-n", "8", "-hosts", "a:4,b:4", "-prepend-rank"]
-    assert line[-5:] == ["-m", "keras_candle.launch.rank", "-m", "a.b", "x y"]
 
 
 def test_the_users_variables_win_and_nothing_leaks_from_a_job_around():

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from keras_candle.launch.job_launcher import find_mpiexec
+from keras_candle.cluster.mpi_library import find_mpiexec
 
 MPI = "from mpi4py import MPI; world = MPI.COMM_WORLD; world.barrier()\n"
 BEFORE_MPI = "if rank == 1: FAIL\nfrom mpi4py import MPI; MPI.COMM_WORLD.barrier()\n"
