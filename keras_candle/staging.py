@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import inspect
 import os
 import secrets
 import tempfile
@@ -76,7 +77,8 @@ def stage(path: str | os.PathLike[str], directory: str | os.PathLike[str] | None
     made = [each for each in copies if each]
     new = sum(each.is_new for each in made)
     engine.print_on_root(
-        f"{source} ({made[0].size:,} bytes, {made[0].files:,} files) is on {len(made)} node"
+        f"{source} ({made[0].size:,} bytes, {made[0].files:,} file"
+        f"{'s' * (made[0].files != 1)}) is on {len(made)} node"
         f"{'s' * (len(made) > 1)}: {new} copied, {len(made) - new} reused, "
         f"{time.monotonic() - begun_s:.1f} s"
     )
@@ -285,7 +287,9 @@ class _Download:
     def _keras_get_file(self, folder: str | Path, *, is_verified: bool = False) -> str:
         import keras
 
-        result = keras.utils.get_file(
+        # With --auto Keras's function waits for the root, which may not call it.
+        get_file = inspect.unwrap(keras.utils.get_file)
+        result = get_file(
             self.fname,
             self.origin,
             file_hash=None if is_verified else self.file_hash,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import json
@@ -132,6 +133,15 @@ def test_a_failed_download_leaves_the_file_that_was_there(server, tmp_path):
         candle.get_file("x.bin", f"{server[0]}/short.bin", file_hash=SHA[::-1], cache_dir=tmp_path)
     assert path.read_bytes() == BLOB
     assert [each.name for each in path.parent.iterdir()] == ["x.bin"]
+
+
+def test_the_function_of_auto_is_not_called(server, tmp_path, monkeypatch):
+    @functools.wraps(keras.utils.get_file)
+    def wait_for_root(*_, **__):
+        raise AssertionError("a rank alone would wait")
+
+    monkeypatch.setattr(keras.utils, "get_file", wait_for_root)
+    candle.get_file(origin=f"{server[0]}/x.bin", cache_dir=tmp_path)
 
 
 def test_the_default_cache_is_keras(server, tmp_path, monkeypatch):
