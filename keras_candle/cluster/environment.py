@@ -252,10 +252,10 @@ def _check_relocatable(prefix: Path) -> tuple[str, ...]:
     remarks = []
     if re.search(r"(?m)^include-system-site-packages\s*=\s*true", settings):
         remarks.append("packages of the system's Python are not in the environment and stay there")
-    inside = (os.fspath(prefix), os.path.realpath(prefix))
+    inside = (prefix, prefix.resolve())
     for path in sorted(prefix.glob("lib/python*/site-packages/*.pth")):
         for line in path.read_text(errors="replace").splitlines():
-            if line.startswith("/") and not line.startswith(inside):
+            if line.startswith("/") and not any(Path(line).is_relative_to(p) for p in inside):
                 remarks.append(
                     f"{line} ({path.name}) is outside of the environment and stays there"
                 )
@@ -318,7 +318,7 @@ def _remove_left(folder: Path) -> None:
             age_s = time.time() - path.stat().st_ctime  # tar sets the other times
         except OSError:
             continue
-        if age_s > _LEFT_FOR_S and os.fsencode(path) not in running:
+        if age_s > _LEFT_FOR_S and os.fsencode(path.name) not in running:
             node_copy.remove(path)
 
 

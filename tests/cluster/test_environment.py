@@ -71,7 +71,9 @@ def test_it_runs_elsewhere_without_the_place_that_it_was_made_at(prefix, target,
 
 
 def test_what_stays_outside_is_named(prefix, tmp_path):
+    (site_packages(prefix) / "beside.pth").write_text(f"{prefix}-2/src\n")
     remarks = "\n".join(find(prefix, tmp_path).remarks)
+    assert f"{prefix}-2/src (beside.pth) is outside" in remarks
     assert f"{ROOT} (_editable_impl_keras_candle.pth) is outside of the environment" in remarks
     assert "inside.pth" not in remarks
 
@@ -153,7 +155,8 @@ def test_what_a_killed_job_has_left_is_removed_if_nothing_runs_there(
     for name in ("environment-old", "environment-used"):
         unpack(environment.archive, prefix, target.with_name(name))
     used = target.with_name("environment-used")
-    running = subprocess.Popen([used / "bin" / "python", "-c", "input()"], stdin=subprocess.PIPE)
+    python = f"{used.parent}//{used.name}/bin/python"  # as with TMPDIR=/tmp/
+    running = subprocess.Popen([python, "-c", "input()"], stdin=subprocess.PIPE)
     try:
         monkeypatch.setattr(environments, "_LEFT_FOR_S", 0.0)
         time.sleep(0.01)
