@@ -14,7 +14,7 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,8 @@ class JobFolder:
         self.script = path / SCRIPT
         self._facts = path / "job.json"
         self._attempts = path / "attempts.jsonl"
+        # Of an array of thousands, the file is read once and not for each element.
+        self._read: tuple[tuple[int, int], dict[int | None, list[Attempt]]] = (0, 0), {}
 
     def facts(self) -> dict[str, Any]:
         """Return the content of job.json; empty where there is none that can be read."""
@@ -121,20 +123,14 @@ class JobFolder:
 
     def attempts(self, element: int | None = None) -> list[Attempt]:
         """Return the starts of the job, or of one element, in their order."""
-        found: list[Attempt] = []
-        for line in json_lines(self._attempts):
-            if line.get("element") != element or not isinstance(line.get("time_s"), float | int):
-                continue
-            if line.get("event") == "start":
-                found.append(Attempt(line["time_s"]))
-            elif line.get("event") == "end" and found:
-                found[-1] = Attempt(
-                    found[-1].started_s,
-                    line["time_s"],
-                    line.get("code"),
-                    tuple(line.get("saved_steps") or ()),
-                )
-        return found
+        try:
+            stat = self._attempts.stat()
+        except OSError:
+            return []
+        state = stat.st_size, stat.st_mtime_ns
+        if self._read[0] != state:
+            self._read = state, _attempts_by_element(json_lines(self._attempts))
+        return list(self._read[1].get(element, ()))
 
     def log_run(self, run_directory: Path, element: int | None) -> None:
         """Append a run directory in which a fit of the job begins to runs.jsonl.
@@ -159,6 +155,21 @@ class JobFolder:
         of_it = (line for line in lines if element in (None, line.get("element")))
         runs = (line.get("run_directory") for line in of_it)
         return [Path(each) for each in dict.fromkeys(filter(None, runs))]
+
+
+def _attempts_by_element(lines: Iterable[dict[str, Any]]) -> dict[int | None, list[Attempt]]:
+    found: dict[int | None, list[Attempt]] = {}
+    for line in lines:
+        element, time_s = line.get("element"), line.get("time_s")
+        if not isinstance(element, int | None) or not isinstance(time_s, float | int):
+            continue
+        of_it = found.setdefault(element, [])
+        if line.get("event") == "start":
+            of_it.append(Attempt(time_s))
+        elif line.get("event") == "end" and of_it:
+            saved = tuple(line.get("saved_steps") or ())
+            of_it[-1] = Attempt(of_it[-1].started_s, time_s, line.get("code"), saved)
+    return found
 
 
 def _append(path: Path, line: Mapping[str, Any]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from keras_candle.cluster import job_folder
 from keras_candle.cluster.job_folder import Attempt, JobFolder
 from keras_candle.cluster.requeue import decide, startup_warning
 
@@ -189,6 +190,17 @@ def test_nothing_is_called_for_a_cancelled_job(folder, tmp_path):
     done = requeue(folder.path, tmp_path, {"SLURM_JOB_ID": "7"}, ends=True)
     assert done.returncode == 143
     assert not (tmp_path / "calls").exists()
+
+
+def test_attempts_of_many_elements_are_read_once(tmp_path, monkeypatch):
+    writer, folder, reads = JobFolder(tmp_path), JobFolder(tmp_path), []
+    read = job_folder.json_lines
+    monkeypatch.setattr(job_folder, "json_lines", lambda path: reads.append(path) or read(path))
+    for element in range(3):
+        writer.log_attempt("start", element, 0)
+        begun = [each for each in range(3) if folder.attempts(each)]
+        assert begun == list(range(element + 1))
+    assert len(reads) == 3
 
 
 def test_attempts_are_read_by_element_past_a_cut_line(tmp_path):
