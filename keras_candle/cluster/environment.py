@@ -24,6 +24,7 @@ from typing import NamedTuple
 import xxhash
 
 from keras_candle.cluster import node_copy
+from keras_candle.cluster.job_script import NOT_BEGUN
 from keras_candle.errors import EXIT_RUN_AGAIN, DataError, LaunchError
 from keras_candle.launcher_messages import JOB
 
@@ -144,7 +145,7 @@ def staging_lines(environment: Environment, scheduler: str, nodes: int) -> tuple
         "|| failed=1",
         'if [ -n "$stopped" ]; then',
         "    unstage",
-        f'    "$python" -m keras_candle.cluster.requeue "${JOB}" {EXIT_RUN_AGAIN}',
+        f'    "$python" -m keras_candle.cluster.requeue "${JOB}" {EXIT_RUN_AGAIN} {NOT_BEGUN}',
         "    exit",
         "fi",
         '[ -z "$failed" ] || exit 1',

@@ -15,6 +15,8 @@ from keras_candle.cluster.job_folder import JOBS
 from keras_candle.errors import EXIT_RUN_AGAIN, LaunchError
 from keras_candle.launcher_messages import ELEMENT, JOB, RESTARTS, STARTED_S
 
+# For keras_candle.cluster.requeue: `candle run` was not called.
+NOT_BEGUN = "not-begun"
 REQUEUE_BY = ("command", "exit-code", "none")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:@/+=-]*")
@@ -290,9 +292,9 @@ def job_script(system: BatchSystem, job: JobRequest) -> str:
         _place(job),
         _element(system, job),
         _redirection(system, job),
-        "\n".join(job.environment),
+        _prepared(job),
         _requeue_check(system, job),
-        "\n".join((f"python={shlex.quote(job.python)}", *job.staging)),
+        "\n".join(job.staging),
         _RUN.format(
             arguments=shlex.join(["-np", str(job.ranks), *job.run_options, *program]),
             unstage="unstage\n" if job.staging else "",
@@ -349,6 +351,25 @@ def _redirection(system: BatchSystem, job: JobRequest) -> str:
         return ""
     name = "output.log" if job.array is None else f"output-${{{ELEMENT}%%/*}}.log"
     return f'exec >>"${JOB}/{name}" 2>&1'
+
+
+def _prepared(job: JobRequest) -> str:
+    """The lines before the program; a job that is stopped meanwhile has begun nothing."""
+    python = f"python={shlex.quote(job.python)}"
+    if not job.environment:
+        return python
+    return "\n".join(
+        (
+            "stopped=",
+            "trap stopped=1 TERM INT USR1 USR2",
+            *job.environment,
+            python,
+            'if [ -n "$stopped" ]; then',
+            f'    "$python" -m keras_candle.cluster.requeue "${JOB}" {EXIT_RUN_AGAIN} {NOT_BEGUN}',
+            "    exit",
+            "fi",
+        )
+    )
 
 
 def _requeue_check(system: BatchSystem, job: JobRequest) -> str:

@@ -1,6 +1,6 @@
 """Requeue a job that has saved its state, and decide when not to.
 
-python -m keras_candle.cluster.requeue FOLDER CODE
+python -m keras_candle.cluster.requeue FOLDER CODE [not-begun]
 
 The script of `candle submit` calls it with the exit code of `candle run`. It prints one sentence
 and returns the script's exit code.
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from keras_candle.cluster.job_folder import Attempt, JobFolder, element_of, json_lines
-from keras_candle.cluster.job_script import BATCH_SYSTEMS, BatchSystem, requeue_command
+from keras_candle.cluster.job_script import BATCH_SYSTEMS, NOT_BEGUN, BatchSystem, requeue_command
 from keras_candle.cluster.submission import answer, submit_again
 from keras_candle.errors import EXIT_RUN_AGAIN, LaunchError
 
@@ -121,7 +121,8 @@ def main(arguments: Sequence[str]) -> int:
     """Requeue the job of a folder if it asks for it.
 
     Args:
-        arguments: the folder, and the exit code of `candle run`.
+        arguments: the folder, the exit code of `candle run`, and `NOT_BEGUN` where the job was
+            stopped before it.
 
     Returns:
         The exit code of the job's script.
@@ -129,6 +130,8 @@ def main(arguments: Sequence[str]) -> int:
     folder, code = JobFolder(Path(arguments[0])), int(arguments[1])
     facts = folder.facts()
     element = element_of(os.environ)
+    if NOT_BEGUN in arguments[2:]:
+        _log_start(folder, element, code)
     attempts = folder.attempts(element)
     decision = decide(
         code,
@@ -148,6 +151,16 @@ def main(arguments: Sequence[str]) -> int:
     elif decision.requeue and system is not None:
         _requeue(system, folder)
     return decision.code
+
+
+def _log_start(folder: JobFolder, element: int | None, code: int) -> None:
+    """Record a start in which `candle run` was not called: it, too, has saved nothing."""
+    restart = len(folder.attempts(element))
+    try:
+        folder.log_attempt("start", element, restart)
+        folder.log_attempt("end", element, restart, code=code)
+    except OSError as cause:
+        _print(f"{folder.path} cannot be written ({cause})")
 
 
 def _requeue(system: BatchSystem, folder: JobFolder) -> None:

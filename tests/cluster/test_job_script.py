@@ -231,3 +231,22 @@ def test_the_script_waits_until_a_stopped_program_has_saved(number, times, to_al
         time.sleep(0.1)
     assert script.wait(30) == 0
     assert (tmp_path / "codes").read_text() == "75\n"
+
+
+def test_a_stop_before_the_program_begins_nothing_and_asks_for_a_requeue(tmp_path):
+    environment = (f"touch {tmp_path}/ready", "sleep 1")
+    job = dataclasses.replace(
+        SMALL,
+        directory=str(tmp_path),
+        python=str(fake_python(tmp_path)),
+        environment=environment,
+        requeue_by="none",
+    )
+    (tmp_path / "job.sh").write_text(job_script(BATCH_SYSTEMS["slurm"], job))
+    script = subprocess.Popen(["bash", tmp_path / "job.sh"], env={"PATH": "/usr/bin:/bin"})
+    until((tmp_path / "ready").exists, 30, lambda: "the script does not start")
+    script.send_signal(signal.SIGTERM)
+    assert script.wait(30) == 0
+    (call,) = map(json.loads, (tmp_path / "calls").read_text().splitlines())
+    folder = str(tmp_path / job.folder)
+    assert call[2] == ["-m", "keras_candle.cluster.requeue", folder, "75", "not-begun"]

@@ -217,3 +217,11 @@ def test_attempts_are_read_by_element_past_a_cut_line(tmp_path):
     assert list(json.loads(lines[0])) == [
         *("time_s", "event", "element", "restart", "code", "saved_steps")
     ]
+
+
+def test_two_starts_that_were_stopped_before_the_program_are_enough(tmp_path):
+    JobFolder(tmp_path).write_facts({"scheduler": "slurm", "requeue_by": "exit-code"})
+    command = [sys.executable, "-m", "keras_candle.cluster.requeue", str(tmp_path), "75"]
+    codes = [subprocess.run([*command, "not-begun"], check=False).returncode for _ in range(2)]
+    assert codes == [75, 1]
+    assert [each.code for each in JobFolder(tmp_path).attempts()] == [75, 75]

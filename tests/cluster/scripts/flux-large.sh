@@ -18,15 +18,20 @@ export KERAS_CANDLE_ELEMENT="$1/6"
 
 exec >>"$KERAS_CANDLE_JOB/output-${KERAS_CANDLE_ELEMENT%%/*}.log" 2>&1
 
+stopped=
+trap stopped=1 TERM INT USR1 USR2
 module load python
 export NCCL_DEBUG=INFO
+python=/home/me/env/bin/python
+if [ -n "$stopped" ]; then
+    "$python" -m keras_candle.cluster.requeue "$KERAS_CANDLE_JOB" 75 not-begun
+    exit
+fi
 
 if ! command -v flux >/dev/null; then
     echo 'candle: the job is requeued by flux, which is not on PATH here (in a container there often is none). Submit it with --requeue-by exit-code or --requeue-by none' >&2
     exit 2
 fi
-
-python=/home/me/env/bin/python
 
 child=
 pass_on() {

@@ -10,12 +10,12 @@ unset KERAS_CANDLE_ELEMENT KERAS_CANDLE_RESTARTS KERAS_CANDLE_JOB_STARTED_S
 
 exec >>"$KERAS_CANDLE_JOB/output.log" 2>&1
 
+python=/home/me/env/bin/python
+
 if ! command -v flux >/dev/null; then
     echo 'candle: the job is requeued by flux, which is not on PATH here (in a container there often is none). Submit it with --requeue-by exit-code or --requeue-by none' >&2
     exit 2
 fi
-
-python=/home/me/env/bin/python
 
 child=
 pass_on() {

@@ -11,12 +11,12 @@ cd -- /home/me/digits || exit 2
 export KERAS_CANDLE_JOB=/home/me/digits/candle-jobs/first
 unset KERAS_CANDLE_ELEMENT KERAS_CANDLE_RESTARTS KERAS_CANDLE_JOB_STARTED_S
 
+python=/home/me/env/bin/python
+
 if ! command -v scontrol >/dev/null; then
     echo 'candle: the job is requeued by scontrol, which is not on PATH here (in a container there often is none). Submit it with --requeue-by exit-code or --requeue-by none' >&2
     exit 2
 fi
-
-python=/home/me/env/bin/python
 
 child=
 pass_on() {
