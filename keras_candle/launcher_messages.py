@@ -56,6 +56,8 @@ AUDIT_PRECISION = "KERAS_CANDLE_AUDIT_PRECISION"
 START = b"\x1ecandle "
 END = b"\x1e\n"
 SAVED = re.compile(rb"\x1ecandle saved (\d+)\x1e\n")
+# How the collective of an engine's start is called, while MPI waits for all ranks.
+ENGINE_STARTS = "start of the"
 # Kinds of message: a rank's state; why the watchdog ends the job.
 RANK, STALL = "rank", "stall"
 MESSAGE = re.compile(rb"\x1ecandle (rank|stall) ([A-Za-z0-9+/=]*)\x1e\n")

@@ -21,7 +21,7 @@ from keras_candle.cluster import launchers
 from keras_candle.engine.abort import abort_job_on_failure
 from keras_candle.engine.base import Engine
 from keras_candle.errors import EngineError
-from keras_candle.launcher_messages import ENGINE
+from keras_candle.launcher_messages import ENGINE, ENGINE_STARTS
 
 __all__ = ["Engine", "current", "make", "start", "stop", "use"]
 
@@ -141,7 +141,7 @@ def _watched_start(name: str) -> Iterator[None]:
     """Report the start to observers: MPI and Horovod wait for all ranks of the job there."""
     observers = launcher_messages.observers if name != "single" else []
     for each in observers:
-        each.begin_collective(f"start of the {name} engine", ())
+        each.begin_collective(f"{ENGINE_STARTS} {name} engine", ())
     try:
         yield
     finally:

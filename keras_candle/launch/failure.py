@@ -49,6 +49,7 @@ class Failure:
         traceback: as Python prints it, without the frames of the bootstrap.
         output: the last lines of the rank's captured stdout and stderr.
         is_brief: an earlier failure of this node is reported in full.
+        at_start: MPI itself ended the process while the engine started.
     """
 
     rank: int
@@ -62,6 +63,7 @@ class Failure:
     traceback: str = ""
     output: str = ""
     is_brief: bool = False
+    at_start: bool = False
 
     def brief(self) -> "Failure":
         """Leave out traceback and output, as after the first failure of a node."""

@@ -12,7 +12,7 @@ from types import FrameType
 from keras_candle.cluster.launch_commands import LaunchCommand, Ranks, launch_command
 from keras_candle.cluster.mpi_library import loaded_library
 from keras_candle.errors import LaunchError
-from keras_candle.launch.failure import FailureReader, forwarded_signal, job_ending
+from keras_candle.launch.failure import FailureReader, first_cause, forwarded_signal, job_ending
 from keras_candle.launch.launcher_process import LauncherProcess, signal_at_death
 from keras_candle.launch.process import end_with_parent
 from keras_candle.launch.rank_states import RankStates, left_s
@@ -109,12 +109,16 @@ class JobLauncher:
     def __init__(self, job: Job, show: Callable[[bytes], None] = write_to_stderr) -> None:
         self._job = job
         self._show = show
-        self._reader = FailureReader(labelled=job.all_output)
-        waited_s = left_s({**os.environ, **job.variables}) / 2
-        self._states = RankStates(job.size, waited_s)
-        self._left = ""
         self._launcher = LaunchCommand(HYDRA, ())
+        self._process: LauncherProcess | None = None
         self.stopped_by = 0
+        self._forget()
+
+    def _forget(self) -> None:
+        self._reader = FailureReader(labelled=self._job.all_output)
+        waited_s = left_s({**os.environ, **self._job.variables}) / 2
+        self._states = RankStates(self._job.size, waited_s)
+        self._left = ""
 
     @property
     def saved_steps(self) -> list[int]:
@@ -144,6 +148,24 @@ class JobLauncher:
         Raises:
             LaunchError: there is no mpiexec, or the timeout passed.
         """
+        # First of all: a signal that comes before the ranks is passed on when they have started.
+        before = {
+            number: signal.signal(number, self._forward_signal)
+            for number in _FORWARDED
+            if signal.getsignal(number) is not signal.SIG_IGN
+        }
+        try:
+            exit_code = self._run_once(stdout, timeout_s)
+            if problem := self._problem_of_start():
+                self._show(f"candle: {problem}: the start is tried once more\n".encode())
+                self._forget()
+                exit_code = self._run_once(stdout, timeout_s)
+            return self._print_ending(exit_code)
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _run_once(self, stdout: int | None, timeout_s: float | None) -> int:
         launcher = self._launcher = command_of(self._job)
         bootstrap = (sys.executable, "-m", "keras_candle.launch.rank")
         arguments = [*launcher.arguments, *bootstrap, *self._job.program]
@@ -167,36 +189,35 @@ class JobLauncher:
                     launcher_pid, signal_at_death(launcher)
                 ),
             )
-            mpiexec = LauncherProcess(launcher, process, os.environ)
+            mpiexec = self._process = LauncherProcess(launcher, process, os.environ)
+            if self.stopped_by:
+                mpiexec.signal_ranks(forwarded_signal(self.stopped_by))
             output.start(
                 lambda data: write_all(1 if stdout is None else stdout, data), self._receive
             )
-            before = {
-                number: signal.signal(number, self._forwarding_handler(mpiexec))
-                for number in _FORWARDED
-                if signal.getsignal(number) is not signal.SIG_IGN
-            }
             try:
-                exit_code = self._forward_output(mpiexec, output, timeout_s)
-                return self._print_ending(exit_code)
+                return self._forward_output(mpiexec, output, timeout_s)
             finally:
+                self._process = None
                 if mpiexec.poll() is None:
                     mpiexec.end()
-                for number, handler in before.items():
-                    signal.signal(number, handler)
 
-    def _forwarding_handler(
-        self, mpiexec: LauncherProcess
-    ) -> Callable[[int, FrameType | None], None]:
-        def handle(number: int, _: FrameType | None) -> None:
-            if self.stopped_by and number in (signal.SIGTERM, signal.SIGINT):
-                # A second signal: the user does not want to wait for the ranks' own handlers.
-                mpiexec.kill()
-                return
+    def _problem_of_start(self) -> str:
+        """Return how MPI failed to start, "" where it started or the program failed."""
+        if self.stopped_by or self._left or self._reader.stall or not self._reader.failures:
+            return ""
+        cause = first_cause(self._reader.failures)
+        return f"{cause.sentence()} while MPI started" if cause.at_start else ""
+
+    def _forward_signal(self, number: int, _: FrameType | None) -> None:
+        if self._process is None:
             self.stopped_by = number
-            mpiexec.signal_ranks(forwarded_signal(number))
-
-        return handle
+        elif self.stopped_by and number in (signal.SIGTERM, signal.SIGINT):
+            # A second signal: the user does not want to wait for the ranks' own handlers.
+            self._process.kill()
+        else:
+            self.stopped_by = number
+            self._process.signal_ranks(forwarded_signal(number))
 
     def _receive(self, data: bytes) -> None:
         shown = self._reader.feed(data)

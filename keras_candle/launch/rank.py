@@ -36,6 +36,7 @@ from keras_candle.launch.rank_states import SharedMemory, left_s, lost_peer
 from keras_candle.launch.streams import assign_stdin, buffer_lines, empty_stdin, emulate_terminal
 from keras_candle.launcher_messages import (
     ALL_OUTPUT,
+    ENGINE_STARTS,
     HYDRA,
     LAUNCHER,
     RANK,
@@ -45,6 +46,8 @@ from keras_candle.launcher_messages import (
 )
 
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+# By which a launcher, the system or a user ends ranks.
+_OF_THE_JOB = (*_STOP_SIGNALS, signal.SIGKILL)
 _STALLED = "the watchdog has ended the job; see its report above"
 _PEER_REPORT_S = 2.0
 _FIRST_REPORT_S = 1.0
@@ -95,6 +98,7 @@ class Rank:
         # Without `candle run` as the launcher, no process would decode a message.
         self._under_candle = LAUNCHER in os.environ
         self._report_pipe = os.dup(2)
+        self._is_program = False
         self._first_on_node = FirstOnNode(os.getppid())
         self._captured: BinaryIO | None = None
         if self.rank > 0 and not os.environ.get(ALL_OUTPUT):
@@ -106,6 +110,7 @@ class Rank:
 
     def run(self, arguments: Sequence[str]) -> int:
         """Run the user's program in the child, with its streams and threads set up."""
+        self._is_program = True
         if self._captured is not None:
             # The descriptors and not sys.stdout: native libraries write past Python.
             os.dup2(self._captured.fileno(), 1)
@@ -230,6 +235,7 @@ class Rank:
             signal=killed_by,
             traceback=ending.traceback,
             output=self._tail(),
+            at_start=self._ended_by_mpi(ending, killed_by),
         )
         failure = failure.brief() if is_brief else failure
         report = failure.frame() if self._under_candle else failure.text().encode()
@@ -238,6 +244,13 @@ class Rank:
         if is_brief:
             # The first rank's report is longer, and must arrive before this one ends the job.
             time.sleep(_FIRST_REPORT_S)
+
+    def _ended_by_mpi(self, ending: Ending, killed_by: int) -> bool:
+        """Return, to the supervisor, whether MPI ended the program while the engine started."""
+        if self._is_program or ending.code == EXIT_STALLED or killed_by in _OF_THE_JOB:
+            return False
+        collective = self._shared.collective()
+        return collective is not None and collective.what.startswith(ENGINE_STARTS)
 
     def _tail(self) -> str:
         if self._captured is None:

@@ -120,3 +120,39 @@ def test_the_bootstrap_alone_under_a_bare_mpiexec(script, tmp_path, where):
     assert done.returncode == 1
     assert done.stderr.count("Traceback") == 1
     assert "rank 1 (of 2" in done.stderr.splitlines()[-1]
+
+
+STARTS = """
+from keras_candle import launcher_messages
+launcher_messages.observers[0].begin_collective("start of the mpi engine", ())
+open(f"start-{rank}", "a").write("x")
+time.sleep(0.2)
+rank == 1 and FAIL
+rank == 1 and open("met", "w").close()
+while not os.path.exists("met"):
+    time.sleep(0.02)
+launcher_messages.observers[0].end_collective()
+rank == 0 and print("trained")
+"""
+
+
+@pytest.mark.parametrize("how", ["os.abort()", "os._exit(15)"])
+def test_a_start_that_mpi_ends_is_tried_once_more(candle, script, tmp_path, how):
+    fails_once = f"os.path.getsize('start-1') == 1 and {how}"
+    done = candle("run", "-np", "2", script(STARTS.replace("FAIL", fails_once)))
+    assert (done.returncode, done.stdout) == (0, "trained\n"), done.stderr
+    assert done.stderr.rstrip().endswith("while MPI started: the start is tried once more")
+
+
+def test_a_start_is_not_tried_a_third_time(candle, script, tmp_path):
+    done = candle("run", "-np", "2", script(STARTS.replace("FAIL", "os._exit(15)")))
+    assert done.returncode == 15
+    assert done.stderr.count("tried once more") == 1
+    assert (tmp_path / "start-1").read_text() == "xx"
+
+
+def test_what_the_program_does_at_the_start_is_not_repeated(candle, script, tmp_path):
+    for how in ("[][0]", "sys.exit(3)", "os.kill(os.getpid(), 9)"):
+        done = candle("run", "-np", "2", script(STARTS.replace("FAIL", how)))
+        assert done.returncode
+        assert "tried" not in done.stderr
