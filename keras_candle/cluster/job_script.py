@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from keras_candle.cluster.job_folder import JOBS
@@ -93,6 +93,8 @@ class BatchSystem:
         prefix: of a directive in a script.
         directives: returns a job's directives.
         submit: the command that takes a job; the script's path is appended.
+        own_state: words that print the job's state from inside, as `requeue`; may be empty.
+        cancelled: finds in it that a user has ended the job by the scheduler's own command.
         submit_inside: the command that takes a job from inside another; `submit` where empty.
         own_id: the command that prints the id inside the job, where no variable has it.
         has_arrays: whether one job has many elements; else each element is a job.
@@ -116,6 +118,8 @@ class BatchSystem:
     element: str
     requeue: tuple[str, ...]
     submit_after: str = ""
+    own_state: tuple[str, ...] = ()
+    cancelled: str = ""
     submit_inside: tuple[str, ...] = ()
     own_id: tuple[str, ...] = ()
     has_arrays: bool = True
@@ -229,6 +233,11 @@ BATCH_SYSTEMS = {
             "SLURM_JOB_ID",
             "$SLURM_ARRAY_TASK_ID",
             ("scontrol", "requeue", "{SLURM_JOB_ID}"),
+            own_state=("scontrol", "--oneline", "show", "job", "{SLURM_JOB_ID}"),
+            # Seen with 22.05: at the limit the reason is TimeLimit, in a preemption the state
+            # stays RUNNING or there is a PreemptTime.
+            cancelled=r"\A(?!.* PreemptTime=\d)(?=.* JobState=(?:COMPLETING|CANCELLED)\b)"
+            r"(?=.* Reason=None\b)",
         ),
         BatchSystem(
             "pbs",
@@ -268,6 +277,8 @@ BATCH_SYSTEMS = {
             submit_after="--dependency=afterany:{id}",
             submit_inside=("flux", "--parent", "batch"),
             own_id=("flux", "getattr", "jobid"),
+            own_state=("flux", "--parent", "job", "eventlog", "{own_id}"),
+            cancelled=r'exception\b.*\btype="?cancel\b',
             has_arrays=False,
         ),
     )
@@ -524,15 +535,19 @@ def _plural(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
-def requeue_command(system: BatchSystem, environment: Mapping[str, str]) -> list[str]:
-    """Return the command that requeues the job, or the element, in which this process runs.
+def command_inside(
+    words: Sequence[str], environment: Mapping[str, str], own_id: str = ""
+) -> list[str]:
+    """Return a command of a scheduler with the job, or the element, in which this process runs.
 
     Args:
-        system: the scheduler.
+        words: `requeue` or `own_state` of a `BatchSystem`.
         environment: variables of this process.
+        own_id: the job's id where no variable has it.
 
     Raises:
         KeyError: the scheduler's variables are missing.
     """
+    known = {**environment, "own_id": own_id}
     # LSF counts elements from 1; 0 is a job without elements.
-    return [word.format_map(environment).removesuffix("[0]") for word in system.requeue]
+    return [word.format_map(known).removesuffix("[0]") for word in words]

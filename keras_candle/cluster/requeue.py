@@ -9,6 +9,7 @@ and returns the script's exit code.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import time
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from keras_candle.cluster.job_folder import Attempt, JobFolder, element_of, json_lines
-from keras_candle.cluster.job_script import BATCH_SYSTEMS, NOT_BEGUN, BatchSystem, requeue_command
+from keras_candle.cluster.job_script import BATCH_SYSTEMS, NOT_BEGUN, BatchSystem, command_inside
 from keras_candle.cluster.submission import answer, submit_again
 from keras_candle.errors import EXIT_RUN_AGAIN, LaunchError
 
@@ -149,8 +150,21 @@ def main(arguments: Sequence[str]) -> int:
     if decision.requeue and system is None:
         _print(f"not requeued: {folder.path}/job.json does not name the scheduler")
     elif decision.requeue and system is not None:
+        if _is_cancelled(system):
+            _print(f"not requeued: the job was ended by {system.title}'s own command")
+            return _CANCELLED
         _requeue(system, folder)
     return decision.code
+
+
+def _is_cancelled(system: BatchSystem) -> bool:
+    """Return whether a user has ended this job past `candle cancel`, as far as can be known."""
+    try:
+        own_id = answer(system.own_id).strip() if system.own_id else ""
+        words = command_inside(system.own_state, os.environ, own_id)
+        return bool(words) and re.search(system.cancelled, answer(words)) is not None
+    except (LaunchError, KeyError):
+        return False
 
 
 def _log_start(folder: JobFolder, element: int | None, code: int) -> None:
@@ -172,7 +186,7 @@ def _requeue(system: BatchSystem, folder: JobFolder) -> None:
         # The scheduler ends this start with it.
         signal.signal(signal.SIGTERM, lambda *_: os._exit(EXIT_RUN_AGAIN))
         try:
-            answer(requeue_command(system, os.environ))
+            answer(command_inside(system.requeue, os.environ))
             time.sleep(_ENDED_WITHIN_S)
             return
         except (LaunchError, KeyError) as refusal:

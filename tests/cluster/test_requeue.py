@@ -98,26 +98,25 @@ COMMANDS = {
 }
 
 
-def fake(folder: Path, name: str, printed: str, code: int = 0) -> None:
-    """A scheduler's command that writes down its words."""
+def fake(folder: Path, name: str, printed: str, code: int = 0, state: str = "", end: str = ""):
+    """A scheduler's command that writes down its words; `end` is what else it does."""
     path = folder / name
     path.write_text(
         f'#!/bin/bash\necho "{name} $*" >> {folder}/calls\n'
-        f'case "$*" in *getattr*) echo f7; exit;; esac\n'
-        f"echo '{printed}' >&{2 if code else 1}\nexit {code}\n"
+        'case "$*" in *getattr*) echo f7; exit;; '
+        f"*show*|*eventlog*) echo '{state}'; exit;; esac\n"
+        f"echo '{printed}' >&{2 if code else 1}\n{end}\nexit {code}\n"
     )
     path.chmod(0o755)
 
 
-def requeue(folder: Path, tmp_path: Path, variables: dict[str, str], *, ends: bool):
+def requeue(
+    folder: Path, tmp_path: Path, variables: dict[str, str], *, ends: bool, state: str = ""
+):
     """The module as the job's script calls it; `ends`: the scheduler then ends the job."""
     if ends:
         for name in ("scontrol", "qrerun", "brequeue"):
-            fake(tmp_path, name, "")
-            with (tmp_path / name).open("r+") as text:
-                lines = text.read().replace("\nexit 0", "\nkill -TERM $PPID\nexit 0")
-                text.seek(0)
-                text.write(lines)
+            fake(tmp_path, name, "", state=state, end="kill -TERM $PPID")
     return subprocess.run(
         [sys.executable, "-m", "keras_candle.cluster.requeue", str(folder), "75"],
         env={**os.environ, **variables, "PATH": f"{tmp_path}:/usr/bin:/bin"},
@@ -190,6 +189,32 @@ def test_nothing_is_called_for_a_cancelled_job(folder, tmp_path):
     done = requeue(folder.path, tmp_path, {"SLURM_JOB_ID": "7"}, ends=True)
     assert done.returncode == 143
     assert not (tmp_path / "calls").exists()
+
+
+LINE = "JobId=7 JobName=first JobState={} Reason={} PreemptEligibleTime=Unknown PreemptTime={}"
+
+
+@pytest.mark.parametrize(
+    ("name", "printed", "is_cancelled"),
+    [
+        ("slurm", LINE.format("COMPLETING", "None", "None"), True),
+        ("slurm", LINE.format("COMPLETING", "TimeLimit", "None"), False),
+        ("slurm", LINE.format("COMPLETING", "None", "2026-12-01T01:00:00"), False),
+        ("slurm", LINE.format("RUNNING", "None", "None"), False),
+        ("flux", '1.5 exception type="cancel" severity=0', True),
+        ("flux", '1.5 exception type="timeout" severity=0', False),
+    ],
+)
+def test_a_job_that_the_schedulers_own_command_ended_is_not_requeued(
+    name, printed, is_cancelled, folder, tmp_path
+):
+    folder.write_facts({"scheduler": name, "id": "7", "requeue_by": "command"})
+    fake(tmp_path, "flux", "f8", state=printed)
+    done = requeue(folder.path, tmp_path, {"SLURM_JOB_ID": "7"}, ends=True, state=printed)
+    assert done.returncode == (143 if is_cancelled else 75)
+    assert ("ended by" in done.stderr) == is_cancelled
+    calls = (tmp_path / "calls").read_text()
+    assert ("requeue 7" in calls or "batch" in calls) != is_cancelled
 
 
 def test_attempts_of_many_elements_are_read_once(tmp_path, monkeypatch):
