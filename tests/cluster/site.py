@@ -31,7 +31,7 @@ class Site:
         return [each.state.name for each in all_statuses(find_job(name), ask_every_s=0.2)]
 
     def wait(self, name: str, *states: str) -> None:
-        until(lambda: sorted(self.states(name)) == sorted(states), 60, lambda: self.log(name))
+        until(lambda: sorted(self.states(name)) == sorted(states), 180, lambda: self.log(name))
 
     def log(self, name: str) -> str:
         job = JobFolder(self.folder / JOBS / name).facts()["id"]

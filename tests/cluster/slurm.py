@@ -200,7 +200,7 @@ def started(nodes: int = 2, cpus: int = 4) -> Iterator[Slurm]:
     """A private Slurm that runs while the context is open.
 
     Partition `batch` is the default one; a job of partition `urgent` preempts its jobs, which are
-    requeued after 10 seconds' notice.
+    requeued after at most 60 seconds in which it may save.
 
     Args:
         nodes: number of nodes, all on this machine.
@@ -278,7 +278,7 @@ def _configuration(folder: Path, nodes: Sequence[str], cpus: int) -> str:
                 for node, port in zip(nodes, ports, strict=True)
             ),
             "PartitionName=batch Nodes=ALL Default=YES MaxTime=60 State=UP PriorityTier=1 "
-            "PreemptMode=REQUEUE GraceTime=10",
+            "PreemptMode=REQUEUE GraceTime=60",
             "PartitionName=urgent Nodes=ALL MaxTime=60 State=UP PriorityTier=10 PreemptMode=OFF",
             "",
         ]
