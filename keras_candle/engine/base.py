@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -149,6 +150,20 @@ class Engine(ABC):
         Raises:
             EngineError: when the ranks' shapes, dtypes or calls differ.
         """
+
+    def differ(self, x: ArrayLike) -> NDArray[np.bool_]:
+        """Return where an array of integers differs between the ranks, on every rank.
+
+        Args:
+            x: integers of one shape on all ranks, such as checksums.
+
+        Returns:
+            A boolean array of shape [elements of x].
+        """
+        own = np.asarray(x, np.int64).reshape(-1)
+        # The maximum and, by its sign, the minimum in one collective.
+        most, least = np.split(self.allreduce(np.concatenate([own, -own]), "max"), 2)
+        return np.asarray(most != -least)
 
     @abstractmethod
     def gather_objects(self, item: Any) -> list[Any]:
@@ -338,8 +353,9 @@ class Engine(ABC):
         Raises:
             CandleError: of the class `error`, on every rank, listing every rank's value.
         """
-        values = self.gather_objects(repr(value))
-        if len(set(values)) > 1:
+        own = repr(value)
+        if self.differ([zlib.crc32(own.encode())]).any():
+            values = self.gather_objects(own)
             listed = "\n".join(f"  rank {rank}: {each}" for rank, each in enumerate(values))
             raise error(f"The ranks differ in {what}:\n{listed}")
         return value

@@ -66,11 +66,7 @@ class DivergenceGuard:
             An array of shape [size, variables], None when all ranks hold the same bits.
         """
         own = self._checksums(variables)
-        # The maximum and, by its sign, the minimum in one collective.
-        most = self._engine.allreduce(np.concatenate([own, -own]), "max")
-        if np.array_equal(most[: own.size], -most[own.size :]):
-            return None
-        return self._engine.allgather(own)
+        return self._engine.allgather(own) if self._engine.differ(own).any() else None
 
     def refuse(
         self, variables: Sequence[Any], checksums: NDArray[np.int64], when: str, hint: str

@@ -65,8 +65,7 @@ def check_same_model(model: Any, optimizers: Sequence[Any], engine: Engine) -> N
     ]
     # An object's address differs on each rank.
     own = [(what, re.sub(r" at 0x[0-9a-f]+", "", repr(value))) for what, value in facts]
-    checksums = engine.gather_objects(zlib.crc32(repr(own).encode()))
-    if len(set(checksums)) == 1:
+    if not engine.differ([zlib.crc32(repr(own).encode())]).any():
         return
     all_facts = engine.gather_objects(own)
     for row in zip(*all_facts, strict=False):
@@ -118,11 +117,9 @@ def broadcast_state(model: Any, optimizers: Sequence[Any], engine: Engine) -> No
     own = sequence_state(model)
     variables = [each for each in shared_variables(model, optimizers) if id(each) not in own]
     values = [keras.ops.convert_to_numpy(variable) for variable in variables]
-    everyone = engine.gather_objects([zlib.crc32(each.tobytes()) for each in values])
-    for variable, value, checksums in zip(
-        variables, values, zip(*everyone, strict=True), strict=True
-    ):
-        if len(set(checksums)) > 1:  # in a second `fit` the ranks are equal already
+    differs = engine.differ([zlib.crc32(each.tobytes()) for each in values])
+    for variable, value, is_unequal in zip(variables, values, differs, strict=True):
+        if is_unequal:  # in a second `fit` the ranks are equal already
             variable.assign(engine.broadcast(value))
     for generator in seed_generators(model):
         generator.state.assign(engine.broadcast(keras.ops.convert_to_numpy(generator.state)))

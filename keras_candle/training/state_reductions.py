@@ -180,8 +180,7 @@ def _owns(layer: Any, variable: Any) -> bool:
 
 
 def _differs(values: Sequence[NDArray[Any]], engine: Engine) -> NDArray[np.bool_]:
-    checksums = engine.allgather(np.array([zlib.crc32(each.tobytes()) for each in values], int))
-    return np.asarray((checksums != checksums[0]).any(axis=0))
+    return engine.differ([zlib.crc32(each.tobytes()) for each in values])
 
 
 def _sums(model: Any) -> list[Any]:

@@ -88,6 +88,11 @@ def broadcast_from(root):
     return engine.broadcast({"from": engine.rank, "x": np.arange(2)}, root)["from"]
 
 
+def differ():
+    engine = engines.current()
+    return engine.differ([7, engine.rank, 2**32 - engine.rank]).tolist(), engine.differ([]).tolist()
+
+
 def agree_on_rank():
     engines.current().agree("their rank", engines.current().rank)
 
@@ -353,6 +358,9 @@ class EngineContract:
 
     def test_broadcast_refuses_a_root_that_is_none(self, job, size):
         assert all("root=9" in error for error in job.errors(broadcast_from, root=9))
+
+    def test_what_differs_by_rank_is_known_on_all(self, job, size):
+        assert job.run(differ) == [([False, size > 1, size > 1], [])] * size
 
     def test_agreement(self, job, size):
         assert job.run(agree_on_seven) == [7] * size
