@@ -31,7 +31,7 @@ def main(given: dict[str, Any]) -> None:
     for number in _IGNORED:
         signal.signal(number, signal.SIG_IGN)
     watched = Watched(given)
-    rank, first_of_node = given["rank"], given["local_rank"] == 0
+    rank, first_of_node = given["rank"], 0 in (given["rank"], given["local_rank"])
     if rank == 0:
         host = "127.0.0.1" if given["on_one_node"] else socket.gethostname()
         server = socket.create_server(("127.0.0.1" if given["on_one_node"] else "", 0), backlog=512)

@@ -105,10 +105,10 @@ def test_a_stall_that_a_lost_host_explains(network, tmp_path):
 
 
 def test_a_watcher_that_ends_is_no_lost_host(network, tmp_path):
-    job = started(network, tmp_path, "6", "2")
+    job = started(network, tmp_path, "7", "4")
     os.kill(watchers(network, "node2")[2][0], signal.SIGKILL)
     with pytest.raises(subprocess.TimeoutExpired):
-        job.wait(4)
+        job.wait(6)
     # Root has heard of the node's second rank through that watcher, and now hears from its own.
     assert len(connections_of_watchers(network, "node1")) == 2
     os.kill(watchers(network, "node2")[3][1], signal.SIGSTOP)
