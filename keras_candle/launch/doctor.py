@@ -1,7 +1,6 @@
 """`candle doctor`: check packages and tools, test each engine on two ranks, suggest fixes."""
 
 import argparse
-import dataclasses
 import os
 import platform
 import shutil
@@ -12,36 +11,23 @@ from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 
 from keras_candle.cluster.launchers import VARIABLES
-from keras_candle.cluster.mpi_library import find_mpiexec
 from keras_candle.cluster.schedulers import SCHEDULERS
 from keras_candle.errors import LaunchError
 from keras_candle.launch.horovod_cache import TENSORFLOW_DISTRIBUTIONS, cache_folder, search_path
 from keras_candle.launch.job_launcher import Job, JobLauncher
+from keras_candle.launch.mpi_diagnosis import (
+    ABSENT,
+    BROKEN,
+    MISSING,
+    OK,
+    Diagnosis,
+    collect,
+    mpi_findings,
+)
 from keras_candle.launch.process import cores_of_this_node
 from keras_candle.launcher_messages import ENGINE
 
-OK, MISSING, BROKEN, ABSENT = "ok", "missing", "broken", "-"
 _TIMEOUT_S = 120.0
-_MPI_LIBRARY = (
-    "from mpi4py import MPI; print(' '.join(MPI.Get_library_version().split()[:3]).rstrip(','))"
-)
-
-
-@dataclasses.dataclass(frozen=True)
-class Diagnosis:
-    """One line of the doctor's table.
-
-    Args:
-        name: the package, tool or engine.
-        state: OK, MISSING, BROKEN, or ABSENT for something optional.
-        detail: a version, a path, or the error.
-        remedy: how to fix it; empty when nothing is to be fixed.
-    """
-
-    name: str
-    state: str
-    detail: str
-    remedy: str = ""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -112,32 +98,12 @@ def tools() -> list[Diagnosis]:
     compiler = os.environ.get("CXX", "").split()[:1] or ["g++", "c++"]
     cmake = "pip install 'keras-candle[horovod]' (only candle build-horovod needs it)"
     return [
-        _mpi_library(),
-        _mpiexec(),
+        *mpi_findings(collect(os.environ)),
         _tool("C++ compiler", compiler, build),
         _tool("make", ["make"], build),
         _tool("cmake", ["cmake"], cmake),
         _gpus(),
     ]
-
-
-def _mpi_library() -> Diagnosis:
-    # In a process of its own: a broken MPI ends the process that loads it.
-    done = subprocess.run(
-        [sys.executable, "-c", _MPI_LIBRARY], capture_output=True, text=True, check=False
-    )
-    if done.returncode == 0:
-        return Diagnosis("MPI library", OK, done.stdout.strip())
-    lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-    remedy = "pip install mpich, or load your cluster's MPI module"
-    return Diagnosis("MPI library", BROKEN, lines[-1], remedy)
-
-
-def _mpiexec() -> Diagnosis:
-    try:
-        return Diagnosis("mpiexec", OK, str(find_mpiexec()))
-    except LaunchError as error:
-        return Diagnosis("mpiexec", MISSING, "", str(error))
 
 
 def _tool(name: str, programs: list[str], remedy: str) -> Diagnosis:

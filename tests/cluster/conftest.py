@@ -10,7 +10,7 @@ import pytest
 
 from tests.cluster import slurm as private
 from tests.cluster.site import Site
-from tests.launch.conftest import candle, script  # noqa: F401 - fixtures for this folder too
+from tests.launch.conftest import candle, script, stub  # noqa: F401 - fixtures for this folder too
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,6 @@
 import json
 import os
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -31,20 +30,6 @@ program = sys.argv[sys.argv.index({python!r}) :]
 here = ["-rmk", "user", "-launcher", "fork"]
 os.execv({mpiexec!r}, [{mpiexec!r}, *here, "-n", "2", *program])
 """
-
-
-@pytest.fixture
-def stub(tmp_path, monkeypatch):
-    """Puts a program first on PATH that prints a text and gives an exit code."""
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-
-    def write(name: str, text: str = "", code: int = 0) -> Path:
-        path = tmp_path / name
-        path.write_text(f"#!/bin/sh\ncat <<'END'\n{text}\nEND\nexit {code}\n")
-        path.chmod(0o755)
-        return path
-
-    return write
 
 
 @pytest.fixture
