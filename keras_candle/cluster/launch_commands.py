@@ -300,9 +300,9 @@ def _mpiexec(
         name, inherits = OPEN_MPI, False
     else:
         variables = hydra_variables(ranks.hosts, environment)
-        if family == INTEL and is_on_this_node(ranks.hosts, environment):
-            variables["I_MPI_HYDRA_BOOTSTRAP"] = "fork"  # by default it is ssh, to localhost too
-        options += ["-hosts", ranks.hosts] if ranks.hosts else []
+        # Intel's reaches localhost by ssh.
+        by_fork = family == INTEL and is_on_this_node(ranks.hosts, environment)
+        options += ["-hosts", ranks.hosts] if ranks.hosts and not by_fork else []
         options += ["-prepend-rank"] if ranks.labelled else []
         name, inherits = HYDRA, root_is_here(ranks.hosts, environment)
     arguments = (str(program), *options, *_further(environment))

@@ -22,6 +22,7 @@ if ranks.rank == 1:
 ranks.barrier()
 os.write(1, b"end ")
 """
+AS_ROOT = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
 OWN_HOOK = "sys.excepthook = lambda kind, *_: print('own hook:', kind.__name__, file=sys.stderr)"
 
 
@@ -34,7 +35,7 @@ def job(tmp_path):
         program.write_text(START.format(before=before, after=after, body=body))
         return subprocess.run(
             [str(find_mpiexec()), "-n", "2", sys.executable, str(program)],
-            env={**os.environ, "PYTHONPATH": os.getcwd()},
+            env={**os.environ, **AS_ROOT, "PYTHONPATH": os.getcwd()},
             capture_output=True,
             text=True,
             timeout=60,
