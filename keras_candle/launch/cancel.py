@@ -89,7 +89,7 @@ def cancel(job: FoundJob, *, now: bool, within_s: float, ask_every_s: float = AS
     running = [each.element for each in left if each.state.phase is not Phase.WAITING]
     with _marked(job):
         if waiting or now:
-            _call(queue.cancel, queue, facts, waiting + running if now else waiting)
+            _end(job, queue, facts, waiting + running if now else waiting)
         if running and not now:
             _ask_to_save(job, queue, facts, running)
     if running and not now:
@@ -127,15 +127,35 @@ def _marked(job: FoundJob) -> Iterator[None]:
 def _ask_to_save(
     job: FoundJob, queue: Queue, facts: Mapping[str, Any], elements: Sequence[int | None]
 ) -> None:
+    # One by one: a call that names an element which has just ended fails for all that it names.
+    refusals = []
+    for element in elements:
+        try:
+            _call(queue.signal, queue, facts, [element])
+        except LaunchError as refusal:
+            refusals.append(refusal)
+    runs = (Phase.RUNNING, Phase.UNKNOWN)
+    if len(refusals) == len(elements) and _is_any(runs, job, elements):
+        raise LaunchError(
+            f"{job.name} cannot be asked to save ({refusals[0]}), and was not ended. candle cancel "
+            "--now ends it without"
+        )
+
+
+def _end(
+    job: FoundJob, queue: Queue, facts: Mapping[str, Any], elements: Sequence[int | None]
+) -> None:
     try:
-        _call(queue.signal, queue, facts, elements)
-    except LaunchError as refusal:
-        now = {each.element: each.state.phase for each in all_statuses(job, 0.0)}
-        if any(now[each] in (Phase.RUNNING, Phase.UNKNOWN) for each in elements):
-            raise LaunchError(
-                f"{job.name} cannot be asked to save ({refusal}), and was not ended. candle cancel "
-                "--now ends it without"
-            ) from refusal
+        _call(queue.cancel, queue, facts, elements)
+    except LaunchError:
+        if _is_any((Phase.WAITING, Phase.RUNNING, Phase.UNKNOWN), job, elements):
+            raise
+
+
+def _is_any(phases: Sequence[Phase], job: FoundJob, elements: Sequence[int | None]) -> bool:
+    """Ask the scheduler whether one of the elements is in one of the phases."""
+    found = [each for each in all_statuses(job, 0.0) if each.element in elements]
+    return any(each.state.phase in phases for each in found)
 
 
 def _wait(
@@ -171,12 +191,16 @@ def _end_the_rest(
     while True:
         found = all_statuses(job, ask_every_s)
         left = [each for each in found if each.state.phase is not Phase.ENDED]
-        scripts = [each for each in left if _has_ended(job, each.element)]
+        scripts = [
+            each
+            for each in left
+            if each.state.phase is Phase.RUNNING and _has_ended(job, each.element)
+        ]
         if not scripts or len(scripts) < len(left) or time.monotonic() > deadline_s:
             break
         time.sleep(_POLL_S)
     if left:
-        _call(queue.cancel, queue, facts, [each.element for each in left])
+        _end(job, queue, facts, [each.element for each in left])
 
 
 def _call(

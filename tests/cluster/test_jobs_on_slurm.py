@@ -6,7 +6,7 @@ import pytest
 
 from keras_candle.cluster.job_folder import JOBS
 from keras_candle.launch.cancel import cancel
-from keras_candle.launch.logs import Outputs, find_job, follow
+from keras_candle.launch.logs import Outputs, all_statuses, find_job, follow
 from tests.cluster.site import Site
 from tests.cluster.slurm import until
 
@@ -15,7 +15,7 @@ import os, sys, time
 print("element", os.environ.get("KERAS_CANDLE_ELEMENT"), flush=True)
 if os.environ.get("KERAS_CANDLE_ELEMENT") == "4/6":
     sys.exit(3)
-time.sleep(float(sys.argv[1]))
+time.sleep(1.5 if os.environ.get("KERAS_CANDLE_ELEMENT") == "0/3" else float(sys.argv[1]))
 """
 
 
@@ -45,6 +45,16 @@ def test_a_job_is_cancelled_and_what_waits_ends_before_its_start(site: Site) -> 
     assert cancel(find_job("long"), now=False, within_s=60, ask_every_s=0.2) == 0
     assert site.states("long") == ["cancelled", "cancelled"]
     assert [len(job.attempts(element)) for element in range(2)] == [1, 0]
+
+
+def test_an_element_that_has_just_ended_hinders_no_other(site: Site) -> None:
+    job = site.submit("long", *ONE, "--array", "3", "program.py", "100")
+    until(lambda: all(map(job.attempts, range(3))), 60, lambda: site.log("long"))
+    all_statuses(find_job("long"), ask_every_s=0)
+    site.slurm.wait(f"{job.facts()['id']}_0", "COMPLETED")
+    # The kept answer still has it as running; scancel fails for what has ended.
+    assert cancel(find_job("long"), now=False, within_s=60, ask_every_s=5) == 0
+    assert site.states("long") == ["completed", "cancelled", "cancelled"]
 
 
 def test_a_job_that_is_cancelled_now_is_not_waited_for(site: Site) -> None:
