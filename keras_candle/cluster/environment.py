@@ -313,14 +313,17 @@ def _check_starts(target: Path) -> None:
 
 def _remove_left(folder: Path) -> None:
     """Remove environments of jobs that were killed."""
+    node_copy.remove_left(folder)
     running = _command_lines()
-    for path in folder.glob("environment-*"):
+    # Data that was copied there has another record.
+    for record in folder.glob(f"environment-*/{_RECORD}"):
+        path = record.parent
         try:
             age_s = time.time() - path.stat().st_ctime  # tar sets the other times
         except OSError:
             continue
         if age_s > _LEFT_FOR_S and os.fsencode(path.name) not in running:
-            node_copy.remove(path)
+            node_copy.remove_whole(path)
 
 
 def _command_lines() -> bytes:

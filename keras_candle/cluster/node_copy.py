@@ -194,14 +194,14 @@ def make_copy(folder: Path, source: Path, key: str, *, patience_s: float = 60.0)
         if is_alone:
             for left in folder.glob(f"{escape(entry.name)}{_PARTIAL}*"):
                 remove(left)
-        _remove_left(folder)
+        remove_left(folder)
         read = read_source(source)
         partial = folder / f"{entry.name}{_PARTIAL}{secrets.token_hex(4)}"
         try:
             _remove_older(folder, source, entry)
             check_space(folder, read.size, len(read.files) + len(read.folders) + 2)
             _fill(partial, source, read)
-            _remove_whole(entry)
+            remove_whole(entry)
             os.rename(partial, entry)
         except OSError as cause:
             place = f" at {cause.filename}" if cause.filename else ""
@@ -364,7 +364,7 @@ def _is_damaged(entry: Path, source: Path) -> bool:
         return True
 
 
-def _remove_whole(entry: Path) -> None:
+def remove_whole(entry: Path) -> None:
     """Remove a copy: at no time is a part of it at its place."""
     aside = entry.with_name(f"{entry.name}{_PARTIAL}{secrets.token_hex(4)}")
     with contextlib.suppress(FileNotFoundError):
@@ -372,7 +372,7 @@ def _remove_whole(entry: Path) -> None:
     remove(aside)
 
 
-def _remove_left(folder: Path) -> None:
+def remove_left(folder: Path) -> None:
     """Remove what killed processes have left of anything."""
     for left in folder.glob(f"*{_PARTIAL}*"):
         lock = folder / (left.name.rpartition(_PARTIAL)[0] + _LOCK)
@@ -390,7 +390,7 @@ def _remove_older(folder: Path, source: Path, entry: Path) -> None:
             continue
         with contextlib.suppress(OSError), open(older / _RECORD) as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            _remove_whole(older)
+            remove_whole(older)
 
 
 def _fill(partial: Path, source: Path, read: Source) -> None:

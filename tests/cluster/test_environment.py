@@ -155,6 +155,8 @@ def test_what_a_killed_job_has_left_is_removed_if_nothing_runs_there(
     for name in ("environment-old", "environment-used"):
         unpack(environment.archive, prefix, target.with_name(name))
     used = target.with_name("environment-used")
+    (target.with_name("environment-data") / "data").mkdir(parents=True)  # of candle.stage
+    target.with_name("environment-y.partial-1").mkdir()
     python = f"{used.parent}//{used.name}/bin/python"  # as with TMPDIR=/tmp/
     running = subprocess.Popen([python, "-c", "input()"], stdin=subprocess.PIPE)
     try:
@@ -163,7 +165,9 @@ def test_what_a_killed_job_has_left_is_removed_if_nothing_runs_there(
         unpack(environment.archive, prefix, target)
     finally:
         running.communicate()
-    assert sorted(left(target)) == ["environment-used", "environment-x"]
+    assert sorted(left(target)) == [
+        *("environment-data", "environment-used", "environment-x"),
+    ]
 
 
 def test_each_scheduler_has_lines_that_bash_accepts(prefix, tmp_path):
