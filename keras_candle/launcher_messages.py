@@ -9,6 +9,7 @@ from __future__ import annotations
 import array
 import base64
 import contextlib
+import dataclasses
 import fcntl
 import json
 import os
@@ -53,14 +54,18 @@ OPTIONS = "KERAS_CANDLE_OPTIONS"
 VERIFY = "KERAS_CANDLE_VERIFY"
 VERIFY_RESUME = "KERAS_CANDLE_VERIFY_RESUME"
 AUDIT_PRECISION = "KERAS_CANDLE_AUDIT_PRECISION"
+# Two of the same stop signal within this time count as one: Slurm's scancel sends SIGTERM to the
+# step and to the job's script, whose `candle run` passes it on to the same ranks.
+SAME_SIGNAL_S = 2.0
 START = b"\x1ecandle "
 END = b"\x1e\n"
 SAVED = re.compile(rb"\x1ecandle saved (\d+)\x1e\n")
 # How the collective of an engine's start is called, while MPI waits for all ranks.
 ENGINE_STARTS = "start of the"
-# Kinds of message: a rank's state; why the watchdog ends the job.
-RANK, STALL = "rank", "stall"
-MESSAGE = re.compile(rb"\x1ecandle (rank|stall) ([A-Za-z0-9+/=]*)\x1e\n")
+# Kinds of message: a rank's state; why the watchdog ends the job; the run directory that a training
+# has just saved, before it ends.
+RANK, STALL, STOP = "rank", "stall", "stop"
+MESSAGE = re.compile(rb"\x1ecandle (rank|stall|stop) ([A-Za-z0-9+/=]*)\x1e\n")
 
 # A longer message travels in parts: srun breaks the output of a rank after 1024 bytes, and there
 # the output of another one may come between.
@@ -135,6 +140,18 @@ def notify_checkpoint(step: int) -> None:
     """
     if os.environ.get(NOTIFY_CHECKPOINTS):
         os.write(2, START + f"saved {step}".encode() + END)
+
+
+def notify_stop(run_directory: str, fit: int, step: int) -> None:
+    """Report to `candle run` that a training has saved and ends, so that it measures the end.
+
+    Args:
+        run_directory: of the training; the measured time is written into its journal.
+        fit: number of the fit in it.
+        step: of the checkpoint.
+    """
+    if LAUNCHER in os.environ:
+        os.write(2, message(STOP, run_directory=run_directory, fit=fit, step=step))
 
 
 def write_through(pipe: int, data: bytes) -> None:
@@ -225,6 +242,46 @@ on_independent: Callable[[bool], None] | None = None
 def is_supervised() -> bool:
     """Return whether a supervisor watches this rank and ends the job when it fails."""
     return on_independent is not None
+
+
+@dataclasses.dataclass
+class Work:
+    """The work of this program that its death would lose now.
+
+    Attributes:
+        is_unsaved: whether there is any: a training is under way, or one that nothing saves has
+            begun.
+        has_saved: whether a training has saved all because it was asked to stop.
+        on_change: set by the supervisor's side; called after each change.
+    """
+
+    is_unsaved: bool = False
+    has_saved: bool = False
+    on_change: Callable[[], None] = lambda: None
+    _is_unsaved_for_good: bool = False
+
+    def begin(self, *, can_resume: bool) -> None:
+        """Record that a training begins.
+
+        Args:
+            can_resume: whether a CandleCallback saves it, and `end` is called.
+        """
+        if not self.is_unsaved:
+            self._is_unsaved_for_good = not can_resume
+            self.is_unsaved = True
+            self.on_change()
+
+    def end(self, *, to_run_again: bool = False) -> None:
+        """Record that all of a training is saved.
+
+        Args:
+            to_run_again: whether the program ends now, since it was asked to stop.
+        """
+        self.is_unsaved, self.has_saved = self._is_unsaved_for_good, to_run_again
+        self.on_change()
+
+
+work = Work()
 
 
 @contextlib.contextmanager

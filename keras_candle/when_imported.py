@@ -17,6 +17,8 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
+from keras_candle.launcher_messages import work
+
 Action = Callable[[ModuleType], None]
 
 
@@ -131,6 +133,7 @@ def _wrap_fit(keras: ModuleType) -> None:
     def fit(self: Any, *args: Any, **kwargs: Any) -> Any:
         ours = sys.modules.get("keras_candle.callback.candle_callback")
         if ours is None:
+            work.begin(can_resume=False)
             return plain(self, *args, **kwargs)
         return ours.fit(plain, self, *args, **kwargs)
 

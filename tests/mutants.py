@@ -343,6 +343,27 @@ MUTANTS = (
         ("resume/test_walltime.py::test_it_stops_before_an_evaluation_that_would_not_fit",),
     ),
     Mutant(
+        "the second copy of a stop signal ends the program",
+        "launcher_messages.py",
+        "SAME_SIGNAL_S = 2.0",
+        "SAME_SIGNAL_S = 0.0",
+        ("launch/test_run_signals.py::test_the_same_signal_twice_at_once_is_one",),
+    ),
+    Mutant(
+        "a program that a signal ends within a training claims to have nothing to save",
+        "launch/rank.py",
+        "shared.may_resume and not shared.is_unsaved",
+        "shared.may_resume",
+        ("launch/test_run_signals.py::test_a_kill_in_a_training_or_after_one_that_nothing_saves",),
+    ),
+    Mutant(
+        "files that a program holds open are cut when it leaves after a save",
+        "launch/rank.py",
+        "        _flush_all()\n",
+        "",
+        ("launch/test_run_signals.py::test_an_end_after_a_save_loses_nothing",),
+    ),
+    Mutant(
         "a checkpoint is taken before the position has advanced",
         "training/fit_chain.py",
         '"after_step": "display timing resume watchdog capture stop"',

@@ -14,7 +14,7 @@ from typing import Any, cast
 from keras_candle.engine.base import Engine
 from keras_candle.engine.consensus import StopConsensus
 from keras_candle.errors import EXIT_RUN_AGAIN, CheckpointError
-from keras_candle.launcher_messages import LOST_S, CollectiveObserver, seconds_of
+from keras_candle.launcher_messages import LOST_S, CollectiveObserver, notify_stop, seconds_of
 from keras_candle.resume.callback_state import CallbackState, resume_csv_loggers
 from keras_candle.resume.capture import CheckpointCapture
 from keras_candle.resume.checkpoint_schedule import Checkpoint, CheckpointSchedule
@@ -285,6 +285,8 @@ class StopHook(FitHook):
         stop = self._reasons.at_end()
         if stop:
             self._exit(stop)
+        self._reasons.end_training()
+        self._reasons.stop_listening(resend=True)
 
     def _exit(self, reason: int) -> None:
         """End the program with the exit code for "run again", after all is saved."""
@@ -295,6 +297,9 @@ class StopHook(FitHook):
             "command to resume"
         )
         self._run.engine.barrier()
+        if self._run.engine.is_root:
+            notify_stop(str(self._run.directory.path.resolve()), self._run.fit, step)
+        self._reasons.end_training(to_run_again=True)
         raise SystemExit(EXIT_RUN_AGAIN)
 
     def close(self) -> None:

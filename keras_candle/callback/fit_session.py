@@ -31,6 +31,7 @@ from keras_candle.resume.restore import Resumption
 from keras_candle.resume.run_session import RunSession
 from keras_candle.resume.script_changes import identity_of, settings_of
 from keras_candle.resume.stopping import StopReasons
+from keras_candle.resume.walltime import reserve_of
 from keras_candle.training.fit_call import FitCall, listed
 from keras_candle.training.fit_chain import FitChain
 
@@ -70,11 +71,20 @@ class FitSession:
         self._resumption, self._inexact_resume = resumption, inexact_resume
         self._schedule = CheckpointSchedule(run, options, model)
         self._reasons = StopReasons(
-            run.engine, limits.walltime, self._schedule, intervals.consensus_s
+            run.engine, limits.walltime, self._reserve_s(), self._schedule, intervals.consensus_s
         )
         self._capture = CheckpointCapture(run, model, options, self._schedule, resumption)
         self._chain = FitChain(())
         self.start = resumption.start if resumption else None
+
+    def _reserve_s(self) -> float:
+        given = self._limits.walltime_reserve_s
+        if given is not None:
+            return given
+        engine = self._run.engine
+        # Only root has a limit.
+        events = self._run.directory.events() if engine.is_root and self._limits.walltime else []
+        return reserve_of(engine.size, events)
 
     def before_fit(self, call: FitCall, stop: StopConsensus | None) -> FitCall:
         """Return the call with the session's list of callbacks; see `ResumableFit`."""

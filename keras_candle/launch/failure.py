@@ -12,13 +12,23 @@ import os
 import re
 import signal
 import socket
+import time
 import zlib
 from collections.abc import Sequence
 from typing import Any
 
 from keras_candle.errors import EXIT_RUN_AGAIN, EXIT_STALLED
 from keras_candle.launch.rank_states import RankStates
-from keras_candle.launcher_messages import END, MESSAGE, SAVED, STALL, START, Parts, content_of
+from keras_candle.launcher_messages import (
+    END,
+    MESSAGE,
+    SAVED,
+    STALL,
+    START,
+    STOP,
+    Parts,
+    content_of,
+)
 
 # What launchers put before a line with --all-output, before a report too: "[1] " is hydra's, "1: "
 # srun's, "[1,1]<stderr>:" Open MPI's.
@@ -50,6 +60,7 @@ class Failure:
         output: the last lines of the rank's captured stdout and stderr.
         is_brief: an earlier failure of this node is reported in full.
         at_start: MPI itself ended the process while the engine started.
+        is_early: the signal found nothing to save, and `code` asks for another start.
     """
 
     rank: int
@@ -64,6 +75,7 @@ class Failure:
     output: str = ""
     is_brief: bool = False
     at_start: bool = False
+    is_early: bool = False
 
     def brief(self) -> "Failure":
         """Leave out traceback and output, as after the first failure of a node."""
@@ -85,8 +97,17 @@ class Failure:
 
     @property
     def asks_to_run_again(self) -> bool:
-        """Whether the program saved its state and asks to be requeued."""
-        return self.is_exit_code_only and self.code == EXIT_RUN_AGAIN
+        """Whether the program has nothing unsaved and asks to be requeued."""
+        return self.is_early or (self.is_exit_code_only and self.code == EXIT_RUN_AGAIN)
+
+    def again(self) -> str:
+        """Describe an end that asks to be requeued, without the signal that the job got."""
+        if self.is_early:
+            return (
+                f"{signal_name(self.signal)} found no training under way: nothing is left to save, "
+                f"to be run again ({self.code})"
+            )
+        return f"saved, to be run again ({self.code})"
 
     def frame(self) -> bytes:
         """Encode this failure as a message inside a byte stream."""
@@ -122,6 +143,23 @@ class Failure:
         return f"{who}) exited with code {self.code}"
 
 
+@dataclasses.dataclass(frozen=True)
+class SavedRun:
+    """A run that has been saved in order to end the job.
+
+    Args:
+        run_directory: its directory.
+        fit: number of the fit in it, from 0.
+        step: of the checkpoint.
+        at_s: when the launcher learnt of it, by `time.monotonic`.
+    """
+
+    run_directory: str
+    fit: int
+    step: int
+    at_s: float
+
+
 def signal_name(number: int) -> str:
     """Return the signal's name, or its number where the system has no name for it."""
     try:
@@ -148,6 +186,7 @@ class FailureReader:
         failures: of the ranks.
         saved_steps: steps of the checkpoints that the training has reported.
         states: of the ranks, as their supervisors reported them; the caller empties the list.
+        saved: the runs that were saved in order to end.
         stall: why the watchdog has ended the job; "" where it has not.
     """
 
@@ -158,6 +197,7 @@ class FailureReader:
         self.stall = ""
         self.failures: list[Failure] = []
         self.saved_steps: list[int] = []
+        self.saved: list[SavedRun] = []
         self._held = b""
 
     def feed(self, data: bytes) -> bytes:
@@ -204,6 +244,8 @@ class FailureReader:
             return match[0]
         if match[1] == STALL.encode():
             self.stall = self.stall or str(content["text"])
+        elif match[1] == STOP.encode():
+            self.saved.append(SavedRun(**content, at_s=time.monotonic()))
         else:
             self.states.append(content)
         return b""
@@ -258,7 +300,8 @@ class FirstOnNode:
         return True
 
 
-_AGAIN = "the program asks to be run again (code {})"
+# Those on which a CandleCallback saves.
+_SAVING = (signal.SIGTERM, signal.SIGUSR1)
 
 
 def forwarded_signal(number: int) -> int:
@@ -290,10 +333,8 @@ def job_ending(
     if reader.failures:
         cause = first_cause(reader.failures)
         return _stopped(cause, stopped_by) if stopped_by else _failed(cause, states)
-    number = stopped_by or max(-exit_code, 0)
-    if exit_code and number:
-        # Ranks that had not begun yet send no message, and mpiexec mixes their exit codes.
-        return f"candle: stopped by {signal_name(number)}\n", 128 + number
+    if exit_code and (stopped_by or exit_code < 0):
+        return _stopped_without_report(stopped_by, exit_code)
     if exit_code == signal.SIGKILL:
         return (
             "candle: the supervisor of a rank was killed by SIGKILL, by hand or for want of "
@@ -309,15 +350,28 @@ def job_ending(
     return "", 0
 
 
+def _stopped_without_report(stopped_by: int, exit_code: int) -> tuple[str, int]:
+    """Describe the end of ranks that had not begun: mpiexec mixes their exit codes."""
+    number = stopped_by or -exit_code
+    name = signal_name(number)
+    # The second signal kills mpiexec, wherever the ranks are.
+    if forwarded_signal(stopped_by) in _SAVING and exit_code != -signal.SIGKILL:
+        text = f"{name} came before the program began: nothing is left to save, to be run again"
+        return f"candle: {text} ({EXIT_RUN_AGAIN})\n", EXIT_RUN_AGAIN
+    return f"candle: stopped by {name}\n", 128 + number
+
+
 def _stopped(cause: Failure, number: int) -> tuple[str, int]:
     """Describe a job that a signal ended, whatever exit codes the ranks' handlers chose."""
     stopped = f"stopped by {signal_name(number)}"
+    if cause.is_early:
+        return f"candle: {cause.again()}\n", cause.code
     if cause.signal == forwarded_signal(number):
         return f"candle: {stopped}\n", 128 + number
     if number == signal.SIGINT and cause.reason == "KeyboardInterrupt":
         return cause.text(stopped), cause.code
     if cause.asks_to_run_again:
-        return f"candle: {stopped}; {_AGAIN.format(cause.code)}\n", cause.code
+        return f"candle: {stopped}; {cause.again()}\n", cause.code
     if cause.is_exit_code_only:
         return f"candle: {stopped}; the program exited with code {cause.code}\n", cause.code
     return cause.text(), cause.code
@@ -325,7 +379,7 @@ def _stopped(cause: Failure, number: int) -> tuple[str, int]:
 
 def _failed(cause: Failure, states: RankStates) -> tuple[str, int]:
     if cause.asks_to_run_again:
-        return f"candle: {_AGAIN.format(cause.code)}\n", cause.code
+        return f"candle: {cause.again()}\n", cause.code
     text = cause.reason + cause.traceback + cause.output
     left = states.cause_of(text, cause.rank)
     return (cause.text(left), 1) if left else (cause.text(), cause.code)

@@ -1,5 +1,6 @@
 """Start the ranks of one job through a launcher, wait for them, and report why a job failed."""
 
+import contextlib
 import dataclasses
 import os
 import signal
@@ -12,14 +13,31 @@ from types import FrameType
 from keras_candle.cluster.launch_commands import LaunchCommand, Ranks, launch_command
 from keras_candle.cluster.mpi_library import loaded_library
 from keras_candle.errors import LaunchError
-from keras_candle.launch.failure import FailureReader, first_cause, forwarded_signal, job_ending
+from keras_candle.launch.failure import (
+    FailureReader,
+    SavedRun,
+    first_cause,
+    forwarded_signal,
+    job_ending,
+)
 from keras_candle.launch.launcher_process import LauncherProcess, signal_at_death
 from keras_candle.launch.process import end_with_parent
 from keras_candle.launch.rank_states import RankStates, left_s
 from keras_candle.launch.streams import Output, inheritable_stdin, stdin_id, write_all
-from keras_candle.launcher_messages import ALL_OUTPUT, ENGINE, HYDRA, LAUNCHER, STDIN, TERMINALS
+from keras_candle.launcher_messages import (
+    ALL_OUTPUT,
+    ENGINE,
+    HYDRA,
+    LAUNCHER,
+    SAME_SIGNAL_S,
+    STDIN,
+    TERMINALS,
+)
+from keras_candle.run_directory import RunDirectory
 
 _FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+# Of these a second one ends everything at once.
+_ENDING = (signal.SIGTERM, signal.SIGINT)
 _POLL_S = 0.25
 # Output later than this after the last rank's end comes from processes that ranks left running.
 _DRAINED_S = 1.0
@@ -101,17 +119,25 @@ class JobLauncher:
     Args:
         job: what to run.
         show: gets what the ranks write to stderr.
+        same_within_s: two of the same stop signal within this time count as one.
 
     Attributes:
         stopped_by: the signal by which it was asked to stop, or 0.
     """
 
-    def __init__(self, job: Job, show: Callable[[bytes], None] = write_to_stderr) -> None:
+    def __init__(
+        self,
+        job: Job,
+        show: Callable[[bytes], None] = write_to_stderr,
+        same_within_s: float = SAME_SIGNAL_S,
+    ) -> None:
         self._job = job
         self._show = show
         self._launcher = LaunchCommand(HYDRA, ())
         self._process: LauncherProcess | None = None
         self.stopped_by = 0
+        self._same_within_s = same_within_s
+        self._received_s: dict[int, float] = {}
         self._forget()
 
     def _forget(self) -> None:
@@ -210,14 +236,21 @@ class JobLauncher:
         return f"{cause.sentence()} while MPI started" if cause.at_start else ""
 
     def _forward_signal(self, number: int, _: FrameType | None) -> None:
+        now_s, forwarded = time.monotonic(), forwarded_signal(number)
+        before_s = self._received_s.get(forwarded)
+        is_same = before_s is not None and now_s - before_s < self._same_within_s
+        if is_same and forwarded != signal.SIGINT:  # a person presses Ctrl-C twice
+            return
+        is_second = number in _ENDING and not self._received_s.keys().isdisjoint(_ENDING)
+        self._received_s.setdefault(forwarded, now_s)
+        self.stopped_by = self.stopped_by or number
         if self._process is None:
-            self.stopped_by = number
-        elif self.stopped_by and number in (signal.SIGTERM, signal.SIGINT):
-            # A second signal: the user does not want to wait for the ranks' own handlers.
+            return  # passed on when the ranks have started
+        if is_second:
+            # The user does not want to wait for the ranks' own handlers.
             self._process.kill()
         else:
-            self.stopped_by = number
-            self._process.signal_ranks(forwarded_signal(number))
+            self._process.signal_ranks(forwarded)
 
     def _receive(self, data: bytes) -> None:
         shown = self._reader.feed(data)
@@ -240,6 +273,11 @@ class JobLauncher:
                     f"within {timeout_s:g} s and was stopped"
                 )
             self._left = self._states.abandoned()
+            if self._left and self._states.stopped_early:
+                # Its own report is the job's ending.
+                self._left = ""
+                mpiexec.end()
+                break
             if self._left:
                 mpiexec.end()
                 break
@@ -265,7 +303,10 @@ class JobLauncher:
         held = self._reader.close()
         if held:
             self._show(held)
-        return mpiexec.wait()
+        code = mpiexec.wait()
+        for saved in self._reader.saved:
+            _log_exit(saved)
+        return code
 
     def _print_ending(self, exit_code: int) -> int:
         if self._left:
@@ -275,3 +316,13 @@ class JobLauncher:
         if text:
             self._show(text.encode())
         return code
+
+
+def _log_exit(saved: SavedRun) -> None:
+    """Write into a run's journal how long the job needed to end, for the next start's reserve."""
+    seconds = round(time.monotonic() - saved.at_s, 3)
+    # It may be on another node's disk: then the next start has the default.
+    with contextlib.suppress(OSError):
+        if os.path.isdir(saved.run_directory):
+            directory = RunDirectory(saved.run_directory)
+            directory.log_event("exit", fit=saved.fit, step=saved.step, seconds=seconds)

@@ -11,9 +11,13 @@ from __future__ import annotations
 
 import atexit
 import builtins
+import contextlib
+import ctypes
 import dataclasses
 import faulthandler
+import gc
 import importlib
+import io
 import os
 import runpy
 import signal
@@ -25,14 +29,16 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from types import ModuleType, TracebackType
-from typing import BinaryIO
+from typing import BinaryIO, NoReturn
 
 from keras_candle import launcher_messages
 from keras_candle.cluster.launchers import rank_facts, refuse_lonely_task
 from keras_candle.errors import EXIT_RUN_AGAIN, EXIT_STALLED, EngineError
+from keras_candle.keras_private.interpreter import finish_program
 from keras_candle.launch.failure import Failure, FirstOnNode
 from keras_candle.launch.process import cores_of_this_node, end_with_parent, thread_settings
 from keras_candle.launch.rank_states import SharedMemory, left_s, lost_peer
+from keras_candle.launch.resumable import may_resume
 from keras_candle.launch.streams import assign_stdin, buffer_lines, empty_stdin, emulate_terminal
 from keras_candle.launcher_messages import (
     ALL_OUTPUT,
@@ -44,10 +50,13 @@ from keras_candle.launcher_messages import (
     message,
     write_through,
 )
+from keras_candle.when_imported import when_imported
 
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 # By which a launcher, the system or a user ends ranks.
 _OF_THE_JOB = (*_STOP_SIGNALS, signal.SIGKILL)
+# Those on which a CandleCallback saves.
+_SAVING = (signal.SIGTERM, signal.SIGUSR1)
 _STALLED = "the watchdog has ended the job; see its report above"
 _PEER_REPORT_S = 2.0
 _FIRST_REPORT_S = 1.0
@@ -77,6 +86,7 @@ def main(arguments: Sequence[str]) -> int:
     # it and waits. (mpiexec and srun both signal the whole group; nothing is forwarded here, so
     # that no handler runs twice.)
     before = {number: signal.signal(number, rank.record_stop) for number in _STOP_SIGNALS}
+    rank.read_program(arguments)
     supervisor = os.getpid()
     pid = os.fork()
     if pid == 0:
@@ -108,6 +118,10 @@ class Rank:
         """Handle a stop signal: from now on, a rank that exits does not end the job."""
         self._shared.stop_asked = True
 
+    def read_program(self, arguments: Sequence[str]) -> None:
+        """Record whether a stop signal may find the program with nothing to save."""
+        self._shared.may_resume = may_resume(arguments)
+
     def run(self, arguments: Sequence[str]) -> int:
         """Run the user's program in the child, with its streams and threads set up."""
         self._is_program = True
@@ -125,6 +139,9 @@ class Rank:
         faulthandler.enable()
         launcher_messages.on_independent = self._record_independent
         launcher_messages.observers.append(self._shared)
+        launcher_messages.work.on_change = self._record_work
+        if self._shared.may_resume:
+            when_imported("mpi4py.MPI", _restore_default_actions)
         # Registered first, so called last: only MPI_Finalize runs after it.
         atexit.register(self._report_finalize)
         program = os.getpid()
@@ -154,6 +171,9 @@ class Rank:
         if self._shared.has_ended:
             self._send(state="finalizes")
 
+    def _record_work(self) -> None:
+        self._shared.is_unsaved = launcher_messages.work.is_unsaved
+
     def _record_independent(self, independent: bool) -> None:
         self._shared.independent = independent
 
@@ -166,14 +186,18 @@ class Rank:
         killed_by = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
         code = 128 + killed_by if killed_by else os.WEXITSTATUS(status)
         shared = self._shared
+        is_early = killed_by in _SAVING and shared.may_resume and not shared.is_unsaved
+        code = EXIT_RUN_AGAIN if is_early else code
         if code != 0 and not shared.reported:
             reason = _STALLED if code == EXIT_STALLED else ""
-            self._report_failure(pid, Ending(code, reason), killed_by)
-            if not (shared.stop_asked or shared.independent or code == EXIT_RUN_AGAIN):
+            self._report_failure(pid, Ending(code, reason), killed_by, is_early=is_early)
+            asks_to_run_again = code == EXIT_RUN_AGAIN and not is_early
+            if not (shared.stop_asked or shared.independent or asks_to_run_again):
                 shared.end_job = True
         if not (shared.has_ended or shared.end_job):
-            self._send(state="ended", code=code, suddenly=True)
-        if code == 0 and not shared.has_ended:
+            self._send(state="ended", code=code, suddenly=True, early=is_early)
+        left_mpi = shared.left_mpi or ((code == 0 or is_early) and not shared.has_ended)
+        if left_mpi and not shared.end_job:
             _finish_for_hydra()
         self._send(state="gone", ends_job=shared.end_job)
         if shared.end_job:
@@ -207,6 +231,8 @@ class Rank:
         if ending.by_exit and not ending.asks_to_run_again:
             # The supervisor got the signal that our handler got, but may record it a little later.
             time.sleep(0.2)
+        if ending.asks_to_run_again and launcher_messages.work.has_saved:
+            self._leave(ending.code)
         if ending.asks_to_run_again or (ending.by_exit and self._shared.stop_asked):
             self._record_end(ending.code)
             return
@@ -220,9 +246,28 @@ class Rank:
         # Without atexit functions: MPI_Finalize would wait for ranks that wait for this one.
         os._exit(ending.code)
 
-    def _report_failure(self, pid: int, ending: Ending, killed_by: int = 0) -> None:
+    def _leave(self, code: int) -> NoReturn:
+        """End the program after all is saved, without finalising TensorFlow and MPI.
+
+        That takes seconds, which a job at its limit may not have. The program's threads are waited
+        for and its atexit functions called, as at any other end.
+        """
+        self._shared.left_mpi = initialised_mpi_abort() is not None
+        self._shared.has_ended = True
+        self._send(state="ended", code=code, suddenly=True)
+        atexit.unregister(self._report_finalize)
+        try:
+            finish_program()
+        except BaseException:
+            traceback.print_exc()
+        _flush_all()
+        os._exit(code)
+
+    def _report_failure(
+        self, pid: int, ending: Ending, killed_by: int = 0, *, is_early: bool = False
+    ) -> None:
         shared = self._shared
-        job_continues = shared.stop_asked or shared.independent or ending.asks_to_run_again
+        job_continues = shared.stop_asked or shared.independent or ending.code == EXIT_RUN_AGAIN
         is_brief = not (job_continues or self._first_on_node.is_first())
         failure = Failure(
             rank=self.rank,
@@ -236,9 +281,10 @@ class Rank:
             traceback=ending.traceback,
             output=self._tail(),
             at_start=self._ended_by_mpi(ending, killed_by),
+            is_early=is_early,
         )
         failure = failure.brief() if is_brief else failure
-        report = failure.frame() if self._under_candle else failure.text().encode()
+        report = failure.frame() if self._under_candle else self._plain_report(failure)
         write_through(self._report_pipe, report)
         shared.reported = True
         if is_brief:
@@ -252,12 +298,26 @@ class Rank:
         collective = self._shared.collective()
         return collective is not None and collective.what.startswith(ENGINE_STARTS)
 
+    def _plain_report(self, failure: Failure) -> bytes:
+        """Return the report where no `candle run` above prints one for all ranks."""
+        if not failure.asks_to_run_again:
+            return failure.text().encode()
+        return f"candle: {failure.again()}\n".encode() if self.rank == 0 else b""
+
     def _tail(self) -> str:
         if self._captured is None:
             return ""
         start = max(0, os.fstat(self._captured.fileno()).st_size - _TAIL_BYTES)
         text = os.pread(self._captured.fileno(), _TAIL_BYTES, start).decode(errors="replace")
         return "\n".join(text.splitlines()[-_TAIL_LINES:])
+
+
+def _restore_default_actions(_: ModuleType) -> None:
+    """Let a stop signal end the program again: MPICH's MPI_Init makes SIGUSR1 do nothing."""
+    if threading.current_thread() is threading.main_thread():
+        for number in _SAVING:
+            if signal.getsignal(number) == signal.SIG_DFL:  # as far as Python knows
+                signal.signal(number, signal.SIG_DFL)
 
 
 def _under_hydra() -> bool:
@@ -408,6 +468,16 @@ def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
         if stream is not None and not stream.closed:
             stream.flush()
+
+
+def _flush_all() -> None:
+    """Write what open files hold back; the interpreter's own end does that otherwise."""
+    for each in gc.get_objects():
+        if type(each) in (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom):
+            with contextlib.suppress(OSError, ValueError):
+                each.flush()
+    # Of native libraries.
+    ctypes.CDLL(None).fflush(None)
 
 
 def initialised_mpi_abort() -> Callable[[int], None] | None:

@@ -10,7 +10,16 @@ from typing import Any
 
 from keras_candle.launcher_messages import LEFT_S, seconds_of
 
-_FLAGS = ("stop_asked", "reported", "end_job", "independent", "has_ended")
+_FLAGS = (
+    "stop_asked",
+    "reported",
+    "end_job",
+    "independent",
+    "has_ended",
+    "may_resume",
+    "is_unsaved",
+    "left_mpi",
+)
 # Of the collective: its number, when it began, how long its text is.
 _HEADER = struct.Struct("<QdH")
 _HEADER_AT, _TEXT_AT, _SIZE = 16, 64, 2048
@@ -58,9 +67,13 @@ class SharedMemory:
         end_job: the job ends with this rank.
         independent: no other rank waits for this one.
         has_ended: the program has ended, and the job continues.
+        may_resume: the program names CandleCallback.
+        is_unsaved: the program's death would lose work, see `keras_candle.launcher_messages.Work`.
+        left_mpi: the program has ended without MPI_Finalize.
     """
 
-    stop_asked, reported, end_job, independent, has_ended = (Flag() for _ in _FLAGS)
+    stop_asked, reported, end_job, independent, has_ended = (Flag() for _ in range(5))
+    may_resume, is_unsaved, left_mpi = (Flag() for _ in range(3))
 
     def __init__(self, size: int) -> None:
         self.page = mmap.mmap(-1, _SIZE)
@@ -176,6 +189,7 @@ class RankStates:
         self._someone_left_mpi = False
         self._fails_since_s: float | None = None
         self._updated_s = self._clock()
+        self._stopped_early: set[int] = set()
 
     @property
     def all_gone(self) -> bool:
@@ -211,6 +225,8 @@ class RankStates:
         elif kind == "ended":
             self._ended[rank] = _Ended(state["host"], state["code"], now_s)
             self._someone_left_mpi |= bool(state.get("suddenly"))
+            if state.get("early"):
+                self._stopped_early.add(rank)
         elif kind == "finalizes":
             self._finalizing.add(rank)
         elif kind == "gone":
@@ -222,6 +238,11 @@ class RankStates:
             self._waiting[rank] = _Waiting(state["what"], state["site"], ranks, now_s)
         if kind in ("goes on", "gone", "ended"):
             self._waiting.pop(rank, None)
+
+    @property
+    def stopped_early(self) -> bool:
+        """Whether a stop signal has ended a rank when no training was under way."""
+        return bool(self._stopped_early)
 
     def abandoned(self) -> str:
         """Describe a rank that has left while another waits for it; return "" where none has."""

@@ -235,7 +235,7 @@ def _last_event(run: Path) -> str:
 
 def _of_journal(run: Path) -> tuple[str, str]:
     """The state of a run that no submitted job has begun, from its journal alone."""
-    names = {"end": "completed", "stop": "saved"}
+    names = {"end": "completed", "stop": "saved", "exit": "saved"}
     events = RunDirectory(run).events()
     last = str(events[-1].get("event")) if events else ""
     state = names.get(last, "running or killed") if events else "not begun"

@@ -119,9 +119,17 @@ class SaveLimits:
 
     walltime: float | str | None
     stall_timeout: float | str | None
+    walltime_reserve_s: float | None = None
 
     def __post_init__(self) -> None:
-        for name, value in vars(self).items():
+        reserve_s = self.walltime_reserve_s
+        is_number = isinstance(reserve_s, int | float) and not isinstance(reserve_s, bool)
+        if reserve_s is not None and not (is_number and reserve_s >= 0):
+            raise CandleError(
+                f"walltime_reserve_s={reserve_s!r}, expected a number of seconds, or None."
+            )
+        for name in ("walltime", "stall_timeout"):
+            value = getattr(self, name)
             number = isinstance(value, int | float) and not isinstance(value, bool) and value > 0
             if value is not None and value != "auto" and not number:
                 raise CandleError(

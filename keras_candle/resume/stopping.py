@@ -8,11 +8,12 @@ import threading
 import time
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from keras_candle.engine.base import Engine
+from keras_candle.launcher_messages import SAME_SIGNAL_S, is_supervised, work
 from keras_candle.resume.checkpoint_schedule import CheckpointSchedule
 from keras_candle.resume.data_state import FitProgress
 from keras_candle.resume.walltime import Walltime
@@ -25,13 +26,19 @@ class StopSignals:
 
     Of nested trainings the outer one records them: all ranks take part in it.
 
+    Args:
+        same_within_s: two SIGTERMs within this time count as one.
+
     Attributes:
         received: number of the first signal, 0 before one arrives.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, same_within_s: float = SAME_SIGNAL_S) -> None:
         self.received = 0
+        self._same_within_s = same_within_s
+        self._terminated_s: float | None = None
         self._before: dict[int, Any] = {}
+        self._is_outermost = False
 
     def listen(self) -> None:
         """Install the handlers. Outside of the main thread it does nothing: Python forbids it."""
@@ -39,20 +46,46 @@ class StopSignals:
             isinstance(getattr(signal.getsignal(each), "__self__", None), StopSignals)
             for each in STOP_SIGNALS
         )
-        if threading.current_thread() is threading.main_thread() and not taken:
+        if taken:
+            return
+        self._is_outermost = True
+        work.begin(can_resume=True)
+        if threading.current_thread() is threading.main_thread():
             self._before = {each: signal.signal(each, self._record) for each in STOP_SIGNALS}
 
     def _record(self, number: int, _: FrameType | None) -> None:
-        if self.received == signal.SIGTERM == number:
+        now_s = time.monotonic()
+        if number == signal.SIGTERM and self._terminated_s is None:
+            self._terminated_s = now_s
+        elif number == signal.SIGTERM and now_s - cast("float", self._terminated_s) >= (
+            self._same_within_s
+        ):
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
         self.received = self.received or number
 
-    def stop_listening(self) -> None:
-        """Restore the earlier handlers."""
-        for number, handler in self._before.items():
+    def end_training(self, *, to_run_again: bool = False) -> None:
+        """Record that all is saved.
+
+        Args:
+            to_run_again: whether the program ends now, since it was asked to stop.
+        """
+        if self._is_outermost:
+            work.end(to_run_again=to_run_again)
+        if to_run_again and is_supervised():
+            self._before = {}  # until its end, the program ignores the signal's second copy
+
+    def stop_listening(self, *, resend: bool = False) -> None:
+        """Restore the earlier handlers.
+
+        Args:
+            resend: whether they receive the signal that was recorded meanwhile.
+        """
+        before, self._before = self._before, {}
+        for number, handler in before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
-        self._before = {}
+        if before and resend and self.received:
+            os.kill(os.getpid(), self.received)
 
 
 @dataclass(frozen=True)
@@ -123,6 +156,7 @@ class StopReasons:
     Args:
         engine: connects the ranks.
         limit: `walltime` of `CandleCallback`.
+        reserve_s: time between the last checkpoint and the limit; used on root.
         schedule: writes the fit's checkpoints.
         every_s: see `StopRequests`.
     """
@@ -131,21 +165,26 @@ class StopReasons:
         self,
         engine: Engine,
         limit: float | str | None,
+        reserve_s: float,
         schedule: CheckpointSchedule,
         every_s: float,
     ) -> None:
         self._engine, self._signals = engine, StopSignals()
         self._requests = StopRequests(engine, every_s)
-        self._walltime = Walltime(limit if engine.is_root else None, engine)
+        self._walltime = Walltime(limit if engine.is_root else None, engine, reserve_s)
         self._schedule = schedule
 
     def listen(self) -> None:
         """Install the signal handlers."""
         self._signals.listen()
 
-    def stop_listening(self) -> None:
-        """Restore the earlier signal handlers."""
-        self._signals.stop_listening()
+    def stop_listening(self, *, resend: bool = False) -> None:
+        """Restore the earlier signal handlers, see `StopSignals`."""
+        self._signals.stop_listening(resend=resend)
+
+    def end_training(self, *, to_run_again: bool = False) -> None:
+        """Record that all is saved, see `StopSignals`."""
+        self._signals.end_training(to_run_again=to_run_again)
 
     def due(self, step: int) -> bool:
         """Whether the ranks exchange requests at this step."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from typing import Protocol
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
 
 from keras_candle.cluster.schedulers import seconds_left
 from keras_candle.engine.base import Engine
@@ -12,8 +13,10 @@ from keras_candle.errors import CandleError
 from keras_candle.launcher_messages import STARTED_S
 from keras_candle.resume.data_state import FitProgress
 
-# For the ranks to end, and for variation of the measured times.
-_RESERVE_S = 5.0
+# For the ranks to end, and for variation of the measured times: in all, and for each further rank.
+_RESERVE_S, _RESERVE_OF_RANK_S = 5.0, 0.01
+# The next end may take longer than the last ones did.
+_ENDS_KEPT, _FACTOR_OF_END = 3, 2.0
 # Before the first checkpoint, nothing is known of the disk.
 _SLOW_DISK_BYTES_PER_S = 100e6
 _EPOCH_ENDS_KEPT = 3
@@ -41,12 +44,16 @@ class Walltime:
     Args:
         limit: seconds from the job's start, "auto" for the scheduler's limit, None for no limit.
         engine: prints an error of the scheduler's query.
+        reserve_s: seconds between the last checkpoint and the limit.
 
     Attributes:
         deadline_s: on the clock of `time.monotonic`; None without a limit.
     """
 
-    def __init__(self, limit: float | str | None, engine: Engine) -> None:
+    def __init__(
+        self, limit: float | str | None, engine: Engine, reserve_s: float = _RESERVE_S
+    ) -> None:
+        self._reserve_s = reserve_s
         self.deadline_s = None if limit is None else _deadline(limit, engine)
         self._asked_s = time.monotonic()
         self._asked = 0
@@ -69,7 +76,7 @@ class Walltime:
             return False
         save_s = checkpoints.longest_s or checkpoints.size_bytes() / _SLOW_DISK_BYTES_PER_S
         needed_s = self._next_s(progress, steps_between) + save_s * (2 if checkpoints.busy else 1)
-        return now_s + needed_s + _RESERVE_S >= self.deadline_s
+        return now_s + needed_s + self._reserve_s >= self.deadline_s
 
     def _measure(self, now_s: float, *, ends_epoch: bool) -> None:
         passed_s, self._asked_s = now_s - self._asked_s, now_s
@@ -84,6 +91,26 @@ class Walltime:
         steps = progress.steps_per_epoch or progress.adapter.num_batches
         in_epoch = steps is not None and progress.in_epoch + steps_between < steps
         return self._between_s + (0.0 if in_epoch else max(self._epoch_ends_s, default=0.0))
+
+
+def reserve_of(ranks: int, events: Iterable[Mapping[str, Any]]) -> float:
+    """Return how long before the limit a training must be saved, in seconds.
+
+    Args:
+        ranks: number of ranks.
+        events: the journal of the run directory, with the times that earlier jobs took to end.
+
+    Example:
+        >>> reserve_of(1, [{"event": "exit", "seconds": 9.0}])
+        18.0
+    """
+    measured = [
+        each["seconds"]
+        for each in events
+        if each.get("event") == "exit" and isinstance(each.get("seconds"), int | float)
+    ]
+    longest_s = max(measured[-_ENDS_KEPT:], default=0.0)
+    return max(_RESERVE_S, _FACTOR_OF_END * longest_s) + _RESERVE_OF_RANK_S * (ranks - 1)
 
 
 def _deadline(limit: float | str, engine: Engine) -> float | None:

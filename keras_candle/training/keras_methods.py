@@ -21,6 +21,7 @@ import keras
 from keras_candle import engine as engines
 from keras_candle.call_site import call_site
 from keras_candle.engine import Engine
+from keras_candle.launcher_messages import work
 
 TRAINED = ("evaluate", "fit", "predict", "train_on_batch")
 _LEARNING = ("fit", "train_on_batch")
@@ -42,6 +43,8 @@ def _calling_trainer(name: str, plain: Callable[..., Any]) -> Callable[..., Any]
     @functools.wraps(plain)
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         trainer = trainer_of(self)
+        if name == "train_on_batch":
+            work.begin(can_resume=False)
         if trainer is None:
             if name in _LEARNING:
                 unscaled.record(self)

@@ -348,21 +348,27 @@ def test_a_signal_saves_and_ends_with_75(tmp_path, capsys, name):
     assert signal.getsignal(number) == before
 
 
-def test_a_second_sigterm_ends_at_once():
+@pytest.mark.parametrize(("within_s", "code", "output"), [(0, -15, ""), (60, 0, "still here\n")])
+def test_a_second_sigterm_ends_at_once_unless_it_is_the_same(within_s, code, output):
     program = """
 import os, signal
 from keras_candle.resume.stopping import StopSignals
-signals = StopSignals()
+signals = StopSignals(same_within_s=WITHIN)
 signals.listen()
+os.kill(os.getpid(), signal.SIGUSR1)
 os.kill(os.getpid(), signal.SIGTERM)
-print(signals.received, flush=True)
+print(signals.received == signal.SIGUSR1, flush=True)
 os.kill(os.getpid(), signal.SIGTERM)
 print("still here", flush=True)
 """
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, "-c", program.replace("WITHIN", str(within_s))],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
     )
-    assert (done.returncode, done.stdout) == (-15, "15\n")
+    assert (done.returncode, done.stdout) == (code, f"True\n{output}")
 
 
 @pytest.mark.parametrize("fast", [0, 1])

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from keras_candle.launcher_messages import TERMINALS
+from keras_candle.cluster.mpi_library import find_mpiexec
+from keras_candle.launcher_messages import SAME_SIGNAL_S, TERMINALS
 from tests.launch.conftest import CANDLE
 
 CODE = """
@@ -70,9 +71,141 @@ def test_asked_twice_the_job_ends_although_a_rank_refuses(script, tmp_path):
     wait_for(tmp_path / "up0", tmp_path / "up1")
     job.terminate()
     wait_for(tmp_path / "heard0", tmp_path / "heard1")
+    time.sleep(SAME_SIGNAL_S)
     job.terminate()
     job.communicate(timeout=60)
     assert job.returncode == 143
+
+
+def test_the_same_signal_twice_at_once_is_one(script, tmp_path):
+    job = start(tmp_path, "-np", "2", script(CODE.replace("EXIT", "75")))
+    wait_for(tmp_path / "up0", tmp_path / "up1")
+    job.terminate()
+    time.sleep(0.1)
+    job.terminate()
+    _, stderr = job.communicate(timeout=60)
+    assert job.returncode == 75
+    assert {path.name for path in tmp_path.glob("saved*")} == {"saved0-1", "saved1-1"}
+    assert stderr == b"candle: stopped by SIGTERM; saved, to be run again (75)\n"
+
+
+def test_a_sigterm_after_sigusr1_is_passed_on(script, tmp_path):
+    body = "heard = []\nfor each in (signal.SIGUSR1, signal.SIGTERM):\n"
+    body += "    signal.signal(each, lambda number, _: heard.append(number))\n"
+    body += "open(f'up{rank}', 'w').close()\nwhile not heard: time.sleep(0.02)\n"
+    body += "open(f'heard{rank}', 'w').close()\nwhile len(heard) < 2: time.sleep(0.02)\n"
+    job = start(tmp_path, "-np", "2", script(body + "sys.exit(75)\n"))
+    wait_for(tmp_path / "up0", tmp_path / "up1")
+    job.send_signal(signal.SIGUSR1)
+    wait_for(tmp_path / "heard0", tmp_path / "heard1")
+    job.terminate()
+    job.communicate(timeout=60)
+    assert job.returncode == 75
+
+
+# A program that may resume, at a place where it has nothing to save.
+BEFORE = "open(f'up{rank}', 'w').close()\ntime.sleep(60)\ncandle.CandleCallback\n"
+FOUND = "candle: {} found no training under way: nothing is left to save, to be run again (75)\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("mpi", ["", "from mpi4py import MPI\n"])
+def test_a_stop_signal_before_the_training_asks_to_run_again(script, tmp_path, number, mpi):
+    job = start(tmp_path, "-np", "2", script(mpi + BEFORE))
+    wait_for(tmp_path / "up0", tmp_path / "up1")
+    job.send_signal(number)
+    _, stderr = job.communicate(timeout=60)
+    assert (job.returncode, stderr.decode()) == (75, FOUND.format(number.name))
+
+
+@pytest.mark.parametrize("other", ["time.sleep(60)", "from mpi4py import MPI"])
+def test_a_signal_to_one_rank_before_the_training_ends_the_job(candle, script, other):
+    body = f"if rank == 0: os.kill(os.getpid(), signal.SIGTERM)\n{other}\n'CandleCallback'\n"
+    done = candle("run", "-np", "2", script(body))
+    assert (done.returncode, done.stderr) == (75, FOUND.format("SIGTERM"))
+
+
+def test_ctrl_c_before_the_training_is_no_request_to_run_again(script, tmp_path):
+    job = start(tmp_path, "-np", "2", script(BEFORE))
+    wait_for(tmp_path / "up0", tmp_path / "up1")
+    job.send_signal(signal.SIGINT)
+    job.communicate(timeout=60)
+    assert job.returncode == 130
+
+
+@pytest.mark.parametrize(
+    ("training", "code"),
+    [
+        ("begin(can_resume=True)", 143),
+        ("begin(can_resume=False); work.end()", 143),
+        ("begin(can_resume=True); work.end()", 75),
+    ],
+)
+def test_a_kill_in_a_training_or_after_one_that_nothing_saves(candle, script, training, code):
+    body = f"from keras_candle.launcher_messages import work\nwork.{training}\n"
+    body += "os.kill(os.getpid(), signal.SIGTERM)\n'CandleCallback'\n"
+    assert candle("run", "-np", "1", script(body)).returncode == code
+
+
+def test_a_signal_before_any_rank_has_begun(script, tmp_path, monkeypatch):
+    begin = "import os, time\nif 'PMI_RANK' in os.environ:\n"
+    begin += f"    open({str(tmp_path)!r} + '/up' + os.environ['PMI_RANK'], 'w').close()\n"
+    (tmp_path / "sitecustomize.py").write_text(begin + "    time.sleep(60)\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    job = start(tmp_path, "-np", "2", script(""))
+    wait_for(tmp_path / "up0", tmp_path / "up1")
+    job.terminate()
+    _, stderr = job.communicate(timeout=60)
+    assert job.returncode == 75
+    assert stderr.decode().endswith(
+        "candle: SIGTERM came before the program began: nothing is left to save, to be run again "
+        "(75)\n"
+    )
+
+
+def test_without_a_launcher_of_ours_root_alone_reports(script, tmp_path):
+    command = [str(find_mpiexec()), "-n", "2", sys.executable, "-m", "keras_candle.launch.rank"]
+    done = subprocess.run(
+        [*command, script("sys.exit(75)\n")],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 75
+    assert done.stderr.count("candle: ") == 1
+    assert "candle: saved, to be run again (75)\n" in done.stderr
+    assert "last output" not in done.stderr
+
+
+# A training that has saved leaves by os._exit; what the program holds back is written before.
+LEAVES = """
+import atexit, threading
+from mpi4py import MPI
+from keras_candle.launcher_messages import work
+begun = open(f'begun{rank}', 'w')
+begun.write('whole')
+atexit.register(lambda: open(f'exit{rank}', 'w').write('whole'))
+def late():
+    time.sleep(0.3)
+    open(f'thread{rank}', 'w').write('whole')
+threading.Thread(target=late).start()
+class Heavy:
+    def __del__(self): time.sleep(60)
+heavy = Heavy()
+work.begin(can_resume=True)
+work.end(to_run_again=True)
+sys.exit(75)
+"""
+
+
+def test_an_end_after_a_save_loses_nothing(candle, script, tmp_path):
+    done = candle("run", "-np", "2", script(LEAVES))
+    assert (done.returncode, done.stderr) == (75, "candle: saved, to be run again (75)\n")
+    for name in ("begun", "exit", "thread"):
+        for rank in (0, 1):
+            assert (tmp_path / f"{name}{rank}").read_text() == "whole"
 
 
 def test_no_rank_outlives_a_launcher_killed_by_hand(script, tmp_path):

@@ -137,6 +137,38 @@ def test_before_the_first_checkpoint_its_time_goes_by_its_size(monkeypatch):
     assert clock.stops_at(2, after_s=1.0)
 
 
+def exits(*seconds):
+    """A journal with these times that jobs took to end."""
+    return [{"event": "begin"}, *({"event": "exit", "seconds": each} for each in seconds)]
+
+
+@pytest.mark.parametrize(
+    ("ranks", "events", "reserve_s"),
+    [
+        (1, [], 5),
+        (1, exits(0.3), 5),
+        (1, exits(40.0, 9.0, 1.0, 2.0), 18),
+        (101, exits(9.0), 19),
+        (101, [{"event": "exit", "seconds": "soon"}, {"event": "exit"}], 6),
+    ],
+)
+def test_the_reserve_grows_with_the_last_ends_and_the_ranks(ranks, events, reserve_s):
+    assert walltime.reserve_of(ranks, events) == reserve_s
+
+
+@pytest.mark.parametrize("reserve_s", [-1, "60", True])
+def test_no_reserve(reserve_s, tmp_path):
+    with pytest.raises(CandleError, match=r"walltime_reserve_s=.*, expected a number of seconds"):
+        candle.CandleCallback(tmp_path, walltime_reserve_s=reserve_s)
+
+
+def test_a_reserve_that_is_given_decides(tmp_path, monkeypatch):
+    monkeypatch.setenv(STARTED_S, str(time.time()))
+    with pytest.raises(SystemExit):
+        cases.small_fit(tmp_path, epochs=9, walltime=1e6, walltime_reserve_s=1e6)
+    assert len(list((tmp_path / "checkpoints").glob("step-*"))) == 1
+
+
 def train_until_the_limit(run, started_s=None):
     """Returns the code that it ended with."""
     started_s = started_s or time.time()
