@@ -11,6 +11,7 @@ import os
 import secrets
 import shlex
 import shutil
+import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -164,8 +165,18 @@ def srun_mpi(library: MpiLibrary, environment: Mapping[str, str]) -> str:
     }.get(library.family, ())
     with contextlib.suppress(LaunchError):
         listed = srun_mpi_list()
-        return next((each for each in wanted if each in listed), "")
+        return next((each for each in wanted if each in listed and _can_load(each)), "")
     return ""
+
+
+def _can_load(mpi: str) -> bool:
+    """Return whether srun can load what it lists: pmix needs a library that may be missing."""
+    try:
+        answer_of([SRUN, f"--mpi={mpi}", "--test-only", "--ntasks=1", "true"])
+    except LaunchError as problem:
+        # A refusal of such a job for any other reason says nothing about --mpi.
+        return "Invalid MPI type" not in str(problem)
+    return True
 
 
 def srun_mpi_list() -> list[str]:
@@ -300,9 +311,11 @@ def _mpiexec(
         name, inherits = OPEN_MPI, False
     else:
         variables = hydra_variables(ranks.hosts, environment)
-        # Intel's reaches localhost by ssh.
-        by_fork = family == INTEL and is_on_this_node(ranks.hosts, environment)
-        options += ["-hosts", ranks.hosts] if ranks.hosts and not by_fork else []
+        hosts = ranks.hosts
+        if family == INTEL and is_on_this_node(hosts, environment):
+            # Intel's takes no name but the host's own for this node, and reaches any other by ssh.
+            hosts = socket.gethostname()
+        options += ["-hosts", hosts] if hosts else []
         options += ["-prepend-rank"] if ranks.labelled else []
         name, inherits = HYDRA, root_is_here(ranks.hosts, environment)
     arguments = (str(program), *options, *_further(environment))

@@ -70,6 +70,13 @@ def test_the_value_of_mpi_follows_from_the_library(stub, family, listed, more, v
     assert srun_mpi(MpiLibrary(family), environment) == value
 
 
+def test_a_value_that_srun_lists_and_cannot_load_is_left_out(stub):
+    srun = stub("srun", "pmix")
+    text = "echo 'srun: error: Invalid MPI type' >&2; exit 1"
+    srun.write_text(f"#!/bin/sh\n[ $1 = --mpi=list ] && echo pmix && exit\n{text}\n")
+    assert srun_mpi(MpiLibrary(OPEN_MPI), {"PATH": os.environ["PATH"]}) == ""
+
+
 def test_srun_on_the_nodes_of_the_job(slurm):
     started = of(Ranks(6), slurm)
     assert started.arguments[:5] == (

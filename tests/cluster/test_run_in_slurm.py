@@ -45,7 +45,8 @@ def in_job(slurm, tmp_path):
 
 def test_ranks_on_both_nodes(in_job):
     printed = in_job("print(*facts, *where)", "candle run -np 4 --all-output train.py")
-    assert sorted(printed.splitlines()) == [
+    # On two nodes of one machine MPICH's start may fail, and is tried once more with a remark.
+    assert sorted(line for line in printed.splitlines() if line.endswith(" srun")) == [
         "0: 0 4 0 2 n1 srun",
         "1: 1 4 1 2 n1 srun",
         "2: 2 4 0 2 n2 srun",
@@ -55,7 +56,7 @@ def test_ranks_on_both_nodes(in_job):
 
 def test_root_reads_standard_input_and_writes_whole_lines(in_job):
     body = "print(sys.stdin.read() if ranks.is_root else len(sys.stdin.read()))"
-    assert in_job(body, "echo for root | candle run -np 2 train.py") == "for root\n\n"
+    assert in_job(body, "echo for root | candle run -np 2 train.py").endswith("for root\n\n")
 
 
 def test_a_failed_rank_ends_the_job_with_its_own_traceback(in_job):
@@ -78,8 +79,8 @@ def test_long_reports_of_all_ranks_at_once_stay_whole(in_job):
 def test_code_75_waits_for_ranks_that_still_save(in_job):
     body = "ranks.is_root and time.sleep(2) or ranks.is_root and print('saved')\nsys.exit(75)"
     printed = in_job(body, "candle run -np 4 train.py; echo code $?")
-    assert printed.splitlines()[0] == "saved"
-    assert printed.splitlines()[-1] == "code 75"
+    assert "saved" in printed.splitlines()
+    assert printed.splitlines()[-1] == "code 75", printed
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
