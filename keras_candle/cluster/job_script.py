@@ -320,8 +320,9 @@ def job_script(system: BatchSystem, job: JobRequest) -> str:
 # SIGINT, which LSF's bkill sends first.
 _RUN = """\
 child=
+signalled=
 pass_on() {{
-    signalled=1
+    signalled=$1
     [ -z "$child" ] || kill -s "$1" "$child" 2>/dev/null || true
 }}
 trap 'pass_on TERM' TERM INT
@@ -329,6 +330,8 @@ trap 'pass_on USR1' USR1
 trap 'pass_on USR2' USR2
 "$python" -m keras_candle run {arguments} &
 child=$!
+# A signal that came before there was a child.
+[ -z "$signalled" ] || kill -s "$signalled" "$child" 2>/dev/null || true
 signalled=1
 while [ -n "$signalled" ]; do
     signalled=

@@ -26,6 +26,8 @@ from keras_candle.errors import EXIT_RUN_AGAIN, LaunchError
 _ENDED_WITHIN_S = 60
 _CANCELLED = 143
 _WITHOUT_PROGRESS = 1
+# The codes of a process that a signal has ended on which a training saves.
+_SIGNALLED = (128 + signal.SIGTERM, 128 + signal.SIGUSR1)
 
 
 class Decision(NamedTuple):
@@ -131,7 +133,12 @@ def main(arguments: Sequence[str]) -> int:
     folder, code = JobFolder(Path(arguments[0])), int(arguments[1])
     facts = folder.facts()
     element = element_of(os.environ)
-    if NOT_BEGUN in arguments[2:]:
+    attempts = folder.attempts(element)
+    if code in _SIGNALLED and (not attempts or attempts[-1].code not in (None, code)):
+        _print(f"a signal came before candle run had begun: to be run again ({EXIT_RUN_AGAIN})")
+        code = EXIT_RUN_AGAIN
+        _log_start(folder, element, code)
+    elif NOT_BEGUN in arguments[2:]:
         _log_start(folder, element, code)
     attempts = folder.attempts(element)
     decision = decide(

@@ -35,10 +35,12 @@ from keras_candle.launcher_messages import (
 )
 from keras_candle.run_directory import RunDirectory
 
-_FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 # Of these a second one ends everything at once.
 _ENDING = (signal.SIGTERM, signal.SIGINT)
 _POLL_S = 0.25
+# After a signal: so long may ranks that are just starting take to begin.
+_BEGIN_S = 1.0
 # Output later than this after the last rank's end comes from processes that ranks left running.
 _DRAINED_S = 1.0
 # After a rank's failure: for the reports of ranks that fail with it.
@@ -138,6 +140,8 @@ class JobLauncher:
         self.stopped_by = 0
         self._same_within_s = same_within_s
         self._received_s: dict[int, float] = {}
+        self._signalled_early_s: float | None = None
+        self._ended_early = False
         self._forget()
 
     def _forget(self) -> None:
@@ -177,9 +181,10 @@ class JobLauncher:
         # First of all: a signal that comes before the ranks is passed on when they have started.
         before = {
             number: signal.signal(number, self._forward_signal)
-            for number in _FORWARDED
+            for number in FORWARDED
             if signal.getsignal(number) is not signal.SIG_IGN
         }
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)  # `candle run` holds them back
         try:
             exit_code = self._run_once(stdout, timeout_s)
             if problem := self._problem_of_start():
@@ -216,8 +221,6 @@ class JobLauncher:
                 ),
             )
             mpiexec = self._process = LauncherProcess(launcher, process, os.environ)
-            if self.stopped_by:
-                mpiexec.signal_ranks(forwarded_signal(self.stopped_by))
             output.start(
                 lambda data: write_all(1 if stdout is None else stdout, data), self._receive
             )
@@ -244,13 +247,32 @@ class JobLauncher:
         is_second = number in _ENDING and not self._received_s.keys().isdisjoint(_ENDING)
         self._received_s.setdefault(forwarded, now_s)
         self.stopped_by = self.stopped_by or number
-        if self._process is None:
-            return  # passed on when the ranks have started
-        if is_second:
+        if self._process is not None and is_second:
             # The user does not want to wait for the ranks' own handlers.
             self._process.kill()
+        elif self._process is None or not self._all_have_begun():
+            self._signalled_early_s = now_s
         else:
             self._process.signal_ranks(forwarded)
+
+    def _all_have_begun(self) -> bool:
+        return len(self._states.hosts) == self._job.size
+
+    def _signal_late(self, mpiexec: LauncherProcess, now_s: float) -> bool:
+        """Pass on a signal that came before the ranks, to which launchers and ranks may be deaf.
+
+        Returns:
+            Whether the start was ended: not all ranks have begun in time, so that nothing was.
+        """
+        if self._signalled_early_s is None:
+            return False
+        if self._all_have_begun():
+            self._signalled_early_s = None
+            mpiexec.signal_ranks(forwarded_signal(self.stopped_by))
+        elif now_s - self._signalled_early_s > _BEGIN_S:
+            self._ended_early = True
+            mpiexec.end()
+        return self._ended_early
 
     def _receive(self, data: bytes) -> None:
         shown = self._reader.feed(data)
@@ -272,6 +294,8 @@ class JobLauncher:
                     f"{' '.join(self._job.program)} on {self._job.size} ranks did not end "
                     f"within {timeout_s:g} s and was stopped"
                 )
+            if self._signal_late(mpiexec, now_s):
+                break
             self._left = self._states.abandoned()
             if self._left and self._states.stopped_early:
                 # Its own report is the job's ending.
@@ -312,6 +336,7 @@ class JobLauncher:
         if self._left:
             text, code = f"candle: {self._left}\n", 1
         else:
+            exit_code = -signal.SIGTERM if self._ended_early else exit_code
             text, code = job_ending(self._reader, self._states, self.stopped_by, exit_code)
         if text:
             self._show(text.encode())

@@ -88,12 +88,16 @@ def main(arguments: Sequence[str]) -> int:
     before = {number: signal.signal(number, rank.record_stop) for number in _STOP_SIGNALS}
     rank.read_program(arguments)
     supervisor = os.getpid()
+    # Until the program has its own handlers, the supervisor's would swallow its signal.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
     pid = os.fork()
     if pid == 0:
         end_with_parent(supervisor)
         for number, handler in before.items():
             signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
         return rank.run(arguments)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
     empty_stdin()  # the program's unread input is not the supervisor's
     return rank.supervise(pid)
 

@@ -4,6 +4,7 @@ import argparse
 import os
 import re
 import secrets
+import signal
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 from keras_candle import launcher_messages
 from keras_candle.errors import LaunchError
 from keras_candle.launch.attempt_record import AttemptRecord
-from keras_candle.launch.job_launcher import Job, JobLauncher
+from keras_candle.launch.job_launcher import FORWARDED, Job, JobLauncher
 from keras_candle.launch.restarts import Restarts
 from keras_candle.launcher_messages import STARTED_S
 
@@ -87,6 +88,15 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         LaunchError: the job cannot be started with these options.
     """
+    # Until the launcher has its handlers, a signal would end this process without a word.
+    signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
+    try:
+        return _run(options)
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
+
+
+def _run(options: argparse.Namespace) -> int:
     if options.max_restarts < 0:
         raise LaunchError(f"--max-restarts got {options.max_restarts}, expected 0 or more")
     if not options.restart_patience >= 0:  # nan too

@@ -250,3 +250,17 @@ def test_two_starts_that_were_stopped_before_the_program_are_enough(tmp_path):
     codes = [subprocess.run([*command, "not-begun"], check=False).returncode for _ in range(2)]
     assert codes == [75, 1]
     assert [each.code for each in JobFolder(tmp_path).attempts()] == [75, 75]
+
+
+@pytest.mark.parametrize(
+    ("codes", "code"), [([], 75), ([75], 75), ([143], 143), ([75, 143], 143), ([None], 143)]
+)
+def test_a_signal_before_candle_run_has_begun(tmp_path, codes, code):
+    folder = JobFolder(tmp_path)
+    folder.write_facts({"scheduler": "slurm", "requeue_by": "exit-code"})
+    for restart, each in enumerate(codes):
+        folder.log_attempt("start", None, restart)
+        if each is not None:
+            folder.log_attempt("end", None, restart, code=each, saved_steps=[restart])
+    command = [sys.executable, "-m", "keras_candle.cluster.requeue", str(tmp_path), "143"]
+    assert subprocess.run(command, check=False).returncode == code

@@ -163,6 +163,22 @@ def test_a_signal_before_any_rank_has_begun(script, tmp_path, monkeypatch):
     )
 
 
+@pytest.mark.parametrize("deaf_s", [0.6, 60])
+def test_a_signal_to_which_starting_ranks_are_deaf(script, tmp_path, monkeypatch, deaf_s):
+    begin = "import os, signal, time\nif 'PMI_RANK' in os.environ:\n"
+    begin += "    signal.signal(signal.SIGUSR1, signal.SIG_IGN)\n"
+    begin += f"    open({str(tmp_path)!r} + '/up' + os.environ['PMI_RANK'], 'w').close()\n"
+    begin += f"    time.sleep({deaf_s})\n    signal.signal(signal.SIGUSR1, signal.SIG_DFL)\n"
+    (tmp_path / "sitecustomize.py").write_text(begin)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    program = script("# CandleCallback\ntime.sleep(60)\n")
+    job = start(tmp_path, "-np", "2", program)
+    wait_for(tmp_path / "up0", tmp_path / "up1")
+    job.send_signal(signal.SIGUSR1)
+    _, stderr = job.communicate(timeout=40)
+    assert job.returncode == 75, stderr
+
+
 def test_without_a_launcher_of_ours_root_alone_reports(script, tmp_path):
     command = [str(find_mpiexec()), "-n", "2", sys.executable, "-m", "keras_candle.launch.rank"]
     done = subprocess.run(

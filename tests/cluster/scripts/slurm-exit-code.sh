@@ -13,8 +13,9 @@ unset KERAS_CANDLE_ELEMENT KERAS_CANDLE_RESTARTS KERAS_CANDLE_JOB_STARTED_S
 python=/home/me/env/bin/python
 
 child=
+signalled=
 pass_on() {
-    signalled=1
+    signalled=$1
     [ -z "$child" ] || kill -s "$1" "$child" 2>/dev/null || true
 }
 trap 'pass_on TERM' TERM INT
@@ -22,6 +23,8 @@ trap 'pass_on USR1' USR1
 trap 'pass_on USR2' USR2
 "$python" -m keras_candle run -np 1 -- train.py --epochs 10 &
 child=$!
+# A signal that came before there was a child.
+[ -z "$signalled" ] || kill -s "$signalled" "$child" 2>/dev/null || true
 signalled=1
 while [ -n "$signalled" ]; do
     signalled=
