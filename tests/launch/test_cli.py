@@ -94,9 +94,11 @@ def test_what_argparse_refuses_has_the_same_code(candle, arguments):
 
 
 def test_without_mpiexec_the_error_names_the_remedy(tmp_path):
-    # An environment's interpreter without that environment's programs beside it.
+    # An environment whose programs stand neither beside its interpreter nor beside its MPI.
     check = (
-        "import sys; sys.prefix = '/nowhere'; from keras_candle.launch.cli import main; "
+        "import os, sys; access = os.access; "
+        "os.access = lambda path, *mode: 'mpiexec' not in str(path) and access(path, *mode); "
+        "from keras_candle.launch.cli import main; "
         "sys.exit(main(['run', '-np', '1', '-m', 'this']))"
     )
     done = subprocess.run(
