@@ -147,19 +147,20 @@ def main(arguments: Sequence[str]) -> int:
         requeue_by=facts.get("requeue_by", "command"),
         attempts=attempts,
     )
-    if code == EXIT_RUN_AGAIN and attempts:
+    system = BATCH_SYSTEMS.get(facts.get("scheduler", ""))
+    if decision.requeue and system is not None and _is_cancelled(system):
+        sentence = f"not requeued: the job was ended by {system.title}'s own command"
+        decision = Decision(False, sentence, _CANCELLED)
+    # An end that a user has chosen says nothing about the walltime.
+    if code == EXIT_RUN_AGAIN and attempts and decision.code != _CANCELLED:
         journals = [run / "journal.jsonl" for run in folder.run_directories(element)]
         events = [event for journal in journals for event in json_lines(journal)]
         ended_s = attempts[-1].ended_s or time.time()
         _print(startup_warning(attempts[-1].started_s, ended_s, events))
     _print(decision.sentence)
-    system = BATCH_SYSTEMS.get(facts.get("scheduler", ""))
     if decision.requeue and system is None:
         _print(f"not requeued: {folder.path}/job.json does not name the scheduler")
     elif decision.requeue and system is not None:
-        if _is_cancelled(system):
-            _print(f"not requeued: the job was ended by {system.title}'s own command")
-            return _CANCELLED
         _requeue(system, folder)
     return decision.code
 
@@ -189,7 +190,7 @@ def _requeue(system: BatchSystem, folder: JobFolder) -> None:
     refusals = []
     if system.requeue:
         # Before the command: the job may end with it.
-        _print(f"saved; {' '.join(system.requeue[:-1])} starts the job again")
+        _print(f"{' '.join(system.requeue[:-1])} starts the job again")
         # The scheduler ends this start with it.
         signal.signal(signal.SIGTERM, lambda *_: os._exit(EXIT_RUN_AGAIN))
         try:
@@ -200,7 +201,7 @@ def _requeue(system: BatchSystem, folder: JobFolder) -> None:
             refusals.append(str(refusal))
     if system.submit_after:
         try:
-            _print(f"saved; submitted again as job {submit_again(system, folder, os.environ)}")
+            _print(f"submitted again as job {submit_again(system, folder, os.environ)}")
             return
         except (LaunchError, KeyError, OSError) as refusal:
             refusals.append(str(refusal))

@@ -127,6 +127,9 @@ def requeue(
     )
 
 
+LINE = "JobId=7 JobName=first JobState={} Reason={} PreemptEligibleTime=Unknown PreemptTime={}"
+
+
 @pytest.fixture
 def folder(tmp_path):
     made = JobFolder(tmp_path / "candle-jobs" / "first")
@@ -145,7 +148,10 @@ def test_each_scheduler_has_its_command(name, folder, tmp_path):
     assert done.returncode == 75
     calls = (tmp_path / "calls").read_text().splitlines()
     assert calls[-1] == expected.format(folder=folder.path)
-    assert "candle: saved" in done.stderr
+    assert (
+        " starts the job again" if name != "flux" else "submitted again as job f8"
+    ) in done.stderr
+    assert "saved" not in done.stderr  # candle run has said so, where it is so
     assert folder.facts()["id"] == ("f8" if name == "flux" else "f7")
 
 
@@ -159,9 +165,19 @@ def test_the_warning_is_of_the_elements_own_run(tmp_path):
         events = [(begun_s, "begin"), (now_s - 2, "checkpoint")]
         lines = [json.dumps({"time_s": time_s, "event": event}) for time_s, event in events]
         (run / "journal.jsonl").write_text("\n".join(lines))
+    warning = "trained for 2 s after a start-up of 6 s"
     for element, is_warned in ((0, True), (1, False)):
         done = requeue(tmp_path, tmp_path, {"KERAS_CANDLE_ELEMENT": f"{element}/2"}, ends=False)
-        assert ("trained for 2 s after a start-up of 6 s" in done.stderr) == is_warned
+        assert (warning in done.stderr) == is_warned
+    # An end that a user has chosen says nothing about the walltime.
+    folder.write_facts({"scheduler": "slurm", "id": "7", "requeue_by": "command"})
+    state, variables = LINE.format("COMPLETING", "None", "None"), {"SLURM_JOB_ID": "7"}
+    variables["KERAS_CANDLE_ELEMENT"] = "0/2"
+    done = requeue(tmp_path, tmp_path, variables, ends=True, state=state)
+    assert (done.returncode, warning in done.stderr) == (143, False)
+    folder.cancel()
+    done = requeue(tmp_path, tmp_path, variables, ends=True)
+    assert (done.returncode, warning in done.stderr) == (143, False)
 
 
 def test_pbs_submits_anew_where_qrerun_is_the_operators_alone(folder, tmp_path):
@@ -170,7 +186,7 @@ def test_pbs_submits_anew_where_qrerun_is_the_operators_alone(folder, tmp_path):
     fake(tmp_path, "qsub", "8.server")
     done = requeue(folder.path, tmp_path, {"PBS_JOBID": "7.server"}, ends=False)
     assert done.returncode == 75
-    assert done.stderr.endswith("candle: saved; submitted again as job 8.server\n")
+    assert done.stderr.endswith("candle: submitted again as job 8.server\n")
     assert folder.facts()["id"] == "8.server"
 
 
@@ -189,9 +205,6 @@ def test_nothing_is_called_for_a_cancelled_job(folder, tmp_path):
     done = requeue(folder.path, tmp_path, {"SLURM_JOB_ID": "7"}, ends=True)
     assert done.returncode == 143
     assert not (tmp_path / "calls").exists()
-
-
-LINE = "JobId=7 JobName=first JobState={} Reason={} PreemptEligibleTime=Unknown PreemptTime={}"
 
 
 @pytest.mark.parametrize(
