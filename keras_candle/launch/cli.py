@@ -87,6 +87,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         parser.print_help(sys.stderr)
         return BAD_USAGE
     try:
+        _check_directory()
         exit_code: int = _functions(options.command)[1](options)
     except LaunchError as error:
         print(f"candle: {error}", file=sys.stderr)
@@ -95,6 +96,16 @@ def _run(arguments: Sequence[str] | None) -> int:
         print("candle: stopped by SIGINT", file=sys.stderr)
         return 130
     return exit_code
+
+
+def _check_directory() -> None:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        raise LaunchError(
+            f"the working directory ({os.environ.get('PWD', 'unknown')}) was removed. Change to "
+            "one that exists"
+        ) from None
 
 
 def _parser(command: str | None) -> argparse.ArgumentParser:

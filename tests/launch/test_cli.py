@@ -93,6 +93,24 @@ def test_what_argparse_refuses_has_the_same_code(candle, arguments):
     assert candle("run", *arguments).returncode == 2
 
 
+@pytest.mark.parametrize("command", ["run -np 1 train.py", "submit train.py", "status"])
+def test_a_working_directory_that_was_removed_is_one_sentence(tmp_path, command):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    done = subprocess.run(
+        ["bash", "-c", f"rmdir $PWD && exec {' '.join(CANDLE)} {command}"],
+        cwd=gone,
+        env={**os.environ, "PWD": str(gone)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert f"candle: the working directory ({gone}) was removed" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
 def test_without_mpiexec_the_error_names_the_remedy(tmp_path):
     # An environment whose programs stand neither beside its interpreter nor beside its MPI.
     check = (
