@@ -51,8 +51,12 @@ def hydra_variables(hosts: str | None, environment: Mapping[str, str]) -> dict[s
     Raises:
         LaunchError: the nodes are Slurm's, and srun is not on PATH.
     """
-    if not _in_slurm(environment) or any(name in environment for name in _CHOSEN):
+    if any(name in environment for name in _CHOSEN):
         return {}
+    if not _in_slurm(environment):
+        # A shell that a PBS job has left: hydra would look for the job's nodes.
+        is_left = not os.path.exists(environment.get("PBS_NODEFILE", os.devnull))
+        return {"HYDRA_RMK": "user"} if is_left else {}
     if is_on_this_node(hosts, environment):
         # In a container there is no srun, or one that does not reach Slurm: hydra would wait for
         # ever.

@@ -138,7 +138,8 @@ def _check_type(path: Path, name: str, value: Any) -> None:
         # For Python a bool is an int, for TOML it is not.
         fits = type(value) is expected
     if not fits:
-        example = {int: "2", str: '"..."', bool: "true", list: '["...", "..."]'}[expected]
+        examples = {int: "2", str: '"..."', bool: "true", list: '["...", "..."]'}
+        example = '"02:00:00"' if name == "walltime" else examples[expected]
         raise LaunchError(f"{path}: {name} got {value!r}; expected {name} = {example}")
 
 

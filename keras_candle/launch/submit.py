@@ -1,6 +1,7 @@
 """`candle submit`: hand a program to the cluster's scheduler as a job on N nodes."""
 
 import argparse
+import contextlib
 import dataclasses
 import os
 import re
@@ -225,6 +226,10 @@ def _submit(system: BatchSystem, job: JobRequest, folder: JobFolder, script: str
         # Before the job is there, which may begin at once.
         folder.write_facts(facts)
     except OSError as cause:
+        if not folder.facts():
+            with contextlib.suppress(OSError):
+                folder.script.unlink(missing_ok=True)
+                folder.path.rmdir()
         raise LaunchError(f"{folder.path} cannot be written: {cause}") from cause
     ids = _ids(system, job, folder)
     print(f"{system.title} job {' '.join(ids)}: {folder.path}", flush=True)

@@ -58,7 +58,7 @@ def test_a_profile_makes_a_job(system, tmp_path):
         ("untested = true", "unknown key 'untested'"),
         ('nodes = "2"', "nodes got '2'; expected nodes = 2"),
         ("nodes = true", "nodes got True; expected nodes = 2"),
-        ("walltime = 02:00:00", 'walltime got datetime.time(2, 0); expected walltime = "..."'),
+        ("walltime = 02:00:00", 'walltime got datetime.time(2, 0); expected walltime = "02:00:00"'),
         ('directives = "--a"', "expected directives = ["),
         ("environment = [1]", "expected environment = ["),
         ("nodes = 0", "nodes (candle.toml) got 0; expected 1 or more"),

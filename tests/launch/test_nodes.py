@@ -67,3 +67,8 @@ def test_where_srun_fails_the_job_ends_with_a_sentence(candle, script, srun_that
     done = candle("run", "-np", "2", script("print(rank)\n"), **variables, **srun_that_fails)
     assert done.returncode == 2
     assert done.stderr.startswith("srun: error: no such job\ncandle: mpiexec has no process left")
+
+
+def test_a_shell_that_a_pbs_job_has_left(tmp_path):
+    assert hydra_variables(None, {"PBS_NODEFILE": str(tmp_path / "gone")}) == {"HYDRA_RMK": "user"}
+    assert hydra_variables(None, {"PBS_NODEFILE": str(tmp_path)}) == {}

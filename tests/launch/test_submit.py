@@ -248,3 +248,25 @@ def test_candle_run_records_its_start_and_its_end(candle, script, tmp_path):
         ("start", 2, 1, None, []),
         ("end", 2, 1, 75, [4]),
     ]
+
+
+def test_a_full_disk_leaves_no_folder_behind(cluster, tmp_path):
+    cluster.stub("sbatch", "echo 7")
+    # As much as a disk that is full: no file may hold a byte.
+    limited = "import resource, runpy, signal, sys\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+    limited += "resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n"
+    limited += "sys.argv[:] = ['candle', 'submit', 'train.py']\n"
+    limited += "runpy.run_module('keras_candle', run_name='__main__')\n"
+    environment = {**os.environ, "PATH": str(tmp_path / "bin")}
+    done = subprocess.run(
+        [sys.executable, "-c", limited],
+        cwd=tmp_path,
+        env={k: v for k, v in environment.items() if k not in IN_A_JOB},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "candle-jobs/train cannot be written" in done.stderr
+    assert not cluster.folder.path.exists()
