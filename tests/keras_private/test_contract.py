@@ -7,6 +7,8 @@ them on the oldest and on the newest Keras that is supported.
 from __future__ import annotations
 
 import ast
+import os
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -507,6 +509,22 @@ def test_an_object_that_cannot_load_itself_is_named():
     assert owner is larger.layers[0]
     assert isinstance(cause, ValueError)
     assert issubclass(saving.DiskIOStore, object)
+
+
+def test_finish_program(tmp_path):
+    program = (
+        "import atexit, threading, time, os\n"
+        "from keras_candle.keras_private.interpreter import finish_program\n"
+        "atexit.register(print, 'atexit', flush=True)\n"
+        "threading.Thread(target=lambda: (time.sleep(0.3), print('thread', flush=True))).start()\n"
+        "finish_program()\nos._exit(3)\n"
+    )
+    root = str(Path(__file__).parents[2])
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, env={**os.environ, "PYTHONPATH": root},
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (3, "thread\natexit\n")
 
 
 def test_each_function_has_a_test():

@@ -194,10 +194,10 @@ def accumulated(steps, precision="float32", batch="global"):
     meetings = []
     plain_meet = type(engine)._meet
 
-    def meet(communicator, what):
+    def meet(communicator, what, problem):
         if what.startswith("sum of optimizer.0:") and "(1,)" not in what:
             meetings.append(what)
-        return plain_meet(engine, communicator, what)
+        return plain_meet(engine, communicator, what, problem)
 
     def build():
         inner = optimizers.SGD(0.1, gradient_accumulation_steps=steps, global_clipnorm=0.1)
