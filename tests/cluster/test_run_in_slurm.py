@@ -56,7 +56,11 @@ def test_ranks_on_both_nodes(in_job):
 
 def test_root_reads_standard_input_and_writes_whole_lines(in_job):
     body = "print(sys.stdin.read() if ranks.is_root else len(sys.stdin.read()))"
-    assert in_job(body, "echo for root | candle run -np 2 train.py").endswith("for root\n\n")
+    for _ in range(3):
+        printed = in_job(body, "echo for root | candle run -np 2 train.py")
+        if "tried once more" not in printed:  # the first start may have read it
+            break
+    assert printed.endswith("for root\n\n")
 
 
 def test_a_failed_rank_ends_the_job_with_its_own_traceback(in_job):
